@@ -1,0 +1,304 @@
+//! A command that runs, with its streams.
+//!
+//! The pipes are ours, not a session's: when a server refuses a session (nothing was read from the input then, and nothing written to the
+//! outputs), the next one is connected to the same pipes, and the holder of the streams does not notice. One task per child sees to that
+//! and to the timeout, and ends the session when the [`Child`] is dropped.
+
+use std::io::{self, PipeReader, PipeWriter};
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::unix::pipe;
+use tokio::sync::{oneshot, watch};
+
+use crate::command::{AttemptLease, Attempts, ExitStatus, Output, Stdin, Target};
+use crate::error::{Error, PartialOutput};
+use crate::openssh::{Session, Streams};
+
+/// A running command, made by [`Command::spawn`](crate::Command::spawn).
+///
+/// Dropping it ends the local ssh process and gives the connection back; reading a stream to its end does not wait for the exit status,
+/// [`wait`](Self::wait) does.
+#[derive(Debug)]
+pub struct Child {
+    /// What the command reads, with [`Stdin::Piped`]. Dropping it is the end of input.
+    pub stdin: Option<ChildStdin>,
+    /// What the command writes to its standard output.
+    pub stdout: Option<ChildStdout>,
+    /// What the command writes to its standard error.
+    pub stderr: Option<ChildStderr>,
+    end: watch::Receiver<Option<Result<ExitStatus, Error>>>,
+    /// Ends the command when used or dropped.
+    stop: Option<oneshot::Sender<()>>,
+    host: String,
+}
+
+/// The writing end of a command's standard input.
+#[derive(Debug)]
+pub struct ChildStdin(pipe::Sender);
+
+/// The reading end of a command's standard output.
+#[derive(Debug)]
+pub struct ChildStdout(pipe::Receiver);
+
+/// The reading end of a command's standard error.
+#[derive(Debug)]
+pub struct ChildStderr(pipe::Receiver);
+
+impl Child {
+    pub(crate) async fn start(
+        target: Target,
+        text: String,
+        stdin: Stdin,
+        timeout: Option<Duration>,
+    ) -> Result<Self, Error> {
+        let host = target.host().to_owned();
+        let mut attempts = Attempts::new(&target, timeout);
+        let lease = attempts.lease().await?;
+        let cannot = |error| Error::io(&host, "cannot make a pipe", error);
+        let (ends, stdin, stdout, stderr) = Ends::new(&stdin).map_err(cannot)?;
+        let (stdin, input) = match stdin {
+            Some((sender, Some(input))) => (None, Some((sender, input))),
+            Some((sender, None)) => (Some(ChildStdin(sender)), None),
+            None => (None, None),
+        };
+        let session = ends
+            .open(&lease, &text)
+            .map_err(|error| attempts.cannot_start(error))?;
+        let (end_sender, end) = watch::channel(None);
+        let (stop, stopped) = oneshot::channel();
+        let feed = async move {
+            if let Some((mut sender, input)) = input {
+                // A command need not read its input: that it closed the pipe is no failure.
+                let _ = sender.write_all(&input).await;
+            }
+        };
+        tokio::spawn(async move {
+            let run = run(attempts, lease, session, &ends, &text);
+            let work = async { tokio::join!(run, feed).0 };
+            let result = tokio::select! {
+                result = work => result,
+                _ = stopped => Ok(ExitStatus::killed()),
+            };
+            // The end is known before the streams end: who has read to the end need not wait for the rest.
+            end_sender.send_replace(Some(result));
+            drop(ends);
+        });
+        Ok(Child {
+            stdin,
+            stdout: Some(ChildStdout(stdout)),
+            stderr: Some(ChildStderr(stderr)),
+            end,
+            stop: Some(stop),
+            host,
+        })
+    }
+
+    /// Waits until the command has ended, after closing its standard input if that is still here. Once it has ended, every call gives the
+    /// same result.
+    ///
+    /// A command that writes more than a pipe holds waits for somebody to read: take the streams and read them, or use
+    /// [`wait_with_output`](Self::wait_with_output).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lost`], [`Error::TimedOut`] and [`Error::NeverStarted`], none with partial output: the streams have it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: the command goes on, and another call waits again.
+    pub async fn wait(&mut self) -> Result<ExitStatus, Error> {
+        drop(self.stdin.take());
+        let end = self.end.wait_for(Option::is_some).await;
+        match end.as_deref() {
+            Ok(Some(result)) => result.clone(),
+            // The task ends without a result only when its runtime is shut down.
+            _ => Err(Error::Closed {
+                host: self.host.clone(),
+            }),
+        }
+    }
+
+    /// Reads what is left of both streams and waits for the end. There is no limit to the output.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Self::wait), with the output so far.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the command.
+    pub async fn wait_with_output(mut self) -> Result<Output, Error> {
+        let mut output = PartialOutput::default();
+        let (stdout, stderr) = (self.stdout.take(), self.stderr.take());
+        let ((), (), end) = tokio::join!(
+            read_all(stdout, &mut output.stdout),
+            read_all(stderr, &mut output.stderr),
+            self.wait()
+        );
+        match end {
+            Ok(status) => Ok(Output {
+                status,
+                stdout: output.stdout,
+                stderr: output.stderr,
+            }),
+            Err(Error::Lost { host, reason, .. }) => Err(Error::Lost {
+                host,
+                reason,
+                partial: Arc::new(output),
+            }),
+            Err(Error::TimedOut { host, after, .. }) => Err(Error::TimedOut {
+                host,
+                after,
+                partial: Arc::new(output),
+            }),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Ends the command; [`wait`](Self::wait) then gives a status of "killed" if it had not ended before.
+    pub fn kill(&mut self) {
+        drop(self.stop.take());
+    }
+}
+
+/// One session after the other until the command has started, and then to its end.
+async fn run(
+    mut attempts: Attempts,
+    mut lease: AttemptLease,
+    mut session: Session,
+    ends: &Ends,
+    text: &str,
+) -> Result<ExitStatus, Error> {
+    loop {
+        let end = match attempts.within(session.wait(lease.connection())).await {
+            Ok(end) => end,
+            Err(after) => {
+                lease.count(|stats| stats.commands_timed_out += 1);
+                return Err(Error::TimedOut {
+                    host: attempts.host(),
+                    after,
+                    partial: Arc::default(),
+                });
+            }
+        };
+        if let Some(ended) = attempts.judge(end, lease)? {
+            return ended.map_err(|reason| Error::Lost {
+                host: attempts.host(),
+                reason,
+                partial: Arc::default(),
+            });
+        }
+        lease = attempts.lease().await?;
+        session = ends
+            .open(&lease, text)
+            .map_err(|error| attempts.cannot_start(error))?;
+    }
+}
+
+/// The ends of the pipes that sessions get. Held until the command has ended, so that another session can have them.
+struct Ends {
+    stdin: Option<PipeReader>,
+    stdout: PipeWriter,
+    stderr: PipeWriter,
+}
+
+type Writer = (pipe::Sender, Option<Arc<[u8]>>);
+
+impl Ends {
+    fn new(stdin: &Stdin) -> io::Result<(Self, Option<Writer>, pipe::Receiver, pipe::Receiver)> {
+        let (stdin, writer) = match stdin {
+            Stdin::Empty => (None, None),
+            Stdin::Bytes(_) | Stdin::Piped => {
+                let (reader, writer) = io::pipe()?;
+                let input = match stdin {
+                    Stdin::Bytes(bytes) => Some(Arc::clone(bytes)),
+                    _ => None,
+                };
+                (
+                    Some(reader),
+                    Some((pipe::Sender::from_owned_fd(OwnedFd::from(writer))?, input)),
+                )
+            }
+        };
+        let (out_reader, stdout) = io::pipe()?;
+        let (err_reader, stderr) = io::pipe()?;
+        let readers = (
+            pipe::Receiver::from_owned_fd(OwnedFd::from(out_reader))?,
+            pipe::Receiver::from_owned_fd(OwnedFd::from(err_reader))?,
+        );
+        Ok((
+            Ends {
+                stdin,
+                stdout,
+                stderr,
+            },
+            writer,
+            readers.0,
+            readers.1,
+        ))
+    }
+
+    fn open(&self, lease: &AttemptLease, text: &str) -> io::Result<Session> {
+        let stdin = match &self.stdin {
+            Some(reader) => Stdio::from(OwnedFd::from(reader.try_clone()?)),
+            None => Stdio::null(),
+        };
+        let stdout = Stdio::from(OwnedFd::from(self.stdout.try_clone()?));
+        let stderr = Stdio::from(OwnedFd::from(self.stderr.try_clone()?));
+        lease.connection().open(
+            text,
+            Streams {
+                stdin,
+                stdout,
+                stderr,
+            },
+        )
+    }
+}
+
+async fn read_all(stream: Option<impl AsyncRead + Unpin>, into: &mut Vec<u8>) {
+    if let Some(mut stream) = stream {
+        // A pipe does not fail; if it ever does, there is nothing more to come from it.
+        let _ = stream.read_to_end(into).await;
+    }
+}
+
+impl AsyncWrite for ChildStdin {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+impl AsyncRead for ChildStdout {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncRead for ChildStderr {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}

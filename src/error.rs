@@ -1,0 +1,367 @@
+//! What can go wrong, in the words of a caller.
+//!
+//! Every error is one line that names the host, what was tried, why it failed and, where there is something to do, what.
+//! Errors are cheap to clone: several callers can wait for one login, and all of them hear why it failed.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::ConfigError;
+use crate::host::{HostError, PoolKey};
+
+/// The error of this crate's functions.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A host's name, address, user, port, path or option is not acceptable. Nothing was started.
+    #[error(transparent)]
+    Host(#[from] HostError),
+
+    /// A setting is not valid. Nothing was started.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+
+    /// There is no `ssh` to run.
+    #[error("no ssh program found in PATH: install the OpenSSH client (Debian: openssh-client)")]
+    SshNotFound,
+
+    /// A command contains what no shell can be given (a NUL byte, or a bad name of a variable). Nothing was started.
+    #[error("{host}: cannot run the command: {reason}")]
+    InvalidCommand {
+        /// The host that it was meant for.
+        host: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// No connection could be made.
+    #[error("{host}: cannot connect: {source}")]
+    Connect {
+        /// The host's name.
+        host: String,
+        /// Why, with ssh's own words.
+        source: ConnectError,
+    },
+
+    /// All connections were taken for as long as the caller was ready to wait (`acquire_timeout`).
+    #[error("Connection pool exhausted for {key} (max: {max})")]
+    Exhausted {
+        /// Whose connections.
+        key: PoolKey,
+        /// `max_connections`.
+        max: usize,
+        /// The last failure to make another connection, if that is what kept the pool small.
+        last_failure: Option<ConnectError>,
+    },
+
+    /// The pool, or this host's part of it, was closed.
+    #[error("{host}: the pool is closed")]
+    Closed {
+        /// The host's name.
+        host: String,
+    },
+
+    /// The command never started, and trying again did not help within its time. It is safe to run it again.
+    #[error("{host}: the command was not started: {reason}")]
+    NeverStarted {
+        /// The host's name.
+        host: String,
+        /// Why the session could not be opened.
+        reason: String,
+    },
+
+    /// The connection was lost while the command ran. Whether it finished is unknown.
+    #[error("{host}: connection lost while the command ran: {reason}")]
+    Lost {
+        /// The host's name.
+        host: String,
+        /// What is known about the end of the connection.
+        reason: String,
+        /// What had arrived until then.
+        partial: Arc<PartialOutput>,
+    },
+
+    /// The command took longer than its timeout.
+    #[error("{host}: command timed out after {after:?}")]
+    TimedOut {
+        /// The host's name.
+        host: String,
+        /// The timeout.
+        after: Duration,
+        /// What had arrived until then.
+        partial: Arc<PartialOutput>,
+    },
+
+    /// The command wrote more than `max_output` bytes to one of its streams.
+    #[error("{host}: command wrote more than {limit} bytes to {stream}")]
+    OutputLimit {
+        /// The host's name.
+        host: String,
+        /// `"stdout"` or `"stderr"`.
+        stream: &'static str,
+        /// The limit in bytes.
+        limit: usize,
+        /// The output up to the limit.
+        partial: Arc<PartialOutput>,
+    },
+
+    /// From [`Pool::exec`](crate::Pool::exec) only: the command ended with a status other than 0.
+    #[error("Command failed with code {code}{}", last_words(stderr))]
+    Failed {
+        /// The remote command's exit status, 1 to 255.
+        code: i32,
+        /// Its standard error, trimmed.
+        stderr: String,
+    },
+
+    /// From [`Pool::exec`](crate::Pool::exec) only: the command was ended by a signal on the remote side.
+    #[error("{host}: command was killed by a signal{}", last_words(stderr))]
+    Killed {
+        /// The host's name.
+        host: String,
+        /// Its standard error, trimmed.
+        stderr: String,
+    },
+
+    /// The local system refused something: no more processes or descriptors, for instance.
+    #[error("{host}: {what}: {source}")]
+    Io {
+        /// The host's name.
+        host: String,
+        /// What was tried.
+        what: &'static str,
+        /// The system's answer.
+        source: Arc<io::Error>,
+    },
+}
+
+impl Error {
+    pub(crate) fn io(host: &str, what: &'static str, source: io::Error) -> Self {
+        Error::Io {
+            host: host.to_owned(),
+            what,
+            source: Arc::new(source),
+        }
+    }
+
+    /// Whether the command provably did not run, so that running it again cannot do anything twice.
+    pub fn never_started(&self) -> bool {
+        !matches!(
+            self,
+            Error::Lost { .. }
+                | Error::TimedOut { .. }
+                | Error::OutputLimit { .. }
+                | Error::Failed { .. }
+                | Error::Killed { .. }
+        )
+    }
+}
+
+/// What a command had written when it was given up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PartialOutput {
+    /// Bytes of standard output.
+    pub stdout: Vec<u8>,
+    /// Bytes of standard error.
+    pub stderr: Vec<u8>,
+}
+
+/// The causes of a failed connect that can be told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ConnectErrorKind {
+    /// The server did not accept any key.
+    Authentication,
+    /// The server's key is another than the known one.
+    HostKeyChanged,
+    /// The server's key is not known, and the configuration asks for known keys only.
+    HostKeyUnknown,
+    /// Nothing listens there.
+    Refused,
+    /// No answer within `connect_timeout`.
+    TimedOut,
+    /// No route to the host or its network.
+    Unreachable,
+    /// The name cannot be resolved.
+    Name,
+    /// The identity file is missing, unreadable or readable by others.
+    KeyFile,
+    /// Client and server share no algorithm.
+    Algorithms,
+    /// The server dropped the connection before the login (sshd's `MaxStartups` does that).
+    ServerBusy,
+    /// There is no ssh program.
+    SshMissing,
+    /// ssh does not know an option, or its configuration file has an error.
+    BadOption,
+    /// Something on this side: no directory for sockets, no process, a path that is too long.
+    Local,
+    /// Anything else; ssh's own words tell.
+    Other,
+}
+
+impl ConnectErrorKind {
+    /// Trying again by itself cannot help: somebody has to change something first.
+    pub(crate) fn is_permanent(self) -> bool {
+        matches!(
+            self,
+            Self::Authentication | Self::HostKeyChanged | Self::HostKeyUnknown
+        )
+    }
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Authentication => "authentication failed",
+            Self::HostKeyChanged => "the host key has changed",
+            Self::HostKeyUnknown => "the host key is unknown",
+            Self::Refused => "connection refused",
+            Self::TimedOut => "timed out",
+            Self::Unreachable => "unreachable",
+            Self::Name => "name not resolved",
+            Self::KeyFile => "bad identity file",
+            Self::Algorithms => "no common algorithm",
+            Self::ServerBusy => "the server dropped the login",
+            Self::SshMissing => "no ssh program",
+            Self::BadOption => "bad ssh configuration",
+            Self::Local => "local failure",
+            Self::Other => "ssh failed",
+        }
+    }
+
+    fn advice(self) -> Option<&'static str> {
+        match self {
+            Self::Authentication => Some("check user and key with `ssh -v`"),
+            Self::HostKeyChanged => Some("if that is expected, remove the old key with `ssh-keygen -R`"),
+            Self::HostKeyUnknown => Some("add the key to known_hosts first"),
+            Self::ServerBusy => Some("see MaxStartups in the server's sshd_config"),
+            _ => None,
+        }
+    }
+}
+
+/// Why a connection could not be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectError {
+    kind: ConnectErrorKind,
+    detail: String,
+    lines: Arc<[String]>,
+}
+
+impl ConnectError {
+    /// `detail` is the one line that says it best; `lines` are ssh's own last ones. Control characters are taken out of both.
+    pub(crate) fn new(kind: ConnectErrorKind, detail: impl AsRef<str>, lines: Vec<String>) -> Self {
+        let lines = lines.iter().map(|line| printable(line)).collect();
+        ConnectError {
+            kind,
+            detail: printable(detail.as_ref()),
+            lines,
+        }
+    }
+
+    /// The cause.
+    pub fn kind(&self) -> ConnectErrorKind {
+        self.kind
+    }
+
+    /// The last lines that ssh wrote, oldest first, without control characters. Empty when ssh was not started.
+    pub fn ssh_output(&self) -> &[String] {
+        &self.lines
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.kind.label(), self.detail)?;
+        match self.kind.advice() {
+            Some(advice) => write!(f, " ({advice})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for ConnectError {}
+
+/// Text from a server or a shell, made fit for a terminal and a log: one line, no control characters.
+pub(crate) fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.trim().chars() {
+        match c {
+            '\t' | '\n' | '\r' => out.push(' '),
+            // Bidirectional overrides reorder what is displayed around them.
+            c if c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') => {
+                out.extend(c.escape_unicode());
+            }
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// The end of a command's stderr for a message of one line: its last lines are what says why it failed.
+fn last_words(stderr: &str) -> String {
+    const MOST: usize = 500;
+    let text = stderr.trim();
+    let mut start = text.len().saturating_sub(MOST);
+    while !text.is_char_boundary(start) {
+        start += 1;
+    }
+    let cut = if start > 0 { "…" } else { "" };
+    if text.is_empty() {
+        return String::new();
+    }
+    format!(": {cut}{}", printable(&text[start..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("plain text", "plain text")]
+    #[case("two\r\nlines\r\n", "two  lines")]
+    #[case("\u{1b}[31mred\u{7}", "\\u{1b}[31mred\\u{7}")]
+    #[case("a\u{202e}b", "a\\u{202e}b")]
+    #[case("grün", "grün")]
+    fn text_from_elsewhere_is_made_printable(#[case] text: &str, #[case] expected: &str) {
+        assert_eq!(printable(text), expected);
+    }
+
+    #[test]
+    fn a_failed_command_reads_as_the_contract_says() {
+        let error = Error::Failed {
+            code: 2,
+            stderr: "ls: cannot access 'x'".into(),
+        };
+        assert_eq!(
+            error.to_string(),
+            "Command failed with code 2: ls: cannot access 'x'"
+        );
+    }
+
+    #[test]
+    fn a_long_stderr_keeps_its_end_whole() {
+        let stderr = format!("{}ü the reason", "ä".repeat(1000));
+        let words = last_words(&stderr);
+        assert!(
+            words.ends_with("ü the reason") && words.starts_with(": …") && words.len() < 520,
+            "{words}"
+        );
+    }
+
+    #[test]
+    fn a_connect_error_says_kind_reason_and_advice() {
+        let error = ConnectError::new(
+            ConnectErrorKind::Authentication,
+            "lab@127.0.0.1: Permission denied (publickey).\r\n",
+            vec!["a\u{1b}b".into()],
+        );
+        assert_eq!(
+            error.to_string(),
+            "authentication failed: lab@127.0.0.1: Permission denied (publickey). (check user and key with `ssh -v`)"
+        );
+        assert_eq!(error.ssh_output(), ["a\\u{1b}b"]);
+    }
+}

@@ -1,0 +1,617 @@
+//! Where to connect, and as whom.
+//!
+//! A [`Host`] can only be made of values that ssh and a shell cannot take for something else: what looks like an option, like shell
+//! text or like one of the pool's own settings is refused here, before any process is started. Two hosts share connections only when
+//! they say the same about everything that decides whose account a command runs in.
+
+use std::fmt;
+use std::net::Ipv6Addr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// A machine to run commands on. The name is looked up in the user's ssh_config, as with `ssh NAME`; everything else is optional and
+/// wins over what stands there.
+///
+/// ```
+/// use sshpool::Host;
+///
+/// let web1 = Host::new("web1")?.address("10.0.0.7")?.user("deploy")?.port(2222)?;
+/// assert_eq!(web1.key().to_string(), "web1:2222");
+///
+/// let same: Host = "deploy@web1:2222".parse()?;
+/// assert_eq!(same.key(), web1.key());
+/// # Ok::<(), sshpool::HostError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    identity: HostIdentity,
+    address: Option<String>,
+}
+
+/// What two hosts must have in common to share connections. The address is not part of it: the first one's counts until its
+/// connections are closed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct HostIdentity {
+    name: String,
+    port: Option<u16>,
+    user: Option<String>,
+    identity_file: Option<PathBuf>,
+    config_file: Option<PathBuf>,
+    options: Vec<(String, String)>,
+}
+
+/// What a host's connections are filed under in messages and statistics: `name:port`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PoolKey {
+    name: String,
+    port: u16,
+}
+
+/// A value that a host cannot have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("invalid {what} {value:?}: {reason}")]
+pub struct HostError {
+    what: &'static str,
+    value: String,
+    reason: String,
+}
+
+/// Options that decide how a connection of the pool works. ssh takes the first value that it sees, so they would have no effect or break
+/// the pool.
+const POOLS_OWN: &[&str] = &[
+    "BatchMode",
+    "ClearAllForwardings",
+    "ConnectTimeout",
+    "ConnectionAttempts",
+    "ControlMaster",
+    "ControlPath",
+    "ControlPersist",
+    "ForkAfterAuthentication",
+    "LocalCommand",
+    "LogLevel",
+    "PermitLocalCommand",
+    "RemoteCommand",
+    "RequestTTY",
+    "SessionType",
+    "StdinNull",
+];
+
+/// Options that have a setter of their own, which the pool has to know about.
+const HAS_SETTER: &[(&str, &str)] = &[
+    ("HostName", "address"),
+    ("IdentityFile", "identity_file"),
+    ("Port", "port"),
+    ("User", "user"),
+];
+
+/// The longest name of a host (RFC 1035), and more than any account's.
+const LONGEST_NAME: usize = 255;
+
+impl Host {
+    /// A host by its name: an alias of the ssh_config, a domain name, or an IP address.
+    ///
+    /// # Errors
+    ///
+    /// A name is made of letters, digits, `.`, `_` and `-`, and does not start with `-`; or it is an IPv6 address.
+    pub fn new(name: impl Into<String>) -> Result<Self, HostError> {
+        let name = name.into();
+        check_name("host name", &name)?;
+        let identity = HostIdentity {
+            name,
+            port: None,
+            user: None,
+            identity_file: None,
+            config_file: None,
+            options: Vec::new(),
+        };
+        Ok(Host {
+            identity,
+            address: None,
+        })
+    }
+
+    /// Where to connect to, when that is not the name: a domain name or an IP address. By default what the ssh_config says, or the name.
+    ///
+    /// # Errors
+    ///
+    /// As [`Host::new`].
+    pub fn address(mut self, address: impl Into<String>) -> Result<Self, HostError> {
+        let address = address.into();
+        check_name("address", &address)?;
+        self.address = Some(address);
+        Ok(self)
+    }
+
+    /// The port, 1 to 65535. By default what the ssh_config says, or 22.
+    ///
+    /// # Errors
+    ///
+    /// 0 is not a port.
+    pub fn port(mut self, port: u16) -> Result<Self, HostError> {
+        if port == 0 {
+            return Err(HostError::new("port", "0", "expected a number from 1 to 65535"));
+        }
+        self.identity.port = Some(port);
+        Ok(self)
+    }
+
+    /// The account to log in to. By default what the ssh_config says, or the local user's name.
+    ///
+    /// # Errors
+    ///
+    /// A user is made of letters, digits, `.`, `_`, `@`, `+` and `-`, also with a Windows domain and `\` before it, and does not start
+    /// with `-`.
+    pub fn user(mut self, user: impl Into<String>) -> Result<Self, HostError> {
+        let user = user.into();
+        check_user(&user)?;
+        self.identity.user = Some(user);
+        Ok(self)
+    }
+
+    /// The private key to log in with; only this one is then offered. A leading `~/` is the home directory. Whether the file is there is
+    /// looked at when a connection is made.
+    ///
+    /// # Errors
+    ///
+    /// An empty path, one that starts with `-`, or one with control characters.
+    pub fn identity_file(mut self, path: impl Into<PathBuf>) -> Result<Self, HostError> {
+        self.identity.identity_file = Some(check_path("identity file", path.into())?);
+        Ok(self)
+    }
+
+    /// The ssh_config to use instead of the user's and the system's, as `ssh -F`. A leading `~/` is the home directory.
+    ///
+    /// # Errors
+    ///
+    /// As [`identity_file`](Self::identity_file).
+    pub fn config_file(mut self, path: impl Into<PathBuf>) -> Result<Self, HostError> {
+        self.identity.config_file = Some(check_path("ssh_config file", path.into())?);
+        Ok(self)
+    }
+
+    /// One more option of `ssh_config(5)`, such as `("ProxyJump", "bastion")`. It wins over the file; ssh itself says whether it knows
+    /// it, when a connection is made.
+    ///
+    /// # Errors
+    ///
+    /// An option that decides how the pool's connections work (`ControlPath`, say) or that has a setter here, a key that is not made of
+    /// letters and digits, a value that is empty or has control characters.
+    pub fn option(mut self, key: impl Into<String>, value: impl Into<String>) -> Result<Self, HostError> {
+        let (key, value) = (key.into(), value.into());
+        let wrong = |reason: String| Err(HostError::new("ssh option", &key, reason));
+        if key.is_empty() || !key.chars().all(|c| c.is_ascii_alphanumeric()) {
+            return wrong("expected the name of an option of ssh_config, such as \"ProxyJump\"".to_owned());
+        }
+        if POOLS_OWN.iter().any(|own| own.eq_ignore_ascii_case(&key)) {
+            return wrong("the pool itself decides about it".to_owned());
+        }
+        if let Some((_, setter)) = HAS_SETTER
+            .iter()
+            .find(|(option, _)| option.eq_ignore_ascii_case(&key))
+        {
+            return wrong(format!("say it with `{setter}`"));
+        }
+        if value.trim().is_empty() || value.contains(char::is_control) {
+            return wrong(format!("its value {value:?} is empty or has control characters"));
+        }
+        self.identity.options.push((key, value));
+        Ok(self)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.identity.name
+    }
+
+    /// Its address, if one was set.
+    pub fn get_address(&self) -> Option<&str> {
+        self.address.as_deref()
+    }
+
+    /// Its port, if one was set.
+    pub fn get_port(&self) -> Option<u16> {
+        self.identity.port
+    }
+
+    /// Its user, if one was set.
+    pub fn get_user(&self) -> Option<&str> {
+        self.identity.user.as_deref()
+    }
+
+    /// Its identity file, if one was set.
+    pub fn get_identity_file(&self) -> Option<&Path> {
+        self.identity.identity_file.as_deref()
+    }
+
+    /// Its ssh_config file, if one was set.
+    pub fn get_config_file(&self) -> Option<&Path> {
+        self.identity.config_file.as_deref()
+    }
+
+    /// Its further options, in the order in which they were set.
+    pub fn get_options(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.identity
+            .options
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+
+    /// What its connections are filed under.
+    pub fn key(&self) -> PoolKey {
+        PoolKey {
+            name: self.identity.name.clone(),
+            port: self.identity.port.unwrap_or(22),
+        }
+    }
+
+    /// What its connections are shared by.
+    pub(crate) fn identity(&self) -> &HostIdentity {
+        &self.identity
+    }
+
+    /// Looks at the files that it names. ssh would go on without a key that is not there, and then say something else is wrong.
+    pub(crate) fn check_files(&self) -> Result<(), HostError> {
+        let files = [
+            ("identity file", self.get_identity_file()),
+            ("ssh_config file", self.get_config_file()),
+        ];
+        for (what, path) in files {
+            if let Some(path) = path.filter(|path| *path != Path::new("none"))
+                && let Err(error) = std::fs::File::open(path)
+            {
+                return Err(HostError::new(what, &path.to_string_lossy(), error.to_string()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads `[user@]host[:port]`. An IPv6 address with a port stands in brackets: `[::1]:2222`.
+impl FromStr for Host {
+    type Err = HostError;
+
+    fn from_str(text: &str) -> Result<Self, HostError> {
+        let (user, rest) = match text.rsplit_once('@') {
+            Some((user, rest)) => (Some(user), rest),
+            None => (None, text),
+        };
+        let (name, port) = if let Some(inner) = rest.strip_prefix('[') {
+            match inner.split_once(']') {
+                Some((name, "")) => (name, None),
+                Some((name, port)) if port.starts_with(':') => (name, Some(&port[1..])),
+                _ => {
+                    return Err(HostError::new(
+                        "host",
+                        text,
+                        "expected \"[ADDRESS]\" or \"[ADDRESS]:PORT\"",
+                    ));
+                }
+            }
+        } else {
+            match rest.split_once(':') {
+                // More than one colon, and no brackets: an address without a port.
+                Some((_, more)) if more.contains(':') => (rest, None),
+                Some((name, port)) => (name, Some(port)),
+                None => (rest, None),
+            }
+        };
+        let mut host = Host::new(name)?;
+        if let Some(port) = port {
+            let number = port
+                .parse()
+                .ok()
+                .filter(|_| port.bytes().all(|byte| byte.is_ascii_digit()));
+            let out_of_range = || HostError::new("port", port, "expected a number from 1 to 65535");
+            host = host.port(number.ok_or_else(out_of_range)?)?;
+        }
+        match user {
+            Some(user) => host.user(user),
+            None => Ok(host),
+        }
+    }
+}
+
+impl PoolKey {
+    /// The host's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The host's port; 22 when it has none.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+impl fmt::Display for PoolKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.name.contains(':') {
+            write!(f, "[{}]:{}", self.name, self.port)
+        } else {
+            write!(f, "{}:{}", self.name, self.port)
+        }
+    }
+}
+
+impl HostError {
+    fn new(what: &'static str, value: &str, reason: impl Into<String>) -> Self {
+        HostError {
+            what,
+            value: value.to_owned(),
+            reason: reason.into(),
+        }
+    }
+}
+
+fn check_name(what: &'static str, name: &str) -> Result<(), HostError> {
+    let wrong = |reason: &str| Err(HostError::new(what, name, reason));
+    let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if name.is_empty() {
+        return wrong("it must not be empty");
+    }
+    if name.len() > LONGEST_NAME {
+        return wrong("it is longer than 255 characters");
+    }
+    if name.starts_with('-') {
+        return wrong("it must not start with \"-\"");
+    }
+    if name.contains(':') {
+        let (address, zone) = match name.split_once('%') {
+            Some((address, zone)) => (address, Some(zone)),
+            None => (name, None),
+        };
+        let zone_is_right = zone.is_none_or(|zone| !zone.is_empty() && zone.chars().all(word));
+        if address.parse::<Ipv6Addr>().is_err() || !zone_is_right {
+            return wrong("it has a colon, but is not an IPv6 address");
+        }
+        return Ok(());
+    }
+    match name.chars().find(|&c| !word(c)) {
+        Some(c) => wrong(&format!(
+            "it must not contain {c:?}; letters, digits, \".\", \"_\" and \"-\" are allowed"
+        )),
+        None => Ok(()),
+    }
+}
+
+fn check_user(user: &str) -> Result<(), HostError> {
+    let wrong = |reason: &str| Err(HostError::new("user", user, reason));
+    let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '@' | '+' | '-');
+    if user.is_empty() || user.len() > LONGEST_NAME {
+        return wrong("expected 1 to 255 characters");
+    }
+    if user.starts_with('-') {
+        return wrong("it must not start with \"-\"");
+    }
+    // DOMAIN\user, as ssh takes it for Active Directory: one backslash with something on both sides.
+    let parts: Vec<&str> = user.split('\\').collect();
+    if parts.len() > 2 || parts.iter().any(|part| part.is_empty()) {
+        return wrong("a \"\\\" stands between a domain and a user only");
+    }
+    match parts.iter().flat_map(|part| part.chars()).find(|&c| !word(c)) {
+        Some(c) => wrong(&format!(
+            "it must not contain {c:?}; letters, digits, \".\", \"_\", \"@\", \"+\" and \"-\" are allowed"
+        )),
+        None => Ok(()),
+    }
+}
+
+fn check_path(what: &'static str, path: PathBuf) -> Result<PathBuf, HostError> {
+    let text = path.to_string_lossy();
+    let reason = if text.is_empty() {
+        "it must not be empty"
+    } else if text.starts_with('-') {
+        "it must not start with \"-\" (write \"./-…\")"
+    } else if text.contains(char::is_control) {
+        "it must not contain control characters"
+    } else {
+        return expand_home(what, path);
+    };
+    Err(HostError::new(what, &text, reason))
+}
+
+fn expand_home(what: &'static str, path: PathBuf) -> Result<PathBuf, HostError> {
+    let Ok(rest) = path.strip_prefix("~") else {
+        return Ok(path);
+    };
+    match std::env::home_dir().filter(|home| home.is_absolute()) {
+        Some(home) => Ok(home.join(rest)),
+        None => Err(HostError::new(
+            what,
+            &path.to_string_lossy(),
+            "there is no home directory for \"~\"",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("web1")]
+    #[case("web-1.example_net.org")]
+    #[case("10.0.0.7")]
+    #[case("::1")]
+    #[case("fe80::1%eth0")]
+    fn names_that_are_accepted(#[case] name: &str) {
+        assert_eq!(Host::new(name).expect("a valid name").name(), name);
+        Host::new("x").unwrap().address(name).expect("a valid address");
+    }
+
+    #[rstest]
+    #[case("", "invalid host name \"\": it must not be empty")]
+    #[case(
+        "-oProxyCommand=x",
+        "invalid host name \"-oProxyCommand=x\": it must not start with \"-\""
+    )]
+    #[case(
+        "a;b",
+        "invalid host name \"a;b\": it must not contain ';'; letters, digits, \".\", \"_\" and \"-\" are allowed"
+    )]
+    #[case(
+        "a b",
+        "invalid host name \"a b\": it must not contain ' '; letters, digits, \".\", \"_\" and \"-\" are allowed"
+    )]
+    #[case(
+        "a\nb",
+        "invalid host name \"a\\nb\": it must not contain '\\n'; letters, digits, \".\", \"_\" and \"-\" are allowed"
+    )]
+    #[case(
+        "a/b",
+        "invalid host name \"a/b\": it must not contain '/'; letters, digits, \".\", \"_\" and \"-\" are allowed"
+    )]
+    #[case(
+        "1:2",
+        "invalid host name \"1:2\": it has a colon, but is not an IPv6 address"
+    )]
+    #[case(
+        "fe80::1%",
+        "invalid host name \"fe80::1%\": it has a colon, but is not an IPv6 address"
+    )]
+    #[case(
+        "fe80::1%a;b",
+        "invalid host name \"fe80::1%a;b\": it has a colon, but is not an IPv6 address"
+    )]
+    fn names_that_are_refused(#[case] name: &str, #[case] message: &str) {
+        assert_eq!(Host::new(name).unwrap_err().to_string(), message);
+        let message = message.replace("host name", "address");
+        assert_eq!(
+            Host::new("x").unwrap().address(name).unwrap_err().to_string(),
+            message
+        );
+    }
+
+    #[test]
+    fn a_name_has_at_most_255_characters() {
+        assert!(Host::new("a".repeat(255)).is_ok());
+        assert!(Host::new("a".repeat(256)).is_err());
+    }
+
+    #[rstest]
+    #[case("deploy", true)]
+    #[case("deploy+ci@example.org", true)]
+    #[case("CORP\\deploy", true)]
+    #[case("", false)]
+    #[case("-l", false)]
+    #[case("a;b", false)]
+    #[case("a$b", false)]
+    #[case("a`b", false)]
+    #[case("a b", false)]
+    #[case("\\a", false)]
+    #[case("a\\", false)]
+    #[case("a\\b\\c", false)]
+    fn users(#[case] user: &str, #[case] accepted: bool) {
+        assert_eq!(Host::new("web1").unwrap().user(user).is_ok(), accepted);
+    }
+
+    #[rstest]
+    #[case("web1", None, "web1", None)]
+    #[case("web1:2222", None, "web1", Some(2222))]
+    #[case("deploy@web1", Some("deploy"), "web1", None)]
+    #[case("a@b@web1:1", Some("a@b"), "web1", Some(1))]
+    #[case("::1", None, "::1", None)]
+    #[case("[::1]", None, "::1", None)]
+    #[case("deploy@[fe80::1%eth0]:65535", Some("deploy"), "fe80::1%eth0", Some(65535))]
+    fn texts_that_are_read(
+        #[case] text: &str,
+        #[case] user: Option<&str>,
+        #[case] name: &str,
+        #[case] port: Option<u16>,
+    ) {
+        let host: Host = text.parse().expect("a valid host");
+        assert_eq!(
+            (host.get_user(), host.name(), host.get_port()),
+            (user, name, port)
+        );
+    }
+
+    #[rstest]
+    #[case("web1:0", "invalid port \"0\": expected a number from 1 to 65535")]
+    #[case("web1:70000", "invalid port \"70000\": expected a number from 1 to 65535")]
+    #[case("web1:+22", "invalid port \"+22\": expected a number from 1 to 65535")]
+    #[case("web1:", "invalid port \"\": expected a number from 1 to 65535")]
+    #[case("@web1", "invalid user \"\": expected 1 to 255 characters")]
+    #[case("[::1", "invalid host \"[::1\": expected \"[ADDRESS]\" or \"[ADDRESS]:PORT\"")]
+    #[case(
+        "[::1]22",
+        "invalid host \"[::1]22\": expected \"[ADDRESS]\" or \"[ADDRESS]:PORT\""
+    )]
+    #[case("ssh://web1", "invalid port \"//web1\": expected a number from 1 to 65535")]
+    fn texts_that_are_refused(#[case] text: &str, #[case] message: &str) {
+        assert_eq!(text.parse::<Host>().unwrap_err().to_string(), message);
+    }
+
+    #[rstest]
+    #[case("ProxyJump", "bastion", None)]
+    #[case("controlpath", "/x", Some("the pool itself decides about it"))]
+    #[case("User", "x", Some("say it with `user`"))]
+    #[case("Proxy Jump", "x", Some("expected the name of an option"))]
+    #[case("ProxyJump=x", "x", Some("expected the name of an option"))]
+    #[case("ProxyJump", " ", Some("its value \" \" is empty"))]
+    #[case(
+        "ProxyJump",
+        "a\nb",
+        Some("its value \"a\\nb\" is empty or has control characters")
+    )]
+    fn options(#[case] key: &str, #[case] value: &str, #[case] refused: Option<&str>) {
+        match (Host::new("web1").unwrap().option(key, value), refused) {
+            (Ok(host), None) => assert_eq!(host.get_options().collect::<Vec<_>>(), [(key, value)]),
+            (Err(error), Some(reason)) => assert!(error.to_string().contains(reason), "{error}"),
+            (result, _) => panic!("{result:?}"),
+        }
+    }
+
+    #[rstest]
+    #[case("")]
+    #[case("-key")]
+    #[case("a\nb")]
+    fn paths_that_are_refused(#[case] path: &str) {
+        assert!(Host::new("web1").unwrap().identity_file(path).is_err());
+        assert!(Host::new("web1").unwrap().config_file(path).is_err());
+    }
+
+    #[test]
+    fn a_tilde_is_the_home_directory() {
+        let home = std::env::home_dir().expect("tests run with a home directory");
+        let host = Host::new("web1").unwrap().identity_file("~/.ssh/key").unwrap();
+        assert_eq!(host.get_identity_file(), Some(home.join(".ssh/key").as_path()));
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_named() {
+        let host = Host::new("web1")
+            .unwrap()
+            .identity_file("/nonexistent/key")
+            .unwrap();
+        assert_eq!(
+            host.check_files().unwrap_err().to_string(),
+            "invalid identity file \"/nonexistent/key\": No such file or directory (os error 2)"
+        );
+    }
+
+    #[test]
+    fn a_key_has_22_when_there_is_no_port_and_brackets_around_ipv6() {
+        assert_eq!(Host::new("web1").unwrap().key().to_string(), "web1:22");
+        assert_eq!(
+            Host::new("::1").unwrap().port(2222).unwrap().key().to_string(),
+            "[::1]:2222"
+        );
+    }
+
+    #[test]
+    fn only_the_address_may_differ_where_connections_are_shared() {
+        let host = || Host::new("web1").unwrap();
+        assert_eq!(host().identity(), host().address("10.0.0.1").unwrap().identity());
+        for other in [
+            host().user("x").unwrap(),
+            host().port(22).unwrap(),
+            host().identity_file("/k").unwrap(),
+            host().config_file("/c").unwrap(),
+            host().option("Compression", "yes").unwrap(),
+        ] {
+            assert_ne!(host().identity(), other.identity());
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! The command lines: what each kind of ssh process is told, and why.
+//!
+//! A *master* holds the authenticated connection, a *session* runs one command over it, a *control* call asks the master something.
+//! The first value that ssh sees for an option wins, and the command line comes before every file: what stands here cannot be
+//! undone by a user's configuration, and what must stay the user's choice does not stand here.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+use std::time::Duration;
+
+use super::program::SshVersion;
+use crate::host::Host;
+
+/// What a session or control call names as its destination. It never goes there: the socket is all it uses, and the name is one that
+/// cannot exist (RFC 6761), in case something goes wrong with that.
+const NOWHERE: &str = "sshpool.invalid";
+
+/// The longest path that a master can bind. It first binds a temporary name, 17 bytes longer, and `sun_path` ends with a NUL byte
+/// (108 bytes on Linux, 104 on macOS and the BSDs).
+pub(super) const LONGEST_SOCKET: usize = if cfg!(target_os = "linux") {
+    108 - 1 - 17
+} else {
+    104 - 1 - 17
+};
+
+/// A list of arguments that grows by options.
+#[derive(Default)]
+struct Args(Vec<OsString>);
+
+impl Args {
+    fn flag(mut self, flag: &str) -> Self {
+        self.0.push(flag.into());
+        self
+    }
+
+    fn pair(mut self, flag: &str, value: impl Into<OsString>) -> Self {
+        self.0.push(flag.into());
+        self.0.push(value.into());
+        self
+    }
+
+    fn option(self, key: &str, value: impl AsRef<OsStr>) -> Self {
+        let mut text = OsString::from(key);
+        text.push("=");
+        text.push(value);
+        self.pair("-o", text)
+    }
+
+    fn options(self, pairs: &[(&str, &str)]) -> Self {
+        pairs
+            .iter()
+            .fold(self, |args, (key, value)| args.option(key, value))
+    }
+
+    /// The destination. Nothing behind `--` can be taken for an option.
+    fn destination(mut self, name: &str) -> Self {
+        self.0.push("--".into());
+        self.0.push(name.into());
+        self
+    }
+}
+
+/// ssh expands `%` in the paths that it is given as options; ours are meant as they are.
+fn literal(path: &Path) -> OsString {
+    let mut bytes = Vec::new();
+    for &byte in path.as_os_str().as_bytes() {
+        bytes.extend(std::iter::repeat_n(byte, if byte == b'%' { 2 } else { 1 }));
+    }
+    OsString::from_vec(bytes)
+}
+
+/// Where to, as whom and with which of the caller's options: shared by the master and by `ssh -G`.
+fn host_args(args: Args, host: &Host) -> Args {
+    let mut args = match host.get_config_file() {
+        Some(file) => args.pair("-F", file.as_os_str()),
+        None => args,
+    };
+    if let Some(address) = host.get_address() {
+        args = args.option("HostName", address);
+    }
+    if let Some(port) = host.get_port() {
+        args = args.pair("-p", port.to_string());
+    }
+    if let Some(user) = host.get_user() {
+        args = args.pair("-l", user);
+    }
+    for (key, value) in host.get_options() {
+        args = args.option(key, value);
+    }
+    if let Some(file) = host.get_identity_file() {
+        // Without IdentitiesOnly the keys of an agent are offered first, and a server stops listening after six.
+        args = args.pair("-i", literal(file)).option("IdentitiesOnly", "yes");
+    }
+    args
+}
+
+/// `ssh -G`: what the configuration says about this host. Connects to nothing.
+pub(super) fn resolve(host: &Host) -> Vec<OsString> {
+    host_args(Args::default().flag("-G").option("BatchMode", "yes"), host)
+        .destination(host.name())
+        .0
+}
+
+/// What a master is told beyond its host.
+pub(super) struct MasterPlan<'a> {
+    pub socket: &'a Path,
+    pub connect_timeout: Duration,
+    pub version: &'a SshVersion,
+    /// Nobody said how strict to be with unknown host keys.
+    pub accept_new_host_keys: bool,
+}
+
+pub(super) fn master(host: &Host, plan: &MasterPlan<'_>) -> Vec<OsString> {
+    let mut args = Args::default()
+        .flag("-M")
+        .flag("-N")
+        .flag("-T")
+        .pair("-S", literal(plan.socket))
+        .options(&[
+            // It stays our child: its end, and the reason, are seen at once.
+            ("ControlPersist", "no"),
+            ("BatchMode", "yes"),
+            // A shell for it, a forward, a local command or a tty is nothing a connection of the pool should bring along.
+            ("RemoteCommand", "none"),
+            ("RequestTTY", "no"),
+            ("PermitLocalCommand", "no"),
+            ("ClearAllForwardings", "yes"),
+            ("LogLevel", "INFO"),
+        ]);
+    if plan.version.at_least(8, 7) {
+        args = args.option("ForkAfterAuthentication", "no");
+    }
+    args = host_args(args, host).options(&[
+        ("ConnectionAttempts", "1"),
+        // A server that says nothing any more is noticed after 45 s even where no probe is made.
+        ("ServerAliveInterval", "15"),
+        ("ServerAliveCountMax", "3"),
+    ]);
+    // ssh counts in whole seconds and takes 0 for "no limit"; our own deadline is exact.
+    let seconds = plan.connect_timeout.as_secs_f64().ceil().clamp(1.0, 86_400.0);
+    args = args.option("ConnectTimeout", format!("{seconds:.0}"));
+    if plan.accept_new_host_keys {
+        args = args.option("StrictHostKeyChecking", "accept-new");
+    }
+    args.destination(host.name()).0
+}
+
+/// A client of a master. It fails closed: without its master it does not log in by itself, which a plain `ssh -S` would do, silently
+/// (test `a_session_never_logs_in_by_itself`). `-F none` keeps a user's `Host *` out of it.
+fn client(socket: &Path) -> Args {
+    Args::default()
+        .pair("-F", "none")
+        .pair("-S", literal(socket))
+        .options(&[
+            ("ControlMaster", "no"),
+            ("ProxyCommand", "false"),
+            ("BatchMode", "yes"),
+        ])
+}
+
+/// A session that runs `command`. `log` takes ssh's own messages, so that the remote's stderr stays pure, and tells afterwards what
+/// became of the session.
+pub(super) fn session(socket: &Path, log: &Path, command: &str) -> Vec<OsString> {
+    let mut args = client(socket)
+        .flag("-T")
+        .pair("-E", log)
+        .option("LogLevel", "DEBUG2")
+        .destination(NOWHERE)
+        .0;
+    args.push(command.into());
+    args
+}
+
+/// `ssh -O check`, `stop` or `exit`.
+pub(super) fn control(socket: &Path, operation: &str) -> Vec<OsString> {
+    client(socket).pair("-O", operation).destination(NOWHERE).0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(args: Vec<OsString>) -> String {
+        args.iter()
+            .map(|arg| arg.to_string_lossy())
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
+    fn plan<'a>(version: &'a SshVersion, socket: &'a Path) -> MasterPlan<'a> {
+        MasterPlan {
+            socket,
+            connect_timeout: Duration::from_millis(1500),
+            version,
+            accept_new_host_keys: true,
+        }
+    }
+
+    #[test]
+    fn a_master_carries_what_the_host_says() {
+        let version = SshVersion::for_tests(9, 2);
+        let host = Host::new("web1")
+            .and_then(|host| host.address("10.0.0.7"))
+            .and_then(|host| host.port(2222))
+            .and_then(|host| host.user("deploy"))
+            .and_then(|host| host.identity_file("/keys/100%"))
+            .and_then(|host| host.config_file("/etc/other"))
+            .and_then(|host| host.option("Compression", "yes"))
+            .expect("a valid host");
+        let line = words(master(&host, &plan(&version, Path::new("/run/x%/1"))));
+        assert!(line.starts_with("-M -N -T -S /run/x%%/1 "), "{line}");
+        assert!(
+            line.contains(
+                " -o ForkAfterAuthentication=no -F /etc/other -o HostName=10.0.0.7 -p 2222 -l deploy \
+                 -o Compression=yes -i /keys/100%% -o IdentitiesOnly=yes -o ConnectionAttempts=1 "
+            ),
+            "{line}"
+        );
+        assert!(
+            line.ends_with(" -o ConnectTimeout=2 -o StrictHostKeyChecking=accept-new -- web1"),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn an_old_client_is_not_given_options_that_it_does_not_know() {
+        let version = SshVersion::for_tests(8, 4);
+        let host = Host::new("web1").expect("a valid host");
+        let line = words(master(&host, &plan(&version, Path::new("/s"))));
+        assert!(!line.contains("ForkAfterAuthentication"), "{line}");
+    }
+
+    #[test]
+    fn every_client_fails_closed() {
+        for line in [
+            words(session(Path::new("/s"), Path::new("/l"), "true")),
+            words(control(Path::new("/s"), "check")),
+        ] {
+            assert!(
+                line.starts_with("-F none -S /s -o ControlMaster=no -o ProxyCommand=false "),
+                "{line}"
+            );
+            assert!(line.contains(" -- sshpool.invalid"), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_command_is_one_argument_behind_the_destination() {
+        let args = session(Path::new("/s"), Path::new("/l"), "-x 'a  b'");
+        assert_eq!(args[args.len() - 3..], ["--", NOWHERE, "-x 'a  b'"]);
+    }
+}

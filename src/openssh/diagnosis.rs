@@ -1,0 +1,297 @@
+//! What ssh's texts mean. No other module knows them.
+//!
+//! A *master's* stderr tells why a login failed: [`connect_failure`]. A *session's* debug log tells, when the status is 255, whether
+//! the command exited with 255, ended in some other way, or never started: [`session_log`]. Only an explicit refusal or a socket that
+//! could not be used counts as "never started"; where the text leaves a doubt, the command may have run.
+
+use std::path::Path;
+
+use crate::error::{ConnectError, ConnectErrorKind as Kind};
+
+/// The causes of a failed login by the texts that give them away, the most telling first: a bad key file is followed by
+/// "Permission denied", and a changed host key by "Host key verification failed".
+const CONNECT_TEXTS: &[(&str, Kind)] = &[
+    ("command-line: line ", Kind::BadOption),
+    ("Bad configuration option", Kind::BadOption),
+    ("terminating, ", Kind::BadOption),
+    ("Can't open user config file", Kind::BadOption),
+    ("Bad owner or permissions on ", Kind::BadOption),
+    ("unix_listener: ", Kind::Local),
+    ("ControlSocket ", Kind::Local),
+    ("REMOTE HOST IDENTIFICATION HAS CHANGED", Kind::HostKeyChanged),
+    (" host key is known for ", Kind::HostKeyUnknown),
+    ("Host key verification failed", Kind::HostKeyUnknown),
+    ("Unable to negotiate with ", Kind::Algorithms),
+    ("Could not resolve hostname ", Kind::Name),
+    ("UNPROTECTED PRIVATE KEY FILE", Kind::KeyFile),
+    ("Identity file ", Kind::KeyFile),
+    ("Load key ", Kind::KeyFile),
+    ("Permission denied (", Kind::Authentication),
+    ("Too many authentication failures", Kind::Authentication),
+    ("No supported authentication methods", Kind::Authentication),
+    (": Connection refused", Kind::Refused),
+    (" timed out", Kind::TimedOut),
+    ("Timeout, server ", Kind::TimedOut),
+    ("No route to host", Kind::Unreachable),
+    ("Network is unreachable", Kind::Unreachable),
+    ("kex_exchange_identification: ", Kind::ServerBusy),
+    ("ssh_exchange_identification: ", Kind::ServerBusy),
+    ("Not allowed at this time", Kind::ServerBusy),
+];
+
+/// How many of ssh's lines an error keeps.
+const LINES_KEPT: usize = 20;
+
+/// Why a master ended before it was ready. `fallback` says what is known when ssh said nothing.
+pub(super) fn connect_failure(stderr: &str, fallback: &str) -> ConnectError {
+    let lines: Vec<&str> = stderr
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    let found = CONNECT_TEXTS.iter().find_map(|&(text, kind)| {
+        lines
+            .iter()
+            .rev()
+            .find(|line| line.contains(text))
+            .map(|line| (kind, *line))
+    });
+    let (kind, line) = match found {
+        Some(found) => found,
+        None => (Kind::Other, lines.last().copied().unwrap_or(fallback)),
+    };
+    let detail = match kind {
+        // The telling line is a banner; what the user needs is the host and the file, which stand further down.
+        Kind::HostKeyChanged => lines
+            .iter()
+            .find(|line| line.starts_with("Offending "))
+            .map_or("remote host identification has changed".to_owned(), |line| {
+                (*line).to_owned()
+            }),
+        Kind::KeyFile if line.contains("UNPROTECTED") => lines
+            .iter()
+            .find(|line| line.starts_with("Permissions ") || line.starts_with("Load key "))
+            .map_or_else(|| line.to_owned(), |line| (*line).to_owned()),
+        _ => line
+            .trim_start_matches("ssh: ")
+            .trim_start_matches("Warning: ")
+            .to_owned(),
+    };
+    let kept = lines.len().saturating_sub(LINES_KEPT);
+    ConnectError::new(
+        kind,
+        detail,
+        lines[kept..].iter().map(|line| (*line).to_owned()).collect(),
+    )
+}
+
+/// Why a master that had been ready ended: its last line, or what is known without one.
+pub(super) fn master_end(stderr: &str, fallback: &str) -> String {
+    let last = stderr.lines().rev().map(str::trim).find(|line| !line.is_empty());
+    crate::error::printable(last.unwrap_or(fallback))
+}
+
+/// The pid in `Master running (pid=N)`, which `-O check` prints on stderr.
+pub(super) fn check_pid(stderr: &str) -> Option<u32> {
+    stderr
+        .split_once("Master running (pid=")?
+        .1
+        .split_once(')')?
+        .0
+        .parse()
+        .ok()
+}
+
+/// Whether `ssh -G` found no opinion on unknown host keys (ssh's default is to ask, which nobody can answer here).
+pub(super) fn asks_about_host_keys(resolved: &str) -> bool {
+    resolved
+        .lines()
+        .any(|line| matches!(line.trim(), "stricthostkeychecking ask"))
+}
+
+/// What the debug log of a session that ended with 255 says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum SessionLog {
+    /// The command itself exited with 255.
+    Exited,
+    /// It started, and no exit status came back.
+    StartedAndEnded,
+    /// The server would not open another session: not executed.
+    Refused(String),
+    /// The master could not be reached, or turned the request down: not executed.
+    NotReached(String),
+    /// The request was sent, and nothing is known of what became of it.
+    Unknown(String),
+}
+
+pub(super) fn session_log(log: &str) -> SessionLog {
+    let find = |text: &str| log.lines().map(str::trim).find(|line| line.contains(text));
+    if find("Received exit status from master 255").is_some() {
+        return SessionLog::Exited;
+    }
+    if find("mux_client_request_session: master session id: ").is_some() {
+        return SessionLog::StartedAndEnded;
+    }
+    if let Some(line) = find("mux_client_request_session: session request failed: ") {
+        return SessionLog::Refused(reason(line));
+    }
+    for text in [
+        "Control socket ",
+        "muxclient: master hello exchange failed",
+        "master refused session request: ",
+    ] {
+        if let Some(line) = find(text) {
+            return SessionLog::NotReached(reason(line));
+        }
+    }
+    let line = find("mux_client_")
+        .or_else(|| log.lines().next_back())
+        .unwrap_or("ssh left no word in its log");
+    SessionLog::Unknown(reason(line))
+}
+
+/// ssh's line without the level and function that stand before the message.
+fn reason(line: &str) -> String {
+    let line = line.trim_start_matches("debug1: ").trim_start_matches("debug2: ");
+    let line = line.strip_prefix("mux_client_request_session: ").unwrap_or(line);
+    crate::error::printable(line)
+}
+
+/// The last part of a file that ssh wrote. The start of a long one (a banner of megabytes, say) is of no interest. A file that is not
+/// there reads as empty: then ssh said nothing.
+pub(super) fn read_tail(path: &Path) -> String {
+    use std::io::{Read, Seek, SeekFrom};
+    const MOST: u64 = 64 * 1024;
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut file = std::fs::File::open(path)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(MOST)))?;
+        let mut bytes = Vec::new();
+        file.take(MOST).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    String::from_utf8_lossy(&read().unwrap_or_default()).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case::authentication(
+        "lab@127.0.0.1: Permission denied (publickey).\r\n",
+        Kind::Authentication,
+        "lab@127.0.0.1: Permission denied (publickey)."
+    )]
+    #[case::too_many(
+        "Received disconnect from 127.0.0.1 port 22:2: Too many authentication failures\r\nDisconnected from 127.0.0.1 port 22\r\n",
+        Kind::Authentication,
+        "Received disconnect from 127.0.0.1 port 22:2: Too many authentication failures"
+    )]
+    #[case::changed(
+        "@@@@\r\n@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @\r\nOffending ED25519 key in /k:1\r\nHost key verification failed.\r\n",
+        Kind::HostKeyChanged,
+        "Offending ED25519 key in /k:1"
+    )]
+    #[case::unknown(
+        "No ED25519 host key is known for web1 and you have requested strict checking.\r\nHost key verification failed.\r\n",
+        Kind::HostKeyUnknown,
+        "No ED25519 host key is known for web1 and you have requested strict checking."
+    )]
+    #[case::refused(
+        "ssh: connect to host 127.0.0.1 port 9: Connection refused\r\n",
+        Kind::Refused,
+        "connect to host 127.0.0.1 port 9: Connection refused"
+    )]
+    #[case::silent(
+        "Connection timed out during banner exchange\r\nConnection to 127.0.0.1 port 9 timed out\r\n",
+        Kind::TimedOut,
+        "Connection to 127.0.0.1 port 9 timed out"
+    )]
+    #[case::no_route(
+        "ssh: connect to host 10.0.0.1 port 22: No route to host\r\n",
+        Kind::Unreachable,
+        "connect to host 10.0.0.1 port 22: No route to host"
+    )]
+    #[case::name(
+        "ssh: Could not resolve hostname x: Name or service not known\r\n",
+        Kind::Name,
+        "Could not resolve hostname x: Name or service not known"
+    )]
+    #[case::open_key(
+        "@ WARNING: UNPROTECTED PRIVATE KEY FILE! @\r\nPermissions 0644 for '/k' are too open.\r\nLoad key \"/k\": bad permissions\r\nlab@h: Permission denied (publickey).\r\n",
+        Kind::KeyFile,
+        "Permissions 0644 for '/k' are too open."
+    )]
+    #[case::no_key(
+        "Warning: Identity file nokey not accessible: No such file or directory.\r\nlab@h: Permission denied (publickey).\r\n",
+        Kind::KeyFile,
+        "Identity file nokey not accessible: No such file or directory."
+    )]
+    #[case::algorithms(
+        "Unable to negotiate with 127.0.0.1 port 9: no matching key exchange method found. Their offer: x\r\n",
+        Kind::Algorithms,
+        "Unable to negotiate with 127.0.0.1 port 9: no matching key exchange method found. Their offer: x"
+    )]
+    #[case::option(
+        "command-line: line 0: Bad configuration option: nosuch\r\n",
+        Kind::BadOption,
+        "command-line: line 0: Bad configuration option: nosuch"
+    )]
+    #[case::busy(
+        "kex_exchange_identification: read: Connection reset by peer\r\nConnection reset by 127.0.0.1 port 9\r\n",
+        Kind::ServerBusy,
+        "kex_exchange_identification: read: Connection reset by peer"
+    )]
+    #[case::other("first\r\nsomething new\r\n", Kind::Other, "something new")]
+    #[case::nothing("", Kind::Other, "it ended with status 255")]
+    fn each_cause_has_its_kind_and_its_line(#[case] stderr: &str, #[case] kind: Kind, #[case] detail: &str) {
+        let error = connect_failure(stderr, "it ended with status 255");
+        assert_eq!(error.kind(), kind);
+        assert!(error.to_string().contains(detail), "{error}");
+    }
+
+    #[test]
+    fn only_the_last_lines_are_kept() {
+        let text: String = (0..1000).map(|n| format!("line {n}\r\n")).collect();
+        let error = connect_failure(&text, "");
+        assert_eq!(error.ssh_output().len(), LINES_KEPT);
+        assert_eq!(error.ssh_output()[LINES_KEPT - 1], "line 999");
+    }
+
+    #[rstest]
+    #[case::exited(
+        "debug1: mux_client_request_session: master session id: 2\r\ndebug2: Received exit status from master 255\r\n",
+        SessionLog::Exited
+    )]
+    #[case::ended(
+        "debug1: mux_client_request_session: master session id: 2\r\ndebug2: Control master terminated unexpectedly\r\n",
+        SessionLog::StartedAndEnded
+    )]
+    #[case::refused(
+        "debug2: mux_client_hello_exchange: master version 4\r\nmux_client_request_session: session request failed: Session open refused by peer\r\n",
+        SessionLog::Refused("session request failed: Session open refused by peer".into())
+    )]
+    #[case::missing("debug1: Control socket \"P\" does not exist\r\n", SessionLog::NotReached("Control socket \"P\" does not exist".into()))]
+    #[case::stale("Control socket connect(P): Connection refused\r\n", SessionLog::NotReached("Control socket connect(P): Connection refused".into()))]
+    #[case::killed_before_hello(
+        "debug1: mux_client_hello_exchange: read packet failed\r\nmuxclient: master hello exchange failed\r\n",
+        SessionLog::NotReached("muxclient: master hello exchange failed".into())
+    )]
+    #[case::killed_after_the_request(
+        "debug2: mux_client_hello_exchange: master version 4\r\nmux_client_request_session: read from master failed: Broken pipe\r\n",
+        SessionLog::Unknown("mux_client_hello_exchange: master version 4".into())
+    )]
+    #[case::empty("", SessionLog::Unknown("ssh left no word in its log".into()))]
+    fn a_session_log_is_read(#[case] log: &str, #[case] expected: SessionLog) {
+        assert_eq!(session_log(log), expected);
+    }
+
+    #[rstest]
+    #[case("Master running (pid=123)\r\n", Some(123))]
+    #[case("Control socket connect(P): Connection refused\r\n", None)]
+    fn the_master_says_its_pid(#[case] stderr: &str, #[case] pid: Option<u32>) {
+        assert_eq!(check_pid(stderr), pid);
+    }
+}

@@ -1,0 +1,189 @@
+//! The guard: what leaves nothing behind when we are gone, however we went.
+//!
+//! A guard is one `sh` per pool whose stdin is a pipe that only we hold. It is told of every master before that becomes ssh (the
+//! forked child writes its own pid, so that there is no instant at which a master runs unannounced) and again when it was reaped. When
+//! the pipe closes, because the pool was closed or because this process died, the guard ends the process groups that are left,
+//! removes the socket directory and itself. Sessions need no guard: they end with their master.
+
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Mutex;
+
+use tokio::process::{Child, Command};
+use tokio::time::{Duration, timeout};
+
+use super::program;
+
+/// `kill -s TERM -- -PID` is the form that every sh understands; the whole takes about 0.2 s.
+const SCRIPT: &str = r#"
+trap '' HUP INT TERM QUIT PIPE
+live=
+while read -r what pid; do
+    case $what in
+    +) live="$live $pid" ;;
+    -) kept=
+       for p in $live; do [ "$p" = "$pid" ] || kept="$kept $p"; done
+       live=$kept ;;
+    =) live=$pid ;;
+    esac
+done
+for p in $live; do kill -s TERM -- "-$p" 2>/dev/null; done
+if [ -n "$live" ]; then sleep 0.2 2>/dev/null || sleep 1; fi
+for p in $live; do kill -s KILL -- "-$p" 2>/dev/null; done
+rm -rf -- "$1"
+"#;
+
+#[derive(Debug)]
+pub(super) struct Guard {
+    directory: PathBuf,
+    /// A std mutex: held for a write of a few bytes into a pipe, never across an await.
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Both are there until `finish`.
+    shell: Option<Child>,
+    pipe: Option<io::PipeWriter>,
+    /// The masters that it knows of, to tell a successor.
+    live: Vec<u32>,
+}
+
+impl Guard {
+    /// Starts the guard of the pool whose sockets are in `directory`.
+    pub(super) fn start(directory: &Path) -> io::Result<Self> {
+        let (shell, pipe) = start_shell(directory)?;
+        let state = Mutex::new(State {
+            shell: Some(shell),
+            pipe: Some(pipe),
+            live: Vec::new(),
+        });
+        Ok(Guard {
+            directory: directory.to_owned(),
+            state,
+        })
+    }
+
+    /// Spawns `command` as the leader of a new session, announced to the guard. A new session has no terminal: whatever a login
+    /// starts (a jump host's ssh, a ProxyCommand) cannot ask there, where nobody would see it or could answer.
+    pub(super) fn spawn(&self, command: &mut Command) -> io::Result<(Child, u32)> {
+        let mut state = self.lock();
+        // Somebody may have killed the guard. Another one takes over, and knows what the first one knew.
+        let shell = state.shell.as_mut().ok_or_else(finished)?;
+        if shell.try_wait()?.is_some() {
+            let (shell, pipe) = start_shell(&self.directory)?;
+            (state.shell, state.pipe) = (Some(shell), Some(pipe));
+            state.tell_all()?;
+        }
+        let guard = state.pipe.as_ref().ok_or_else(finished)?.as_raw_fd();
+        // SAFETY: between fork and exec only async-signal-safe calls are made (setsid, getpid, write), nothing is allocated, and the
+        // descriptor is open in the child since the lock keeps it open here until the spawn has returned.
+        unsafe {
+            command.pre_exec(move || {
+                nix::unistd::setsid()?;
+                announce(guard)
+            });
+        }
+        match command.spawn() {
+            Ok(child) => {
+                let pid = child.id().expect("a child that was not waited for has a pid");
+                state.live.push(pid);
+                Ok((child, pid))
+            }
+            Err(error) => {
+                // It may have announced a pid and then failed to become ssh.
+                state.tell_all()?;
+                Err(error)
+            }
+        }
+    }
+
+    /// The master with this pid was reaped: its number may soon be somebody else's.
+    pub(super) fn reaped(&self, pid: u32) {
+        let mut state = self.lock();
+        state.live.retain(|&live| live != pid);
+        if let Err(error) = state.tell(&format!("- {pid}\n")) {
+            tracing::warn!(pid, %error, "the guard process is gone; the next connection starts another");
+        }
+    }
+
+    /// Closes the pipe and waits until the guard has cleaned up and ended.
+    pub(super) async fn finish(&self) {
+        let shell = {
+            let mut state = self.lock();
+            state.pipe = None;
+            state.shell.take()
+        };
+        if let Some(mut shell) = shell
+            && timeout(Duration::from_secs(2), shell.wait()).await.is_err()
+        {
+            tracing::warn!("the guard process did not end within 2 s");
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        // Nothing below panics half-way through a change.
+        self.state.lock().unwrap_or_else(|poison| poison.into_inner())
+    }
+}
+
+impl State {
+    /// A short write into a pipe is not cut, and the guard reads at once: the pipe is never full.
+    fn tell(&mut self, line: &str) -> io::Result<()> {
+        self.pipe
+            .as_mut()
+            .ok_or_else(finished)?
+            .write_all(line.as_bytes())
+    }
+
+    fn tell_all(&mut self) -> io::Result<()> {
+        let live: Vec<String> = self.live.iter().map(u32::to_string).collect();
+        self.tell(&format!("= {}\n", live.join(" ")))
+    }
+}
+
+fn finished() -> io::Error {
+    io::Error::other("the pool is closed")
+}
+
+fn start_shell(directory: &Path) -> io::Result<(Child, io::PipeWriter)> {
+    let (reader, writer) = io::pipe()?;
+    let mut command = program::command(Path::new("/bin/sh"));
+    command
+        .args(["-c", SCRIPT, "sshpool-guard"])
+        .arg(directory)
+        .current_dir("/")
+        .stdin(Stdio::from(OwnedFd::from(reader)))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        // The guard must outlive us by a moment: dropping its handle closes the pipe, and that ends it.
+        .kill_on_drop(false);
+    // SAFETY: setsid is async-signal-safe. A session of its own keeps a Ctrl-C or a hang-up of the terminal away from the guard.
+    unsafe {
+        command.pre_exec(|| {
+            nix::unistd::setsid()?;
+            Ok(())
+        });
+    }
+    Ok((command.spawn()?, writer))
+}
+
+/// Writes `+ PID` to the guard. Runs between fork and exec: no allocation, no formatting machinery.
+fn announce(guard: RawFd) -> io::Result<()> {
+    let mut line = [b' '; 16];
+    let mut at = line.len() - 1;
+    line[at] = b'\n';
+    let mut pid = std::process::id();
+    while pid > 0 {
+        at -= 1;
+        line[at] = b'0' + (pid % 10) as u8;
+        pid /= 10;
+    }
+    line[0] = b'+';
+    // SAFETY: the caller keeps the descriptor open.
+    let guard = unsafe { BorrowedFd::borrow_raw(guard) };
+    nix::unistd::write(guard, &line)?;
+    Ok(())
+}

@@ -1,0 +1,408 @@
+//! A master: one supervised `ssh -M` process, one authenticated connection.
+//!
+//! Its life: launched → ready → ended. From its launch on, a task of its own (the supervisor) holds the process, waits for its end,
+//! notes why, and removes what it leaves. Whoever holds the [`Master`] asks the supervisor to end it; dropping the last handle asks too.
+//! A master is ready when that was proven: its socket is there, the process behind the socket is our child, and the server ran a
+//! command. "Ready" is what `connect` returns; a master that never got there is ended by the drop of its handle.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use tokio::io::AsyncReadExt;
+use tokio::process::Child;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::args::{self, MasterPlan};
+use super::diagnosis;
+use super::program::Program;
+use super::runtime::{Runtime, Tenancy, local};
+use super::session::{Session, SessionEnd, Streams};
+use crate::error::{ConnectError, ConnectErrorKind};
+use crate::host::Host;
+
+/// How often a launching master is looked at. A login takes some hundred milliseconds, and nothing tells when the socket is bound.
+const LOOK: Duration = Duration::from_millis(3);
+/// Said where the task that watched a master was stopped from outside.
+const SUPERVISOR_GONE: &str = "the runtime that the pool lived in was shut down";
+/// Between SIGTERM and SIGKILL. A master that is not stopped needs a few milliseconds.
+const GRACE: Duration = Duration::from_millis(500);
+
+#[derive(Debug)]
+pub(crate) struct Master {
+    program: Arc<Program>,
+    socket: PathBuf,
+    pid: u32,
+    ended: watch::Receiver<Option<End>>,
+    /// Asks the supervisor to end it; so does dropping it.
+    kill: mpsc::UnboundedSender<()>,
+    next_session: AtomicU64,
+    call_timeout: Duration,
+    /// The account answers an echo. A forced command does not, and runs each time that it is asked: it is not asked again.
+    echoes: AtomicBool,
+}
+
+/// The end of a master.
+#[derive(Clone, Debug)]
+struct End {
+    /// In one line.
+    reason: String,
+    /// The last of what it wrote.
+    stderr: Arc<str>,
+}
+
+/// What a login needs beyond its host.
+pub(super) struct Launch<'a> {
+    pub program: &'a Arc<Program>,
+    pub runtime: &'a Arc<Runtime>,
+    pub connect_timeout: Duration,
+    pub deadline: Instant,
+}
+
+impl Master {
+    /// Logs in and proves the connection. Dropping the future ends what it had started.
+    pub(super) async fn connect(host: &Host, launch: Launch<'_>) -> Result<Self, ConnectError> {
+        let Launch {
+            program,
+            deadline,
+            connect_timeout,
+            ..
+        } = launch;
+        let version = program
+            .version(deadline)
+            .await
+            .map_err(|e| call_failed("ssh -V", &e))?;
+        let accept_new_host_keys = asks_about_host_keys(program, host, deadline).await?;
+        let socket = launch.runtime.fresh_path();
+        let plan = MasterPlan {
+            socket: &socket,
+            connect_timeout,
+            version,
+            accept_new_host_keys,
+        };
+        let arguments = args::master(host, &plan);
+        let master = Self::launch(&launch, socket, arguments)?;
+        tracing::debug!(pid = master.pid, "login started");
+        match timeout_at(deadline, master.become_ready()).await {
+            Ok(Ok(())) => Ok(master),
+            Ok(Err(error)) => Err(error),
+            Err(_) => {
+                let stage = if master.socket.exists() {
+                    "logged in, but the server ran no command"
+                } else {
+                    "no login"
+                };
+                let stderr = diagnosis::read_tail(&log_of(&master.socket));
+                let mut lines: Vec<String> = stderr.lines().map(str::to_owned).collect();
+                let detail = match lines.last() {
+                    Some(last) => format!("{stage} within {connect_timeout:?}; ssh's last word: {last}"),
+                    None => format!("{stage} within {connect_timeout:?}"),
+                };
+                lines.drain(..lines.len().saturating_sub(20));
+                Err(ConnectError::new(ConnectErrorKind::TimedOut, detail, lines))
+            }
+        }
+    }
+
+    fn launch(
+        launch: &Launch<'_>,
+        socket: PathBuf,
+        args: Vec<std::ffi::OsString>,
+    ) -> Result<Self, ConnectError> {
+        let log = log_of(&socket);
+        let stderr = std::fs::File::create_new(&log)
+            .map_err(|error| local(format!("cannot create {}: {error}", log.display())))?;
+        let mut command = launch.program.command(args);
+        command
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::null())
+            .stderr(stderr)
+            // Where a DISPLAY is set, ssh would open a window to ask for a passphrase.
+            .env("SSH_ASKPASS_REQUIRE", "never");
+        // The guard makes it the leader of a session, and with that of a process group.
+        let (child, tenancy) = launch
+            .runtime
+            .spawn(&mut command)
+            .map_err(|error| local(format!("cannot start ssh: {error}")))?;
+        let pid = tenancy.pid();
+        let (ended_sender, ended) = watch::channel(None);
+        let (kill, kill_receiver) = mpsc::unbounded_channel();
+        let supervisor = Supervisor {
+            child,
+            pid,
+            socket: socket.clone(),
+            tenancy,
+            kill: kill_receiver,
+            ended: ended_sender,
+        };
+        tokio::spawn(supervisor.run());
+        Ok(Master {
+            program: Arc::clone(launch.program),
+            socket,
+            pid,
+            ended,
+            kill,
+            next_session: AtomicU64::new(0),
+            call_timeout: launch.connect_timeout,
+            echoes: AtomicBool::new(true),
+        })
+    }
+
+    async fn become_ready(&self) -> Result<(), ConnectError> {
+        let mut ended = self.ended.clone();
+        let socket_appears = async {
+            while !self.socket.exists() {
+                sleep(LOOK).await;
+            }
+        };
+        tokio::select! {
+            end = ended.wait_for(Option::is_some) => {
+                let end = end.ok().and_then(|end| end.clone());
+                let (stderr, reason) = end.as_ref().map_or(("", SUPERVISOR_GONE), |end| (&end.stderr, &end.reason));
+                return Err(diagnosis::connect_failure(stderr, reason));
+            }
+            () = socket_appears => {}
+        }
+        let never = Instant::now() + self.call_timeout;
+        let (check, echo) = tokio::join!(self.check(never), self.echo());
+        check.map_err(|reason| ConnectError::new(ConnectErrorKind::Other, reason, Vec::new()))?;
+        match echo {
+            Echo::Right => {}
+            Echo::Other => {
+                tracing::debug!(
+                    pid = self.pid,
+                    "the account does not echo: a forced command, or no shell"
+                );
+                self.echoes.store(false, Ordering::Relaxed);
+            }
+            Echo::Failed(reason) => {
+                let reason = format!("logged in, but no session could be opened: {reason}");
+                return Err(ConnectError::new(ConnectErrorKind::Other, reason, Vec::new()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Proves that a command could run now: the master answers for itself, and the server runs an echo. `Err` says what did not work.
+    pub(crate) async fn probe(&self) -> Result<(), String> {
+        let deadline = Instant::now() + self.call_timeout;
+        self.check(deadline).await?;
+        if !self.echoes.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        match timeout_at(deadline, self.echo()).await {
+            Ok(Echo::Right | Echo::Other) => Ok(()),
+            Ok(Echo::Failed(reason)) => Err(reason),
+            Err(_) => Err(format!(
+                "no answer from the server within {:?}",
+                self.call_timeout
+            )),
+        }
+    }
+
+    /// Whether the master behind the socket is our child and answers. Says nothing about the server.
+    pub(super) async fn check(&self, deadline: Instant) -> Result<(), String> {
+        if let Some(reason) = self.end_reason() {
+            return Err(reason);
+        }
+        let finished = self.call("check", deadline).await?;
+        match diagnosis::check_pid(&finished.stderr) {
+            Some(pid) if pid == self.pid => Ok(()),
+            Some(pid) => Err(format!("another process ({pid}) answers on the control socket")),
+            None => Err(diagnosis::master_end(
+                &finished.stderr,
+                "the control master does not answer",
+            )),
+        }
+    }
+
+    /// A session that prints a word. A refusal is an answer of the server too: the connection lives.
+    async fn echo(&self) -> Echo {
+        const WORD: &str = "sshpool-echo";
+        let mut session = match self.open(&format!("echo {WORD}"), Streams::captured()) {
+            Ok(session) => session,
+            Err(error) => return Echo::Failed(error.to_string()),
+        };
+        let stdout = session.take_stdout().expect("stdout was asked for");
+        let mut stderr = session.take_stderr().expect("stderr was asked for");
+        let mut text = Vec::new();
+        // A forced command may write for ever: the session ends when its output is not read any more.
+        let read = async {
+            let mut stdout = stdout.take(64 * 1024);
+            // A pipe does not fail; if it ever does, the word is missing, and that is the answer.
+            let _ = stdout.read_to_end(&mut text).await;
+        };
+        let mut sink = tokio::io::sink();
+        let (_, _, end) = tokio::join!(read, tokio::io::copy(&mut stderr, &mut sink), session.wait(self));
+        match end {
+            SessionEnd::Exited(_)
+                if String::from_utf8_lossy(&text)
+                    .lines()
+                    .any(|line| line.trim() == WORD) =>
+            {
+                Echo::Right
+            }
+            SessionEnd::Exited(_) | SessionEnd::Killed => Echo::Other,
+            SessionEnd::Refused(_) => Echo::Right,
+            SessionEnd::NotReached(reason) | SessionEnd::Lost(reason) => Echo::Failed(reason),
+        }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Starts a session that runs `command`.
+    pub(crate) fn open(&self, command: &str, streams: Streams) -> std::io::Result<Session> {
+        let number = self.next_session.fetch_add(1, Ordering::Relaxed);
+        let mut log = self.socket.clone().into_os_string();
+        log.push(format!(".{number}"));
+        let log = PathBuf::from(log);
+        let command = self.program.command(args::session(&self.socket, &log, command));
+        Session::spawn(command, log, streams)
+    }
+
+    /// Completes when the process has ended, and says why.
+    pub(crate) async fn ended(&self) -> String {
+        let mut ended = self.ended.clone();
+        // Without a supervisor (its runtime was shut down) the process is gone as well: it dies with its handle.
+        let _ = ended.wait_for(Option::is_some).await;
+        self.end_reason().unwrap_or_else(|| SUPERVISOR_GONE.to_owned())
+    }
+
+    /// Why it ended, if it has.
+    pub(super) fn end_reason(&self) -> Option<String> {
+        self.ended.borrow().as_ref().map(|end| end.reason.clone())
+    }
+
+    /// Ends it: with patience, sessions that run may finish within it, and no new ones are taken; without, at once. Returns when the
+    /// process is gone.
+    pub(crate) async fn close(&self, patience: Duration) {
+        if self.end_reason().is_none() && !patience.is_zero() {
+            let deadline = Instant::now() + patience;
+            match self
+                .call("stop", deadline.min(Instant::now() + self.call_timeout))
+                .await
+            {
+                Ok(finished) if finished.code == Some(0) => {
+                    if timeout_at(deadline, self.ended()).await.is_err() {
+                        tracing::debug!(
+                            pid = self.pid,
+                            "sessions still run at the deadline and are cut off"
+                        );
+                    }
+                }
+                Ok(finished) => tracing::debug!(pid = self.pid, text = finished.stderr.trim(), "not drained"),
+                Err(reason) => tracing::debug!(pid = self.pid, reason, "not drained"),
+            }
+        }
+        // The supervisor has ended already when the process has.
+        let _ = self.kill.send(());
+        self.ended().await;
+    }
+
+    async fn call(&self, operation: &str, deadline: Instant) -> Result<super::program::Finished, String> {
+        self.program
+            .call(args::control(&self.socket, operation), deadline)
+            .await
+            .map_err(|error| match error.kind() {
+                std::io::ErrorKind::TimedOut => "the control master does not answer".to_owned(),
+                _ => format!("cannot start ssh -O {operation}: {error}"),
+            })
+    }
+}
+
+enum Echo {
+    Right,
+    /// A session ran, but what ran was not our command.
+    Other,
+    Failed(String),
+}
+
+/// Owns the process of a master from its launch to its end.
+struct Supervisor {
+    child: Child,
+    pid: u32,
+    socket: PathBuf,
+    tenancy: Tenancy,
+    kill: mpsc::UnboundedReceiver<()>,
+    ended: watch::Sender<Option<End>>,
+}
+
+impl Supervisor {
+    async fn run(mut self) {
+        let status = tokio::select! {
+            status = self.child.wait() => status,
+            // A message and a closed channel mean the same.
+            _ = self.kill.recv() => {
+                self.signal(Signal::SIGTERM);
+                match timeout(GRACE, self.child.wait()).await {
+                    Ok(status) => status,
+                    Err(_) => {
+                        self.signal(Signal::SIGKILL);
+                        self.child.wait().await
+                    }
+                }
+            }
+        };
+        // What it left in its group (a jump host's ssh, a ProxyCommand) has nobody to talk to any more.
+        self.signal(Signal::SIGKILL);
+        let fallback = match status {
+            Ok(status) => format!("the control master ended ({status})"),
+            Err(error) => format!("the control master cannot be waited for: {error}"),
+        };
+        let log = log_of(&self.socket);
+        let stderr = diagnosis::read_tail(&log);
+        let reason = diagnosis::master_end(&stderr, &fallback);
+        tracing::debug!(pid = self.pid, reason, "master ended");
+        // ssh removes its socket unless it was killed; neither file is missed if it is gone already.
+        let _ = std::fs::remove_file(&self.socket);
+        let _ = std::fs::remove_file(&log);
+        let Supervisor { tenancy, ended, .. } = self;
+        drop(tenancy);
+        ended.send_replace(Some(End {
+            reason,
+            stderr: stderr.into(),
+        }));
+    }
+
+    fn signal(&self, signal: Signal) {
+        // The group may be gone already. Its number is not given to a new process while the
+        // group has members, and a moment after the end of the last one it has not been given to anybody either.
+        let _ = killpg(Pid::from_raw(self.pid.cast_signed()), signal);
+    }
+}
+
+fn log_of(socket: &Path) -> PathBuf {
+    socket.with_extension("log")
+}
+
+async fn asks_about_host_keys(
+    program: &Program,
+    host: &Host,
+    deadline: Instant,
+) -> Result<bool, ConnectError> {
+    let finished = program
+        .call(args::resolve(host), deadline)
+        .await
+        .map_err(|e| call_failed("ssh -G", &e))?;
+    match finished.code {
+        Some(0) => Ok(diagnosis::asks_about_host_keys(&finished.stdout)),
+        _ => Err(diagnosis::connect_failure(&finished.stderr, "ssh -G failed")),
+    }
+}
+
+fn call_failed(what: &str, error: &std::io::Error) -> ConnectError {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => ConnectError::new(
+            ConnectErrorKind::SshMissing,
+            "the ssh program is gone from where it was found",
+            Vec::new(),
+        ),
+        _ => local(format!("{what}: {error}")),
+    }
+}

@@ -1,0 +1,165 @@
+//! The `ssh` program: where it is, which version it is, and short calls of it.
+//!
+//! This is the only place that creates processes (clippy's `disallowed-methods` keeps it so). Everything that is started here is
+//! killed when its handle is dropped, and every short call has a deadline: an `ssh -O check` can hang for ever (a stopped master).
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use tokio::io::AsyncReadExt;
+use tokio::process::{Child, Command};
+use tokio::sync::OnceCell;
+use tokio::time::{Instant, timeout_at};
+
+/// How much of what a short call prints is kept. `ssh -G` prints about 6 KiB.
+const MOST_OUTPUT: u64 = 256 * 1024;
+
+/// The version that ssh reports of itself, such as `OpenSSH_9.2p1 Debian-2+deb12u7, OpenSSL 3.0.17`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SshVersion {
+    text: String,
+    number: Option<(u32, u32)>,
+}
+
+impl SshVersion {
+    fn parse(text: &str) -> Self {
+        let text = crate::error::printable(text.lines().next().unwrap_or_default());
+        let number = text.split_once("OpenSSH_").and_then(|(_, rest)| {
+            // Windows' port calls itself `OpenSSH_for_Windows_9.5p1`.
+            let rest = rest.strip_prefix("for_Windows_").unwrap_or(rest);
+            let (major, rest) = rest.split_once('.')?;
+            let minor: String = rest.chars().take_while(char::is_ascii_digit).collect();
+            Some((major.parse().ok()?, minor.parse().ok()?))
+        });
+        SshVersion { text, number }
+    }
+
+    /// The whole line, as `ssh -V` prints it.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Major and minor number, when the text has them.
+    pub fn number(&self) -> Option<(u32, u32)> {
+        self.number
+    }
+
+    #[cfg(test)]
+    pub(super) fn for_tests(major: u32, minor: u32) -> Self {
+        SshVersion {
+            text: String::new(),
+            number: Some((major, minor)),
+        }
+    }
+
+    pub(super) fn at_least(&self, major: u32, minor: u32) -> bool {
+        self.number.is_some_and(|number| number >= (major, minor))
+    }
+}
+
+/// The ssh program that this pool runs.
+#[derive(Debug)]
+pub(crate) struct Program {
+    path: PathBuf,
+    version: OnceCell<SshVersion>,
+}
+
+/// What a short call left.
+#[derive(Debug)]
+pub(super) struct Finished {
+    /// Exit status, or `None` when a signal ended it.
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Program {
+    /// Finds `ssh` on PATH. Nothing is started.
+    pub(crate) fn find() -> Result<Self, which::Error> {
+        Ok(Program {
+            path: which::which("ssh")?,
+            version: OnceCell::new(),
+        })
+    }
+
+    /// Asks once, then remembers.
+    pub(crate) async fn version(&self, deadline: Instant) -> io::Result<&SshVersion> {
+        self.version
+            .get_or_try_init(|| async {
+                let finished = self.call(vec!["-V".into()], deadline).await?;
+                Ok(SshVersion::parse(&finished.stderr))
+            })
+            .await
+    }
+
+    /// A command of this program in a process group of its own: a Ctrl-C typed at our terminal is ours to handle, not its.
+    pub(super) fn command(&self, args: Vec<OsString>) -> Command {
+        let mut command = command(&self.path);
+        command.args(args).process_group(0);
+        command
+    }
+
+    /// Runs a short call with empty input to its end, or to the deadline (`ErrorKind::TimedOut`), where it is killed.
+    pub(super) async fn call(&self, args: Vec<OsString>, deadline: Instant) -> io::Result<Finished> {
+        let mut child = self
+            .command(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let code = timeout_at(deadline, read_to_end(&mut child, &mut out, &mut err)).await??;
+        Ok(Finished {
+            code,
+            stdout: String::from_utf8_lossy(&out).into_owned(),
+            stderr: String::from_utf8_lossy(&err).into_owned(),
+        })
+    }
+}
+
+async fn read_to_end(child: &mut Child, out: &mut Vec<u8>, err: &mut Vec<u8>) -> io::Result<Option<i32>> {
+    let mut stdout = child.stdout.take().expect("stdout was piped").take(MOST_OUTPUT);
+    let mut stderr = child.stderr.take().expect("stderr was piped").take(MOST_OUTPUT);
+    let (read_out, read_err, status) =
+        tokio::join!(stdout.read_to_end(out), stderr.read_to_end(err), child.wait());
+    read_out?;
+    read_err?;
+    Ok(status?.code())
+}
+
+/// The one place where a process of this crate begins. What it starts dies with its handle.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the one place that the rule leaves"
+)]
+pub(super) fn command(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.kill_on_drop(true);
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("OpenSSH_9.2p1 Debian-2+deb12u7, OpenSSL 3.0.17 1 Jul 2025", Some((9, 2)))]
+    #[case("OpenSSH_10.0p2, LibreSSL 3.3.6", Some((10, 0)))]
+    #[case("OpenSSH_for_Windows_9.5p1, LibreSSL 3.8.2", Some((9, 5)))]
+    #[case("Sun_SSH_2.2", None)]
+    #[case("", None)]
+    fn versions_are_read(#[case] text: &str, #[case] number: Option<(u32, u32)>) {
+        let version = SshVersion::parse(text);
+        assert_eq!(version.number(), number);
+        assert_eq!(version.text(), text);
+    }
+
+    #[test]
+    fn versions_compare_by_number() {
+        let version = SshVersion::parse("OpenSSH_10.0p2");
+        assert!(version.at_least(9, 8) && version.at_least(10, 0) && !version.at_least(10, 1));
+    }
+}

@@ -1,0 +1,127 @@
+//! A session: one spawned `ssh -S` process, one remote command.
+//!
+//! Its end is never ambiguous. ssh gives 255 for a command that exited with 255, for one that a signal killed, for a lost connection and
+//! for a session that was never opened; with `-E FILE` its own log tells these apart, and is read in that case only. Whether a command
+//! without an exit status was killed or lost is then asked of the master.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::time::Instant;
+
+use super::diagnosis::{self, SessionLog};
+use super::master::Master;
+
+/// How long the master is asked, after a session without an exit status, whether it still lives.
+const ASK: Duration = Duration::from_secs(2);
+
+/// How a session ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum SessionEnd {
+    /// With this status of the remote command, 255 included.
+    Exited(i32),
+    /// A signal killed the remote command; the connection lives.
+    Killed,
+    /// It started, or may have, and the connection was lost.
+    Lost(String),
+    /// The server would not open one more session. The command was not executed; the connection lives.
+    Refused(String),
+    /// The master could not be reached. The command was not executed.
+    NotReached(String),
+}
+
+/// What a session's three streams are connected to.
+pub(crate) struct Streams {
+    pub stdin: Stdio,
+    pub stdout: Stdio,
+    pub stderr: Stdio,
+}
+
+impl Streams {
+    /// No input; both outputs to be read.
+    pub(crate) fn captured() -> Self {
+        Streams {
+            stdin: Stdio::null(),
+            stdout: Stdio::piped(),
+            stderr: Stdio::piped(),
+        }
+    }
+}
+
+/// Dropping it ends the local process. The remote command notices only when it reads or writes.
+#[derive(Debug)]
+pub(crate) struct Session {
+    child: Child,
+    log: Log,
+}
+
+/// The file of ssh's own messages, removed with its session.
+#[derive(Debug)]
+struct Log(PathBuf);
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        // It does not exist when ssh did not get as far as opening it.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+impl Session {
+    pub(super) fn spawn(mut command: Command, log: PathBuf, streams: Streams) -> io::Result<Self> {
+        command
+            .stdin(streams.stdin)
+            .stdout(streams.stdout)
+            .stderr(streams.stderr);
+        Ok(Session {
+            child: command.spawn()?,
+            log: Log(log),
+        })
+    }
+
+    pub(crate) fn take_stdin(&mut self) -> Option<ChildStdin> {
+        self.child.stdin.take()
+    }
+
+    pub(crate) fn take_stdout(&mut self) -> Option<ChildStdout> {
+        self.child.stdout.take()
+    }
+
+    pub(crate) fn take_stderr(&mut self) -> Option<ChildStderr> {
+        self.child.stderr.take()
+    }
+
+    /// Waits for its end.
+    ///
+    /// Cancel safe: dropped and called again, it gives the same.
+    pub(crate) async fn wait(&mut self, master: &Master) -> SessionEnd {
+        let status = match self.child.wait().await {
+            Ok(status) => status,
+            Err(error) => return SessionEnd::Lost(format!("the local ssh cannot be waited for: {error}")),
+        };
+        match status.code() {
+            Some(255) => classify(&self.log.0, master).await,
+            Some(code) => SessionEnd::Exited(code),
+            None => SessionEnd::Lost(format!("the local ssh ended ({status})")),
+        }
+    }
+}
+
+async fn classify(log: &Path, master: &Master) -> SessionEnd {
+    match diagnosis::session_log(&diagnosis::read_tail(log)) {
+        SessionLog::Exited => SessionEnd::Exited(255),
+        SessionLog::Refused(reason) => SessionEnd::Refused(reason),
+        SessionLog::NotReached(reason) => SessionEnd::NotReached(reason),
+        SessionLog::Unknown(reason) => SessionEnd::Lost(reason),
+        SessionLog::StartedAndEnded => match master.check(Instant::now() + ASK).await {
+            Ok(()) => SessionEnd::Killed,
+            // The socket goes before the process: its last word may be a moment away.
+            Err(reason) => match tokio::time::timeout(ASK, master.ended()).await {
+                Ok(ended) => SessionEnd::Lost(ended),
+                Err(_) => SessionEnd::Lost(reason),
+            },
+        },
+    }
+}

@@ -1,0 +1,208 @@
+//! The meeting place of one host: its state behind a mutex, and the lease.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, sleep_until};
+
+use super::state::{Action, Grant, HostState};
+use super::{Shared, Stats, Transport, slot};
+use crate::error::Error;
+use crate::host::{Host, PoolKey};
+
+pub(crate) struct Cell<T: Transport> {
+    key: PoolKey,
+    pub(super) transport: Arc<T>,
+    pub(super) shared: Arc<Shared>,
+    /// A std mutex: sections are short, and nothing is awaited or dropped with it held that could come back here.
+    state: Mutex<HostState<T>>,
+    /// Told when the last slot has become empty.
+    empty: Notify,
+    /// Where tasks are started. A lease can be dropped on a thread that belongs to no runtime.
+    runtime: Mutex<Option<Handle>>,
+}
+
+impl<T: Transport> Cell<T> {
+    pub(super) fn new(host: &Host, transport: &Arc<T>, shared: &Arc<Shared>) -> Self {
+        Cell {
+            key: host.key(),
+            transport: Arc::clone(transport),
+            shared: Arc::clone(shared),
+            state: Mutex::new(HostState::new(host, &shared.config)),
+            empty: Notify::new(),
+            runtime: Mutex::new(None),
+        }
+    }
+
+    pub(super) fn key(&self) -> &PoolKey {
+        &self.key
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        self.lock().stats()
+    }
+
+    /// Changes the state, settles it, and does what follows from that. Every change goes this way.
+    pub(super) fn update<R>(self: &Arc<Self>, change: impl FnOnce(&mut HostState<T>, Instant) -> R) -> R {
+        let now = Instant::now();
+        let (result, actions, empty) = {
+            let mut state = self.lock();
+            let result = change(&mut state, now);
+            (result, state.settle(now, &self.shared.config), state.is_empty())
+        };
+        if empty {
+            self.empty.notify_waiters();
+        }
+        self.carry_out(actions);
+        result
+    }
+
+    fn carry_out(self: &Arc<Self>, actions: Vec<Action<T>>) {
+        for action in actions {
+            match action {
+                // A caller that has gone away drops what it is sent; for a lease that means that it is given back.
+                Action::Grant(sender, grant) => drop(sender.send(Ok(self.lease(grant)))),
+                Action::Refuse(sender, error) => drop(sender.send(Err(error))),
+                Action::Connect { slot, host, retired } => {
+                    self.spawn(slot::run(slot::Slot::new(self, slot), host, retired));
+                }
+                Action::SettleAt(instant) => {
+                    let cell = Arc::clone(self);
+                    self.spawn(async move {
+                        sleep_until(instant).await;
+                        cell.update(|_, _| ());
+                    });
+                }
+            }
+        }
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let runtime = self
+            .runtime
+            .lock()
+            .unwrap_or_else(|poison| poison.into_inner())
+            .clone();
+        if let Some(runtime) = runtime {
+            runtime.spawn(task);
+        }
+    }
+
+    fn lease(self: &Arc<Self>, grant: Grant<T::Connection>) -> Lease<T> {
+        Lease {
+            cell: Arc::clone(self),
+            grant: Some(grant),
+        }
+    }
+
+    pub(super) async fn acquire(self: &Arc<Self>, host: &Host) -> Result<Lease<T>, Error> {
+        let free = self.update(|state, now| state.take_free(now).inspect(|_| state.count_hit()));
+        if let Some(grant) = free {
+            return Ok(self.lease(grant));
+        }
+        *self.runtime.lock().unwrap_or_else(|poison| poison.into_inner()) = Some(Handle::current());
+        let config = &self.shared.config;
+        let (sender, mut receiver) = oneshot::channel();
+        let started = Instant::now();
+        self.update(|state, now| state.enqueue(host, sender, now, config));
+        let answer = tokio::select! {
+            biased;
+            answer = &mut receiver => answer,
+            () = sleep_until(started + config.acquire_timeout) => {
+                // `settle` turns us away now, or, when a session is on its way to us, as soon as it turns out that it is not.
+                self.update(|_, _| ());
+                receiver.await
+            }
+        };
+        // The sender is gone without an answer only when the runtime that made the connection was shut down.
+        answer.unwrap_or_else(|_| {
+            Err(Error::Closed {
+                host: host.name().to_owned(),
+            })
+        })
+    }
+
+    pub(super) fn close(self: &Arc<Self>, patience: Duration) {
+        let actions = self.update(|state, _| state.close(patience));
+        self.carry_out(actions);
+    }
+
+    pub(super) fn close_for_good(self: &Arc<Self>, patience: Duration) {
+        let actions = self.update(|state, _| state.close_for_good(patience));
+        self.carry_out(actions);
+    }
+
+    /// Completes when no slot has anything in it.
+    pub(super) async fn emptied(&self) {
+        loop {
+            let told = self.empty.notified();
+            if self.lock().is_empty() {
+                return;
+            }
+            told.await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HostState<T>> {
+        // Nothing below panics half-way through a change.
+        self.state.lock().unwrap_or_else(|poison| poison.into_inner())
+    }
+}
+
+/// The right to open one session on one connection. Dropped, it is given back.
+pub(crate) struct Lease<T: Transport> {
+    cell: Arc<Cell<T>>,
+    /// Always there until the lease is given back.
+    grant: Option<Grant<T::Connection>>,
+}
+
+impl<T: Transport> Lease<T> {
+    pub(crate) fn connection(&self) -> &Arc<T::Connection> {
+        &self
+            .grant
+            .as_ref()
+            .expect("a lease that is not dropped has its grant")
+            .connection
+    }
+
+    /// The server refused to open a session.
+    pub(crate) fn refused(mut self) {
+        if let Some(Grant { slot, generation, .. }) = self.grant.take() {
+            self.cell
+                .update(|state, now| state.refused(slot, generation, now));
+        }
+    }
+
+    /// The connection does not work any more.
+    pub(crate) fn broken(&self) {
+        if let Some(Grant { slot, generation, .. }) = &self.grant {
+            self.cell.update(|state, _| state.broken(*slot, *generation));
+        }
+    }
+
+    /// Counts something in the statistics of the host.
+    pub(crate) fn count(&self, change: impl FnOnce(&mut Stats)) {
+        change(self.cell.lock().counters());
+    }
+}
+
+impl<T: Transport> fmt::Debug for Lease<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease")
+            .field("key", &self.cell.key)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T: Transport> Drop for Lease<T> {
+    fn drop(&mut self) {
+        if let Some(Grant { slot, generation, .. }) = self.grant.take() {
+            let cell = Arc::clone(&self.cell);
+            self.cell
+                .update(|state, now| state.release(slot, generation, now, &cell.shared.config));
+        }
+    }
+}

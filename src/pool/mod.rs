@@ -1,0 +1,195 @@
+//! The policy: who gets which connection, when one is made and when one goes.
+//!
+//! One [`Cell`] per host holds a [`state::HostState`] behind a mutex; every change goes through [`Cell::update`], which afterwards
+//! settles the state (free sessions to waiters, logins where they are needed, refusals to callers whose time is over) and carries out
+//! what that asks for. One task per slot leads a connection through its life; one task per pool looks after idle connections.
+//!
+//! Nothing here knows what a connection is made of: it is generic over [`Transport`] and tested in virtual time with a fake one.
+
+mod backoff;
+mod cell;
+mod maintenance;
+mod slot;
+mod state;
+mod stats;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::config::PoolConfig;
+use crate::error::{ConnectError, Error};
+use crate::host::{Host, HostIdentity, PoolKey};
+
+use cell::Cell;
+pub(crate) use cell::Lease;
+pub use stats::Stats;
+
+/// What the policy needs of the mechanism: somebody who makes connections.
+pub(crate) trait Transport: Send + Sync + 'static {
+    type Connection: Connection;
+
+    /// Makes a connection and proves that it works, by the deadline. Dropping the future ends what it had started.
+    fn connect(
+        &self,
+        host: &Host,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Self::Connection, ConnectError>> + Send;
+
+    /// Removes what is left once all connections are closed.
+    fn shutdown(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// One authenticated connection.
+pub(crate) trait Connection: Send + Sync + 'static {
+    /// Proves that a command could run now. `Err` says what did not work.
+    fn probe(&self) -> impl Future<Output = Result<(), String>> + Send;
+
+    /// Completes when the connection has ended, with the reason.
+    fn ended(&self) -> impl Future<Output = String> + Send;
+
+    /// Lets what runs on it finish within `patience`, then ends it. Completes when it is gone.
+    fn close(&self, patience: Duration) -> impl Future<Output = ()> + Send;
+}
+
+/// All hosts of one pool.
+pub(crate) struct Core<T: Transport> {
+    pub(crate) transport: Arc<T>,
+    shared: Arc<Shared>,
+    /// A std mutex: held to look an entry up or to add one, never across an await.
+    hosts: Mutex<Hosts<T>>,
+}
+
+struct Hosts<T: Transport> {
+    closed: bool,
+    cells: HashMap<HostIdentity, Arc<Cell<T>>>,
+    maintenance: Option<tokio::task::JoinHandle<()>>,
+}
+
+/// What all cells of a pool have in common.
+pub(crate) struct Shared {
+    pub(crate) config: PoolConfig,
+    /// Wakes the maintenance task when there is a new connection to look after, or when the pool is dropped.
+    wake: Notify,
+}
+
+impl<T: Transport> Core<T> {
+    pub(crate) fn new(transport: T, config: PoolConfig) -> Self {
+        let shared = Shared {
+            config,
+            wake: Notify::new(),
+        };
+        let hosts = Hosts {
+            closed: false,
+            cells: HashMap::new(),
+            maintenance: None,
+        };
+        Core {
+            transport: Arc::new(transport),
+            shared: Arc::new(shared),
+            hosts: Mutex::new(hosts),
+        }
+    }
+
+    pub(crate) fn config(&self) -> &PoolConfig {
+        &self.shared.config
+    }
+
+    /// Waits for the right to open one session on a connection to `host`.
+    ///
+    /// Cancel safe: a caller that goes away leaves the queue; a login that it caused goes on for the next one.
+    pub(crate) async fn acquire(self: &Arc<Self>, host: &Host) -> Result<Lease<T>, Error> {
+        let cell = {
+            let mut hosts = self.lock();
+            if hosts.closed {
+                return Err(Error::Closed {
+                    host: host.name().to_owned(),
+                });
+            }
+            if hosts
+                .maintenance
+                .as_ref()
+                .is_none_or(tokio::task::JoinHandle::is_finished)
+            {
+                hosts.maintenance = Some(tokio::spawn(maintenance::run(
+                    Arc::downgrade(self),
+                    Arc::clone(&self.shared),
+                )));
+            }
+            let cell = hosts
+                .cells
+                .entry(host.identity().clone())
+                .or_insert_with(|| Arc::new(Cell::new(host, &self.transport, &self.shared)));
+            Arc::clone(cell)
+        };
+        cell.acquire(host).await
+    }
+
+    /// The sum over all hosts.
+    pub(crate) fn stats(&self) -> Stats {
+        self.cells().iter().map(|cell| cell.stats()).sum()
+    }
+
+    /// One line per pool key, sorted. Hosts that share a key but no connections (another user, say) are added up.
+    pub(crate) fn stats_by_host(&self) -> std::collections::BTreeMap<PoolKey, Stats> {
+        let mut all = std::collections::BTreeMap::new();
+        for cell in self.cells() {
+            *all.entry(cell.key().clone()).or_default() += cell.stats();
+        }
+        all
+    }
+
+    /// Closes the connections of this key: queued callers are turned away, commands that run have `patience`.
+    pub(crate) async fn close_host(&self, key: &PoolKey, patience: Duration) {
+        let mut cells = self.cells();
+        cells.retain(|cell| cell.key() == key);
+        for cell in &cells {
+            cell.close(patience);
+        }
+        for cell in &cells {
+            cell.emptied().await;
+        }
+    }
+
+    /// Closes everything, for good.
+    pub(crate) async fn close(&self, patience: Duration) {
+        let cells: Vec<_> = {
+            let mut hosts = self.lock();
+            hosts.closed = true;
+            hosts.cells.values().cloned().collect()
+        };
+        for cell in &cells {
+            cell.close_for_good(patience);
+        }
+        for cell in &cells {
+            cell.emptied().await;
+        }
+        self.transport.shutdown().await;
+        self.shared.wake.notify_one();
+    }
+
+    fn cells(&self) -> Vec<Arc<Cell<T>>> {
+        self.lock().cells.values().cloned().collect()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Hosts<T>> {
+        // Nothing below panics half-way through a change.
+        self.hosts.lock().unwrap_or_else(|poison| poison.into_inner())
+    }
+}
+
+impl<T: Transport> Drop for Core<T> {
+    /// The last handle is gone: connections end at once, by their tasks.
+    fn drop(&mut self) {
+        for cell in self.cells() {
+            cell.close_for_good(Duration::ZERO);
+        }
+        self.shared.wake.notify_one();
+    }
+}

@@ -1,0 +1,109 @@
+//! The task of a slot: it leads one connection from its login to its end, and is the only one that does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::cell::Cell;
+use super::{Connection, Transport};
+use crate::error::{ConnectError, ConnectErrorKind};
+use crate::host::Host;
+
+/// A transport keeps its deadlines by itself, and knows then how far it came. This much later we stop believing that.
+const LENIENCY: Duration = Duration::from_secs(1);
+/// How long an end may take once nothing is waited for any more.
+const CLOSING: Duration = Duration::from_secs(5);
+
+/// A slot with a task in it. Dropped, the slot is empty again, whatever became of the task.
+pub(super) struct Slot<T: Transport> {
+    cell: Arc<Cell<T>>,
+    index: usize,
+    /// How the slot becomes empty: by a failure to connect, or just so.
+    failure: Option<ConnectError>,
+}
+
+impl<T: Transport> Slot<T> {
+    pub(super) fn new(cell: &Arc<Cell<T>>, index: usize) -> Self {
+        // What is left in place if the task is dropped before its login is over.
+        let failure = ConnectError::new(
+            ConnectErrorKind::Local,
+            "the runtime that was connecting was shut down",
+            Vec::new(),
+        );
+        Slot {
+            cell: Arc::clone(cell),
+            index,
+            failure: Some(failure),
+        }
+    }
+
+    fn becomes_empty(&mut self, failure: Option<ConnectError>) {
+        self.failure = failure;
+    }
+}
+
+impl<T: Transport> Drop for Slot<T> {
+    fn drop(&mut self) {
+        let (index, failure) = (self.index, self.failure.take());
+        self.cell.update(|state, now| match failure {
+            Some(error) => state.connect_failed(index, error, now),
+            None => state.emptied(index),
+        });
+    }
+}
+
+#[tracing::instrument(name = "connection", skip_all, fields(host = %slot.cell.key(), slot = slot.index))]
+pub(super) async fn run<T: Transport>(
+    mut slot: Slot<T>,
+    host: Host,
+    mut retired: oneshot::Receiver<Duration>,
+) {
+    let cell = Arc::clone(&slot.cell);
+    let (index, config) = (slot.index, &cell.shared.config);
+    let started = Instant::now();
+    let deadline = started + config.connect_timeout;
+    let connected = tokio::select! {
+        // Closed before it was there. Nobody is to hear of a failure: those who waited were turned away.
+        _ = &mut retired => {
+            slot.becomes_empty(None);
+            return;
+        }
+        connected = timeout_at(deadline + LENIENCY, cell.transport.connect(&host, deadline)) => connected,
+    };
+    let connection = match connected {
+        Ok(Ok(connection)) => Arc::new(connection),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "connect failed");
+            slot.becomes_empty(Some(error));
+            return;
+        }
+        Err(_) => {
+            let detail = format!("no connection within {:?}", config.connect_timeout);
+            let error = ConnectError::new(ConnectErrorKind::TimedOut, detail, Vec::new());
+            slot.becomes_empty(Some(error));
+            return;
+        }
+    };
+    slot.becomes_empty(None);
+    tracing::info!(elapsed = ?started.elapsed(), "connected");
+    cell.update(|state, now| state.connected(index, Arc::clone(&connection), now, config));
+    cell.shared.wake.notify_one();
+
+    let patience = tokio::select! {
+        patience = &mut retired => patience.unwrap_or_default(),
+        reason = connection.ended() => {
+            tracing::warn!(reason, "connection lost");
+            cell.update(|state, _| state.lost(index));
+            Duration::ZERO
+        }
+    };
+    if timeout(patience + CLOSING, connection.close(patience))
+        .await
+        .is_err()
+    {
+        tracing::error!("the connection could not be ended in time; it is left to the guard");
+    }
+    tracing::info!("closed");
+}

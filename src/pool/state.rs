@@ -1,0 +1,563 @@
+//! The state of one host: its slots, its queue, its last failure. Plain data and plain functions: no locks, no tasks, no clock.
+//!
+//! After every change the owner calls [`HostState::settle`], which is the only place that decides. It gives free sessions to waiters,
+//! first come first served; starts as many logins as the queue needs; and turns away those who cannot be served. So nothing is
+//! forgotten as long as every change is followed by a `settle`, and that is what `Cell::update` is for.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::cell::Lease;
+use super::{Stats, Transport, backoff};
+use crate::config::PoolConfig;
+use crate::error::{ConnectError, Error};
+use crate::host::{Host, PoolKey};
+
+/// How long a lowered session limit stands before one more session is tried.
+const LIMIT_STANDS: Duration = Duration::from_secs(10);
+/// The first and the longest rest of a connection that refuses even a single session.
+const FIRST_REST: Duration = Duration::from_millis(4);
+const LONGEST_REST: Duration = Duration::from_secs(1);
+
+/// The life of a slot. Each state names its successors; only the methods below change it.
+enum Slot<C> {
+    /// → Connecting
+    Empty,
+    /// A login is under way. → Ready, Closing (closed meanwhile), Empty (it failed)
+    Connecting { retire: oneshot::Sender<Duration> },
+    /// → Closing
+    Ready(Ready<C>),
+    /// Its connection is being ended. It still counts towards the maximum. → Empty
+    Closing,
+}
+
+struct Ready<C> {
+    connection: Arc<C>,
+    /// Tells this connection from others that the slot has had: a lease of an earlier one changes nothing here.
+    generation: u64,
+    /// Tells the slot's task to close, with the patience it has for what still runs.
+    retire: oneshot::Sender<Duration>,
+    leases: usize,
+    /// The last lease or release, which is what `idle_timeout` counts from.
+    used: Instant,
+    /// The last proof that it works.
+    proven: Instant,
+    checking: bool,
+    /// Sessions at once, as far as the server has let us know.
+    limit: usize,
+    limit_set: Instant,
+    /// Refusals in a row while nobody else of us had a session.
+    rests: u32,
+    rests_until: Option<Instant>,
+}
+
+impl<C> Ready<C> {
+    fn has_room(&self, now: Instant) -> bool {
+        self.leases < self.limit && self.rests_until.is_none_or(|until| until <= now)
+    }
+}
+
+pub(super) struct Waiter<T: Transport> {
+    /// Gets the lease or the refusal. A lease that finds no receiver is dropped there, and so given back.
+    sender: oneshot::Sender<Result<Lease<T>, Error>>,
+    deadline: Instant,
+}
+
+/// One session on one connection, counted; to be wrapped into a [`Lease`] at once.
+pub(super) struct Grant<C> {
+    pub slot: usize,
+    pub generation: u64,
+    pub connection: Arc<C>,
+}
+
+/// What the owner has to do after a `settle`, outside the lock.
+pub(super) enum Action<T: Transport> {
+    Grant(oneshot::Sender<Result<Lease<T>, Error>>, Grant<T::Connection>),
+    Refuse(oneshot::Sender<Result<Lease<T>, Error>>, Error),
+    Connect {
+        slot: usize,
+        host: Host,
+        retired: oneshot::Receiver<Duration>,
+    },
+    /// Somebody waits for nothing but the time.
+    SettleAt(Instant),
+}
+
+struct Failure {
+    error: ConnectError,
+    attempts: u32,
+    retry_at: Instant,
+    /// A wrong key does not become right by trying: another attempt takes a new caller.
+    needs_caller: bool,
+}
+
+pub(super) struct HostState<T: Transport> {
+    key: PoolKey,
+    host: Host,
+    slots: Vec<Slot<T::Connection>>,
+    waiters: VecDeque<Waiter<T>>,
+    /// The last login failed; cleared by one that succeeds.
+    failure: Option<Failure>,
+    /// A login has succeeded, and none has failed since.
+    trusted: bool,
+    closed: bool,
+    next_generation: u64,
+    /// The earliest `SettleAt` that was asked for and has not come.
+    alarm: Option<Instant>,
+    /// Counters only; the gauges are worked out when somebody asks.
+    counters: Stats,
+}
+
+impl<T: Transport> HostState<T> {
+    pub(super) fn new(host: &Host, config: &PoolConfig) -> Self {
+        HostState {
+            key: host.key(),
+            host: host.clone(),
+            slots: (0..config.max_connections).map(|_| Slot::Empty).collect(),
+            waiters: VecDeque::new(),
+            failure: None,
+            trusted: false,
+            closed: false,
+            next_generation: 0,
+            alarm: None,
+            counters: Stats::default(),
+        }
+    }
+
+    // ---- callers ----
+
+    /// A free session on the connection that was used last, so that the others can grow idle. Nobody overtakes the queue: while it has
+    /// waiters there is no free session (`settle` has seen to that).
+    pub(super) fn take_free(&mut self, now: Instant) -> Option<Grant<T::Connection>> {
+        let (slot, ready) = self
+            .slots
+            .iter_mut()
+            .enumerate()
+            .filter_map(|(index, slot)| match slot {
+                Slot::Ready(ready) if ready.has_room(now) => Some((index, ready)),
+                _ => None,
+            })
+            .max_by_key(|(_, ready)| ready.used)?;
+        ready.leases += 1;
+        ready.used = now;
+        ready.rests_until = None;
+        Some(Grant {
+            slot,
+            generation: ready.generation,
+            connection: Arc::clone(&ready.connection),
+        })
+    }
+
+    pub(super) fn count_hit(&mut self) {
+        self.counters.pool_hits += 1;
+    }
+
+    /// Joins the queue. A connection is made, if one is needed, by the `settle` that follows.
+    pub(super) fn enqueue(
+        &mut self,
+        host: &Host,
+        sender: oneshot::Sender<Result<Lease<T>, Error>>,
+        now: Instant,
+        config: &PoolConfig,
+    ) {
+        self.forget_the_gone();
+        if self.slots.iter().all(|slot| matches!(slot, Slot::Empty)) && self.waiters.is_empty() {
+            // Nothing is connected to the old address any more: the newest caller's counts.
+            self.host = host.clone();
+        }
+        if let Some(failure) = &mut self.failure
+            && failure.retry_at <= now
+        {
+            failure.needs_caller = false;
+        }
+        if !self.closed && self.pending_slots(now) * config.sessions_per_connection > self.waiters.len() {
+            self.counters.pool_misses += 1;
+        }
+        self.waiters.push_back(Waiter {
+            sender,
+            deadline: now + config.acquire_timeout,
+        });
+    }
+
+    // ---- leases ----
+
+    pub(super) fn release(&mut self, slot: usize, generation: u64, now: Instant, config: &PoolConfig) {
+        if let Some(ready) = self.ready(slot, generation) {
+            ready.leases -= 1;
+            ready.used = now;
+            ready.rests = 0;
+            if ready.limit < config.sessions_per_connection && now - ready.limit_set > LIMIT_STANDS {
+                ready.limit += 1;
+                ready.limit_set = now;
+            }
+        }
+    }
+
+    /// The server would not open a session for this lease, which ends with that. The connection is not asked for as many again, or,
+    /// when nobody else of us had one there (sessions of commands that were given up linger), it rests for a moment.
+    pub(super) fn refused(&mut self, slot: usize, generation: u64, now: Instant) {
+        self.counters.refused_sessions += 1;
+        if let Some(ready) = self.ready(slot, generation) {
+            ready.leases -= 1;
+            ready.used = now;
+            ready.limit = ready.limit.min(ready.leases).max(1);
+            ready.limit_set = now;
+            if ready.leases == 0 {
+                let rest = FIRST_REST
+                    .saturating_mul(1 << ready.rests.min(10))
+                    .min(LONGEST_REST);
+                ready.rests += 1;
+                ready.rests_until = Some(now + rest);
+            }
+        }
+    }
+
+    /// Found broken: nobody gets it any more.
+    pub(super) fn broken(&mut self, slot: usize, generation: u64) {
+        if self.ready(slot, generation).is_some() {
+            self.retire(slot, Duration::ZERO);
+        }
+    }
+
+    pub(super) fn counters(&mut self) -> &mut Stats {
+        &mut self.counters
+    }
+
+    // ---- the slot's task ----
+
+    /// The login succeeded. False when the slot was closed meanwhile: then the connection is the task's to close.
+    pub(super) fn connected(
+        &mut self,
+        slot: usize,
+        connection: Arc<T::Connection>,
+        now: Instant,
+        config: &PoolConfig,
+    ) -> bool {
+        self.counters.connects += 1;
+        self.failure = None;
+        self.trusted = true;
+        match std::mem::replace(&mut self.slots[slot], Slot::Closing) {
+            Slot::Connecting { retire } => {
+                self.next_generation += 1;
+                self.slots[slot] = Slot::Ready(Ready {
+                    connection,
+                    generation: self.next_generation,
+                    retire,
+                    leases: 0,
+                    used: now,
+                    proven: now,
+                    checking: false,
+                    limit: config.sessions_per_connection,
+                    limit_set: now,
+                    rests: 0,
+                    rests_until: None,
+                });
+                true
+            }
+            _ => false,
+        }
+    }
+
+    pub(super) fn connect_failed(&mut self, slot: usize, error: ConnectError, now: Instant) {
+        self.counters.failed_connects += 1;
+        self.slots[slot] = Slot::Empty;
+        self.trusted = false;
+        let attempts = self
+            .failure
+            .as_ref()
+            .map_or(0, |failure| failure.attempts)
+            .saturating_add(1);
+        let needs_caller = error.kind().is_permanent();
+        self.failure = Some(Failure {
+            error,
+            attempts,
+            retry_at: now + backoff::pause(attempts),
+            needs_caller,
+        });
+    }
+
+    /// The connection ended by itself.
+    pub(super) fn lost(&mut self, slot: usize) {
+        self.slots[slot] = Slot::Closing;
+    }
+
+    /// Nothing is left in the slot.
+    pub(super) fn emptied(&mut self, slot: usize) {
+        self.slots[slot] = Slot::Empty;
+    }
+
+    // ---- closing ----
+
+    /// Closes every connection and turns the queue away.
+    pub(super) fn close(&mut self, patience: Duration) -> Vec<Action<T>> {
+        for slot in 0..self.slots.len() {
+            self.retire(slot, patience);
+        }
+        let error = Error::Closed {
+            host: self.host.name().to_owned(),
+        };
+        self.waiters
+            .drain(..)
+            .map(|waiter| Action::Refuse(waiter.sender, error.clone()))
+            .collect()
+    }
+
+    pub(super) fn close_for_good(&mut self, patience: Duration) -> Vec<Action<T>> {
+        self.closed = true;
+        self.close(patience)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots.iter().all(|slot| matches!(slot, Slot::Empty))
+    }
+
+    fn retire(&mut self, slot: usize, patience: Duration) {
+        match std::mem::replace(&mut self.slots[slot], Slot::Empty) {
+            Slot::Empty => {}
+            Slot::Connecting { retire } | Slot::Ready(Ready { retire, .. }) => {
+                // The task is there as long as the slot is not empty; if it is just ending, it needs no telling.
+                let _ = retire.send(patience);
+                self.slots[slot] = Slot::Closing;
+            }
+            Slot::Closing => self.slots[slot] = Slot::Closing,
+        }
+    }
+
+    // ---- maintenance ----
+
+    /// Idle connections whose last proof is too old, marked as being checked.
+    pub(super) fn due_for_check(
+        &mut self,
+        now: Instant,
+        config: &PoolConfig,
+    ) -> Vec<(usize, u64, Arc<T::Connection>)> {
+        if !config.health_checks {
+            return Vec::new();
+        }
+        let mut due = Vec::new();
+        for (index, slot) in self.slots.iter_mut().enumerate() {
+            if let Slot::Ready(ready) = slot
+                && ready.leases == 0
+                && !ready.checking
+                && ready.proven + config.health_check_interval <= now
+            {
+                ready.checking = true;
+                due.push((index, ready.generation, Arc::clone(&ready.connection)));
+            }
+        }
+        due
+    }
+
+    pub(super) fn checked(&mut self, slot: usize, generation: u64, works: bool, now: Instant) {
+        let Some(ready) = self.ready(slot, generation) else {
+            return; // Closed meanwhile: the answer says nothing.
+        };
+        ready.checking = false;
+        if works {
+            ready.proven = now;
+            self.counters.health_checks_passed += 1;
+        } else {
+            self.counters.health_check_failures += 1;
+            self.retire(slot, Duration::ZERO);
+        }
+    }
+
+    /// Retires connections that nobody has used for `idle_timeout`.
+    pub(super) fn retire_idle(&mut self, now: Instant, config: &PoolConfig, patience: Duration) {
+        for index in 0..self.slots.len() {
+            if let Slot::Ready(ready) = &self.slots[index]
+                && ready.leases == 0
+                && ready.used + config.idle_timeout <= now
+            {
+                self.retire(index, patience);
+            }
+        }
+    }
+
+    /// When the next connection may become idle for too long or due for a check. One that is in use now cannot before a whole timeout
+    /// has passed, so that nobody has to tell when it is released.
+    pub(super) fn next_due(&self, now: Instant, config: &PoolConfig) -> Option<Instant> {
+        self.slots
+            .iter()
+            .filter_map(|slot| match slot {
+                Slot::Ready(ready) => Some(ready),
+                _ => None,
+            })
+            .map(|ready| {
+                let idle_since = if ready.leases == 0 { ready.used } else { now };
+                let idle = idle_since + config.idle_timeout;
+                if !config.health_checks || ready.checking {
+                    return idle;
+                }
+                let proven = if ready.leases == 0 { ready.proven } else { now };
+                idle.min(proven + config.health_check_interval)
+            })
+            .min()
+    }
+
+    // ---- the decision ----
+
+    pub(super) fn settle(&mut self, now: Instant, config: &PoolConfig) -> Vec<Action<T>> {
+        if self.waiters.is_empty() {
+            return Vec::new();
+        }
+        self.forget_the_gone();
+        let mut actions = Vec::new();
+        if self.closed {
+            return self.close(Duration::ZERO);
+        }
+
+        // 1. Free sessions go to those who came first.
+        while !self.waiters.is_empty()
+            && let Some(grant) = self.take_free(now)
+        {
+            let waiter = self.waiters.pop_front().expect("it was not empty a line ago");
+            actions.push(Action::Grant(waiter.sender, grant));
+        }
+
+        // 2. Nothing is there, nothing is coming, and it is too early to try: everybody hears why.
+        let nothing_there = self.slots.iter().all(|slot| matches!(slot, Slot::Empty));
+        if let Some(failure) = &self.failure
+            && nothing_there
+            && self.backs_off(now)
+        {
+            let error = Error::Connect {
+                host: self.host.name().to_owned(),
+                source: failure.error.clone(),
+            };
+            actions.extend(
+                self.waiters
+                    .drain(..)
+                    .map(|waiter| Action::Refuse(waiter.sender, error.clone())),
+            );
+        }
+
+        // 3. As many logins as the queue needs; one at a time as long as the last word of the server was not a success.
+        let wanted = self.waiters.len().div_ceil(config.sessions_per_connection);
+        let mut connecting = self.connecting();
+        while connecting < wanted
+            && !self.backs_off(now)
+            && (self.trusted || connecting == 0)
+            && let Some(slot) = self.slots.iter().position(|slot| matches!(slot, Slot::Empty))
+        {
+            let (retire, retired) = oneshot::channel();
+            self.slots[slot] = Slot::Connecting { retire };
+            actions.push(Action::Connect {
+                slot,
+                host: self.host.clone(),
+                retired,
+            });
+            connecting += 1;
+        }
+
+        // 4. Those whose time is over, unless a session for them is on its way: its outcome brings us back here.
+        let expected = self.pending_slots(now) * config.sessions_per_connection;
+        if self
+            .waiters
+            .iter()
+            .skip(expected)
+            .any(|waiter| waiter.deadline <= now)
+        {
+            let error = Error::Exhausted {
+                key: self.key.clone(),
+                max: config.max_connections,
+                last_failure: self.failure.as_ref().map(|failure| failure.error.clone()),
+            };
+            let (stay, overdue): (Vec<_>, Vec<_>) = self
+                .waiters
+                .drain(..)
+                .enumerate()
+                .partition(|(place, waiter)| *place < expected || waiter.deadline > now);
+            self.waiters = stay.into_iter().map(|(_, waiter)| waiter).collect();
+            actions.extend(
+                overdue
+                    .into_iter()
+                    .map(|(_, waiter)| Action::Refuse(waiter.sender, error.clone())),
+            );
+        }
+
+        // 5. A rest or a back-off ends without anybody's doing.
+        if !self.waiters.is_empty()
+            && let Some(instant) = self.next_change(now)
+            && self.alarm.is_none_or(|alarm| alarm <= now || alarm > instant)
+        {
+            self.alarm = Some(instant);
+            actions.push(Action::SettleAt(instant));
+        }
+        actions
+    }
+
+    /// Slots from which sessions can be expected soon without anybody giving one back: logins under way or possible, connections that
+    /// are being closed or that rest.
+    fn pending_slots(&self, now: Instant) -> usize {
+        let can_start = !self.backs_off(now);
+        let pending = |slot: &&Slot<T::Connection>| match slot {
+            Slot::Empty => can_start,
+            Slot::Connecting { .. } | Slot::Closing => true,
+            Slot::Ready(ready) => ready.rests_until.is_some_and(|until| until > now),
+        };
+        self.slots.iter().filter(pending).count()
+    }
+
+    fn next_change(&self, now: Instant) -> Option<Instant> {
+        let rests = self.slots.iter().filter_map(|slot| match slot {
+            Slot::Ready(ready) => ready.rests_until,
+            _ => None,
+        });
+        rests
+            .chain(self.failure.as_ref().map(|failure| failure.retry_at))
+            .filter(|&at| at > now)
+            .min()
+    }
+
+    fn backs_off(&self, now: Instant) -> bool {
+        self.failure
+            .as_ref()
+            .is_some_and(|failure| failure.retry_at > now || failure.needs_caller)
+    }
+
+    fn connecting(&self) -> usize {
+        self.slots
+            .iter()
+            .filter(|slot| matches!(slot, Slot::Connecting { .. }))
+            .count()
+    }
+
+    /// Callers that were dropped left their place in the queue behind.
+    fn forget_the_gone(&mut self) {
+        self.waiters.retain(|waiter| !waiter.sender.is_closed());
+    }
+
+    fn ready(&mut self, slot: usize, generation: u64) -> Option<&mut Ready<T::Connection>> {
+        match &mut self.slots[slot] {
+            Slot::Ready(ready) if ready.generation == generation => Some(ready),
+            _ => None,
+        }
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        let mut stats = self.counters;
+        stats.waiting = self
+            .waiters
+            .iter()
+            .filter(|waiter| !waiter.sender.is_closed())
+            .count();
+        stats.connecting = self.connecting();
+        for slot in &self.slots {
+            if let Slot::Ready(ready) = slot {
+                stats.total_connections += 1;
+                stats.open_sessions += ready.leases;
+                if ready.leases == 0 {
+                    stats.idle_connections += 1;
+                } else {
+                    stats.active_connections += 1;
+                }
+            }
+        }
+        stats
+    }
+}

@@ -1,0 +1,261 @@
+//! The public face: [`Pool`] and [`Lease`].
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::command::{Command, Output, Target};
+use crate::config::PoolConfig;
+use crate::error::Error;
+use crate::host::{Host, PoolKey};
+use crate::openssh::{OpenSsh, Program, SshVersion};
+use crate::pool::{self, Core, Stats};
+use crate::signals;
+
+/// How long commands that run may take to finish when a pool is closed without another word.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A pool of authenticated connections to any number of hosts.
+///
+/// It is a handle: clones are the same pool, and cheap. Connections are made when a command needs one and live in the tokio runtime that
+/// was entered then. When the last handle, lease and child are dropped, the connections end.
+#[derive(Clone)]
+pub struct Pool {
+    core: Arc<Core<OpenSsh>>,
+}
+
+impl Pool {
+    /// A pool with these settings. Starts no process; connections are made when they are needed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] for a setting out of its bounds, [`Error::SshNotFound`] when there is no `ssh` on PATH.
+    pub fn new(config: PoolConfig) -> Result<Self, Error> {
+        config.validate()?;
+        let program = Program::find().map_err(|_| Error::SshNotFound)?;
+        let transport = OpenSsh::new(program, config.connect_timeout);
+        Ok(Pool {
+            core: Arc::new(Core::new(transport, config)),
+        })
+    }
+
+    /// Runs shell text and gives what it wrote to stdout, without trailing white space. Bytes that are not UTF-8 are replaced.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] when its status is not 0, [`Error::Killed`] when a signal ended it; else as [`Command::output`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Command::output`].
+    pub async fn exec(&self, host: &Host, command: &str) -> Result<String, Error> {
+        checked(host, self.shell(host, command).output().await?)
+    }
+
+    /// A command to run a program; arguments are added to it, and escaped.
+    pub fn command(&self, host: &Host, program: impl AsRef<str>) -> Command {
+        Command::program(self.target(host), program.as_ref())
+    }
+
+    /// A command that is shell text, with pipes, variables and all that. Never put into it what somebody else wrote: that is what
+    /// [`command`](Self::command) is for.
+    pub fn shell(&self, host: &Host, text: impl Into<String>) -> Command {
+        Command::shell(self.target(host), text.into())
+    }
+
+    /// Waits for a connection and holds it, to run several commands on the same one. A lease counts as one of the connection's
+    /// `sessions_per_connection`: run one command at a time on it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Connect`], [`Error::Exhausted`] after `acquire_timeout`, [`Error::Closed`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: dropping the future leaves the queue. A login that it caused goes on, for the next caller.
+    pub async fn acquire(&self, host: &Host) -> Result<Lease, Error> {
+        let inner = self.core.acquire(host).await?;
+        Ok(Lease {
+            inner: Arc::new(inner),
+            pool: self.clone(),
+            host: Arc::new(host.clone()),
+        })
+    }
+
+    /// What has been counted, over all hosts.
+    pub fn stats(&self) -> Stats {
+        self.core.stats()
+    }
+
+    /// What has been counted, by `name:port`.
+    pub fn stats_by_host(&self) -> BTreeMap<PoolKey, Stats> {
+        self.core.stats_by_host()
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &PoolConfig {
+        self.core.config()
+    }
+
+    /// What the ssh program says of itself.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when it cannot be run.
+    pub async fn ssh_version(&self) -> Result<SshVersion, Error> {
+        let deadline = Instant::now() + self.config().connect_timeout;
+        let version = self.core.transport.program().version(deadline).await;
+        version
+            .cloned()
+            .map_err(|error| Error::io("localhost", "cannot run ssh -V", error))
+    }
+
+    /// Closes the connections of this host's key. Callers in its queue get [`Error::Closed`], commands that run have 5 s to finish. Later
+    /// calls connect again, to the address that their host then has.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once polled, the closing goes on by itself; dropping the future only stops waiting for it.
+    pub async fn close_host(&self, host: &Host) {
+        self.core.close_host(&host.key(), CLOSE_PATIENCE).await;
+    }
+
+    /// Closes the pool for good: [`close_within`](Self::close_within) 5 seconds.
+    pub async fn close(&self) {
+        self.close_within(CLOSE_PATIENCE).await;
+    }
+
+    /// Closes the pool for good. Nothing new is begun, callers that queue get [`Error::Closed`], commands that run have `patience` to finish
+    /// and are cut off then. When this returns, no process, socket or directory of the pool is left.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once polled, connections go on closing by themselves; dropping the future only stops waiting for it.
+    pub async fn close_within(&self, patience: Duration) {
+        self.core.close(patience).await;
+    }
+
+    /// From now on SIGINT and SIGTERM close this pool (running commands are cut off) and then end the process as the signal would have.
+    /// Nothing of that happens unless it is asked for here; [`global`] asks.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when the system refuses the handler.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn close_on_signals(&self) -> Result<(), Error> {
+        signals::close_on_signals(Arc::downgrade(&self.core))
+            .map_err(|error| Error::io("localhost", "cannot handle SIGINT and SIGTERM", error))
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core<OpenSsh>> {
+        &self.core
+    }
+
+    fn target(&self, host: &Host) -> Target {
+        Target::Pool(self.clone(), Arc::new(host.clone()))
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A connection that is held. Dropping it gives it back.
+#[derive(Clone)]
+pub struct Lease {
+    inner: Arc<pool::Lease<OpenSsh>>,
+    pool: Pool,
+    host: Arc<Host>,
+}
+
+impl Lease {
+    /// As [`Pool::exec`], on this connection.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::exec`]; and [`Error::NeverStarted`] when this very connection is gone: another one is not taken in its place.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Command::output`].
+    pub async fn exec(&self, command: &str) -> Result<String, Error> {
+        checked(&self.host, self.shell(command).output().await?)
+    }
+
+    /// As [`Pool::command`], on this connection.
+    pub fn command(&self, program: impl AsRef<str>) -> Command {
+        Command::program(self.target(), program.as_ref())
+    }
+
+    /// As [`Pool::shell`], on this connection.
+    pub fn shell(&self, text: impl Into<String>) -> Command {
+        Command::shell(self.target(), text.into())
+    }
+
+    /// Gives the connection back; so does dropping the lease. A command that still runs on it keeps it until its end.
+    pub fn release(self) {}
+
+    /// The process id of the connection's control master, for logs and tests.
+    pub fn master_pid(&self) -> u32 {
+        self.inner.connection().pid()
+    }
+
+    fn target(&self) -> Target {
+        Target::Lease(self.pool.clone(), Arc::clone(&self.inner), Arc::clone(&self.host))
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease")
+            .field("host", &self.host.key())
+            .field("pid", &self.master_pid())
+            .finish_non_exhaustive()
+    }
+}
+
+fn checked(host: &Host, output: Output) -> Result<String, Error> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
+    match output.status.code() {
+        Some(0) => Ok(text(&output.stdout)),
+        Some(code) => Err(Error::Failed {
+            code,
+            stderr: text(&output.stderr),
+        }),
+        None => Err(Error::Killed {
+            host: host.name().to_owned(),
+            stderr: text(&output.stderr),
+        }),
+    }
+}
+
+/// The pool of this process, made on first use from the environment variables (see [`PoolConfig::from_env`]). It is closed by SIGINT and
+/// SIGTERM. Its connections live in the runtime that first used them.
+///
+/// # Errors
+///
+/// As [`Pool::new`], and [`Error::Config`] for an environment variable that is not valid. The next call tries again.
+///
+/// # Panics
+///
+/// Outside of a tokio runtime.
+pub fn global() -> Result<Pool, Error> {
+    static GLOBAL: Mutex<Option<Pool>> = Mutex::new(None);
+    let mut global = GLOBAL.lock().unwrap_or_else(|poison| poison.into_inner());
+    if let Some(pool) = &*global {
+        return Ok(pool.clone());
+    }
+    let pool = Pool::new(PoolConfig::from_env()?)?;
+    pool.close_on_signals()?;
+    Ok(global.insert(pool).clone())
+}
