@@ -67,9 +67,7 @@ impl Child {
             Some((sender, None)) => (Some(ChildStdin(sender)), None),
             None => (None, None),
         };
-        let session = ends
-            .open(&lease, &text)
-            .map_err(|error| attempts.cannot_start(error))?;
+        let session = ends.open(&lease, &text).map_err(|error| attempts.cannot_start(error))?;
         let (end_sender, end) = watch::channel(None);
         let (stop, stopped) = oneshot::channel();
         let feed = async move {
@@ -118,9 +116,7 @@ impl Child {
         match end.as_deref() {
             Ok(Some(result)) => result.clone(),
             // The task ends without a result only when its runtime is shut down.
-            _ => Err(Error::Closed {
-                host: self.host.clone(),
-            }),
+            _ => Err(Error::Closed { host: self.host.clone() }),
         }
     }
 
@@ -142,21 +138,13 @@ impl Child {
             self.wait()
         );
         match end {
-            Ok(status) => Ok(Output {
-                status,
-                stdout: output.stdout,
-                stderr: output.stderr,
-            }),
-            Err(Error::Lost { host, reason, .. }) => Err(Error::Lost {
-                host,
-                reason,
-                partial: Arc::new(output),
-            }),
-            Err(Error::TimedOut { host, after, .. }) => Err(Error::TimedOut {
-                host,
-                after,
-                partial: Arc::new(output),
-            }),
+            Ok(status) => Ok(Output { status, stdout: output.stdout, stderr: output.stderr }),
+            Err(Error::Lost { host, reason, .. }) => {
+                Err(Error::Lost { host, reason, partial: Arc::new(output) })
+            }
+            Err(Error::TimedOut { host, after, .. }) => {
+                Err(Error::TimedOut { host, after, partial: Arc::new(output) })
+            }
             Err(error) => Err(error),
         }
     }
@@ -180,11 +168,7 @@ async fn run(
             Ok(end) => end,
             Err(after) => {
                 lease.count(|stats| stats.commands_timed_out += 1);
-                return Err(Error::TimedOut {
-                    host: attempts.host(),
-                    after,
-                    partial: Arc::default(),
-                });
+                return Err(Error::TimedOut { host: attempts.host(), after, partial: Arc::default() });
             }
         };
         if let Some(ended) = attempts.judge(end, lease)? {
@@ -195,9 +179,7 @@ async fn run(
             });
         }
         lease = attempts.lease().await?;
-        session = ends
-            .open(&lease, text)
-            .map_err(|error| attempts.cannot_start(error))?;
+        session = ends.open(&lease, text).map_err(|error| attempts.cannot_start(error))?;
     }
 }
 
@@ -220,10 +202,7 @@ impl Ends {
                     Stdin::Bytes(bytes) => Some(Arc::clone(bytes)),
                     _ => None,
                 };
-                (
-                    Some(reader),
-                    Some((pipe::Sender::from_owned_fd(OwnedFd::from(writer))?, input)),
-                )
+                (Some(reader), Some((pipe::Sender::from_owned_fd(OwnedFd::from(writer))?, input)))
             }
         };
         let (out_reader, stdout) = io::pipe()?;
@@ -232,16 +211,7 @@ impl Ends {
             pipe::Receiver::from_owned_fd(OwnedFd::from(out_reader))?,
             pipe::Receiver::from_owned_fd(OwnedFd::from(err_reader))?,
         );
-        Ok((
-            Ends {
-                stdin,
-                stdout,
-                stderr,
-            },
-            writer,
-            readers.0,
-            readers.1,
-        ))
+        Ok((Ends { stdin, stdout, stderr }, writer, readers.0, readers.1))
     }
 
     fn open(&self, lease: &AttemptLease, text: &str) -> io::Result<Session> {
@@ -251,14 +221,7 @@ impl Ends {
         };
         let stdout = Stdio::from(OwnedFd::from(self.stdout.try_clone()?));
         let stderr = Stdio::from(OwnedFd::from(self.stderr.try_clone()?));
-        lease.connection().open(
-            text,
-            Streams {
-                stdin,
-                stdout,
-                stderr,
-            },
-        )
+        lease.connection().open(text, Streams { stdin, stdout, stderr })
     }
 }
 

@@ -139,9 +139,7 @@ impl Command {
     }
 
     pub(crate) fn shell(target: Target, text: String) -> Self {
-        let problem = text
-            .contains('\0')
-            .then(|| "a command cannot contain a NUL byte".to_owned());
+        let problem = text.contains('\0').then(|| "a command cannot contain a NUL byte".to_owned());
         Command {
             target,
             text,
@@ -186,8 +184,7 @@ impl Command {
 
     /// Sets several environment variables.
     pub fn envs<K: Into<String>, V: Into<String>>(self, vars: impl IntoIterator<Item = (K, V)>) -> Self {
-        vars.into_iter()
-            .fold(self, |command, (name, value)| command.env(name, value))
+        vars.into_iter().fold(self, |command, (name, value)| command.env(name, value))
     }
 
     /// Changes to this directory first. If that fails, the command does not run, and the status and the text on stderr are the shell's.
@@ -237,11 +234,7 @@ impl Command {
         let (stdout, stderr) = (Stdio::piped as fn() -> Stdio, Stdio::piped as fn() -> Stdio);
         let mut partial = PartialOutput::default();
         let status = self.run(stdout, stderr, limit, &mut partial).await?;
-        Ok(Output {
-            status,
-            stdout: partial.stdout,
-            stderr: partial.stderr,
-        })
+        Ok(Output { status, stdout: partial.stdout, stderr: partial.stderr })
     }
 
     /// Runs the command to its end and gives its status. What it writes is thrown away.
@@ -254,13 +247,7 @@ impl Command {
     ///
     /// As [`output`](Self::output).
     pub async fn status(mut self) -> Result<ExitStatus, Error> {
-        self.run(
-            Stdio::null,
-            Stdio::null,
-            usize::MAX,
-            &mut PartialOutput::default(),
-        )
-        .await
+        self.run(Stdio::null, Stdio::null, usize::MAX, &mut PartialOutput::default()).await
     }
 
     /// Starts the command and gives its streams. Returns when a connection is there and the local ssh process runs; a server that
@@ -296,10 +283,7 @@ impl Command {
             Stdin::Bytes(bytes) => Some(bytes),
             Stdin::Piped => {
                 let reason = "a piped stdin needs spawn, which gives the pipe".to_owned();
-                return Err(Error::InvalidCommand {
-                    host: self.target.host().to_owned(),
-                    reason,
-                });
+                return Err(Error::InvalidCommand { host: self.target.host().to_owned(), reason });
             }
         };
         let timeout = match self.timeout {
@@ -310,18 +294,12 @@ impl Command {
         loop {
             let lease = attempts.lease().await?;
             let streams = Streams {
-                stdin: if input.is_some() {
-                    Stdio::piped()
-                } else {
-                    Stdio::null()
-                },
+                stdin: if input.is_some() { Stdio::piped() } else { Stdio::null() },
                 stdout: stdout(),
                 stderr: stderr(),
             };
-            let mut session = lease
-                .connection()
-                .open(&text, streams)
-                .map_err(|error| attempts.cannot_start(error))?;
+            let mut session =
+                lease.connection().open(&text, streams).map_err(|error| attempts.cannot_start(error))?;
             let ran = attempts
                 .within(pump(&mut session, &lease, input.as_deref(), limit, partial))
                 .await
@@ -330,20 +308,11 @@ impl Command {
                 Ok(Ok(end)) => end,
                 Ok(Err(stream)) => {
                     let partial = Arc::new(std::mem::take(partial));
-                    return Err(Error::OutputLimit {
-                        host: attempts.host(),
-                        stream,
-                        limit,
-                        partial,
-                    });
+                    return Err(Error::OutputLimit { host: attempts.host(), stream, limit, partial });
                 }
                 Err(after) => {
                     let partial = Arc::new(std::mem::take(partial));
-                    return Err(Error::TimedOut {
-                        host: attempts.host(),
-                        after,
-                        partial,
-                    });
+                    return Err(Error::TimedOut { host: attempts.host(), after, partial });
                 }
             };
             if let Some(ended) = attempts.judge(end, lease)? {
@@ -359,10 +328,7 @@ impl Command {
     /// The text for the remote shell.
     fn prepare(&mut self) -> Result<String, Error> {
         if let Some(reason) = self.problem.take() {
-            return Err(Error::InvalidCommand {
-                host: self.target.host().to_owned(),
-                reason,
-            });
+            return Err(Error::InvalidCommand { host: self.target.host().to_owned(), reason });
         }
         let mut text = String::new();
         if let Some(directory) = &self.current_dir {
@@ -476,9 +442,7 @@ impl Attempts {
                     None => acquire.await?,
                     Some(give_up) => {
                         self.check_patience()?;
-                        timeout_at(give_up, acquire)
-                            .await
-                            .unwrap_or_else(|_| Err(self.never_started()))?
+                        timeout_at(give_up, acquire).await.unwrap_or_else(|_| Err(self.never_started()))?
                     }
                 };
                 AttemptLease::Own(lease)
@@ -488,16 +452,9 @@ impl Attempts {
             let now = Instant::now();
             self.deadline = self.timeout.map(|timeout| now + timeout);
             // A refusal is a kind of queueing. Even who does not want to queue gives the server a moment to free a session.
-            let patience = self
-                .target
-                .pool()
-                .config()
-                .acquire_timeout
-                .max(Duration::from_secs(1));
-            self.give_up = Some(
-                self.deadline
-                    .map_or(now + patience, |deadline| deadline.min(now + patience)),
-            );
+            let patience = self.target.pool().config().acquire_timeout.max(Duration::from_secs(1));
+            self.give_up =
+                Some(self.deadline.map_or(now + patience, |deadline| deadline.min(now + patience)));
         }
         lease.count(|stats| stats.commands_run += u64::from(self.refused + self.not_reached == 0));
         Ok(lease)
@@ -561,10 +518,7 @@ impl Attempts {
     }
 
     fn never_started(&self) -> Error {
-        Error::NeverStarted {
-            host: self.host(),
-            reason: self.reason.clone(),
-        }
+        Error::NeverStarted { host: self.host(), reason: self.reason.clone() }
     }
 }
 

@@ -139,11 +139,7 @@ pub enum Error {
 
 impl Error {
     pub(crate) fn io(host: &str, what: &'static str, source: io::Error) -> Self {
-        Error::Io {
-            host: host.to_owned(),
-            what,
-            source: Arc::new(source),
-        }
+        Error::Io { host: host.to_owned(), what, source: Arc::new(source) }
     }
 
     /// Whether the command provably did not run, so that running it again cannot do anything twice.
@@ -205,10 +201,7 @@ pub enum ConnectErrorKind {
 impl ConnectErrorKind {
     /// Trying again by itself cannot help: somebody has to change something first.
     pub(crate) fn is_permanent(self) -> bool {
-        matches!(
-            self,
-            Self::Authentication | Self::HostKeyChanged | Self::HostKeyUnknown
-        )
+        matches!(self, Self::Authentication | Self::HostKeyChanged | Self::HostKeyUnknown)
     }
 
     fn label(self) -> &'static str {
@@ -253,11 +246,7 @@ impl ConnectError {
     /// `detail` is the one line that says it best; `lines` are ssh's own last ones. Control characters are taken out of both.
     pub(crate) fn new(kind: ConnectErrorKind, detail: impl AsRef<str>, lines: Vec<String>) -> Self {
         let lines = lines.iter().map(|line| printable(line)).collect();
-        ConnectError {
-            kind,
-            detail: printable(detail.as_ref()),
-            lines,
-        }
+        ConnectError { kind, detail: printable(detail.as_ref()), lines }
     }
 
     /// The cause.
@@ -331,24 +320,15 @@ mod tests {
 
     #[test]
     fn a_failed_command_reads_as_the_contract_says() {
-        let error = Error::Failed {
-            code: 2,
-            stderr: "ls: cannot access 'x'".into(),
-        };
-        assert_eq!(
-            error.to_string(),
-            "Command failed with code 2: ls: cannot access 'x'"
-        );
+        let error = Error::Failed { code: 2, stderr: "ls: cannot access 'x'".into() };
+        assert_eq!(error.to_string(), "Command failed with code 2: ls: cannot access 'x'");
     }
 
     #[test]
     fn a_long_stderr_keeps_its_end_whole() {
         let stderr = format!("{}ü the reason", "ä".repeat(1000));
         let words = last_words(&stderr);
-        assert!(
-            words.ends_with("ü the reason") && words.starts_with(": …") && words.len() < 520,
-            "{words}"
-        );
+        assert!(words.ends_with("ü the reason") && words.starts_with(": …") && words.len() < 520, "{words}");
     }
 
     #[test]

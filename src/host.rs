@@ -77,12 +77,8 @@ const POOLS_OWN: &[&str] = &[
 ];
 
 /// Options that have a setter of their own, which the pool has to know about.
-const HAS_SETTER: &[(&str, &str)] = &[
-    ("HostName", "address"),
-    ("IdentityFile", "identity_file"),
-    ("Port", "port"),
-    ("User", "user"),
-];
+const HAS_SETTER: &[(&str, &str)] =
+    &[("HostName", "address"), ("IdentityFile", "identity_file"), ("Port", "port"), ("User", "user")];
 
 /// The longest name of a host (RFC 1035), and more than any account's.
 const LONGEST_NAME: usize = 255;
@@ -104,10 +100,7 @@ impl Host {
             config_file: None,
             options: Vec::new(),
         };
-        Ok(Host {
-            identity,
-            address: None,
-        })
+        Ok(Host { identity, address: None })
     }
 
     /// Where to connect to, when that is not the name: a domain name or an IP address. By default what the ssh_config says, or the name.
@@ -185,10 +178,7 @@ impl Host {
         if POOLS_OWN.iter().any(|own| own.eq_ignore_ascii_case(&key)) {
             return wrong("the pool itself decides about it".to_owned());
         }
-        if let Some((_, setter)) = HAS_SETTER
-            .iter()
-            .find(|(option, _)| option.eq_ignore_ascii_case(&key))
-        {
+        if let Some((_, setter)) = HAS_SETTER.iter().find(|(option, _)| option.eq_ignore_ascii_case(&key)) {
             return wrong(format!("say it with `{setter}`"));
         }
         if value.trim().is_empty() || value.contains(char::is_control) {
@@ -230,18 +220,12 @@ impl Host {
 
     /// Its further options, in the order in which they were set.
     pub fn get_options(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.identity
-            .options
-            .iter()
-            .map(|(key, value)| (key.as_str(), value.as_str()))
+        self.identity.options.iter().map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
     /// What its connections are filed under.
     pub fn key(&self) -> PoolKey {
-        PoolKey {
-            name: self.identity.name.clone(),
-            port: self.identity.port.unwrap_or(22),
-        }
+        PoolKey { name: self.identity.name.clone(), port: self.identity.port.unwrap_or(22) }
     }
 
     /// What its connections are shared by.
@@ -251,10 +235,8 @@ impl Host {
 
     /// Looks at the files that it names. ssh would go on without a key that is not there, and then say something else is wrong.
     pub(crate) fn check_files(&self) -> Result<(), HostError> {
-        let files = [
-            ("identity file", self.get_identity_file()),
-            ("ssh_config file", self.get_config_file()),
-        ];
+        let files =
+            [("identity file", self.get_identity_file()), ("ssh_config file", self.get_config_file())];
         for (what, path) in files {
             if let Some(path) = path.filter(|path| *path != Path::new("none"))
                 && let Err(error) = std::fs::File::open(path)
@@ -280,11 +262,7 @@ impl FromStr for Host {
                 Some((name, "")) => (name, None),
                 Some((name, port)) if port.starts_with(':') => (name, Some(&port[1..])),
                 _ => {
-                    return Err(HostError::new(
-                        "host",
-                        text,
-                        "expected \"[ADDRESS]\" or \"[ADDRESS]:PORT\"",
-                    ));
+                    return Err(HostError::new("host", text, "expected \"[ADDRESS]\" or \"[ADDRESS]:PORT\""));
                 }
             }
         } else {
@@ -297,10 +275,7 @@ impl FromStr for Host {
         };
         let mut host = Host::new(name)?;
         if let Some(port) = port {
-            let number = port
-                .parse()
-                .ok()
-                .filter(|_| port.bytes().all(|byte| byte.is_ascii_digit()));
+            let number = port.parse().ok().filter(|_| port.bytes().all(|byte| byte.is_ascii_digit()));
             let out_of_range = || HostError::new("port", port, "expected a number from 1 to 65535");
             host = host.port(number.ok_or_else(out_of_range)?)?;
         }
@@ -335,11 +310,7 @@ impl fmt::Display for PoolKey {
 
 impl HostError {
     fn new(what: &'static str, value: &str, reason: impl Into<String>) -> Self {
-        HostError {
-            what,
-            value: value.to_owned(),
-            reason: reason.into(),
-        }
+        HostError { what, value: value.to_owned(), reason: reason.into() }
     }
 }
 
@@ -367,9 +338,9 @@ fn check_name(what: &'static str, name: &str) -> Result<(), HostError> {
         return Ok(());
     }
     match name.chars().find(|&c| !word(c)) {
-        Some(c) => wrong(&format!(
-            "it must not contain {c:?}; letters, digits, \".\", \"_\" and \"-\" are allowed"
-        )),
+        Some(c) => {
+            wrong(&format!("it must not contain {c:?}; letters, digits, \".\", \"_\" and \"-\" are allowed"))
+        }
         None => Ok(()),
     }
 }
@@ -416,11 +387,7 @@ fn expand_home(what: &'static str, path: PathBuf) -> Result<PathBuf, HostError> 
     };
     match std::env::home_dir().filter(|home| home.is_absolute()) {
         Some(home) => Ok(home.join(rest)),
-        None => Err(HostError::new(
-            what,
-            &path.to_string_lossy(),
-            "there is no home directory for \"~\"",
-        )),
+        None => Err(HostError::new(what, &path.to_string_lossy(), "there is no home directory for \"~\"")),
     }
 }
 
@@ -442,10 +409,7 @@ mod tests {
 
     #[rstest]
     #[case("", "invalid host name \"\": it must not be empty")]
-    #[case(
-        "-oProxyCommand=x",
-        "invalid host name \"-oProxyCommand=x\": it must not start with \"-\""
-    )]
+    #[case("-oProxyCommand=x", "invalid host name \"-oProxyCommand=x\": it must not start with \"-\"")]
     #[case(
         "a;b",
         "invalid host name \"a;b\": it must not contain ';'; letters, digits, \".\", \"_\" and \"-\" are allowed"
@@ -462,25 +426,13 @@ mod tests {
         "a/b",
         "invalid host name \"a/b\": it must not contain '/'; letters, digits, \".\", \"_\" and \"-\" are allowed"
     )]
-    #[case(
-        "1:2",
-        "invalid host name \"1:2\": it has a colon, but is not an IPv6 address"
-    )]
-    #[case(
-        "fe80::1%",
-        "invalid host name \"fe80::1%\": it has a colon, but is not an IPv6 address"
-    )]
-    #[case(
-        "fe80::1%a;b",
-        "invalid host name \"fe80::1%a;b\": it has a colon, but is not an IPv6 address"
-    )]
+    #[case("1:2", "invalid host name \"1:2\": it has a colon, but is not an IPv6 address")]
+    #[case("fe80::1%", "invalid host name \"fe80::1%\": it has a colon, but is not an IPv6 address")]
+    #[case("fe80::1%a;b", "invalid host name \"fe80::1%a;b\": it has a colon, but is not an IPv6 address")]
     fn names_that_are_refused(#[case] name: &str, #[case] message: &str) {
         assert_eq!(Host::new(name).unwrap_err().to_string(), message);
         let message = message.replace("host name", "address");
-        assert_eq!(
-            Host::new("x").unwrap().address(name).unwrap_err().to_string(),
-            message
-        );
+        assert_eq!(Host::new("x").unwrap().address(name).unwrap_err().to_string(), message);
     }
 
     #[test]
@@ -521,10 +473,7 @@ mod tests {
         #[case] port: Option<u16>,
     ) {
         let host: Host = text.parse().expect("a valid host");
-        assert_eq!(
-            (host.get_user(), host.name(), host.get_port()),
-            (user, name, port)
-        );
+        assert_eq!((host.get_user(), host.name(), host.get_port()), (user, name, port));
     }
 
     #[rstest]
@@ -534,10 +483,7 @@ mod tests {
     #[case("web1:", "invalid port \"\": expected a number from 1 to 65535")]
     #[case("@web1", "invalid user \"\": expected 1 to 255 characters")]
     #[case("[::1", "invalid host \"[::1\": expected \"[ADDRESS]\" or \"[ADDRESS]:PORT\"")]
-    #[case(
-        "[::1]22",
-        "invalid host \"[::1]22\": expected \"[ADDRESS]\" or \"[ADDRESS]:PORT\""
-    )]
+    #[case("[::1]22", "invalid host \"[::1]22\": expected \"[ADDRESS]\" or \"[ADDRESS]:PORT\"")]
     #[case("ssh://web1", "invalid port \"//web1\": expected a number from 1 to 65535")]
     fn texts_that_are_refused(#[case] text: &str, #[case] message: &str) {
         assert_eq!(text.parse::<Host>().unwrap_err().to_string(), message);
@@ -550,11 +496,7 @@ mod tests {
     #[case("Proxy Jump", "x", Some("expected the name of an option"))]
     #[case("ProxyJump=x", "x", Some("expected the name of an option"))]
     #[case("ProxyJump", " ", Some("its value \" \" is empty"))]
-    #[case(
-        "ProxyJump",
-        "a\nb",
-        Some("its value \"a\\nb\" is empty or has control characters")
-    )]
+    #[case("ProxyJump", "a\nb", Some("its value \"a\\nb\" is empty or has control characters"))]
     fn options(#[case] key: &str, #[case] value: &str, #[case] refused: Option<&str>) {
         match (Host::new("web1").unwrap().option(key, value), refused) {
             (Ok(host), None) => assert_eq!(host.get_options().collect::<Vec<_>>(), [(key, value)]),
@@ -581,10 +523,7 @@ mod tests {
 
     #[test]
     fn a_file_that_is_not_there_is_named() {
-        let host = Host::new("web1")
-            .unwrap()
-            .identity_file("/nonexistent/key")
-            .unwrap();
+        let host = Host::new("web1").unwrap().identity_file("/nonexistent/key").unwrap();
         assert_eq!(
             host.check_files().unwrap_err().to_string(),
             "invalid identity file \"/nonexistent/key\": No such file or directory (os error 2)"
@@ -594,10 +533,7 @@ mod tests {
     #[test]
     fn a_key_has_22_when_there_is_no_port_and_brackets_around_ipv6() {
         assert_eq!(Host::new("web1").unwrap().key().to_string(), "web1:22");
-        assert_eq!(
-            Host::new("::1").unwrap().port(2222).unwrap().key().to_string(),
-            "[::1]:2222"
-        );
+        assert_eq!(Host::new("::1").unwrap().port(2222).unwrap().key().to_string(), "[::1]:2222");
     }
 
     #[test]

@@ -2,6 +2,9 @@
 #![warn(missing_docs)]
 
 mod child;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod cli;
 mod command;
 pub mod config;
 mod error;

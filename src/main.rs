@@ -1,1 +1,7 @@
-fn main() {}
+//! The `sshpool` program. Everything is in the library's hidden `cli` module.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sshpool::cli::main()
+}

@@ -37,9 +37,7 @@ impl Pool {
         config.validate()?;
         let program = Program::find().map_err(|_| Error::SshNotFound)?;
         let transport = OpenSsh::new(program, config.connect_timeout);
-        Ok(Pool {
-            core: Arc::new(Core::new(transport, config)),
-        })
+        Ok(Pool { core: Arc::new(Core::new(transport, config)) })
     }
 
     /// Runs shell text and gives what it wrote to stdout, without trailing white space. Bytes that are not UTF-8 are replaced.
@@ -78,11 +76,7 @@ impl Pool {
     /// Cancel safe: dropping the future leaves the queue. A login that it caused goes on, for the next caller.
     pub async fn acquire(&self, host: &Host) -> Result<Lease, Error> {
         let inner = self.core.acquire(host).await?;
-        Ok(Lease {
-            inner: Arc::new(inner),
-            pool: self.clone(),
-            host: Arc::new(host.clone()),
-        })
+        Ok(Lease { inner: Arc::new(inner), pool: self.clone(), host: Arc::new(host.clone()) })
     }
 
     /// What has been counted, over all hosts.
@@ -108,9 +102,7 @@ impl Pool {
     pub async fn ssh_version(&self) -> Result<SshVersion, Error> {
         let deadline = Instant::now() + self.config().connect_timeout;
         let version = self.core.transport.program().version(deadline).await;
-        version
-            .cloned()
-            .map_err(|error| Error::io("localhost", "cannot run ssh -V", error))
+        version.cloned().map_err(|error| Error::io("localhost", "cannot run ssh -V", error))
     }
 
     /// Closes the connections of this host's key. Callers in its queue get [`Error::Closed`], commands that run have 5 s to finish. Later
@@ -164,9 +156,7 @@ impl Pool {
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool")
-            .field("stats", &self.stats())
-            .finish_non_exhaustive()
+        f.debug_struct("Pool").field("stats", &self.stats()).finish_non_exhaustive()
     }
 }
 
@@ -228,14 +218,8 @@ fn checked(host: &Host, output: Output) -> Result<String, Error> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
     match output.status.code() {
         Some(0) => Ok(text(&output.stdout)),
-        Some(code) => Err(Error::Failed {
-            code,
-            stderr: text(&output.stderr),
-        }),
-        None => Err(Error::Killed {
-            host: host.name().to_owned(),
-            stderr: text(&output.stderr),
-        }),
+        Some(code) => Err(Error::Failed { code, stderr: text(&output.stderr) }),
+        None => Err(Error::Killed { host: host.name().to_owned(), stderr: text(&output.stderr) }),
     }
 }
 

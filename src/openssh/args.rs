@@ -18,11 +18,7 @@ const NOWHERE: &str = "sshpool.invalid";
 
 /// The longest path that a master can bind. It first binds a temporary name, 17 bytes longer, and `sun_path` ends with a NUL byte
 /// (108 bytes on Linux, 104 on macOS and the BSDs).
-pub(super) const LONGEST_SOCKET: usize = if cfg!(target_os = "linux") {
-    108 - 1 - 17
-} else {
-    104 - 1 - 17
-};
+pub(super) const LONGEST_SOCKET: usize = if cfg!(target_os = "linux") { 108 - 1 - 17 } else { 104 - 1 - 17 };
 
 /// A list of arguments that grows by options.
 #[derive(Default)]
@@ -48,9 +44,7 @@ impl Args {
     }
 
     fn options(self, pairs: &[(&str, &str)]) -> Self {
-        pairs
-            .iter()
-            .fold(self, |args, (key, value)| args.option(key, value))
+        pairs.iter().fold(self, |args, (key, value)| args.option(key, value))
     }
 
     /// The destination. Nothing behind `--` can be taken for an option.
@@ -97,9 +91,23 @@ fn host_args(args: Args, host: &Host) -> Args {
 
 /// `ssh -G`: what the configuration says about this host. Connects to nothing.
 pub(super) fn resolve(host: &Host) -> Vec<OsString> {
-    host_args(Args::default().flag("-G").option("BatchMode", "yes"), host)
-        .destination(host.name())
-        .0
+    host_args(Args::default().flag("-G").option("BatchMode", "yes"), host).destination(host.name()).0
+}
+
+/// Plain ssh with a login of its own, as a user without a pool would run it: what `sshpool bench` compares with.
+#[cfg(feature = "cli")]
+pub(super) fn login(host: &Host, verbose: bool, command: &str) -> Vec<OsString> {
+    let args = if verbose { Args::default().flag("-v") } else { Args::default() };
+    let args = args.flag("-T").options(&[
+        ("BatchMode", "yes"),
+        ("ControlMaster", "no"),
+        ("ControlPath", "none"),
+        ("RemoteCommand", "none"),
+        ("ClearAllForwardings", "yes"),
+    ]);
+    let mut args = host_args(args, host).destination(host.name()).0;
+    args.push(command.into());
+    args
 }
 
 /// What a master is told beyond its host.
@@ -112,12 +120,8 @@ pub(super) struct MasterPlan<'a> {
 }
 
 pub(super) fn master(host: &Host, plan: &MasterPlan<'_>) -> Vec<OsString> {
-    let mut args = Args::default()
-        .flag("-M")
-        .flag("-N")
-        .flag("-T")
-        .pair("-S", literal(plan.socket))
-        .options(&[
+    let mut args =
+        Args::default().flag("-M").flag("-N").flag("-T").pair("-S", literal(plan.socket)).options(&[
             // It stays our child: its end, and the reason, are seen at once.
             ("ControlPersist", "no"),
             ("BatchMode", "yes"),
@@ -149,25 +153,18 @@ pub(super) fn master(host: &Host, plan: &MasterPlan<'_>) -> Vec<OsString> {
 /// A client of a master. It fails closed: without its master it does not log in by itself, which a plain `ssh -S` would do, silently
 /// (test `a_session_never_logs_in_by_itself`). `-F none` keeps a user's `Host *` out of it.
 fn client(socket: &Path) -> Args {
-    Args::default()
-        .pair("-F", "none")
-        .pair("-S", literal(socket))
-        .options(&[
-            ("ControlMaster", "no"),
-            ("ProxyCommand", "false"),
-            ("BatchMode", "yes"),
-        ])
+    Args::default().pair("-F", "none").pair("-S", literal(socket)).options(&[
+        ("ControlMaster", "no"),
+        ("ProxyCommand", "false"),
+        ("BatchMode", "yes"),
+    ])
 }
 
 /// A session that runs `command`. `log` takes ssh's own messages, so that the remote's stderr stays pure, and tells afterwards what
 /// became of the session.
 pub(super) fn session(socket: &Path, log: &Path, command: &str) -> Vec<OsString> {
-    let mut args = client(socket)
-        .flag("-T")
-        .pair("-E", log)
-        .option("LogLevel", "DEBUG2")
-        .destination(NOWHERE)
-        .0;
+    let mut args =
+        client(socket).flag("-T").pair("-E", log).option("LogLevel", "DEBUG2").destination(NOWHERE).0;
     args.push(command.into());
     args
 }
@@ -182,10 +179,7 @@ mod tests {
     use super::*;
 
     fn words(args: Vec<OsString>) -> String {
-        args.iter()
-            .map(|arg| arg.to_string_lossy())
-            .collect::<Vec<_>>()
-            .join(" ")
+        args.iter().map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ")
     }
 
     fn plan<'a>(version: &'a SshVersion, socket: &'a Path) -> MasterPlan<'a> {
@@ -217,10 +211,7 @@ mod tests {
             ),
             "{line}"
         );
-        assert!(
-            line.ends_with(" -o ConnectTimeout=2 -o StrictHostKeyChecking=accept-new -- web1"),
-            "{line}"
-        );
+        assert!(line.ends_with(" -o ConnectTimeout=2 -o StrictHostKeyChecking=accept-new -- web1"), "{line}");
     }
 
     #[test]
@@ -237,10 +228,7 @@ mod tests {
             words(session(Path::new("/s"), Path::new("/l"), "true")),
             words(control(Path::new("/s"), "check")),
         ] {
-            assert!(
-                line.starts_with("-F none -S /s -o ControlMaster=no -o ProxyCommand=false "),
-                "{line}"
-            );
+            assert!(line.starts_with("-F none -S /s -o ControlMaster=no -o ProxyCommand=false "), "{line}");
             assert!(line.contains(" -- sshpool.invalid"), "{line}");
         }
     }

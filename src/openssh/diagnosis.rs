@@ -44,17 +44,9 @@ const LINES_KEPT: usize = 20;
 
 /// Why a master ended before it was ready. `fallback` says what is known when ssh said nothing.
 pub(super) fn connect_failure(stderr: &str, fallback: &str) -> ConnectError {
-    let lines: Vec<&str> = stderr
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .collect();
+    let lines: Vec<&str> = stderr.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let found = CONNECT_TEXTS.iter().find_map(|&(text, kind)| {
-        lines
-            .iter()
-            .rev()
-            .find(|line| line.contains(text))
-            .map(|line| (kind, *line))
+        lines.iter().rev().find(|line| line.contains(text)).map(|line| (kind, *line))
     });
     let (kind, line) = match found {
         Some(found) => found,
@@ -65,24 +57,15 @@ pub(super) fn connect_failure(stderr: &str, fallback: &str) -> ConnectError {
         Kind::HostKeyChanged => lines
             .iter()
             .find(|line| line.starts_with("Offending "))
-            .map_or("remote host identification has changed".to_owned(), |line| {
-                (*line).to_owned()
-            }),
+            .map_or("remote host identification has changed".to_owned(), |line| (*line).to_owned()),
         Kind::KeyFile if line.contains("UNPROTECTED") => lines
             .iter()
             .find(|line| line.starts_with("Permissions ") || line.starts_with("Load key "))
             .map_or_else(|| line.to_owned(), |line| (*line).to_owned()),
-        _ => line
-            .trim_start_matches("ssh: ")
-            .trim_start_matches("Warning: ")
-            .to_owned(),
+        _ => line.trim_start_matches("ssh: ").trim_start_matches("Warning: ").to_owned(),
     };
     let kept = lines.len().saturating_sub(LINES_KEPT);
-    ConnectError::new(
-        kind,
-        detail,
-        lines[kept..].iter().map(|line| (*line).to_owned()).collect(),
-    )
+    ConnectError::new(kind, detail, lines[kept..].iter().map(|line| (*line).to_owned()).collect())
 }
 
 /// Why a master that had been ready ended: its last line, or what is known without one.
@@ -93,20 +76,19 @@ pub(super) fn master_end(stderr: &str, fallback: &str) -> String {
 
 /// The pid in `Master running (pid=N)`, which `-O check` prints on stderr.
 pub(super) fn check_pid(stderr: &str) -> Option<u32> {
-    stderr
-        .split_once("Master running (pid=")?
-        .1
-        .split_once(')')?
-        .0
-        .parse()
-        .ok()
+    stderr.split_once("Master running (pid=")?.1.split_once(')')?.0.parse().ok()
 }
 
 /// Whether `ssh -G` found no opinion on unknown host keys (ssh's default is to ask, which nobody can answer here).
 pub(super) fn asks_about_host_keys(resolved: &str) -> bool {
-    resolved
-        .lines()
-        .any(|line| matches!(line.trim(), "stricthostkeychecking ask"))
+    resolved.lines().any(|line| matches!(line.trim(), "stricthostkeychecking ask"))
+}
+
+/// The key exchange that `ssh -v` says it agreed on.
+#[cfg(feature = "cli")]
+pub(super) fn kex_algorithm(verbose: &str) -> Option<String> {
+    let rest = verbose.lines().find_map(|line| line.split_once("kex: algorithm: "))?.1;
+    Some(crate::error::printable(rest))
 }
 
 /// What the debug log of a session that ended with 255 says.
@@ -135,18 +117,15 @@ pub(super) fn session_log(log: &str) -> SessionLog {
     if let Some(line) = find("mux_client_request_session: session request failed: ") {
         return SessionLog::Refused(reason(line));
     }
-    for text in [
-        "Control socket ",
-        "muxclient: master hello exchange failed",
-        "master refused session request: ",
-    ] {
+    for text in
+        ["Control socket ", "muxclient: master hello exchange failed", "master refused session request: "]
+    {
         if let Some(line) = find(text) {
             return SessionLog::NotReached(reason(line));
         }
     }
-    let line = find("mux_client_")
-        .or_else(|| log.lines().next_back())
-        .unwrap_or("ssh left no word in its log");
+    let line =
+        find("mux_client_").or_else(|| log.lines().next_back()).unwrap_or("ssh left no word in its log");
     SessionLog::Unknown(reason(line))
 }
 
@@ -286,6 +265,15 @@ mod tests {
     #[case::empty("", SessionLog::Unknown("ssh left no word in its log".into()))]
     fn a_session_log_is_read(#[case] log: &str, #[case] expected: SessionLog) {
         assert_eq!(session_log(log), expected);
+    }
+
+    #[cfg(feature = "cli")]
+    #[test]
+    fn the_key_exchange_is_read() {
+        let text =
+            "debug1: kex: algorithm: curve25519-sha256\r\ndebug1: kex: host key algorithm: ssh-ed25519\r\n";
+        assert_eq!(kex_algorithm(text).as_deref(), Some("curve25519-sha256"));
+        assert_eq!(kex_algorithm(""), None);
     }
 
     #[rstest]

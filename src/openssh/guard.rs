@@ -55,15 +55,8 @@ impl Guard {
     /// Starts the guard of the pool whose sockets are in `directory`.
     pub(super) fn start(directory: &Path) -> io::Result<Self> {
         let (shell, pipe) = start_shell(directory)?;
-        let state = Mutex::new(State {
-            shell: Some(shell),
-            pipe: Some(pipe),
-            live: Vec::new(),
-        });
-        Ok(Guard {
-            directory: directory.to_owned(),
-            state,
-        })
+        let state = Mutex::new(State { shell: Some(shell), pipe: Some(pipe), live: Vec::new() });
+        Ok(Guard { directory: directory.to_owned(), state })
     }
 
     /// Spawns `command` as the leader of a new session, announced to the guard. A new session has no terminal: whatever a login
@@ -132,10 +125,7 @@ impl Guard {
 impl State {
     /// A short write into a pipe is not cut, and the guard reads at once: the pipe is never full.
     fn tell(&mut self, line: &str) -> io::Result<()> {
-        self.pipe
-            .as_mut()
-            .ok_or_else(finished)?
-            .write_all(line.as_bytes())
+        self.pipe.as_mut().ok_or_else(finished)?.write_all(line.as_bytes())
     }
 
     fn tell_all(&mut self) -> io::Result<()> {

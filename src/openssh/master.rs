@@ -66,24 +66,11 @@ pub(super) struct Launch<'a> {
 impl Master {
     /// Logs in and proves the connection. Dropping the future ends what it had started.
     pub(super) async fn connect(host: &Host, launch: Launch<'_>) -> Result<Self, ConnectError> {
-        let Launch {
-            program,
-            deadline,
-            connect_timeout,
-            ..
-        } = launch;
-        let version = program
-            .version(deadline)
-            .await
-            .map_err(|e| call_failed("ssh -V", &e))?;
+        let Launch { program, deadline, connect_timeout, .. } = launch;
+        let version = program.version(deadline).await.map_err(|e| call_failed("ssh -V", &e))?;
         let accept_new_host_keys = asks_about_host_keys(program, host, deadline).await?;
         let socket = launch.runtime.fresh_path();
-        let plan = MasterPlan {
-            socket: &socket,
-            connect_timeout,
-            version,
-            accept_new_host_keys,
-        };
+        let plan = MasterPlan { socket: &socket, connect_timeout, version, accept_new_host_keys };
         let arguments = args::master(host, &plan);
         let master = Self::launch(&launch, socket, arguments)?;
         tracing::debug!(pid = master.pid, "login started");
@@ -173,10 +160,7 @@ impl Master {
         match echo {
             Echo::Right => {}
             Echo::Other => {
-                tracing::debug!(
-                    pid = self.pid,
-                    "the account does not echo: a forced command, or no shell"
-                );
+                tracing::debug!(pid = self.pid, "the account does not echo: a forced command, or no shell");
                 self.echoes.store(false, Ordering::Relaxed);
             }
             Echo::Failed(reason) => {
@@ -197,10 +181,7 @@ impl Master {
         match timeout_at(deadline, self.echo()).await {
             Ok(Echo::Right | Echo::Other) => Ok(()),
             Ok(Echo::Failed(reason)) => Err(reason),
-            Err(_) => Err(format!(
-                "no answer from the server within {:?}",
-                self.call_timeout
-            )),
+            Err(_) => Err(format!("no answer from the server within {:?}", self.call_timeout)),
         }
     }
 
@@ -213,10 +194,7 @@ impl Master {
         match diagnosis::check_pid(&finished.stderr) {
             Some(pid) if pid == self.pid => Ok(()),
             Some(pid) => Err(format!("another process ({pid}) answers on the control socket")),
-            None => Err(diagnosis::master_end(
-                &finished.stderr,
-                "the control master does not answer",
-            )),
+            None => Err(diagnosis::master_end(&finished.stderr, "the control master does not answer")),
         }
     }
 
@@ -240,9 +218,7 @@ impl Master {
         let (_, _, end) = tokio::join!(read, tokio::io::copy(&mut stderr, &mut sink), session.wait(self));
         match end {
             SessionEnd::Exited(_)
-                if String::from_utf8_lossy(&text)
-                    .lines()
-                    .any(|line| line.trim() == WORD) =>
+                if String::from_utf8_lossy(&text).lines().any(|line| line.trim() == WORD) =>
             {
                 Echo::Right
             }
@@ -262,8 +238,13 @@ impl Master {
         let mut log = self.socket.clone().into_os_string();
         log.push(format!(".{number}"));
         let log = PathBuf::from(log);
-        let command = self.program.command(args::session(&self.socket, &log, command));
+        let command = self.program.client(args::session(&self.socket, &log, command));
         Session::spawn(command, log, streams)
+    }
+
+    /// Whether the process runs at this instant. The system knows of its end a moment before the supervisor does.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.end_reason().is_none() && runs(Pid::from_raw(self.pid.cast_signed()))
     }
 
     /// Completes when the process has ended, and says why.
@@ -284,16 +265,10 @@ impl Master {
     pub(crate) async fn close(&self, patience: Duration) {
         if self.end_reason().is_none() && !patience.is_zero() {
             let deadline = Instant::now() + patience;
-            match self
-                .call("stop", deadline.min(Instant::now() + self.call_timeout))
-                .await
-            {
+            match self.call("stop", deadline.min(Instant::now() + self.call_timeout)).await {
                 Ok(finished) if finished.code == Some(0) => {
                     if timeout_at(deadline, self.ended()).await.is_err() {
-                        tracing::debug!(
-                            pid = self.pid,
-                            "sessions still run at the deadline and are cut off"
-                        );
+                        tracing::debug!(pid = self.pid, "sessions still run at the deadline and are cut off");
                     }
                 }
                 Ok(finished) => tracing::debug!(pid = self.pid, text = finished.stderr.trim(), "not drained"),
@@ -306,14 +281,27 @@ impl Master {
     }
 
     async fn call(&self, operation: &str, deadline: Instant) -> Result<super::program::Finished, String> {
-        self.program
-            .call(args::control(&self.socket, operation), deadline)
-            .await
-            .map_err(|error| match error.kind() {
-                std::io::ErrorKind::TimedOut => "the control master does not answer".to_owned(),
-                _ => format!("cannot start ssh -O {operation}: {error}"),
-            })
+        self.program.call(args::control(&self.socket, operation), deadline).await.map_err(|error| match error
+            .kind()
+        {
+            std::io::ErrorKind::TimedOut => "the control master does not answer".to_owned(),
+            _ => format!("cannot start ssh -O {operation}: {error}"),
+        })
     }
+}
+
+/// Whether this child of ours still runs. Only looks: to wait for it is the supervisor's part.
+#[cfg(target_os = "linux")]
+fn runs(child: Pid) -> bool {
+    use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+    let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    matches!(waitid(Id::Pid(child), look), Ok(WaitStatus::StillAlive))
+}
+
+/// Where nix has no waitid, a process that has ended counts as running until the supervisor has heard of it.
+#[cfg(not(target_os = "linux"))]
+fn runs(child: Pid) -> bool {
+    nix::sys::signal::kill(child, None).is_ok()
 }
 
 enum Echo {
@@ -364,10 +352,7 @@ impl Supervisor {
         let _ = std::fs::remove_file(&log);
         let Supervisor { tenancy, ended, .. } = self;
         drop(tenancy);
-        ended.send_replace(Some(End {
-            reason,
-            stderr: stderr.into(),
-        }));
+        ended.send_replace(Some(End { reason, stderr: stderr.into() }));
     }
 
     fn signal(&self, signal: Signal) {
@@ -386,10 +371,8 @@ async fn asks_about_host_keys(
     host: &Host,
     deadline: Instant,
 ) -> Result<bool, ConnectError> {
-    let finished = program
-        .call(args::resolve(host), deadline)
-        .await
-        .map_err(|e| call_failed("ssh -G", &e))?;
+    let finished =
+        program.call(args::resolve(host), deadline).await.map_err(|e| call_failed("ssh -G", &e))?;
     match finished.code {
         Some(0) => Ok(diagnosis::asks_about_host_keys(&finished.stdout)),
         _ => Err(diagnosis::connect_failure(&finished.stderr, "ssh -G failed")),

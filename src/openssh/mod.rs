@@ -33,11 +33,7 @@ pub(crate) struct OpenSsh {
 
 impl OpenSsh {
     pub(crate) fn new(program: Program, connect_timeout: Duration) -> Self {
-        OpenSsh {
-            program: Arc::new(program),
-            connect_timeout,
-            runtime: Mutex::new(None),
-        }
+        OpenSsh { program: Arc::new(program), connect_timeout, runtime: Mutex::new(None) }
     }
 
     pub(crate) fn program(&self) -> &Program {
@@ -53,16 +49,43 @@ impl OpenSsh {
     }
 }
 
+/// Plain ssh, to compare with.
+#[cfg(feature = "cli")]
+impl OpenSsh {
+    /// One command with a login of its own. `Err` says why it did not succeed.
+    pub(crate) async fn cold(&self, host: &Host, command: &str, limit: Duration) -> Result<(), String> {
+        let finished = self.login(host, false, command, limit).await?;
+        match finished.code {
+            Some(0) => Ok(()),
+            Some(255) => Err(diagnosis::connect_failure(&finished.stderr, "ssh failed").to_string()),
+            Some(code) => Err(format!("exit status: {code}")),
+            None => Err("killed by a signal".to_owned()),
+        }
+    }
+
+    /// The key exchange that is agreed on with this host.
+    pub(crate) async fn kex(&self, host: &Host, limit: Duration) -> Option<String> {
+        diagnosis::kex_algorithm(&self.login(host, true, "true", limit).await.ok()?.stderr)
+    }
+
+    async fn login(
+        &self,
+        host: &Host,
+        verbose: bool,
+        command: &str,
+        limit: Duration,
+    ) -> Result<program::Finished, String> {
+        let call = self.program.call(args::login(host, verbose, command), Instant::now() + limit);
+        call.await.map_err(|error| error.to_string())
+    }
+}
+
 impl Transport for OpenSsh {
     type Connection = Master;
 
     async fn connect(&self, host: &Host, deadline: Instant) -> Result<Master, ConnectError> {
         host.check_files().map_err(|error| {
-            ConnectError::new(
-                crate::error::ConnectErrorKind::KeyFile,
-                error.to_string(),
-                Vec::new(),
-            )
+            ConnectError::new(crate::error::ConnectErrorKind::KeyFile, error.to_string(), Vec::new())
         })?;
         let runtime = self.runtime()?;
         let launch = master::Launch {
@@ -75,11 +98,7 @@ impl Transport for OpenSsh {
     }
 
     async fn shutdown(&self) {
-        let runtime = self
-            .runtime
-            .lock()
-            .unwrap_or_else(|poison| poison.into_inner())
-            .take();
+        let runtime = self.runtime.lock().unwrap_or_else(|poison| poison.into_inner()).take();
         if let Some(runtime) = runtime {
             runtime.finish().await;
         }
@@ -89,6 +108,10 @@ impl Transport for OpenSsh {
 impl Connection for Master {
     async fn probe(&self) -> Result<(), String> {
         Master::probe(self).await
+    }
+
+    fn is_alive(&self) -> bool {
+        Master::is_alive(self)
     }
 
     async fn ended(&self) -> String {

@@ -48,10 +48,7 @@ impl SshVersion {
 
     #[cfg(test)]
     pub(super) fn for_tests(major: u32, minor: u32) -> Self {
-        SshVersion {
-            text: String::new(),
-            number: Some((major, minor)),
-        }
+        SshVersion { text: String::new(), number: Some((major, minor)) }
     }
 
     pub(super) fn at_least(&self, major: u32, minor: u32) -> bool {
@@ -78,10 +75,7 @@ pub(super) struct Finished {
 impl Program {
     /// Finds `ssh` on PATH. Nothing is started.
     pub(crate) fn find() -> Result<Self, which::Error> {
-        Ok(Program {
-            path: which::which("ssh")?,
-            version: OnceCell::new(),
-        })
+        Ok(Program { path: which::which("ssh")?, version: OnceCell::new() })
     }
 
     /// Asks once, then remembers.
@@ -94,21 +88,24 @@ impl Program {
             .await
     }
 
-    /// A command of this program in a process group of its own: a Ctrl-C typed at our terminal is ours to handle, not its.
+    /// A command of this program.
     pub(super) fn command(&self, args: Vec<OsString>) -> Command {
         let mut command = command(&self.path);
-        command.args(args).process_group(0);
+        command.args(args);
+        command
+    }
+
+    /// A client of a master, in a process group of its own: a Ctrl-C typed at our terminal is ours to handle, not its.
+    pub(super) fn client(&self, args: Vec<OsString>) -> Command {
+        let mut command = self.command(args);
+        command.process_group(0);
         command
     }
 
     /// Runs a short call with empty input to its end, or to the deadline (`ErrorKind::TimedOut`), where it is killed.
     pub(super) async fn call(&self, args: Vec<OsString>, deadline: Instant) -> io::Result<Finished> {
-        let mut child = self
-            .command(args)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
+        let mut child =
+            self.command(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let code = timeout_at(deadline, read_to_end(&mut child, &mut out, &mut err)).await??;
         Ok(Finished {
@@ -130,10 +127,7 @@ async fn read_to_end(child: &mut Child, out: &mut Vec<u8>, err: &mut Vec<u8>) ->
 }
 
 /// The one place where a process of this crate begins. What it starts dies with its handle.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "this is the one place that the rule leaves"
-)]
+#[expect(clippy::disallowed_methods, reason = "this is the one place that the rule leaves")]
 pub(super) fn command(program: &Path) -> Command {
     let mut command = Command::new(program);
     command.kill_on_drop(true);

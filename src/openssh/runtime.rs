@@ -73,42 +73,25 @@ impl Runtime {
             .map_err(cannot)?;
         let guard = Guard::start(directory.path())
             .map_err(|error| local(format!("cannot start /bin/sh: {error}")))?;
-        Ok(Runtime {
-            guard,
-            directory,
-            next: AtomicU64::new(0),
-            masters: watch::Sender::new(0),
-        })
+        Ok(Runtime { guard, directory, next: AtomicU64::new(0), masters: watch::Sender::new(0) })
     }
 
     /// A path that nothing has used before: a master that finds its socket's path taken runs on without one.
     pub(super) fn fresh_path(&self) -> PathBuf {
-        self.directory
-            .path()
-            .join(self.next.fetch_add(1, Ordering::Relaxed).to_string())
+        self.directory.path().join(self.next.fetch_add(1, Ordering::Relaxed).to_string())
     }
 
     /// Starts a master under the eyes of the guard.
     pub(super) fn spawn(self: &Arc<Self>, command: &mut Command) -> io::Result<(Child, Tenancy)> {
         let (child, pid) = self.guard.spawn(command)?;
         self.masters.send_modify(|masters| *masters += 1);
-        Ok((
-            child,
-            Tenancy {
-                runtime: Arc::clone(self),
-                pid,
-            },
-        ))
+        Ok((child, Tenancy { runtime: Arc::clone(self), pid }))
     }
 
     /// Waits until every master is reaped, then removes the directory and waits for the guard to end.
     pub(super) async fn finish(self: Arc<Self>) {
         // The sender is in `self`: the channel is open.
-        let _ = timeout(
-            LAST_MASTERS,
-            self.masters.subscribe().wait_for(|&masters| masters == 0),
-        )
-        .await;
+        let _ = timeout(LAST_MASTERS, self.masters.subscribe().wait_for(|&masters| masters == 0)).await;
         self.guard.finish().await;
         // The guard has removed it, unless somebody killed the guard.
         let path = self.directory.path();
@@ -130,11 +113,7 @@ fn parent_directory() -> PathBuf {
 
 /// After `su` the variable often still names the directory of somebody else.
 fn is_usable(path: &Path) -> bool {
-    nix::unistd::access(
-        path,
-        nix::unistd::AccessFlags::W_OK | nix::unistd::AccessFlags::X_OK,
-    )
-    .is_ok()
+    nix::unistd::access(path, nix::unistd::AccessFlags::W_OK | nix::unistd::AccessFlags::X_OK).is_ok()
 }
 
 pub(super) fn local(detail: String) -> ConnectError {

@@ -43,11 +43,7 @@ pub(crate) struct Streams {
 impl Streams {
     /// No input; both outputs to be read.
     pub(crate) fn captured() -> Self {
-        Streams {
-            stdin: Stdio::null(),
-            stdout: Stdio::piped(),
-            stderr: Stdio::piped(),
-        }
+        Streams { stdin: Stdio::null(), stdout: Stdio::piped(), stderr: Stdio::piped() }
     }
 }
 
@@ -71,14 +67,8 @@ impl Drop for Log {
 
 impl Session {
     pub(super) fn spawn(mut command: Command, log: PathBuf, streams: Streams) -> io::Result<Self> {
-        command
-            .stdin(streams.stdin)
-            .stdout(streams.stdout)
-            .stderr(streams.stderr);
-        Ok(Session {
-            child: command.spawn()?,
-            log: Log(log),
-        })
+        command.stdin(streams.stdin).stdout(streams.stdout).stderr(streams.stderr);
+        Ok(Session { child: command.spawn()?, log: Log(log) })
     }
 
     pub(crate) fn take_stdin(&mut self) -> Option<ChildStdin> {

@@ -9,9 +9,7 @@ const LONGEST: Duration = Duration::from_secs(30);
 /// The pause after the `attempts`-th failure in a row (counted from 1): 200 ms doubling to 30 s, of which a random part of up to a
 /// quarter is taken away, so that many callers do not come back at the same instant.
 pub(super) fn pause(attempts: u32) -> Duration {
-    let full = FIRST
-        .saturating_mul(1 << attempts.saturating_sub(1).min(16))
-        .min(LONGEST);
+    let full = FIRST.saturating_mul(1 << attempts.saturating_sub(1).min(16)).min(LONGEST);
     // Quality does not matter here, and a std hasher is seeded from the system.
     let random = RandomState::new().hash_one(attempts) as u32;
     full - full / 4 * (random % 1000) / 1000

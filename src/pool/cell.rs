@@ -81,21 +81,14 @@ impl<T: Transport> Cell<T> {
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let runtime = self
-            .runtime
-            .lock()
-            .unwrap_or_else(|poison| poison.into_inner())
-            .clone();
+        let runtime = self.runtime.lock().unwrap_or_else(|poison| poison.into_inner()).clone();
         if let Some(runtime) = runtime {
             runtime.spawn(task);
         }
     }
 
     fn lease(self: &Arc<Self>, grant: Grant<T::Connection>) -> Lease<T> {
-        Lease {
-            cell: Arc::clone(self),
-            grant: Some(grant),
-        }
+        Lease { cell: Arc::clone(self), grant: Some(grant) }
     }
 
     pub(super) async fn acquire(self: &Arc<Self>, host: &Host) -> Result<Lease<T>, Error> {
@@ -118,11 +111,7 @@ impl<T: Transport> Cell<T> {
             }
         };
         // The sender is gone without an answer only when the runtime that made the connection was shut down.
-        answer.unwrap_or_else(|_| {
-            Err(Error::Closed {
-                host: host.name().to_owned(),
-            })
-        })
+        answer.unwrap_or_else(|_| Err(Error::Closed { host: host.name().to_owned() }))
     }
 
     pub(super) fn close(self: &Arc<Self>, patience: Duration) {
@@ -161,18 +150,13 @@ pub(crate) struct Lease<T: Transport> {
 
 impl<T: Transport> Lease<T> {
     pub(crate) fn connection(&self) -> &Arc<T::Connection> {
-        &self
-            .grant
-            .as_ref()
-            .expect("a lease that is not dropped has its grant")
-            .connection
+        &self.grant.as_ref().expect("a lease that is not dropped has its grant").connection
     }
 
     /// The server refused to open a session.
     pub(crate) fn refused(mut self) {
         if let Some(Grant { slot, generation, .. }) = self.grant.take() {
-            self.cell
-                .update(|state, now| state.refused(slot, generation, now));
+            self.cell.update(|state, now| state.refused(slot, generation, now));
         }
     }
 
@@ -191,9 +175,7 @@ impl<T: Transport> Lease<T> {
 
 impl<T: Transport> fmt::Debug for Lease<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lease")
-            .field("key", &self.cell.key)
-            .finish_non_exhaustive()
+        f.debug_struct("Lease").field("key", &self.cell.key).finish_non_exhaustive()
     }
 }
 
@@ -201,8 +183,7 @@ impl<T: Transport> Drop for Lease<T> {
     fn drop(&mut self) {
         if let Some(Grant { slot, generation, .. }) = self.grant.take() {
             let cell = Arc::clone(&self.cell);
-            self.cell
-                .update(|state, now| state.release(slot, generation, now, &cell.shared.config));
+            self.cell.update(|state, now| state.release(slot, generation, now, &cell.shared.config));
         }
     }
 }

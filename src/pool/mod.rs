@@ -51,6 +51,9 @@ pub(crate) trait Connection: Send + Sync + 'static {
     /// Proves that a command could run now. `Err` says what did not work.
     fn probe(&self) -> impl Future<Output = Result<(), String>> + Send;
 
+    /// Whether it has not ended at this instant. `ended` completes a moment later: until then it must not be handed out.
+    fn is_alive(&self) -> bool;
+
     /// Completes when the connection has ended, with the reason.
     fn ended(&self) -> impl Future<Output = String> + Send;
 
@@ -81,20 +84,9 @@ pub(crate) struct Shared {
 
 impl<T: Transport> Core<T> {
     pub(crate) fn new(transport: T, config: PoolConfig) -> Self {
-        let shared = Shared {
-            config,
-            wake: Notify::new(),
-        };
-        let hosts = Hosts {
-            closed: false,
-            cells: HashMap::new(),
-            maintenance: None,
-        };
-        Core {
-            transport: Arc::new(transport),
-            shared: Arc::new(shared),
-            hosts: Mutex::new(hosts),
-        }
+        let shared = Shared { config, wake: Notify::new() };
+        let hosts = Hosts { closed: false, cells: HashMap::new(), maintenance: None };
+        Core { transport: Arc::new(transport), shared: Arc::new(shared), hosts: Mutex::new(hosts) }
     }
 
     pub(crate) fn config(&self) -> &PoolConfig {
@@ -108,19 +100,11 @@ impl<T: Transport> Core<T> {
         let cell = {
             let mut hosts = self.lock();
             if hosts.closed {
-                return Err(Error::Closed {
-                    host: host.name().to_owned(),
-                });
+                return Err(Error::Closed { host: host.name().to_owned() });
             }
-            if hosts
-                .maintenance
-                .as_ref()
-                .is_none_or(tokio::task::JoinHandle::is_finished)
-            {
-                hosts.maintenance = Some(tokio::spawn(maintenance::run(
-                    Arc::downgrade(self),
-                    Arc::clone(&self.shared),
-                )));
+            if hosts.maintenance.as_ref().is_none_or(tokio::task::JoinHandle::is_finished) {
+                hosts.maintenance =
+                    Some(tokio::spawn(maintenance::run(Arc::downgrade(self), Arc::clone(&self.shared))));
             }
             let cell = hosts
                 .cells

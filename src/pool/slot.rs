@@ -32,11 +32,7 @@ impl<T: Transport> Slot<T> {
             "the runtime that was connecting was shut down",
             Vec::new(),
         );
-        Slot {
-            cell: Arc::clone(cell),
-            index,
-            failure: Some(failure),
-        }
+        Slot { cell: Arc::clone(cell), index, failure: Some(failure) }
     }
 
     fn becomes_empty(&mut self, failure: Option<ConnectError>) {
@@ -95,14 +91,11 @@ pub(super) async fn run<T: Transport>(
         patience = &mut retired => patience.unwrap_or_default(),
         reason = connection.ended() => {
             tracing::warn!(reason, "connection lost");
-            cell.update(|state, _| state.lost(index));
+            cell.update(|state, _| state.lost(index, config));
             Duration::ZERO
         }
     };
-    if timeout(patience + CLOSING, connection.close(patience))
-        .await
-        .is_err()
-    {
+    if timeout(patience + CLOSING, connection.close(patience)).await.is_err() {
         tracing::error!("the connection could not be ended in time; it is left to the guard");
     }
     tracing::info!("closed");

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::cell::Lease;
-use super::{Stats, Transport, backoff};
+use super::{Connection, Stats, Transport, backoff};
 use crate::config::PoolConfig;
 use crate::error::{ConnectError, Error};
 use crate::host::{Host, PoolKey};
@@ -138,18 +138,16 @@ impl<T: Transport> HostState<T> {
             .iter_mut()
             .enumerate()
             .filter_map(|(index, slot)| match slot {
-                Slot::Ready(ready) if ready.has_room(now) => Some((index, ready)),
+                Slot::Ready(ready) if ready.has_room(now) && ready.connection.is_alive() => {
+                    Some((index, ready))
+                }
                 _ => None,
             })
             .max_by_key(|(_, ready)| ready.used)?;
         ready.leases += 1;
         ready.used = now;
         ready.rests_until = None;
-        Some(Grant {
-            slot,
-            generation: ready.generation,
-            connection: Arc::clone(&ready.connection),
-        })
+        Some(Grant { slot, generation: ready.generation, connection: Arc::clone(&ready.connection) })
     }
 
     pub(super) fn count_hit(&mut self) {
@@ -177,10 +175,7 @@ impl<T: Transport> HostState<T> {
         if !self.closed && self.pending_slots(now) * config.sessions_per_connection > self.waiters.len() {
             self.counters.pool_misses += 1;
         }
-        self.waiters.push_back(Waiter {
-            sender,
-            deadline: now + config.acquire_timeout,
-        });
+        self.waiters.push_back(Waiter { sender, deadline: now + config.acquire_timeout });
     }
 
     // ---- leases ----
@@ -207,9 +202,7 @@ impl<T: Transport> HostState<T> {
             ready.limit = ready.limit.min(ready.leases).max(1);
             ready.limit_set = now;
             if ready.leases == 0 {
-                let rest = FIRST_REST
-                    .saturating_mul(1 << ready.rests.min(10))
-                    .min(LONGEST_REST);
+                let rest = FIRST_REST.saturating_mul(1 << ready.rests.min(10)).min(LONGEST_REST);
                 ready.rests += 1;
                 ready.rests_until = Some(now + rest);
             }
@@ -266,22 +259,20 @@ impl<T: Transport> HostState<T> {
         self.counters.failed_connects += 1;
         self.slots[slot] = Slot::Empty;
         self.trusted = false;
-        let attempts = self
-            .failure
-            .as_ref()
-            .map_or(0, |failure| failure.attempts)
-            .saturating_add(1);
+        let attempts = self.failure.as_ref().map_or(0, |failure| failure.attempts).saturating_add(1);
         let needs_caller = error.kind().is_permanent();
-        self.failure = Some(Failure {
-            error,
-            attempts,
-            retry_at: now + backoff::pause(attempts),
-            needs_caller,
-        });
+        self.failure =
+            Some(Failure { error, attempts, retry_at: now + backoff::pause(attempts), needs_caller });
     }
 
-    /// The connection ended by itself.
-    pub(super) fn lost(&mut self, slot: usize) {
+    /// The connection ended by itself. While nobody uses it that is for the health checks to count: they would have found it.
+    pub(super) fn lost(&mut self, slot: usize, config: &PoolConfig) {
+        if let Slot::Ready(ready) = &self.slots[slot]
+            && ready.leases == 0
+            && config.health_checks
+        {
+            self.counters.health_check_failures += 1;
+        }
         self.slots[slot] = Slot::Closing;
     }
 
@@ -297,13 +288,8 @@ impl<T: Transport> HostState<T> {
         for slot in 0..self.slots.len() {
             self.retire(slot, patience);
         }
-        let error = Error::Closed {
-            host: self.host.name().to_owned(),
-        };
-        self.waiters
-            .drain(..)
-            .map(|waiter| Action::Refuse(waiter.sender, error.clone()))
-            .collect()
+        let error = Error::Closed { host: self.host.name().to_owned() };
+        self.waiters.drain(..).map(|waiter| Action::Refuse(waiter.sender, error.clone())).collect()
     }
 
     pub(super) fn close_for_good(&mut self, patience: Duration) -> Vec<Action<T>> {
@@ -425,15 +411,8 @@ impl<T: Transport> HostState<T> {
             && nothing_there
             && self.backs_off(now)
         {
-            let error = Error::Connect {
-                host: self.host.name().to_owned(),
-                source: failure.error.clone(),
-            };
-            actions.extend(
-                self.waiters
-                    .drain(..)
-                    .map(|waiter| Action::Refuse(waiter.sender, error.clone())),
-            );
+            let error = Error::Connect { host: self.host.name().to_owned(), source: failure.error.clone() };
+            actions.extend(self.waiters.drain(..).map(|waiter| Action::Refuse(waiter.sender, error.clone())));
         }
 
         // 3. As many logins as the queue needs; one at a time as long as the last word of the server was not a success.
@@ -446,22 +425,13 @@ impl<T: Transport> HostState<T> {
         {
             let (retire, retired) = oneshot::channel();
             self.slots[slot] = Slot::Connecting { retire };
-            actions.push(Action::Connect {
-                slot,
-                host: self.host.clone(),
-                retired,
-            });
+            actions.push(Action::Connect { slot, host: self.host.clone(), retired });
             connecting += 1;
         }
 
         // 4. Those whose time is over, unless a session for them is on its way: its outcome brings us back here.
         let expected = self.pending_slots(now) * config.sessions_per_connection;
-        if self
-            .waiters
-            .iter()
-            .skip(expected)
-            .any(|waiter| waiter.deadline <= now)
-        {
+        if self.waiters.iter().skip(expected).any(|waiter| waiter.deadline <= now) {
             let error = Error::Exhausted {
                 key: self.key.clone(),
                 max: config.max_connections,
@@ -473,11 +443,8 @@ impl<T: Transport> HostState<T> {
                 .enumerate()
                 .partition(|(place, waiter)| *place < expected || waiter.deadline > now);
             self.waiters = stay.into_iter().map(|(_, waiter)| waiter).collect();
-            actions.extend(
-                overdue
-                    .into_iter()
-                    .map(|(_, waiter)| Action::Refuse(waiter.sender, error.clone())),
-            );
+            actions
+                .extend(overdue.into_iter().map(|(_, waiter)| Action::Refuse(waiter.sender, error.clone())));
         }
 
         // 5. A rest or a back-off ends without anybody's doing.
@@ -508,23 +475,15 @@ impl<T: Transport> HostState<T> {
             Slot::Ready(ready) => ready.rests_until,
             _ => None,
         });
-        rests
-            .chain(self.failure.as_ref().map(|failure| failure.retry_at))
-            .filter(|&at| at > now)
-            .min()
+        rests.chain(self.failure.as_ref().map(|failure| failure.retry_at)).filter(|&at| at > now).min()
     }
 
     fn backs_off(&self, now: Instant) -> bool {
-        self.failure
-            .as_ref()
-            .is_some_and(|failure| failure.retry_at > now || failure.needs_caller)
+        self.failure.as_ref().is_some_and(|failure| failure.retry_at > now || failure.needs_caller)
     }
 
     fn connecting(&self) -> usize {
-        self.slots
-            .iter()
-            .filter(|slot| matches!(slot, Slot::Connecting { .. }))
-            .count()
+        self.slots.iter().filter(|slot| matches!(slot, Slot::Connecting { .. })).count()
     }
 
     /// Callers that were dropped left their place in the queue behind.
@@ -541,11 +500,7 @@ impl<T: Transport> HostState<T> {
 
     pub(super) fn stats(&self) -> Stats {
         let mut stats = self.counters;
-        stats.waiting = self
-            .waiters
-            .iter()
-            .filter(|waiter| !waiter.sender.is_closed())
-            .count();
+        stats.waiting = self.waiters.iter().filter(|waiter| !waiter.sender.is_closed()).count();
         stats.connecting = self.connecting();
         for slot in &self.slots {
             if let Slot::Ready(ready) = slot {

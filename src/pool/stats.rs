@@ -34,7 +34,7 @@ pub struct Stats {
     pub failed_connects: u64,
     /// Probes of idle connections that succeeded.
     pub health_checks_passed: u64,
-    /// Probes of idle connections that failed; each removed its connection.
+    /// Idle connections that were found not to work any more, by a probe or by their own end; each was removed.
     pub health_check_failures: u64,
     /// Commands that found a session open ahead of need.
     pub standby_hits: u64,

@@ -1,0 +1,216 @@
+//! The command line: parses, calls the library, prints.
+//!
+//! Not part of the library's interface: it is public only so that the program can reach it.
+
+mod bench;
+mod exec;
+
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{self, Config};
+use crate::error::Error;
+use crate::host::Host;
+use crate::public::Pool;
+
+/// The command timed out, as timeout(1) says it.
+const TIMED_OUT: u8 = 124;
+/// The command could not be run, as ssh(1) says it.
+const NOT_RUN: u8 = 255;
+/// Wrong usage or configuration, as clap says it.
+const USAGE: u8 = 2;
+/// Whoever read our output has gone away, as a shell says it of a program that SIGPIPE ended.
+const NOBODY_READS: u8 = 128 + 13;
+
+/// Keeps authenticated OpenSSH connections open and runs commands over them.
+#[derive(Debug, Parser)]
+#[command(name = "sshpool", version, max_term_width = 100)]
+struct Cli {
+    /// Use this ssh_config instead of the user's and the system's
+    #[arg(short = 'F', value_name = "FILE", global = true)]
+    ssh_config: Option<PathBuf>,
+
+    /// Read settings and hosts from this TOML file [default: sshpool/config.toml in the user's configuration directory]
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+
+    /// Write a log to stderr; twice for details
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    verbose: u8,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a command on a host
+    ///
+    /// The words are joined by spaces and given to the remote shell, as ssh does. The exit status is the command's own; 124 when it
+    /// timed out, 255 when it could not be run, 2 for wrong usage.
+    Exec(exec::Exec),
+    /// Measure a command through the pool against plain ssh
+    Bench(bench::Bench),
+}
+
+/// Where to.
+#[derive(Debug, Args)]
+struct Target {
+    /// A name from the [hosts] of the TOML file, an alias of the ssh_config, or [user@]host[:port]
+    #[arg(value_name = "HOST")]
+    host: String,
+}
+
+/// What a command of the program needs: the pool, and the host that was meant.
+struct Session {
+    pool: Pool,
+    host: Host,
+}
+
+/// How the program ends when it does not end well.
+enum Failure {
+    /// One line, and the status 2.
+    Usage(String),
+    /// One line that names the host, and a status.
+    Host { host: String, error: Error },
+    /// Nothing to say: nobody listens.
+    NobodyReads,
+}
+
+/// Runs the program with the arguments of this process.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse_from(std::env::args_os().collect::<Vec<OsString>>());
+    log_to_stderr(cli.verbose);
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(format_args!("cannot start: {error}"), NOT_RUN),
+    };
+    let result = runtime.block_on(run(cli));
+    // A read of our stdin may still wait for a line that nobody will type.
+    runtime.shutdown_background();
+    match result {
+        Ok(status) => ExitCode::from(status),
+        Err(Failure::Usage(message)) => fail(message, USAGE),
+        Err(Failure::NobodyReads) => ExitCode::from(NOBODY_READS),
+        Err(Failure::Host { host, error }) => {
+            let status = if matches!(error, Error::TimedOut { .. }) { TIMED_OUT } else { NOT_RUN };
+            fail(format_args!("{host}: {}", without_host(&error, &host)), status)
+        }
+    }
+}
+
+async fn run(cli: Cli) -> Result<u8, Failure> {
+    let Cli { ssh_config, config, command, .. } = cli;
+    let config = load(config)?;
+    match command {
+        Command::Exec(exec) => {
+            let session = Session::open(&exec.target, ssh_config, config)?;
+            let result = exec.run(&session).await;
+            session.pool.close().await;
+            result
+        }
+        Command::Bench(bench) => {
+            let session = Session::open(&bench.target, ssh_config, config)?;
+            let result = bench.run(&session).await;
+            session.pool.close().await;
+            result
+        }
+    }
+}
+
+impl Session {
+    fn open(target: &Target, ssh_config: Option<PathBuf>, config: Config) -> Result<Self, Failure> {
+        let usage = |error: &dyn Display| Failure::Usage(error.to_string());
+        let mut host = match config.hosts.get(&target.host) {
+            Some(host) => host.clone(),
+            None => target.host.parse().map_err(|error| usage(&error))?,
+        };
+        if let Some(file) = ssh_config {
+            host = host.config_file(file).map_err(|error| usage(&error))?;
+        }
+        let name = host.name().to_owned();
+        let pool = Pool::new(config.pool)
+            .and_then(|pool| pool.close_on_signals().map(|()| pool))
+            .map_err(|error| Failure::Host { host: name, error })?;
+        Ok(Session { pool, host })
+    }
+
+    fn failure(&self, error: Error) -> Failure {
+        Failure::Host { host: self.host.name().to_owned(), error }
+    }
+}
+
+/// The file that was named, or the one in the user's configuration directory if there is one; then the environment.
+fn load(named: Option<PathBuf>) -> Result<Config, Failure> {
+    let file = named.or_else(|| default_config().filter(|path| path.exists()));
+    let usage = |error: config::ConfigError| Failure::Usage(error.to_string());
+    let mut config = match file {
+        Some(file) => Config::load(&file).map_err(usage)?,
+        None => Config::default(),
+    };
+    config.pool.apply_env().map_err(usage)?;
+    Ok(config)
+}
+
+/// `$XDG_CONFIG_HOME/sshpool/config.toml`, or below `~/.config`.
+fn default_config() -> Option<PathBuf> {
+    let directory = std::env::var_os("XDG_CONFIG_HOME")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
+        .or_else(|| std::env::home_dir().map(|home| home.join(".config")))?;
+    Some(directory.join("sshpool/config.toml"))
+}
+
+fn log_to_stderr(verbose: u8) {
+    let level = match verbose {
+        0 => return,
+        1 => "sshpool=info",
+        _ => "sshpool=debug",
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(level)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .init();
+}
+
+fn fail(message: impl Display, status: u8) -> ExitCode {
+    use std::io::Write;
+    // When even that cannot be written there is nobody left to tell.
+    let _ = writeln!(std::io::stderr(), "sshpool: {message}");
+    ExitCode::from(status)
+}
+
+/// One object on stdout.
+fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string(value).expect("the reports have text keys and finite numbers");
+    print(&text)
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    use std::io::Write;
+    writeln!(std::io::stdout(), "{text}").map_err(|error| match error.kind() {
+        std::io::ErrorKind::BrokenPipe => Failure::NobodyReads,
+        _ => Failure::Usage(format!("cannot write to stdout: {error}")),
+    })
+}
+
+/// Most errors name their host by themselves; once is enough.
+fn without_host(error: &Error, host: &str) -> String {
+    let text = error.to_string();
+    text.strip_prefix(host).and_then(|text| text.strip_prefix(": ")).unwrap_or(&text).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+}

@@ -1,0 +1,102 @@
+//! What the user may set, where it is read from, and what is allowed.
+//!
+//! This module owns the pool's settings ([`PoolConfig`]: names, defaults, ranges, environment variables) and the TOML file
+//! ([`Config`]). It promises that nothing is guessed: a value that is not valid, an unknown key or a file that cannot be read is a
+//! [`ConfigError`] of one line that names the place, the value and what is allowed, and never falls back to a default.
+//! No input makes it panic.
+//!
+//! The order of precedence is file, then environment, then what the program sets in code or by a flag:
+//!
+//! ```no_run
+//! use sshpool::config::Config;
+//!
+//! let mut config = Config::load("config.toml".as_ref())?;
+//! config.pool.apply_env()?;
+//! config.pool.max_connections = 2;
+//! config.pool.validate()?; // `Pool::new` does this too
+//! # Ok::<(), sshpool::ConfigError>(())
+//! ```
+
+mod file;
+mod settings;
+mod units;
+
+use std::collections::BTreeMap;
+
+use crate::host::Host;
+
+pub use settings::PoolConfig;
+pub use units::{UnitError, parse_duration, parse_size};
+
+/// What a configuration file says: the pool's settings and the hosts.
+///
+/// ```
+/// use sshpool::Config;
+///
+/// let text = r#"
+/// [pool]
+/// idle_timeout = "5m"      # a duration with a unit: ms, s, m or h
+/// max_output = "64KiB"     # a size, or a whole number of bytes
+/// health_checks = false
+///
+/// [hosts.web1]             # a host without keys is just a name, which ssh_config may know
+/// address = "192.0.2.7"
+/// port = 2222
+/// user = "deploy"
+/// identity_file = "keys/deploy"
+/// ssh_config = "~/.ssh/config.work"
+///
+/// [hosts.web1.options]     # further options of ssh_config(5)
+/// Compression = true
+/// ServerAliveInterval = 15
+/// "#;
+/// let config = Config::from_toml(text, "config.toml".as_ref())?;
+/// assert_eq!(config.hosts["web1"].name(), "web1");
+/// # Ok::<(), sshpool::ConfigError>(())
+/// ```
+///
+/// A relative `identity_file` or `ssh_config` is relative to the directory of the configuration file, `~/` is the user's home
+/// directory, and `none` is ssh's own word for no file. An option's value may be a string, a whole number, or `true` and `false`, which ssh reads as `yes` and `no`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Config {
+    /// The `[pool]` table. What it does not set has its default.
+    pub pool: PoolConfig,
+    /// The `[hosts.NAME]` tables, by name.
+    pub hosts: BTreeMap<String, Host>,
+}
+
+/// A setting, a host or a file that is not acceptable: one line that says what, where, why and what is allowed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ConfigError {
+    message: String,
+}
+
+impl ConfigError {
+    /// Keeps the promise of one line, whatever file names and values came into the message.
+    fn new(message: impl AsRef<str>) -> Self {
+        let mut line = String::new();
+        for c in message.as_ref().chars() {
+            if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') {
+                line.extend(c.escape_debug());
+            } else {
+                line.push(c);
+            }
+        }
+        ConfigError { message: line }
+    }
+
+    fn invalid(place: impl AsRef<str>, value: &str, expected: &str) -> Self {
+        ConfigError::new(format!("{}: {value} is not valid: expected {expected}", place.as_ref()))
+    }
+}
+
+/// A value as an error shows it: in quotes, escaped, and cut when it is long.
+fn quoted(value: impl AsRef<std::ffi::OsStr>) -> String {
+    const LONGEST: usize = 80;
+    let text = format!("{:?}", value.as_ref());
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…\"", &text[..end]),
+        None => text,
+    }
+}
