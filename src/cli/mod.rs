@@ -146,7 +146,7 @@ impl Session {
 
 /// The file that was named, or the one in the user's configuration directory if there is one; then the environment.
 fn load(named: Option<PathBuf>) -> Result<Config, Failure> {
-    let file = named.or_else(|| default_config().filter(|path| path.exists()));
+    let file = named.or_else(|| default_config().filter(|path| !matches!(path.try_exists(), Ok(false))));
     let usage = |error: config::ConfigError| Failure::Usage(error.to_string());
     let mut config = match file {
         Some(file) => Config::load(&file).map_err(usage)?,

@@ -56,7 +56,8 @@ pub use units::{UnitError, parse_duration, parse_size};
 /// ```
 ///
 /// A relative `identity_file` or `ssh_config` is relative to the directory of the configuration file, `~/` is the user's home
-/// directory, and `none` is ssh's own word for no file. An option's value may be a string, a whole number, or `true` and `false`, which ssh reads as `yes` and `no`.
+/// directory, and `none` is ssh's own word for no file. An option's value may be a string, a whole number, or `true` and `false`, which
+/// ssh reads as `yes` and `no`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Config {
     /// The `[pool]` table. What it does not set has its default.

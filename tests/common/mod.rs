@@ -13,6 +13,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 mod engine;
+mod files;
+mod port;
 pub mod process;
 pub mod sshd;
 mod supervisor;
@@ -27,7 +29,10 @@ const LOOK: Duration = Duration::from_millis(10);
 pub fn wait_for(what: &str, deadline: Duration, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < deadline, "waited {deadline:?} in vain for {what}");
+        assert!(
+            start.elapsed() < deadline,
+            "waited {deadline:?} in vain for {what}"
+        );
         thread::sleep(LOOK);
     }
 }
@@ -36,7 +41,10 @@ pub fn wait_for(what: &str, deadline: Duration, mut condition: impl FnMut() -> b
 pub async fn wait_for_async(what: &str, deadline: Duration, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < deadline, "waited {deadline:?} in vain for {what}");
+        assert!(
+            start.elapsed() < deadline,
+            "waited {deadline:?} in vain for {what}"
+        );
         tokio::time::sleep(LOOK).await;
     }
 }

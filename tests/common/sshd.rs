@@ -5,25 +5,22 @@
 //! server listens, where the proxy of a published port would go on accepting connections.
 
 use std::fmt::Write;
-use std::fs::{self, Permissions};
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tempfile::TempDir;
-
 use super::engine::{self, Engine};
+use super::files::Files;
+use super::port::Port;
 use super::process::{self, Ended};
 use super::supervisor::Supervisor;
 
-/// Where the container has the server's directory.
+/// Where a container has the server's directory.
 const MOUNT: &str = "/server";
 
-/// For `exec` and the making of keys.
+/// For a small program beside the server.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a server runs as.
@@ -115,63 +112,80 @@ impl Builder {
 /// A running server. Dropped, it ends with everything that runs on it, and so it does when this process is killed.
 pub struct Sshd {
     engine: &'static Engine,
-    /// Only the owner may enter it. `client` has what clients use, `server` what the server uses.
-    dir: TempDir,
-    port: Port,
-    user: String,
-    options: String,
-    host_key_types: Vec<String>,
-    /// The verbs of several threads come one after another.
-    supervisor: Mutex<Supervisor>,
-    /// Of the container.
+    /// Of the container; and commands on the server have it in their environment.
     name: String,
+    user: String,
+    port: Port,
+    /// One for all threads: verbs come one after another.
+    supervisor: Mutex<Supervisor>,
+    files: Files,
 }
 
 impl Sshd {
     pub fn builder() -> Builder {
-        Builder { options: String::new(), host_key_types: vec!["ed25519".to_owned()], login_shell: None }
+        Builder {
+            options: String::new(),
+            host_key_types: vec!["ed25519".to_owned()],
+            login_shell: None,
+        }
     }
 
     #[track_caller]
     fn start(builder: Builder) -> Sshd {
         let engine = engine::engine();
-        let dir = tempfile::Builder::new()
-            .prefix("sshpool-sshd-")
-            .tempdir()
-            .expect("a temporary directory can be made");
-        for name in ["client", "server"] {
-            fs::create_dir(dir.path().join(name)).expect("a directory can be made in a new directory");
-        }
         let port = Port::reserve();
         let name = format!("sshpool-test-{}-{}", std::process::id(), port.number);
         let mark = format!("SSHPOOL_TEST_SERVER_NAME={name}");
-        let (command, user) =
-            supervisor_command(engine, dir.path(), &name, &mark, builder.login_shell.as_deref());
-        let supervisor = Mutex::new(Supervisor::start(command, dir.path()));
+        let options = builder.options + &format!("SetEnv {mark}\n");
+        let mount = matches!(engine, Engine::Container { .. }).then_some(Path::new(MOUNT));
+        let files = Files::create(mount, options, builder.host_key_types);
 
-        // The supervisor starts up while the keys are made; it looks at none of them before the verb.
-        let options = format!("{}SetEnv {mark}\n", builder.options);
+        let (mut command, user) = match engine {
+            Engine::Container { program, image } => {
+                let mut command = container(program, &name, &files.server(""));
+                command.args([image, "/usr/sbin/sshd", MOUNT]);
+                (command, "lab".to_owned())
+            }
+            Engine::Process { sshd } => {
+                let mut command = Command::new("sh");
+                command
+                    .arg(engine::source("supervise"))
+                    .arg(sshd)
+                    .arg(files.server(""));
+                (
+                    command,
+                    process::run(Command::new("id").arg("-un"), PATIENCE)
+                        .stdout
+                        .trim()
+                        .to_owned(),
+                )
+            }
+        };
+        command.arg(&mark).args(builder.login_shell);
+        let supervisor = Mutex::new(Supervisor::start(command, files.path()));
+
         let mut sshd = Sshd {
             engine,
-            dir,
-            port,
-            user,
-            options,
-            host_key_types: builder.host_key_types,
-            supervisor,
             name,
+            user,
+            port,
+            supervisor,
+            files,
         };
-        sshd.make_login();
-        sshd.make_host_keys();
         loop {
-            sshd.configure();
+            sshd.files.configure(sshd.port.number, &sshd.user);
             match sshd.obey("start") {
-                Ok(()) => return sshd,
+                Ok(()) => break,
                 // Something else than these tests has taken the port since it was reserved.
                 Err(why) if why.contains("Cannot bind") => sshd.port = Port::reserve(),
                 Err(why) => panic!("sshd does not start: {why}"),
             }
         }
+        assert!(
+            sshd.port.is_taken(),
+            "the server runs, but not on this machine's loopback: set SSHPOOL_TEST_SERVER=process"
+        );
+        sshd
     }
 
     pub fn kind(&self) -> Kind {
@@ -190,17 +204,17 @@ impl Sshd {
 
     /// The private key that may log in.
     pub fn identity_file(&self) -> PathBuf {
-        self.client("id")
+        self.files.client("id")
     }
 
     /// A known_hosts file. It knows the server's first host keys, so that clients have nothing to remark on.
     pub fn known_hosts(&self) -> PathBuf {
-        self.client("known_hosts")
+        self.files.client("known_hosts")
     }
 
     /// An ssh_config file in which this server is `lab`.
     pub fn ssh_config(&self) -> PathBuf {
-        self.client("ssh_config")
+        self.files.client("ssh_config")
     }
 
     /// Stops the server and all that runs on it, as SIGSTOP does: connections stay, and nothing answers any more. New
@@ -234,13 +248,13 @@ impl Sshd {
     /// Gives the server other host keys and restarts it. `known_hosts` keeps the former ones.
     pub fn change_host_keys(&self) {
         self.must("kill");
-        self.make_host_keys();
+        self.files.make_host_keys();
         self.must("start");
     }
 
     /// What sshd has logged since the first start, at the level VERBOSE.
     pub fn log(&self) -> String {
-        let bytes = fs::read(self.server("log")).expect("the log is there as long as the server is");
+        let bytes = fs::read(self.files.server("log")).expect("the log is there as long as the server is");
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
@@ -265,7 +279,15 @@ impl Sshd {
             Engine::Process { .. } => Command::new("sh"),
             Engine::Container { program, .. } => {
                 let mut exec = Command::new(program);
-                exec.args(["exec", "--user", &self.user, "--workdir", "/home/lab", &self.name, "sh"]);
+                exec.args([
+                    "exec",
+                    "--user",
+                    &self.user,
+                    "--workdir",
+                    "/home/lab",
+                    &self.name,
+                    "sh",
+                ]);
                 exec
             }
         };
@@ -287,100 +309,20 @@ impl Sshd {
     }
 
     fn obey(&self, verb: &str) -> Result<(), String> {
-        self.supervisor.lock().unwrap_or_else(PoisonError::into_inner).obey(verb)
-    }
-
-    fn client(&self, name: &str) -> PathBuf {
-        self.dir.path().join("client").join(name)
-    }
-
-    fn server(&self, name: &str) -> PathBuf {
-        self.dir.path().join("server").join(name)
-    }
-
-    /// The key that logs in, and an empty log.
-    fn make_login(&self) {
-        keygen("ed25519", &self.identity_file());
-        fs::copy(self.client("id.pub"), self.server("authorized_keys")).expect("a file can be copied");
-        // Made here, because sshd would make it readable for its own user only, who is another one in a container.
-        fs::write(self.server("log"), "").expect("a file can be made");
-        // Its owner in a container is not root, and root there is not root here under a rootless engine.
-        for name in ["authorized_keys", "log"] {
-            let open = Permissions::from_mode(if name == "log" { 0o666 } else { 0o644 });
-            fs::set_permissions(self.server(name), open).expect("one's own file can be opened to others");
-        }
-        fs::set_permissions(self.server(""), Permissions::from_mode(0o755))
-            .expect("one's own directory likewise");
-    }
-
-    fn make_host_keys(&self) {
-        for kind in &self.host_key_types {
-            let path = self.server(&format!("host_{kind}"));
-            // ssh-keygen asks before it replaces a key.
-            let _ = fs::remove_file(&path);
-            keygen(kind, &path);
-        }
-    }
-
-    /// Writes the configuration of the server and of its clients.
-    fn configure(&self) {
-        let port = self.port.number;
-        let seen = match self.engine {
-            Engine::Container { .. } => PathBuf::from(MOUNT),
-            Engine::Process { .. } => self.server(""),
-        };
-        let seen = |name: &str| format!("\"{}\"", seen.join(name).display());
-        let mut server = self.options.clone();
-        let mut known = String::new();
-        for kind in &self.host_key_types {
-            writeln!(server, "HostKey {}", seen(&format!("host_{kind}"))).expect("a String takes everything");
-            let public =
-                fs::read_to_string(self.server(&format!("host_{kind}.pub"))).expect("the key was just made");
-            writeln!(known, "[127.0.0.1]:{port} {}", public.trim()).expect("a String takes everything");
-        }
-        let keys = seen("authorized_keys");
-        let pid_file = seen("sshd.pid");
-        server += &format!(
-            "ListenAddress 127.0.0.1:{port}\n\
-             AuthorizedKeysFile {keys}\n\
-             PidFile {pid_file}\n\
-             LogLevel VERBOSE\n\
-             UsePAM no\n\
-             StrictModes no\n\
-             PasswordAuthentication no\n\
-             KbdInteractiveAuthentication no\n\
-             PermitRootLogin yes\n\
-             PrintMotd no\n\
-             PrintLastLog no\n\
-             AcceptEnv LANG LC_*\n\
-             Subsystem sftp internal-sftp\n"
-        );
-        let client = format!(
-            "Host lab\n\
-             \x20   HostName 127.0.0.1\n\
-             \x20   Port {port}\n\
-             \x20   User {}\n\
-             \x20   IdentityFile \"{}\"\n\
-             \x20   IdentitiesOnly yes\n\
-             \x20   UserKnownHostsFile \"{}\"\n\
-             \x20   GlobalKnownHostsFile /dev/null\n\
-             \x20   StrictHostKeyChecking accept-new\n",
-            self.user,
-            self.identity_file().display(),
-            self.known_hosts().display(),
-        );
-        for (path, text) in
-            [(self.server("sshd_config"), server), (self.ssh_config(), client), (self.known_hosts(), known)]
-        {
-            fs::write(&path, text)
-                .unwrap_or_else(|error| panic!("{} cannot be written: {error}", path.display()));
-        }
+        self.supervisor
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .obey(verb)
     }
 }
 
 impl Drop for Sshd {
     fn drop(&mut self) {
-        let ended = self.supervisor.get_mut().unwrap_or_else(PoisonError::into_inner).end();
+        let ended = self
+            .supervisor
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .end();
         if let (false, Engine::Container { program, .. }) = (ended, self.engine) {
             // A test that has failed already must not panic a second time, so its outcome is not looked at.
             let _ = Command::new(program).args(["rm", "--force", &self.name]).output();
@@ -388,69 +330,15 @@ impl Drop for Sshd {
     }
 }
 
-/// How the supervisor is started, and the account that the server gives.
-fn supervisor_command(
-    engine: &Engine,
-    dir: &Path,
-    name: &str,
-    mark: &str,
-    login_shell: Option<&str>,
-) -> (Command, String) {
-    let server = dir.join("server");
-    match engine {
-        Engine::Container { program, image } => {
-            let mut command = Command::new(program);
-            command
-                .args(["run", "--interactive", "--rm", "--pull", "never", "--name", name])
-                .args(["--network", "host", "--log-driver", "none"])
-                // Some engines lack the first by default, and sshd needs it; the other lets root see whose the processes are.
-                .args(["--cap-add", "SYS_CHROOT", "--cap-add", "SYS_PTRACE"])
-                .args(["--volume", &format!("{}:{MOUNT}:z", server.display())])
-                .args([image, "/usr/sbin/sshd", MOUNT, mark])
-                .args(login_shell);
-            (command, "lab".to_owned())
-        }
-        Engine::Process { sshd } => {
-            let mut command = Command::new("sh");
-            command.arg(engine::source("supervise")).arg(sshd).arg(&server).arg(mark);
-            let id = process::run(Command::new("id").arg("-un"), PATIENCE);
-            (command, id.stdout.trim().to_owned())
-        }
-    }
-}
-
-fn keygen(kind: &str, path: &Path) {
-    let mut command = Command::new("ssh-keygen");
-    command.args(["-q", "-N", "", "-C", "", "-t", kind, "-f"]).arg(path);
-    let made = process::run(&mut command, PATIENCE);
-    assert!(made.status.success(), "{command:?} failed: {}", made.last_words());
-}
-
-/// A port for one server, of those that the kernel gives to nobody by itself.
-struct Port {
-    number: u16,
-    /// The same number as a UDP port, which only these tests take and which a killed process cannot forget to give
-    /// back: it keeps the port reserved between the end of a server and its restart.
-    _reservation: UdpSocket,
-}
-
-impl Port {
-    fn reserve() -> Port {
-        static TRIED: AtomicU16 = AtomicU16::new(0);
-        const FIRST: u16 = 20_000;
-        const COUNT: u16 = 10_000;
-        for _ in 0..COUNT {
-            // Each process begins elsewhere, so that few collide.
-            let start = (std::process::id() % 1000) * 10;
-            let tried = u32::from(TRIED.fetch_add(1, Ordering::Relaxed));
-            let number = FIRST + u16::try_from((start + tried) % u32::from(COUNT)).expect("COUNT is a u16");
-            let Ok(reservation) = UdpSocket::bind((Ipv4Addr::LOCALHOST, number)) else {
-                continue;
-            };
-            if TcpListener::bind((Ipv4Addr::LOCALHOST, number)).is_ok() {
-                return Port { number, _reservation: reservation };
-            }
-        }
-        panic!("no port of 127.0.0.1 between {FIRST} and {} is free", FIRST + COUNT);
-    }
+/// `docker run` as far as the image.
+fn container(program: &str, name: &str, dir: &Path) -> Command {
+    let mut command = Command::new(program);
+    command
+        .args(["run", "--interactive", "--rm", "--pull", "never", "--name", name])
+        .args(["--network", "host", "--log-driver", "none"])
+        // sshd needs the first, which some engines withhold; with the other root sees the environment of all processes.
+        .args(["--cap-add", "SYS_CHROOT", "--cap-add", "SYS_PTRACE"])
+        .arg("--volume")
+        .arg(format!("{}:{MOUNT}:z", dir.display()));
+    command
 }

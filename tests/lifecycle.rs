@@ -1,0 +1,227 @@
+//! The life of connections: exhaustion, idleness, health, loss, closing.
+
+mod common;
+mod pooled;
+
+use std::time::Duration;
+
+use common::sshd::Sshd;
+use common::{wait_for, wait_for_async};
+use rstest::rstest;
+use sshpool::{Error, PoolConfig};
+use tokio::time::timeout;
+
+use pooled::{PATIENCE, config, host, is_alive, kill, pool};
+
+const SHORT: Duration = Duration::from_millis(200);
+
+#[rstest]
+#[tokio::test]
+async fn an_exclusive_pool_is_exhausted_and_hands_on_what_is_released() {
+    let sshd = Sshd::builder().start();
+    let settings = PoolConfig {
+        max_connections: 2,
+        sessions_per_connection: 1,
+        acquire_timeout: Duration::ZERO,
+        ..config()
+    };
+    let (pool, host) = (pool(settings), host(&sshd));
+    let first = pool.acquire(&host).await.expect("the first");
+    let second = pool.acquire(&host).await.expect("the second");
+    assert_ne!(first.master_pid(), second.master_pid());
+    let error = pool.acquire(&host).await.expect_err("there is no third");
+    assert_eq!(error.to_string(), "Connection pool exhausted for lab:22 (max: 2)");
+    assert!(error.never_started());
+    let pid = first.master_pid();
+    first.release();
+    let next = pool.acquire(&host).await.expect("what was released");
+    assert_eq!(next.master_pid(), pid);
+    assert_eq!(sshd.logins(), 2);
+    drop((second, next));
+    pool.close().await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn an_unused_connection_is_closed_after_its_time() {
+    let sshd = Sshd::builder().start();
+    let (pool, host) = (pool(PoolConfig { idle_timeout: SHORT, ..config() }), host(&sshd));
+    let lease = pool.acquire(&host).await.expect("a connection");
+    let pid = lease.master_pid();
+    // In use for longer than the timeout, it stays.
+    lease.shell("sleep 0.5").status().await.expect("it runs");
+    assert!(is_alive(pid));
+    lease.release();
+    wait_for_async("the end of the idle connection", PATIENCE, || {
+        pool.stats().total_connections == 0 && !is_alive(pid)
+    })
+    .await;
+    assert_eq!(pool.stats().health_check_failures, 0);
+    pool.exec(&host, "true").await.expect("another connection is made");
+    assert_eq!(sshd.logins(), 2);
+    pool.close().await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_working_connection_passes_its_health_checks() {
+    let sshd = Sshd::builder().start();
+    let (pool, host) = (pool(PoolConfig { health_check_interval: SHORT, ..config() }), host(&sshd));
+    pool.exec(&host, "true").await.expect("it runs");
+    wait_for_async("three checks", PATIENCE, || pool.stats().health_checks_passed >= 3).await;
+    assert_eq!((pool.stats().health_check_failures, sshd.logins()), (0, 1));
+    pool.close().await;
+}
+
+/// What happens to a server while nobody uses the connection to it.
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    Killed,
+    Frozen,
+    ConnectionKilled,
+}
+
+#[rstest]
+#[case(Fate::Killed)]
+#[case(Fate::Frozen)]
+#[case(Fate::ConnectionKilled)]
+#[tokio::test]
+async fn an_idle_connection_to_nowhere_is_removed_and_counted(#[case] fate: Fate) {
+    let sshd = Sshd::builder().start();
+    // A probe is given as long as a login.
+    let settings =
+        PoolConfig { health_check_interval: SHORT, connect_timeout: Duration::from_secs(5), ..config() };
+    let (pool, host) = (pool(settings), host(&sshd));
+    let lease = pool.acquire(&host).await.expect("a connection");
+    let pid = lease.master_pid();
+    lease.release();
+    match fate {
+        Fate::Killed => sshd.kill(),
+        Fate::Frozen => sshd.freeze(),
+        Fate::ConnectionKilled => sshd.kill_connections(),
+    }
+    wait_for_async("the end of the connection", PATIENCE, || {
+        pool.stats().total_connections == 0 && !is_alive(pid)
+    })
+    .await;
+    assert_eq!(pool.stats().health_check_failures, 1);
+    if matches!(fate, Fate::Frozen) {
+        sshd.thaw();
+    }
+    sshd.restart();
+    pool.exec(&host, "true").await.expect("a new connection is made");
+    pool.close().await;
+}
+
+#[rstest]
+#[case::released_before(true)]
+#[case::released_after(false)]
+#[tokio::test]
+async fn a_master_killed_while_idle_is_never_handed_out_again(#[case] released_before: bool) {
+    let sshd = Sshd::builder().start();
+    let (pool, host) = (pool(config()), host(&sshd));
+    for round in 1..=10 {
+        let lease = pool.acquire(&host).await.expect("a connection");
+        let pid = lease.master_pid();
+        let held = (!released_before).then_some(lease);
+        kill(pid);
+        // It blocks this thread, and with that the runtime: nobody has told the pool yet.
+        wait_for("the end of the master", PATIENCE, || !is_alive(pid));
+        drop(held);
+        let lease = pool.acquire(&host).await.expect("another connection");
+        assert_ne!(lease.master_pid(), pid, "round {round}");
+        assert_eq!(lease.exec("echo alive").await.expect("it works"), "alive");
+    }
+    let stats = pool.stats();
+    assert_eq!(stats.active_connections + stats.idle_connections, stats.total_connections);
+    pool.close().await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_session_never_logs_in_by_itself() {
+    let sshd = Sshd::builder().start();
+    let (pool, host) = (pool(config()), host(&sshd));
+    let lease = pool.acquire(&host).await.expect("a connection");
+    kill(lease.master_pid());
+    let error = lease.exec("true").await.expect_err("the connection is gone");
+    assert!(error.never_started(), "{error:?}");
+    assert!(matches!(error, Error::NeverStarted { .. }), "{error:?}");
+    assert_eq!(sshd.logins(), 1);
+    pool.close().await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_host_can_be_closed_and_used_again() {
+    let sshd = Sshd::builder().start();
+    let (pool, host) = (pool(config()), host(&sshd));
+    let lease = pool.acquire(&host).await.expect("a connection");
+    let pid = lease.master_pid();
+    lease.release();
+    pool.close_host(&host).await;
+    assert!(!is_alive(pid));
+    assert_eq!(pool.stats().total_connections, 0);
+    pool.exec(&host, "true").await.expect("it connects again");
+    assert_eq!(sshd.logins(), 2);
+    pool.close().await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn closing_lets_commands_finish_and_takes_no_new_ones() {
+    let sshd = Sshd::builder().start();
+    let (pool, host) = (pool(config()), host(&sshd));
+    let mut child = pool.shell(&host, "echo started; sleep 1; echo done").spawn().await.expect("it starts");
+    let mut stdout = child.stdout.take().expect("stdout is there");
+    let mut started = [0; 8];
+    tokio::io::AsyncReadExt::read_exact(&mut stdout, &mut started).await.expect("it says so");
+    let closing = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.close().await }
+    });
+    wait_for_async("the beginning of the close", PATIENCE, || pool.stats().total_connections == 0).await;
+    let refused = pool.exec(&host, "true").await;
+    assert!(matches!(refused, Err(Error::Closed { .. })), "{refused:?}");
+    let mut rest = String::new();
+    tokio::io::AsyncReadExt::read_to_string(&mut stdout, &mut rest).await.expect("it goes on");
+    assert_eq!(rest, "done\n");
+    assert!(child.wait().await.expect("it ends by itself").success());
+    timeout(PATIENCE, closing).await.expect("the close ends").expect("and does not panic");
+}
+
+#[rstest]
+#[tokio::test]
+async fn closing_cuts_off_what_does_not_finish_in_time() {
+    let sshd = Sshd::builder().start();
+    let (pool, host) = (pool(config()), host(&sshd));
+    let running = tokio::spawn(pool.shell(&host, "echo x; sleep 300").timeout(None).output());
+    wait_for_async("the command", PATIENCE, || sshd.sessions_opened() == 2).await;
+    timeout(PATIENCE, pool.close_within(SHORT)).await.expect("the close ends");
+    let result = running.await.expect("no panic");
+    assert!(matches!(result, Err(Error::Lost { .. })), "{result:?}");
+    let stats = pool.stats();
+    assert_eq!((stats.total_connections, stats.open_sessions), (0, 0));
+}
+
+#[rstest]
+#[tokio::test]
+async fn callers_in_the_queue_hear_of_the_close() {
+    let sshd = Sshd::builder().start();
+    let settings = PoolConfig { max_connections: 1, sessions_per_connection: 1, ..config() };
+    let (pool, host) = (pool(settings), host(&sshd));
+    let lease = pool.acquire(&host).await.expect("a connection");
+    let waiting = tokio::spawn({
+        let (pool, host) = (pool.clone(), host.clone());
+        async move { pool.acquire(&host).await.map(drop) }
+    });
+    wait_for_async("the queue", PATIENCE, || pool.stats().waiting == 1).await;
+    let closing = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.close().await }
+    });
+    let result = timeout(PATIENCE, waiting).await.expect("an answer").expect("no panic");
+    assert!(matches!(result, Err(Error::Closed { .. })), "{result:?}");
+    drop(lease);
+    timeout(PATIENCE, closing).await.expect("the close ends").expect("no panic");
+}

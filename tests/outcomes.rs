@@ -1,0 +1,169 @@
+//! How commands end, and what their callers are told.
+
+mod common;
+mod pooled;
+
+use std::time::Duration;
+
+use common::sshd::Sshd;
+use common::wait_for_async;
+use rstest::rstest;
+use sshpool::{Error, PoolConfig, Stdin};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+use pooled::{PATIENCE, config, host, kill, pool};
+
+#[rstest]
+#[case("true", Some(0))]
+#[case("exit 1", Some(1))]
+#[case("exit 124", Some(124))]
+#[case("exit 255", Some(255))]
+#[case("kill -9 $$", None)]
+#[case("kill -TERM $$", None)]
+#[case("no-such-program 2>/dev/null", Some(127))]
+#[tokio::test]
+async fn a_status_is_the_commands_own(#[case] command: &str, #[case] code: Option<i32>) {
+    let sshd = Sshd::builder().start();
+    let (pool, host) = (pool(config()), host(&sshd));
+    let output = pool.shell(&host, command).output().await.expect("it ran");
+    assert_eq!(output.status.code(), code);
+    assert!(output.stderr.is_empty(), "{:?}", String::from_utf8_lossy(&output.stderr));
+    let mut child = pool.shell(&host, command).spawn().await.expect("it starts");
+    for _ in 0..2 {
+        assert_eq!(child.wait().await.expect("it ran").code(), code, "and every wait says the same");
+    }
+    assert_eq!(sshd.logins(), 1);
+    pool.close().await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_master_killed_during_the_command_is_a_loss() {
+    let sshd = Sshd::builder().start();
+    let (pool, host) = (pool(config()), host(&sshd));
+    let lease = pool.acquire(&host).await.expect("a connection");
+    let running = tokio::spawn(lease.shell("echo begun; exec sleep 300").timeout(None).output());
+    wait_for_async("the command", PATIENCE, || sshd.sessions_opened() == 2).await;
+    kill(lease.master_pid());
+    let error = timeout(PATIENCE, running).await.expect("it ends").expect("no panic").expect_err("it is lost");
+    assert!(!error.never_started());
+    assert!(matches!(error, Error::Lost { .. }), "{error:?}");
+    drop(lease);
+    assert_eq!(pool.exec(&host, "echo again").await.expect("another connection"), "again");
+    pool.close().await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_server_killed_during_the_command_is_a_loss() {
+    let sshd = Sshd::builder().start();
+    let (pool, host) = (pool(config()), host(&sshd));
+    let running = tokio::spawn(pool.shell(&host, "echo begun; sleep 300").timeout(None).output());
+    wait_for_async("the command", PATIENCE, || sshd.sessions_opened() == 2).await;
+    sshd.kill();
+    match timeout(PATIENCE, running).await.expect("it ends").expect("no panic") {
+        Err(Error::Lost { reason, .. }) => assert!(!reason.is_empty()),
+        other => panic!("{other:?}"),
+    }
+    pool.close().await;
+}
+
+/// On a lease there is no other connection to run on, so a refusal that lasts is told.
+#[rstest]
+#[tokio::test]
+async fn a_refused_session_never_started() {
+    let sshd = Sshd::builder().max_sessions(1).start();
+    let settings = PoolConfig { acquire_timeout: Duration::from_millis(100), ..config() };
+    let (pool, host) = (pool(settings), host(&sshd));
+    let lease = pool.acquire(&host).await.expect("a connection");
+    let mut blocker = lease.shell("echo here; sleep 300").spawn().await.expect("it starts");
+    let mut here = [0; 5];
+    let mut stdout = blocker.stdout.take().expect("stdout is there");
+    stdout.read_exact(&mut here).await.expect("it runs");
+    let error = lease.shell("echo never").output().await.expect_err("there is no second session");
+    assert!(error.never_started());
+    let Error::NeverStarted { reason, .. } = &error else { panic!("{error:?}") };
+    assert!(reason.contains("refused"), "{reason}");
+    drop(blocker);
+    pool.close_within(Duration::ZERO).await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_retried_command_gets_its_whole_input_once() {
+    let sshd = Sshd::builder().max_sessions(1).start();
+    let settings = PoolConfig { max_connections: 1, ..config() };
+    let (pool, host) = (pool(settings), host(&sshd));
+    let input = "0123456789".repeat(10_000);
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let (pool, host, input) = (pool.clone(), host.clone(), input.clone());
+        tasks.spawn(async move {
+            let mut child = pool.shell(&host, "cat").stdin(Stdin::Piped).spawn().await.expect("it starts");
+            let mut stdin = child.stdin.take().expect("a pipe was asked for");
+            let feed = async {
+                stdin.write_all(input.as_bytes()).await.expect("somebody reads");
+                drop(stdin);
+            };
+            let ((), output) = tokio::join!(feed, child.wait_with_output());
+            let output = output.expect("it ran");
+            assert!(output.status.success() && output.stdout == input.as_bytes());
+        });
+    }
+    timeout(PATIENCE, tasks.join_all()).await.expect("all end");
+    assert!(pool.stats().refused_sessions > 0, "the server did refuse");
+    assert_eq!(sshd.logins(), 1);
+    pool.close().await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_timeout_keeps_what_had_arrived() {
+    let sshd = Sshd::builder().start();
+    let (pool, host) = (pool(config()), host(&sshd));
+    let command = pool.shell(&host, "echo out; echo err >&2; sleep 300").timeout(Duration::from_secs(2));
+    match command.output().await {
+        Err(Error::TimedOut { after, partial, .. }) => {
+            assert_eq!(after, Duration::from_secs(2));
+            assert_eq!((&partial.stdout[..], &partial.stderr[..]), (&b"out\n"[..], &b"err\n"[..]));
+        }
+        other => panic!("{other:?}"),
+    }
+    let mut child =
+        pool.shell(&host, "sleep 300").timeout(Duration::from_millis(100)).spawn().await.expect("it starts");
+    assert!(matches!(child.wait().await, Err(Error::TimedOut { .. })));
+    assert_eq!(pool.stats().commands_timed_out, 2);
+    assert_eq!(pool.exec(&host, "echo on").await.expect("the connection lives"), "on");
+    assert_eq!(sshd.logins(), 1);
+    pool.close_within(Duration::ZERO).await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn too_much_output_is_cut_off_and_told() {
+    let sshd = Sshd::builder().start();
+    let (pool, host) = (pool(config()), host(&sshd));
+    match pool.shell(&host, "yes").max_output(1000).output().await {
+        Err(Error::OutputLimit { stream, limit, partial, .. }) => {
+            assert_eq!((stream, limit, partial.stdout.len()), ("stdout", 1000, 1000));
+        }
+        other => panic!("{other:?}"),
+    }
+    let exact = pool.shell(&host, "printf 12345 >&2").max_output(5).output().await.expect("that is allowed");
+    assert_eq!(exact.stderr, b"12345");
+    pool.close().await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn exec_gives_text_or_an_error_with_the_commands_words() {
+    let sshd = Sshd::builder().start();
+    let (pool, host) = (pool(config()), host(&sshd));
+    assert_eq!(pool.exec(&host, "printf ' a b \\n\\n'").await.expect("it runs"), " a b");
+    let error = pool.exec(&host, "echo \"no such thing\" >&2; exit 2").await.expect_err("it fails");
+    assert_eq!(error.to_string(), "Command failed with code 2: no such thing");
+    let error = pool.exec(&host, "kill -9 $$").await.expect_err("it is killed");
+    assert!(matches!(error, Error::Killed { .. }), "{error:?}");
+    pool.close().await;
+}

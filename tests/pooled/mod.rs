@@ -1,0 +1,57 @@
+//! What tests of the pool share: a host of the test server, settings that are not in a hurry, and a look at what processes there are.
+
+#![allow(dead_code, reason = "each test binary uses a part of this")]
+
+use std::path::Path;
+use std::time::Duration;
+
+use sshpool::{Host, Pool, PoolConfig};
+
+use crate::common::sshd::Sshd;
+
+/// Longer than anything takes that works, on a busy machine too.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The test server, as its ssh_config calls it.
+pub fn host(sshd: &Sshd) -> Host {
+    host_of(&sshd.ssh_config())
+}
+
+pub fn host_of(ssh_config: &Path) -> Host {
+    Host::new("lab").and_then(|host| host.config_file(ssh_config)).expect("a valid host")
+}
+
+/// The defaults, but for a login that may take its time where many tests run at once.
+pub fn config() -> PoolConfig {
+    PoolConfig { connect_timeout: Duration::from_secs(30), ..PoolConfig::default() }
+}
+
+pub fn pool(config: PoolConfig) -> Pool {
+    Pool::new(config).expect("there is an ssh, and the settings are valid")
+}
+
+/// The command lines of all processes that have `text` in theirs, without zombies.
+pub fn processes_with(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").expect("there is a /proc").flatten() {
+        // A process that has just gone is not there to be found.
+        let Ok(line) = std::fs::read(entry.path().join("cmdline")) else { continue };
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        if line.contains(text) {
+            found.push(line);
+        }
+    }
+    found
+}
+
+/// Whether the process is there and not a zombie.
+pub fn is_alive(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name in brackets may itself contain brackets and blanks.
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
+pub fn kill(pid: u32) {
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).expect("a pid fits"));
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("the process is ours");
+}
