@@ -141,8 +141,8 @@ impl Host {
         Ok(self)
     }
 
-    /// The private key to log in with; only this one is then offered. A leading `~/` is the home directory. Whether the file is there is
-    /// looked at when a connection is made.
+    /// The private key to log in with. It is offered before those that the ssh_config names, and an agent's other keys are not offered at
+    /// all. A leading `~/` is the home directory. Whether the file is there is looked at when a connection is made.
     ///
     /// # Errors
     ///
@@ -231,20 +231,6 @@ impl Host {
     /// What its connections are shared by.
     pub(crate) fn identity(&self) -> &HostIdentity {
         &self.identity
-    }
-
-    /// Looks at the files that it names. ssh would go on without a key that is not there, and then say something else is wrong.
-    pub(crate) fn check_files(&self) -> Result<(), HostError> {
-        let files =
-            [("identity file", self.get_identity_file()), ("ssh_config file", self.get_config_file())];
-        for (what, path) in files {
-            if let Some(path) = path.filter(|path| *path != Path::new("none"))
-                && let Err(error) = std::fs::File::open(path)
-            {
-                return Err(HostError::new(what, &path.to_string_lossy(), error.to_string()));
-            }
-        }
-        Ok(())
     }
 }
 
@@ -519,15 +505,6 @@ mod tests {
         let home = std::env::home_dir().expect("tests run with a home directory");
         let host = Host::new("web1").unwrap().identity_file("~/.ssh/key").unwrap();
         assert_eq!(host.get_identity_file(), Some(home.join(".ssh/key").as_path()));
-    }
-
-    #[test]
-    fn a_file_that_is_not_there_is_named() {
-        let host = Host::new("web1").unwrap().identity_file("/nonexistent/key").unwrap();
-        assert_eq!(
-            host.check_files().unwrap_err().to_string(),
-            "invalid identity file \"/nonexistent/key\": No such file or directory (os error 2)"
-        );
     }
 
     #[test]

@@ -406,6 +406,19 @@ fn exec_runs_beside_ssh(sshd: Sshd) {
 }
 
 #[rstest]
+fn the_home_is_the_servers_own(sshd: Sshd) {
+    assert_eq!(sshd.exec("pwd >~/left-here; cat ~/left-here").stderr, "");
+    let found = ssh(&sshd, "cat ~/left-here; echo $HOME");
+    let found: Vec<&str> = found.stdout.lines().collect();
+    assert!(found.len() == 2 && found[0] == found[1], "{found:?}");
+    assert_ne!(
+        std::env::var("HOME").as_deref(),
+        Ok(found[0]),
+        "nothing is read or left there"
+    );
+}
+
+#[rstest]
 fn commands_on_the_server_can_be_interrupted(sshd: Sshd) {
     let (mut client, pid) = long_command(&sshd);
     sshd.exec(&format!("kill -s INT {pid}"));

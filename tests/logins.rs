@@ -58,7 +58,11 @@ async fn a_server_that_allows_two_sessions_is_never_a_callers_problem() {
     let stats = pool.stats();
     assert!(stats.refused_sessions > 0, "the server did refuse: {stats:?}");
     assert!(sshd.logins() <= 5);
-    assert_eq!(sshd.log().matches("Starting session: ").count(), results.len() + sshd.logins(), "each ran once");
+    assert_eq!(
+        sshd.log().matches("Starting session: ").count(),
+        results.len() + sshd.logins(),
+        "each ran once"
+    );
     pool.close().await;
 }
 

@@ -46,7 +46,8 @@ async fn a_master_killed_during_the_command_is_a_loss() {
     let running = tokio::spawn(lease.shell("echo begun; exec sleep 300").timeout(None).output());
     wait_for_async("the command", PATIENCE, || sshd.sessions_opened() == 2).await;
     kill(lease.master_pid());
-    let error = timeout(PATIENCE, running).await.expect("it ends").expect("no panic").expect_err("it is lost");
+    let error =
+        timeout(PATIENCE, running).await.expect("it ends").expect("no panic").expect_err("it is lost");
     assert!(!error.never_started());
     assert!(matches!(error, Error::Lost { .. }), "{error:?}");
     drop(lease);

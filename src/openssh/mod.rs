@@ -8,12 +8,13 @@ mod program;
 mod runtime;
 mod session;
 
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::error::ConnectError;
+use crate::error::{ConnectError, ConnectErrorKind};
 use crate::host::Host;
 use crate::pool::{Connection, Transport};
 
@@ -84,9 +85,7 @@ impl Transport for OpenSsh {
     type Connection = Master;
 
     async fn connect(&self, host: &Host, deadline: Instant) -> Result<Master, ConnectError> {
-        host.check_files().map_err(|error| {
-            ConnectError::new(crate::error::ConnectErrorKind::KeyFile, error.to_string(), Vec::new())
-        })?;
+        check_files(host)?;
         let runtime = self.runtime()?;
         let launch = master::Launch {
             program: &self.program,
@@ -103,6 +102,23 @@ impl Transport for OpenSsh {
             runtime.finish().await;
         }
     }
+}
+
+/// Looks at the files that the host names. ssh would go on without a key that is not there, and then say that something else is wrong.
+fn check_files(host: &Host) -> Result<(), ConnectError> {
+    let files = [
+        (ConnectErrorKind::KeyFile, host.get_identity_file()),
+        (ConnectErrorKind::BadOption, host.get_config_file()),
+    ];
+    for (kind, path) in files {
+        // "none" is a word of ssh's, not a file.
+        if let Some(path) = path.filter(|path| *path != Path::new("none"))
+            && let Err(error) = std::fs::File::open(path)
+        {
+            return Err(ConnectError::new(kind, format!("{}: {error}", path.display()), Vec::new()));
+        }
+    }
+    Ok(())
 }
 
 impl Connection for Master {

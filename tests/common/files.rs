@@ -9,6 +9,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::process;
+use super::sshd::Builder;
 
 /// `client` has what clients use, `server` what the server uses, and a container is given nothing but that.
 pub(super) struct Files {
@@ -22,20 +23,26 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Makes the directories and the key that logs in; `mount` is where a container has the server's directory.
-    pub(super) fn create(mount: Option<&Path>, options: String, host_key_types: Vec<String>) -> Files {
+    /// Makes the directories and the key that logs in. `mount` is where a container has the server's directory;
+    /// `mark` is a variable for the environment of all remote commands.
+    pub(super) fn create(mount: Option<&Path>, mark: &str, builder: Builder) -> Files {
         let dir = tempfile::Builder::new()
             .prefix("sshpool-sshd-")
             .tempdir()
             .expect("a temporary directory can be made");
         let seen_as = mount.map_or_else(|| dir.path().join("server"), Path::to_owned);
+        let set_env = match mount {
+            Some(_) => format!("SetEnv {mark}\n"),
+            None => format!("SetEnv {mark} \"HOME={}\"\n", seen_as.join("home").display()),
+        };
+        let options = builder.options + &set_env;
         let files = Files {
             dir,
             seen_as,
             options,
-            host_key_types,
+            host_key_types: builder.host_key_types,
         };
-        for dir in [files.client(""), files.server("")] {
+        for dir in [files.client(""), files.server(""), files.home()] {
             fs::create_dir(dir).expect("a directory can be made in a new directory");
         }
 
@@ -61,6 +68,12 @@ impl Files {
 
     pub(super) fn server(&self, name: &str) -> PathBuf {
         self.dir.path().join("server").join(name)
+    }
+
+    /// What a plain process has for a home, so that no start-up file of the user has a part in a test: theirs may be
+    /// slow, may print, and are not made for being killed half-way.
+    pub(super) fn home(&self) -> PathBuf {
+        self.server("home")
     }
 
     /// Makes host keys in place of those that may be there.
@@ -104,6 +117,7 @@ impl Files {
              PasswordAuthentication no\n\
              KbdInteractiveAuthentication no\n\
              PermitRootLogin yes\n\
+             PermitUserRC no\n\
              PrintMotd no\n\
              PrintLastLog no\n\
              AcceptEnv LANG LC_*\n\

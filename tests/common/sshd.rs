@@ -1,8 +1,8 @@
 //! A real sshd on a port of 127.0.0.1, in a configuration of the test's choice.
 //!
-//! It runs in a container where an engine works, and else as an unprivileged process of whoever runs the tests. In both
-//! `tests/sshd/supervise` keeps it, and the container uses the host's network: the port is then truly closed when no
-//! server listens, where the proxy of a published port would go on accepting connections.
+//! It runs in a container where an engine works, and else as a private process of whoever runs the tests, where no
+//! start-up file of theirs is read. In both `tests/sshd/supervise` keeps it. The container uses the host's network:
+//! the port is then truly closed when no server listens, where a published port's proxy would go on accepting.
 
 use std::fmt::Write;
 use std::fs;
@@ -43,8 +43,8 @@ pub fn kind() -> Kind {
 /// A server's configuration.
 #[must_use]
 pub struct Builder {
-    options: String,
-    host_key_types: Vec<String>,
+    pub(super) options: String,
+    pub(super) host_key_types: Vec<String>,
     login_shell: Option<String>,
 }
 
@@ -77,7 +77,8 @@ impl Builder {
         self
     }
 
-    /// Any line of sshd_config. As in that file, the first of a keyword counts; all of them come before the fixture's own.
+    /// Any line of sshd_config. As in that file the first of a keyword counts, and all of these come before the
+    /// fixture's own. Only `SetEnv` is not for tests: remote commands are known by it.
     pub fn option(mut self, key: &str, value: &str) -> Self {
         writeln!(self.options, "{key} {value}").expect("a String takes everything");
         self
@@ -136,9 +137,9 @@ impl Sshd {
         let port = Port::reserve();
         let name = format!("sshpool-test-{}-{}", std::process::id(), port.number);
         let mark = format!("SSHPOOL_TEST_SERVER_NAME={name}");
-        let options = builder.options + &format!("SetEnv {mark}\n");
         let mount = matches!(engine, Engine::Container { .. }).then_some(Path::new(MOUNT));
-        let files = Files::create(mount, options, builder.host_key_types);
+        let login_shell = builder.login_shell.clone();
+        let files = Files::create(mount, &mark, builder);
 
         let (mut command, user) = match engine {
             Engine::Container { program, image } => {
@@ -152,16 +153,10 @@ impl Sshd {
                     .arg(engine::source("supervise"))
                     .arg(sshd)
                     .arg(files.server(""));
-                (
-                    command,
-                    process::run(Command::new("id").arg("-un"), PATIENCE)
-                        .stdout
-                        .trim()
-                        .to_owned(),
-                )
+                (command, own_name())
             }
         };
-        command.arg(&mark).args(builder.login_shell);
+        command.arg(&mark).args(login_shell);
         let supervisor = Mutex::new(Supervisor::start(command, files.path()));
 
         let mut sshd = Sshd {
@@ -272,11 +267,15 @@ impl Sshd {
         self.log().lines().filter(|line| line.starts_with(text)).count()
     }
 
-    /// Runs a command by `sh` as the account that clients log in to, beside the server and not through it.
+    /// Runs a command by `sh` as the account that clients log in to, in its home, beside the server and not through it.
     #[track_caller]
     pub fn exec(&self, command: &str) -> Ended {
         let mut program = match self.engine {
-            Engine::Process { .. } => Command::new("sh"),
+            Engine::Process { .. } => {
+                let mut sh = Command::new("sh");
+                sh.env("HOME", self.files.home()).current_dir(self.files.home());
+                sh
+            }
             Engine::Container { program, .. } => {
                 let mut exec = Command::new(program);
                 exec.args([
@@ -328,6 +327,14 @@ impl Drop for Sshd {
             let _ = Command::new(program).args(["rm", "--force", &self.name]).output();
         }
     }
+}
+
+/// Whoever runs the tests.
+fn own_name() -> String {
+    process::run(Command::new("id").arg("-un"), PATIENCE)
+        .stdout
+        .trim()
+        .to_owned()
 }
 
 /// `docker run` as far as the image.

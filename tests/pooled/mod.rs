@@ -30,6 +30,15 @@ pub fn pool(config: PoolConfig) -> Pool {
     Pool::new(config).expect("there is an ssh, and the settings are valid")
 }
 
+/// A program to start.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the rule keeps ssh in one module of the crate; tests start what they need"
+)]
+pub fn command(program: impl AsRef<std::ffi::OsStr>) -> std::process::Command {
+    std::process::Command::new(program)
+}
+
 /// The command lines of all processes that have `text` in theirs, without zombies.
 pub fn processes_with(text: &str) -> Vec<String> {
     let mut found = Vec::new();

@@ -1,0 +1,192 @@
+//! Each cause of a failed login has its kind, with real ssh and a real server, and the caller is told what to do.
+
+mod common;
+mod pooled;
+
+use std::fs;
+use std::io::Read;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use common::sshd::Sshd;
+use common::wait_for;
+use rstest::rstest;
+use sshpool::{ConnectErrorKind as Kind, Error, Host, PoolConfig};
+
+use pooled::{config, host, pool};
+
+/// Something that is wrong between us and the server.
+#[derive(Clone, Copy, Debug)]
+enum Wrong {
+    Key,
+    HostKeyChanged,
+    HostKeyUnknown,
+    NothingListens,
+    NobodyAnswers,
+    NothingRuns,
+    Name,
+    KeyTooOpen,
+    KeyMissing,
+    KeyUnreadableAsKey,
+    Algorithms,
+    OptionUnknown,
+    TooManyLogins,
+    ConfigMissing,
+}
+
+#[rstest]
+#[case(Wrong::Key, Kind::Authentication, "Permission denied (")]
+#[case(Wrong::HostKeyChanged, Kind::HostKeyChanged, "ssh-keygen -R")]
+#[case(Wrong::HostKeyUnknown, Kind::HostKeyUnknown, "host key is known for")]
+#[case(Wrong::NothingListens, Kind::Refused, "Connection refused")]
+#[case(Wrong::NobodyAnswers, Kind::TimedOut, "no login within 1s")]
+#[case(Wrong::NothingRuns, Kind::TimedOut, "logged in, but the server ran no command within 1s")]
+#[case(Wrong::Name, Kind::Name, "Could not resolve hostname no-such-host.invalid")]
+#[case(Wrong::KeyTooOpen, Kind::KeyFile, "are too open")]
+#[case(Wrong::KeyMissing, Kind::KeyFile, "No such file or directory")]
+#[case(Wrong::KeyUnreadableAsKey, Kind::KeyFile, "Load key")]
+#[case(Wrong::Algorithms, Kind::Algorithms, "no matching key exchange method found")]
+#[case(Wrong::OptionUnknown, Kind::BadOption, "nosuchoption")]
+#[case(Wrong::TooManyLogins, Kind::ServerBusy, "MaxStartups")]
+#[case(Wrong::ConfigMissing, Kind::BadOption, "/nonexistent/ssh_config: No such file")]
+#[tokio::test]
+async fn every_cause_has_its_kind(#[case] wrong: Wrong, #[case] kind: Kind, #[case] text: &str) {
+    let sshd = match wrong {
+        Wrong::TooManyLogins => Sshd::builder().max_startups("1:100:1").start(),
+        // It never ends, and so the echo never comes.
+        Wrong::NothingRuns => Sshd::builder().force_command("sleep 300").start(),
+        _ => Sshd::builder().start(),
+    };
+    let directory = tempfile::tempdir().expect("a directory");
+    let key = directory.path().join("key");
+    let write_key = |text: &[u8], mode: u32| {
+        fs::write(&key, text).expect("the key is written");
+        fs::set_permissions(&key, fs::Permissions::from_mode(mode)).expect("and given its mode");
+    };
+    let good_key = fs::read(sshd.identity_file()).expect("the key is there");
+    // Without the ssh_config, which names a good key.
+    let bare = || {
+        Host::new("lab")
+            .and_then(|host| host.address("127.0.0.1"))
+            .and_then(|host| host.port(sshd.port()))
+            .and_then(|host| host.user(sshd.user()))
+            .and_then(|host| host.config_file("none"))
+            .and_then(|host| host.option("UserKnownHostsFile", sshd.known_hosts().to_string_lossy()))
+            .expect("a valid host")
+    };
+    let host = host(&sshd);
+    // What holds a login open, or keeps a port.
+    let (mut held, mut listener) = (None, None);
+    let host = match wrong {
+        Wrong::Key => {
+            let keygen = common::process::run(
+                pooled::command("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key),
+                Duration::from_secs(20),
+            );
+            assert_eq!(keygen.code(), 0, "{}", keygen.stderr);
+            bare().identity_file(&key)
+        }
+        Wrong::HostKeyChanged => {
+            sshd.change_host_keys();
+            Ok(host)
+        }
+        Wrong::HostKeyUnknown => host
+            .option("UserKnownHostsFile", directory.path().join("none").to_string_lossy())
+            .and_then(|host| host.option("StrictHostKeyChecking", "yes")),
+        Wrong::NothingListens => {
+            sshd.kill();
+            Ok(host)
+        }
+        Wrong::NobodyAnswers => {
+            // The system accepts the connection, and nobody ever writes to it.
+            let bound = TcpListener::bind("127.0.0.1:0").expect("a port");
+            let port = bound.local_addr().expect("it has one").port();
+            listener = Some(bound);
+            host.port(port)
+        }
+        Wrong::Name => host.address("no-such-host.invalid"),
+        Wrong::KeyTooOpen => {
+            write_key(&good_key, 0o644);
+            bare().identity_file(&key)
+        }
+        Wrong::KeyMissing => bare().identity_file(&key),
+        Wrong::KeyUnreadableAsKey => {
+            write_key(b"this is not a key\n", 0o600);
+            bare().identity_file(&key)
+        }
+        Wrong::Algorithms => host.option("KexAlgorithms", "diffie-hellman-group1-sha1"),
+        Wrong::OptionUnknown => host.option("NoSuchOption", "1"),
+        Wrong::TooManyLogins => {
+            let mut stream = TcpStream::connect(("127.0.0.1", sshd.port())).expect("it listens");
+            // Once it has greeted, it counts as a login that is not finished.
+            stream.read_exact(&mut [0; 4]).expect("it greets");
+            held = Some(stream);
+            Ok(host)
+        }
+        Wrong::ConfigMissing => Host::new("lab").and_then(|host| host.config_file("/nonexistent/ssh_config")),
+        Wrong::NothingRuns => Ok(host),
+    }
+    .expect("a valid host");
+
+    let patience = match kind {
+        Kind::TimedOut => Duration::from_secs(1),
+        _ => config().connect_timeout,
+    };
+    let pool = pool(PoolConfig { connect_timeout: patience, ..config() });
+    let error = pool.exec(&host, "true").await.expect_err("it cannot connect");
+    assert!(error.never_started());
+    let Error::Connect { source, .. } = &error else { panic!("{error:?}") };
+    assert_eq!(source.kind(), kind, "{error}");
+    let message = error.to_string();
+    assert!(message.starts_with("lab: cannot connect: ") && message.contains(text), "{message}");
+    assert!(!message.contains('\n'), "{message}");
+    // The next caller is told the same at once, and the server is left alone.
+    let connections = || sshd.log().matches("Connection from").count();
+    let before = connections();
+    let again = pool.exec(&host, "true").await.expect_err("it backs off");
+    assert_eq!(again.to_string(), message);
+    assert_eq!((connections(), pool.stats().failed_connects), (before, 1));
+    drop((held, listener));
+    pool.close().await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_storm_of_callers_makes_one_failed_login() {
+    let sshd = Sshd::builder().option("AuthorizedKeysFile", "none").start();
+    let (pool, host) = (pool(config()), host(&sshd));
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..50 {
+        let (pool, host) = (pool.clone(), host.clone());
+        tasks.spawn(async move { pool.exec(&host, "true").await });
+    }
+    for result in tasks.join_all().await {
+        let Err(Error::Connect { source, .. }) = &result else { panic!("{result:?}") };
+        assert_eq!(source.kind(), Kind::Authentication);
+    }
+    assert_eq!(sshd.log().matches("Connection from").count(), 1);
+    assert_eq!(pool.stats().failed_connects, 1);
+    pool.close().await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_new_host_key_is_accepted_and_remembered_unless_the_configuration_says_otherwise() {
+    let sshd = Sshd::builder().start();
+    let directory = tempfile::tempdir().expect("a directory");
+    let known = directory.path().join("known_hosts");
+    let host = host(&sshd).option("UserKnownHostsFile", known.to_string_lossy()).expect("a valid option");
+    let pool = pool(config());
+    let strict = host.clone().option("StrictHostKeyChecking", "yes").expect("a valid option");
+    let error = pool.exec(&strict, "true").await.expect_err("the key is unknown");
+    assert!(
+        matches!(&error, Error::Connect { source, .. } if source.kind() == Kind::HostKeyUnknown),
+        "{error}"
+    );
+    pool.exec(&host, "true").await.expect("a new key is accepted");
+    wait_for("the key in known_hosts", pooled::PATIENCE, || {
+        fs::read_to_string(&known).is_ok_and(|text| text.contains("ssh-ed25519"))
+    });
+    pool.close().await;
+}
