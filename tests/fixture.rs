@@ -1,10 +1,7 @@
 //! The test server itself, tried with the plain ssh client: every verb, every getter, every option, in whichever
 //! kind of server the run has.
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the crate has no part in this: ssh is run as a person would"
-)]
+#![expect(clippy::disallowed_methods, reason = "the crate has no part in this: ssh is run as a person would")]
 
 mod common;
 
@@ -45,10 +42,7 @@ struct Running(Child);
 
 impl Running {
     fn start(command: &mut Command) -> Running {
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Running(command.spawn().expect("ssh is installed"))
     }
 
@@ -60,9 +54,7 @@ impl Running {
     fn line(&mut self) -> String {
         let mut line = String::new();
         let stdout = self.0.stdout.as_mut().expect("stdout is a pipe");
-        BufReader::new(stdout)
-            .read_line(&mut line)
-            .expect("a pipe can be read");
+        BufReader::new(stdout).read_line(&mut line).expect("a pipe can be read");
         line.trim().to_owned()
     }
 }
@@ -77,10 +69,7 @@ impl Drop for Running {
 /// A connection with a command on it that goes on for long: the client, and the command's process on the server.
 fn long_command(sshd: &Sshd) -> (Running, u32) {
     let mut running = Running::start(client(sshd).args(["lab", "echo $$; exec sleep 4242"]));
-    let pid = running
-        .line()
-        .parse()
-        .expect("the command prints its process id first");
+    let pid = running.line().parse().expect("the command prints its process id first");
     (running, pid)
 }
 
@@ -100,38 +89,16 @@ fn a_command_runs_as_the_user_of_the_server(sshd: Sshd) {
 #[rstest]
 fn files_serve_without_the_ssh_config(sshd: Sshd) {
     let mut ssh = Command::new("ssh");
-    ssh.args([
-        "-F",
-        "none",
-        "-o",
-        "BatchMode=yes",
-        "-o",
-        "StrictHostKeyChecking=yes",
-        "-i",
-    ])
-    .arg(sshd.identity_file())
-    .args([
-        "-o",
-        &format!("UserKnownHostsFile={}", sshd.known_hosts().display()),
-    ])
-    .args([
-        "-p",
-        &sshd.port().to_string(),
-        "-l",
-        sshd.user(),
-        "127.0.0.1",
-        "echo here",
-    ]);
+    ssh.args(["-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-i"])
+        .arg(sshd.identity_file())
+        .args(["-o", &format!("UserKnownHostsFile={}", sshd.known_hosts().display())])
+        .args(["-p", &sshd.port().to_string(), "-l", sshd.user(), "127.0.0.1", "echo here"]);
     assert_eq!(run(&mut ssh, SOON).stdout, "here\n");
 }
 
 #[rstest]
 fn logins_and_sessions_are_counted(sshd: Sshd) {
-    assert_eq!(
-        (sshd.logins(), sshd.sessions_opened()),
-        (0, 0),
-        "nothing but the test logs in"
-    );
+    assert_eq!((sshd.logins(), sshd.sessions_opened()), (0, 0), "nothing but the test logs in");
 
     for _ in 0..2 {
         assert_eq!(ssh(&sshd, "true").code(), 0);
@@ -143,16 +110,9 @@ fn logins_and_sessions_are_counted(sshd: Sshd) {
     let mut running = Running::start(client(&sshd).args(["-M", "-N", "-o", &master, "lab"]));
     wait_for("the master's socket", SOON, || socket.exists());
     for _ in 0..3 {
-        assert_eq!(
-            run(client(&sshd).args(["-o", &master, "lab", "true"]), SOON).code(),
-            0
-        );
+        assert_eq!(run(client(&sshd).args(["-o", &master, "lab", "true"]), SOON).code(), 0);
     }
-    assert_eq!(
-        (sshd.logins(), sshd.sessions_opened()),
-        (3, 5),
-        "three sessions shared one login"
-    );
+    assert_eq!((sshd.logins(), sshd.sessions_opened()), (3, 5), "three sessions shared one login");
 
     let exit = run(client(&sshd).args(["-o", &master, "-O", "exit", "lab"]), SOON);
     assert!(exit.status.success() && running.ends_within(SOON));
@@ -168,20 +128,14 @@ fn a_frozen_server_answers_after_it_is_thawed(sshd: Sshd) {
     wait_for("the kernel to accept a connection", SOON, || {
         TcpStream::connect(("127.0.0.1", sshd.port())).is_ok()
     });
-    assert!(
-        !waiting.ends_within(Duration::from_millis(500)),
-        "nothing answers"
-    );
+    assert!(!waiting.ends_within(Duration::from_millis(500)), "nothing answers");
     assert_eq!(sshd.logins(), 1);
 
     sshd.thaw();
     assert_eq!(waiting.line(), "at last");
     assert!(waiting.ends_within(SOON));
     assert_eq!(sshd.logins(), 2);
-    assert!(
-        !counting.ends_within(Duration::ZERO),
-        "the connection from before goes on"
-    );
+    assert!(!counting.ends_within(Duration::ZERO), "the connection from before goes on");
 }
 
 #[rstest]
@@ -203,10 +157,7 @@ fn a_killed_server_is_gone_at_once_with_all_that_ran(sshd: Sshd) {
     assert!(!sshd.is_alive(pid));
     let refused = ssh(&sshd, "true");
     assert_eq!(refused.code(), 255);
-    assert!(
-        refused.last_words().ends_with("Connection refused"),
-        "{refused:?}"
-    );
+    assert!(refused.last_words().ends_with("Connection refused"), "{refused:?}");
 
     sshd.kill(); // a second time is no error
 }
@@ -238,18 +189,12 @@ fn connections_can_be_killed_alone(sshd: Sshd) {
 
     sshd.kill_connections();
     assert!(first.ends_within(SOON) && second.ends_within(SOON));
-    assert!(
-        sshd.is_alive(pid),
-        "a command that touches none of its pipes outlives its connection"
-    );
+    assert!(sshd.is_alive(pid), "a command that touches none of its pipes outlives its connection");
     assert_eq!(ssh(&sshd, "echo alive").stdout, "alive\n");
 
     sshd.kill_connections(); // there are none left, and that is no error
     sshd.kill();
-    assert!(
-        !sshd.is_alive(pid),
-        "the command without a connection is found as well"
-    );
+    assert!(!sshd.is_alive(pid), "the command without a connection is found as well");
 }
 
 #[rstest]
@@ -259,12 +204,7 @@ fn changed_host_keys_are_noticed(sshd: Sshd) {
     sshd.change_host_keys();
     let refused = ssh(&sshd, "true");
     assert_eq!(refused.code(), 255);
-    assert!(
-        refused
-            .stderr
-            .contains("WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!"),
-        "{refused:?}"
-    );
+    assert!(refused.stderr.contains("WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!"), "{refused:?}");
     assert_eq!(refused.last_words(), "Host key verification failed.");
 
     fs::remove_file(sshd.known_hosts()).expect("the file is the test's own");
@@ -288,48 +228,27 @@ fn max_sessions_limits_one_connection() {
     assert_ne!(only.line(), "");
     let refused = run(&mut session("true"), SOON);
     assert_eq!(refused.code(), 255);
-    assert!(
-        refused.stderr.contains("Session open refused by peer"),
-        "{refused:?}"
-    );
+    assert!(refused.stderr.contains("Session open refused by peer"), "{refused:?}");
 }
 
 #[rstest]
 fn max_startups_limits_those_who_have_not_logged_in() {
     let sshd = Sshd::builder().max_startups("1:100:1").start();
-    assert_eq!(
-        ssh(&sshd, "true").code(),
-        0,
-        "the fixture itself takes up no startup"
-    );
+    assert_eq!(ssh(&sshd, "true").code(), 0, "the fixture itself takes up no startup");
 
     let _silent = TcpStream::connect(("127.0.0.1", sshd.port())).expect("the server listens");
-    wait_for("sshd to see the connection", SOON, || {
-        sshd.log().matches("Connection from ").count() >= 2
-    });
+    wait_for("sshd to see the connection", SOON, || sshd.log().matches("Connection from ").count() >= 2);
     let dropped = ssh(&sshd, "true");
     assert_eq!(dropped.code(), 255);
-    assert!(
-        dropped.stderr.contains("kex_exchange_identification: "),
-        "{dropped:?}"
-    );
+    assert!(dropped.stderr.contains("kex_exchange_identification: "), "{dropped:?}");
 }
 
 #[rstest]
 fn a_forced_command_replaces_any_other() {
-    let sshd = Sshd::builder()
-        .force_command("echo forced $SSH_ORIGINAL_COMMAND; exit 4")
-        .start();
+    let sshd = Sshd::builder().force_command("echo forced $SSH_ORIGINAL_COMMAND; exit 4").start();
     let forced = ssh(&sshd, "echo asked");
-    assert_eq!(
-        (forced.stdout.as_str(), forced.code()),
-        ("forced echo asked\n", 4)
-    );
-    assert_eq!(
-        sshd.sessions_opened(),
-        1,
-        "a forced command is a session like any other"
-    );
+    assert_eq!((forced.stdout.as_str(), forced.code()), ("forced echo asked\n", 4));
+    assert_eq!(sshd.sessions_opened(), 1, "a forced command is a session like any other");
 }
 
 #[rstest]
@@ -372,10 +291,7 @@ fn the_login_shell_runs_commands(#[case] shell: &str, #[case] name: &str) {
 
 #[rstest]
 fn any_option_can_be_set() {
-    let sshd = Sshd::builder()
-        .option("LogLevel", "DEBUG1")
-        .option("PubkeyAuthentication", "no")
-        .start();
+    let sshd = Sshd::builder().option("LogLevel", "DEBUG1").option("PubkeyAuthentication", "no").start();
     let refused = ssh(&sshd, "true");
     assert!(refused.last_words().contains("Permission denied"), "{refused:?}");
     assert!(sshd.log().contains("debug1: "));
@@ -390,19 +306,12 @@ fn a_wrong_option_is_a_clear_failure() {
 #[rstest]
 fn exec_runs_beside_ssh(sshd: Sshd) {
     let ended = sshd.exec("id -un; echo complaint >&2; exit 5");
-    assert_eq!(
-        (ended.stdout.trim(), ended.stderr.as_str(), ended.code()),
-        (sshd.user(), "complaint\n", 5)
-    );
+    assert_eq!((ended.stdout.trim(), ended.stderr.as_str(), ended.code()), (sshd.user(), "complaint\n", 5));
     assert_eq!(sshd.logins(), 0);
 
     let (_client, pid) = long_command(&sshd);
     let shown = sshd.exec(&format!("ps -o args= -p {pid}"));
-    assert_eq!(
-        shown.stdout.trim(),
-        "sleep 4242",
-        "it sees the server's processes by the numbers they know"
-    );
+    assert_eq!(shown.stdout.trim(), "sleep 4242", "it sees the server's processes by the numbers they know");
 }
 
 #[rstest]
@@ -411,11 +320,7 @@ fn the_home_is_the_servers_own(sshd: Sshd) {
     let found = ssh(&sshd, "cat ~/left-here; echo $HOME");
     let found: Vec<&str> = found.stdout.lines().collect();
     assert!(found.len() == 2 && found[0] == found[1], "{found:?}");
-    assert_ne!(
-        std::env::var("HOME").as_deref(),
-        Ok(found[0]),
-        "nothing is read or left there"
-    );
+    assert_ne!(std::env::var("HOME").as_deref(), Ok(found[0]), "nothing is read or left there");
 }
 
 #[rstest]
@@ -453,32 +358,20 @@ fn a_killed_test_leaves_no_server() {
     if std::env::var_os(ROLE).is_some() {
         return victim();
     }
-    let name = std::thread::current()
-        .name()
-        .expect("the test harness names its threads")
-        .to_owned();
+    let name = std::thread::current().name().expect("the test harness names its threads").to_owned();
     let itself = std::env::current_exe().expect("a running program knows its file");
     let mut victim = Command::new(itself);
-    victim
-        .args(["--exact", &name, "--nocapture", "--test-threads=1"])
-        .env(ROLE, "1");
+    victim.args(["--exact", &name, "--nocapture", "--test-threads=1"]).env(ROLE, "1");
     let mut victim = Running::start(&mut victim);
     let stdout = BufReader::new(victim.0.stdout.take().expect("stdout is a pipe"));
-    let traces = stdout
-        .lines()
-        .map_while(Result::ok)
-        .find_map(|line| Traces::read(&line));
+    let traces = stdout.lines().map_while(Result::ok).find_map(|line| Traces::read(&line));
     let traces = traces.expect("the victim says what it has started");
     assert_ne!(traces.left(), "", "the server and its command run");
 
     victim.0.kill().expect("a running child can be killed");
     let status = victim.0.wait().expect("a child can be waited for");
     assert_eq!(status.signal(), Some(9));
-    wait_for(
-        "the end of the server and its command",
-        Duration::from_secs(5),
-        || traces.left().is_empty(),
-    );
+    wait_for("the end of the server and its command", Duration::from_secs(5), || traces.left().is_empty());
     // The one thing that nobody is left to remove.
     fs::remove_dir_all(&traces.dir).expect("the directory of the victim's server is still there");
 }
@@ -502,15 +395,8 @@ struct Traces {
 impl Traces {
     fn of(sshd: &Sshd, pid: u32) -> Traces {
         let dir = sshd.ssh_config();
-        let dir = dir
-            .ancestors()
-            .nth(2)
-            .expect("the configuration is two levels down");
-        Traces {
-            port: sshd.port(),
-            pid,
-            dir: dir.to_owned(),
-        }
+        let dir = dir.ancestors().nth(2).expect("the configuration is two levels down");
+        Traces { port: sshd.port(), pid, dir: dir.to_owned() }
     }
 
     fn written(&self) -> String {
@@ -521,11 +407,7 @@ impl Traces {
         let mut words = line.strip_prefix("server ")?.splitn(3, ' ');
         let port = words.next()?.parse().ok()?;
         let pid = words.next()?.parse().ok()?;
-        Some(Traces {
-            port,
-            pid,
-            dir: words.next()?.into(),
-        })
+        Some(Traces { port, pid, dir: words.next()?.into() })
     }
 
     /// Which of them are left, for a message.
@@ -536,20 +418,15 @@ impl Traces {
         }
         match kind() {
             Kind::Process => {
-                let state = run(
-                    Command::new("ps").args(["-o", "stat=", "-p", &self.pid.to_string()]),
-                    SOON,
-                );
+                let state = run(Command::new("ps").args(["-o", "stat=", "-p", &self.pid.to_string()]), SOON);
                 if !matches!(state.stdout.trim().chars().next(), None | Some('Z')) {
                     left += "a remote command; ";
                 }
             }
             Kind::Container(engine) => {
                 let filter = format!("name=-{}$", self.port);
-                let listed = run(
-                    Command::new(engine).args(["ps", "--all", "--quiet", "--filter", &filter]),
-                    SOON,
-                );
+                let listed =
+                    run(Command::new(engine).args(["ps", "--all", "--quiet", "--filter", &filter]), SOON);
                 if !listed.stdout.is_empty() {
                     left += "a container; ";
                 }

@@ -35,6 +35,7 @@ const GRACE: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(crate) struct Master {
     program: Arc<Program>,
+    runtime: Arc<Runtime>,
     socket: PathBuf,
     pid: u32,
     ended: watch::Receiver<Option<End>>,
@@ -129,6 +130,7 @@ impl Master {
         tokio::spawn(supervisor.run());
         Ok(Master {
             program: Arc::clone(launch.program),
+            runtime: Arc::clone(launch.runtime),
             socket,
             pid,
             ended,
@@ -239,7 +241,7 @@ impl Master {
         log.push(format!(".{number}"));
         let log = PathBuf::from(log);
         let command = self.program.client(args::session(&self.socket, &log, command));
-        Session::spawn(command, log, streams)
+        Session::spawn(command, log, self.runtime.claim(), streams)
     }
 
     /// Whether the process runs at this instant. The system knows of its end a moment before the supervisor does.

@@ -16,22 +16,33 @@ use super::args::LONGEST_SOCKET;
 use super::guard::Guard;
 use crate::error::{ConnectError, ConnectErrorKind};
 
-/// How long the end of the last masters is waited for; a supervisor needs half a second at most.
-const LAST_MASTERS: Duration = Duration::from_secs(2);
+/// How long the end of the last processes is waited for. A master's supervisor needs half a second at most, and a session ends with its
+/// master; but whoever holds a session may never look at it again.
+const LAST_PROCESSES: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 pub(super) struct Runtime {
     guard: Guard,
     directory: tempfile::TempDir,
     next: AtomicU64,
-    /// Masters that have not been reaped.
-    masters: watch::Sender<usize>,
+    /// Masters and sessions whose processes are not known to be gone.
+    processes: watch::Sender<usize>,
+}
+
+/// One process that the end of the runtime waits for.
+#[derive(Debug)]
+pub(super) struct Claim(Arc<Runtime>);
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.0.processes.send_modify(|processes| *processes -= 1);
+    }
 }
 
 /// A master's claim on the runtime, held by its supervisor.
 #[derive(Debug)]
 pub(super) struct Tenancy {
-    runtime: Arc<Runtime>,
+    claim: Claim,
     pid: u32,
 }
 
@@ -43,8 +54,7 @@ impl Tenancy {
 
 impl Drop for Tenancy {
     fn drop(&mut self) {
-        self.runtime.guard.reaped(self.pid);
-        self.runtime.masters.send_modify(|masters| *masters -= 1);
+        self.claim.0.guard.reaped(self.pid);
     }
 }
 
@@ -73,7 +83,7 @@ impl Runtime {
             .map_err(cannot)?;
         let guard = Guard::start(directory.path())
             .map_err(|error| local(format!("cannot start /bin/sh: {error}")))?;
-        Ok(Runtime { guard, directory, next: AtomicU64::new(0), masters: watch::Sender::new(0) })
+        Ok(Runtime { guard, directory, next: AtomicU64::new(0), processes: watch::Sender::new(0) })
     }
 
     /// A path that nothing has used before: a master that finds its socket's path taken runs on without one.
@@ -84,14 +94,18 @@ impl Runtime {
     /// Starts a master under the eyes of the guard.
     pub(super) fn spawn(self: &Arc<Self>, command: &mut Command) -> io::Result<(Child, Tenancy)> {
         let (child, pid) = self.guard.spawn(command)?;
-        self.masters.send_modify(|masters| *masters += 1);
-        Ok((child, Tenancy { runtime: Arc::clone(self), pid }))
+        Ok((child, Tenancy { claim: self.claim(), pid }))
     }
 
-    /// Waits until every master is reaped, then removes the directory and waits for the guard to end.
+    pub(super) fn claim(self: &Arc<Self>) -> Claim {
+        self.processes.send_modify(|processes| *processes += 1);
+        Claim(Arc::clone(self))
+    }
+
+    /// Waits until every process is gone, then removes the directory and waits for the guard to end.
     pub(super) async fn finish(self: Arc<Self>) {
         // The sender is in `self`: the channel is open.
-        let _ = timeout(LAST_MASTERS, self.masters.subscribe().wait_for(|&masters| masters == 0)).await;
+        let _ = timeout(LAST_PROCESSES, self.processes.subscribe().wait_for(|&processes| processes == 0)).await;
         self.guard.finish().await;
         // The guard has removed it, unless somebody killed the guard.
         let path = self.directory.path();

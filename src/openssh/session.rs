@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::diagnosis::{self, SessionLog};
 use super::master::Master;
+use super::runtime::Claim;
 
 /// How long the master is asked, after a session without an exit status, whether it still lives.
 const ASK: Duration = Duration::from_secs(2);
@@ -52,6 +53,8 @@ impl Streams {
 pub(crate) struct Session {
     child: Child,
     log: Log,
+    /// Given back behind the child, which is dropped first.
+    _claim: Claim,
 }
 
 /// The file of ssh's own messages, removed with its session.
@@ -66,9 +69,9 @@ impl Drop for Log {
 }
 
 impl Session {
-    pub(super) fn spawn(mut command: Command, log: PathBuf, streams: Streams) -> io::Result<Self> {
+    pub(super) fn spawn(mut command: Command, log: PathBuf, claim: Claim, streams: Streams) -> io::Result<Self> {
         command.stdin(streams.stdin).stdout(streams.stdout).stderr(streams.stderr);
-        Ok(Session { child: command.spawn()?, log: Log(log) })
+        Ok(Session { child: command.spawn()?, log: Log(log), _claim: claim })
     }
 
     pub(crate) fn take_stdin(&mut self) -> Option<ChildStdin> {

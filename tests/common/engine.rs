@@ -16,9 +16,7 @@ use super::say;
 
 /// Where the server's files are in the source tree.
 pub(super) fn source(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/sshd")
-        .join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sshd").join(name)
 }
 
 pub(super) enum Engine {
@@ -131,20 +129,14 @@ fn built_once() -> Result<Engine, String> {
 
 /// Bootstrapping a base takes half a minute on a slow machine, and a slow network has to be waited for too.
 fn build(arguments: &[&str]) -> Ended {
-    process::run(
-        Command::new("sh").arg(source("build")).args(arguments),
-        Duration::from_secs(600),
-    )
+    process::run(Command::new("sh").arg(source("build")).args(arguments), Duration::from_secs(600))
 }
 
 fn read_answer(built: &Ended) -> Result<Engine, String> {
     match (built.code(), built.stdout.trim().split_once(' ')) {
         (0, Some((program, image))) => {
             let program = if program == "podman" { "podman" } else { "docker" };
-            Ok(Engine::Container {
-                program,
-                image: image.to_owned(),
-            })
+            Ok(Engine::Container { program, image: image.to_owned() })
         }
         _ => Err(built.last_words().to_owned()),
     }

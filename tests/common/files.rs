@@ -36,12 +36,7 @@ impl Files {
             None => format!("SetEnv {mark} \"HOME={}\"\n", seen_as.join("home").display()),
         };
         let options = builder.options + &set_env;
-        let files = Files {
-            dir,
-            seen_as,
-            options,
-            host_key_types: builder.host_key_types,
-        };
+        let files = Files { dir, seen_as, options, host_key_types: builder.host_key_types };
         for dir in [files.client(""), files.server(""), files.home()] {
             fs::create_dir(dir).expect("a directory can be made in a new directory");
         }
@@ -94,10 +89,7 @@ impl Files {
             let key = fs::read_to_string(self.server(&format!("host_{kind}.pub"))).expect("the key was made");
             format!("[127.0.0.1]:{port} {}\n", key.trim())
         };
-        write(
-            &self.client("known_hosts"),
-            &self.host_key_types.iter().map(known).collect::<String>(),
-        );
+        write(&self.client("known_hosts"), &self.host_key_types.iter().map(known).collect::<String>());
     }
 
     fn sshd_config(&self, port: u16) -> String {
@@ -148,9 +140,7 @@ fn write(path: &Path, text: &str) {
 
 fn keygen(kind: &str, path: &Path) {
     let mut command = Command::new("ssh-keygen");
-    command
-        .args(["-q", "-N", "", "-C", "", "-t", kind, "-f"])
-        .arg(path);
+    command.args(["-q", "-N", "", "-C", "", "-t", kind, "-f"]).arg(path);
     let made = process::run(&mut command, Duration::from_secs(30));
     assert!(made.status.success(), "{command:?} failed: {}", made.last_words());
 }

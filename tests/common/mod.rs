@@ -29,10 +29,7 @@ const LOOK: Duration = Duration::from_millis(10);
 pub fn wait_for(what: &str, deadline: Duration, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(
-            start.elapsed() < deadline,
-            "waited {deadline:?} in vain for {what}"
-        );
+        assert!(start.elapsed() < deadline, "waited {deadline:?} in vain for {what}");
         thread::sleep(LOOK);
     }
 }
@@ -41,10 +38,7 @@ pub fn wait_for(what: &str, deadline: Duration, mut condition: impl FnMut() -> b
 pub async fn wait_for_async(what: &str, deadline: Duration, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(
-            start.elapsed() < deadline,
-            "waited {deadline:?} in vain for {what}"
-        );
+        assert!(start.elapsed() < deadline, "waited {deadline:?} in vain for {what}");
         tokio::time::sleep(LOOK).await;
     }
 }

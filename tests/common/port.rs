@@ -26,19 +26,13 @@ impl Port {
             let offset = u16::try_from((start + tried) % u32::from(COUNT)).expect("COUNT itself is a u16");
             let number = FIRST + offset;
             if let Ok(reservation) = UdpSocket::bind((Ipv4Addr::LOCALHOST, number)) {
-                let port = Port {
-                    number,
-                    _reservation: reservation,
-                };
+                let port = Port { number, _reservation: reservation };
                 if !port.is_taken() {
                     return port;
                 }
             }
         }
-        panic!(
-            "no port of 127.0.0.1 from {FIRST} to {} is free",
-            FIRST + COUNT - 1
-        );
+        panic!("no port of 127.0.0.1 from {FIRST} to {} is free", FIRST + COUNT - 1);
     }
 
     /// Whether something listens there. Found out by an attempt to listen too, and not to connect, which sshd would

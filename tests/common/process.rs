@@ -25,11 +25,7 @@ impl Ended {
 
     /// The last line of stderr that is not empty: where programs say what was the matter.
     pub fn last_words(&self) -> &str {
-        self.stderr
-            .lines()
-            .map(str::trim)
-            .rfind(|line| !line.is_empty())
-            .unwrap_or_default()
+        self.stderr.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default()
     }
 }
 
@@ -41,28 +37,15 @@ pub fn run(command: &mut Command, deadline: Duration) -> Ended {
     let mut stdout = tempfile::tempfile().expect("a temporary file can be made");
     let mut stderr = tempfile::tempfile().expect("a temporary file can be made");
     let clone = |file: &File| file.try_clone().expect("a file can be duplicated");
-    command
-        .stdin(Stdio::null())
-        .stdout(clone(&stdout))
-        .stderr(clone(&stderr));
+    command.stdin(Stdio::null()).stdout(clone(&stdout)).stderr(clone(&stderr));
 
-    let mut child = command
-        .spawn()
-        .unwrap_or_else(|error| panic!("{command:?} cannot be started: {error}"));
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?} cannot be started: {error}"));
     let Some(status) = wait_until(&mut child, Instant::now() + deadline) else {
         let _ = child.kill();
         let _ = child.wait();
-        panic!(
-            "{command:?} did not end within {deadline:?}\n{}{}",
-            text(&mut stdout),
-            text(&mut stderr)
-        );
+        panic!("{command:?} did not end within {deadline:?}\n{}{}", text(&mut stdout), text(&mut stderr));
     };
-    Ended {
-        status,
-        stdout: text(&mut stdout),
-        stderr: text(&mut stderr),
-    }
+    Ended { status, stdout: text(&mut stdout), stderr: text(&mut stderr) }
 }
 
 /// Waits for the end of a child until a moment; none when it still runs then.
@@ -79,8 +62,6 @@ pub fn wait_until(child: &mut Child, end: Instant) -> Option<ExitStatus> {
 
 fn text(file: &mut File) -> String {
     let mut bytes = Vec::new();
-    file.rewind()
-        .and_then(|()| file.read_to_end(&mut bytes))
-        .expect("a temporary file can be read");
+    file.rewind().and_then(|()| file.read_to_end(&mut bytes)).expect("a temporary file can be read");
     String::from_utf8_lossy(&bytes).into_owned()
 }

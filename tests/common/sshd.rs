@@ -124,11 +124,7 @@ pub struct Sshd {
 
 impl Sshd {
     pub fn builder() -> Builder {
-        Builder {
-            options: String::new(),
-            host_key_types: vec!["ed25519".to_owned()],
-            login_shell: None,
-        }
+        Builder { options: String::new(), host_key_types: vec!["ed25519".to_owned()], login_shell: None }
     }
 
     #[track_caller]
@@ -149,24 +145,14 @@ impl Sshd {
             }
             Engine::Process { sshd } => {
                 let mut command = Command::new("sh");
-                command
-                    .arg(engine::source("supervise"))
-                    .arg(sshd)
-                    .arg(files.server(""));
+                command.arg(engine::source("supervise")).arg(sshd).arg(files.server(""));
                 (command, own_name())
             }
         };
         command.arg(&mark).args(login_shell);
         let supervisor = Mutex::new(Supervisor::start(command, files.path()));
 
-        let mut sshd = Sshd {
-            engine,
-            name,
-            user,
-            port,
-            supervisor,
-            files,
-        };
+        let mut sshd = Sshd { engine, name, user, port, supervisor, files };
         loop {
             sshd.files.configure(sshd.port.number, &sshd.user);
             match sshd.obey("start") {
@@ -278,15 +264,7 @@ impl Sshd {
             }
             Engine::Container { program, .. } => {
                 let mut exec = Command::new(program);
-                exec.args([
-                    "exec",
-                    "--user",
-                    &self.user,
-                    "--workdir",
-                    "/home/lab",
-                    &self.name,
-                    "sh",
-                ]);
+                exec.args(["exec", "--user", &self.user, "--workdir", "/home/lab", &self.name, "sh"]);
                 exec
             }
         };
@@ -308,20 +286,13 @@ impl Sshd {
     }
 
     fn obey(&self, verb: &str) -> Result<(), String> {
-        self.supervisor
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .obey(verb)
+        self.supervisor.lock().unwrap_or_else(PoisonError::into_inner).obey(verb)
     }
 }
 
 impl Drop for Sshd {
     fn drop(&mut self) {
-        let ended = self
-            .supervisor
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner)
-            .end();
+        let ended = self.supervisor.get_mut().unwrap_or_else(PoisonError::into_inner).end();
         if let (false, Engine::Container { program, .. }) = (ended, self.engine) {
             // A test that has failed already must not panic a second time, so its outcome is not looked at.
             let _ = Command::new(program).args(["rm", "--force", &self.name]).output();
@@ -331,10 +302,7 @@ impl Drop for Sshd {
 
 /// Whoever runs the tests.
 fn own_name() -> String {
-    process::run(Command::new("id").arg("-un"), PATIENCE)
-        .stdout
-        .trim()
-        .to_owned()
+    process::run(Command::new("id").arg("-un"), PATIENCE).stdout.trim().to_owned()
 }
 
 /// `docker run` as far as the image.

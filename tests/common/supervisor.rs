@@ -40,19 +40,9 @@ impl Supervisor {
         // A thread, because a read of a pipe has no deadline. It ends with the supervisor.
         let stdout = BufReader::new(child.stdout.take().expect("stdout was asked to be a pipe"));
         let (sender, answers) = mpsc::channel();
-        thread::spawn(move || {
-            stdout
-                .lines()
-                .map_while(Result::ok)
-                .try_for_each(|line| sender.send(line))
-        });
+        thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
         let verbs = child.stdin.take();
-        Supervisor {
-            child,
-            verbs,
-            answers,
-            complaints,
-        }
+        Supervisor { child, verbs, answers, complaints }
     }
 
     /// Has a verb carried out. An error is the supervisor's own reason why it could not be.
@@ -67,10 +57,7 @@ impl Supervisor {
             Err(RecvTimeoutError::Timeout) => Err(format!("no answer to `{verb}` within {PATIENCE:?}")),
             Err(RecvTimeoutError::Disconnected) => {
                 let complaints = std::fs::read_to_string(&self.complaints).unwrap_or_default();
-                Err(format!(
-                    "the server's supervisor has ended: {}",
-                    complaints.trim()
-                ))
+                Err(format!("the server's supervisor has ended: {}", complaints.trim()))
             }
         }
     }

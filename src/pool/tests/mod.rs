@@ -1,0 +1,211 @@
+//! The policy in virtual time, against a fake transport that keeps books of its own.
+//!
+//! One file per theme says what a caller can rely on; `schedules` looks for what nobody thought of.
+
+mod closing;
+mod failures;
+mod fake;
+mod oracle;
+mod queue;
+mod refusals;
+mod schedules;
+mod upkeep;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+
+use super::{Core, Lease, Stats};
+use crate::config::PoolConfig;
+use crate::error::{ConnectErrorKind, Error};
+use crate::host::Host;
+use fake::{Fake, FakeConnection, World};
+
+/// How long a login of the fake takes when nothing else was planned.
+const LOGIN: Duration = ms(100);
+
+const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+const fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+fn web1() -> Host {
+    Host::new("web1").unwrap()
+}
+
+/// The defaults, but for what most tests are about.
+fn config(max_connections: usize, sessions_per_connection: usize) -> PoolConfig {
+    PoolConfig { max_connections, sessions_per_connection, ..PoolConfig::default() }
+}
+
+/// A pool and the world that it lives in.
+struct Stage {
+    pool: Arc<Core<Fake>>,
+    world: Arc<World>,
+}
+
+impl Stage {
+    fn new(config: PoolConfig) -> Self {
+        let world = World::new(&config);
+        Stage { pool: Arc::new(Core::new(world.transport(), config)), world }
+    }
+
+    async fn try_take(&self, host: &Host) -> Result<Held, Error> {
+        take(&self.pool, &self.world, host).await
+    }
+
+    async fn take(&self, host: &Host) -> Held {
+        self.try_take(host).await.expect("a lease")
+    }
+
+    /// A caller that waits on its own, and has joined the queue when this returns.
+    async fn caller(&self, host: &Host) -> JoinHandle<Result<Held, Error>> {
+        let (pool, world, host) = (Arc::clone(&self.pool), Arc::clone(&self.world), host.clone());
+        let caller = tokio::spawn(async move { take(&pool, &world, &host).await });
+        settled().await;
+        caller
+    }
+
+    fn stats(&self) -> Stats {
+        self.pool.stats()
+    }
+
+    /// Logins so far.
+    fn logins(&self) -> usize {
+        self.world.truth().hosts().iter().map(|host| host.logins.len()).sum()
+    }
+
+    /// Connections that exist.
+    fn there(&self) -> usize {
+        self.world.truth().there()
+    }
+
+    /// Everything that the pool had is given back and can be had again.
+    async fn is_whole(&self, host: &Host) {
+        let config = self.pool.config();
+        let mut all = Vec::new();
+        for _ in 0..config.max_connections * config.sessions_per_connection {
+            all.push(self.take(host).await);
+        }
+        let stats = self.stats();
+        assert_eq!((stats.open_sessions, stats.waiting, stats.idle_connections), (all.len(), 0, 0));
+        drop(all);
+        let stats = self.stats();
+        assert_eq!((stats.open_sessions, stats.active_connections), (0, 0));
+        assert_eq!(stats.idle_connections, config.max_connections);
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.world.verify();
+        }
+    }
+}
+
+async fn take(pool: &Arc<Core<Fake>>, world: &Arc<World>, host: &Host) -> Result<Held, Error> {
+    world.truth().host(host.identity()).last_asked = Some(Instant::now());
+    let lease = pool.acquire(host).await?;
+    let id = lease.connection().id;
+    world.takes(id);
+    Ok(Held { id, world: Arc::clone(world), lease: Some(lease) })
+}
+
+/// A lease that is in the books.
+struct Held {
+    id: usize,
+    world: Arc<World>,
+    /// Always there until it is given back.
+    lease: Option<Lease<Fake>>,
+}
+
+impl Held {
+    fn lease(&self) -> &Lease<Fake> {
+        self.lease.as_ref().expect("it was not given back")
+    }
+
+    fn connection(&self) -> &Arc<FakeConnection> {
+        self.lease().connection()
+    }
+
+    fn broken(&self) {
+        self.world.condemn_one(self.id);
+        self.lease().broken();
+    }
+
+    fn refused(mut self) {
+        if let Some(lease) = self.lease.take() {
+            self.world.gives_back(self.id);
+            lease.refused();
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            self.world.gives_back(self.id);
+            drop(lease);
+        }
+    }
+}
+
+/// Lets every task do what it can do at this instant. The clock stands still: it moves only when nothing is left to do, and this task
+/// has something left.
+async fn settled() {
+    // More than the longest chain of tasks that wake each other here.
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Waits until `instant`, and for what happens then.
+async fn at(instant: Instant) {
+    tokio::time::sleep_until(instant).await;
+    settled().await;
+}
+
+async fn pass(time: Duration) {
+    sleep(time).await;
+    settled().await;
+}
+
+async fn poll_once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+    let mut future = Some(future);
+    std::future::poll_fn(move |context| {
+        let future = future.take().expect("it is polled once");
+        Poll::Ready(future.poll(context))
+    })
+    .await
+}
+
+/// The lease that a caller has got by now.
+async fn served(caller: JoinHandle<Result<Held, Error>>) -> Held {
+    answer(caller).await.expect("a lease")
+}
+
+async fn answer(caller: JoinHandle<Result<Held, Error>>) -> Result<Held, Error> {
+    assert!(caller.is_finished(), "the caller still waits");
+    caller.await.expect("callers do not panic")
+}
+
+fn kind_of(result: Result<Held, Error>) -> ConnectErrorKind {
+    match result {
+        Err(Error::Connect { source, .. }) => source.kind(),
+        Err(error) => panic!("another error: {error}"),
+        Ok(_) => panic!("a lease"),
+    }
+}
+
+fn is_closed(result: Result<Held, Error>) -> bool {
+    matches!(result, Err(Error::Closed { .. }))
+}

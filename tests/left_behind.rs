@@ -1,0 +1,355 @@
+//! Nothing is left behind, however a process or a future ends: no ssh process, no socket, no directory.
+//!
+//! Each test starts itself once more as a process of its own (the *actor*), with a private directory for sockets, and looks from outside at
+//! what is left of it: every process of a pool has that directory in its command line.
+
+mod common;
+mod pooled;
+
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::ExitStatusExt;
+use std::pin::pin;
+use std::process::{Child, ChildStdin, ChildStdout, ExitStatus, Stdio};
+use std::task::Poll;
+use std::time::Duration;
+
+use common::sshd::Sshd;
+use common::wait_for;
+use sshpool::{Host, Pool};
+use tempfile::TempDir;
+use tokio::io::AsyncReadExt;
+
+use pooled::{PATIENCE, config, host_of, kill, pool, processes_with};
+
+/// How long anything may be left of a process that was killed.
+const AFTERWARDS: Duration = Duration::from_secs(2);
+const ROLE: &str = "SSHPOOL_TEST_ACTOR";
+
+/// The actor process, and what it may leave behind.
+struct Actor {
+    process: Child,
+    /// Held open until the actor is to end: `Child::wait` would close it.
+    stdin: Option<ChildStdin>,
+    _stdout: BufReader<ChildStdout>,
+    sockets: TempDir,
+    _sshd: Sshd,
+}
+
+/// In the actor: plays, and ends the process. Otherwise starts the actor and waits until it says that it is ready.
+fn actor(test: &str, play: fn(Host)) -> Actor {
+    if let Some(ssh_config) = std::env::var_os(ROLE) {
+        play(host_of(ssh_config.as_ref()));
+        std::process::exit(0);
+    }
+    let sshd = Sshd::builder().start();
+    let sockets = tempfile::tempdir().expect("a directory");
+    let mut process = pooled::command(std::env::current_exe().expect("this program has a path"))
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(ROLE, sshd.ssh_config())
+        .env("XDG_RUNTIME_DIR", sockets.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the test can start itself");
+    let mut stdout = BufReader::new(process.stdout.take().expect("it was piped"));
+    let ready = stdout.by_ref().lines().map_while(Result::ok).any(|line| line == "READY");
+    assert!(ready, "the actor ended before it was ready");
+    let stdin = process.stdin.take();
+    Actor { process, stdin, _stdout: stdout, sockets, _sshd: sshd }
+}
+
+/// What the actor says when it has come to where the test looks at it. Then it waits until the test lets it go on.
+fn ready() {
+    println!("\nREADY");
+}
+
+/// Waits for the test to let the actor end.
+fn wait_for_the_end() {
+    let _ = std::io::stdin().lines().next();
+}
+
+impl Actor {
+    fn left(&self) -> Vec<String> {
+        let mut left = processes_with(&self.sockets.path().to_string_lossy());
+        let files = std::fs::read_dir(self.sockets.path()).expect("the directory is ours").flatten();
+        left.extend(files.map(|file| file.path().display().to_string()));
+        left
+    }
+
+    fn assert_nothing_is_left(&self) {
+        let mut left = Vec::new();
+        wait_for("the end of all that the pool had started", AFTERWARDS, || {
+            left = self.left();
+            left.is_empty()
+        });
+    }
+
+    /// Lets the actor end by itself.
+    fn ends(&mut self) -> ExitStatus {
+        drop(self.stdin.take());
+        self.process.wait().expect("it is our child")
+    }
+}
+
+impl Drop for Actor {
+    fn drop(&mut self) {
+        // It has ended already, unless the test failed.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
+}
+
+/// A pool with a connection in use, one command that runs, and one that is being started.
+async fn busy(host: &Host) -> (Pool, sshpool::Lease, sshpool::Child) {
+    let pool = pool(config());
+    let lease = pool.acquire(host).await.expect("a connection");
+    let mut child = pool.shell(host, "echo here; exec sleep 300").spawn().await.expect("it starts");
+    let mut stdout = child.stdout.take().expect("stdout is there");
+    stdout.read_exact(&mut [0; 5]).await.expect("it runs");
+    drop(tokio::spawn(pool.shell(host, "sleep 300").output()));
+    (pool, lease, child)
+}
+
+#[test]
+fn a_process_that_is_killed_leaves_nothing() {
+    let mut actor = actor("a_process_that_is_killed_leaves_nothing", |host| {
+        runtime().block_on(async {
+            let _busy = busy(&host).await;
+            ready();
+            tokio::task::spawn_blocking(wait_for_the_end).await.expect("no panic");
+        });
+    });
+    assert!(actor.left().len() >= 4, "a master, its sessions, a guard and a directory: {:?}", actor.left());
+    kill(actor.process.id());
+    assert_eq!(actor.process.wait().expect("it is our child").signal(), Some(9));
+    actor.assert_nothing_is_left();
+}
+
+#[test]
+fn a_process_that_is_killed_while_it_logs_in_leaves_nothing() {
+    let actor = &mut actor("a_process_that_is_killed_while_it_logs_in_leaves_nothing", |host| {
+        // Nobody answers there, so the login lasts until its timeout.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("it has one").port();
+        let host = host.port(port).expect("a valid port");
+        runtime().block_on(async {
+            let pool = pool(config());
+            drop(tokio::spawn({
+                let pool = pool.clone();
+                async move { pool.exec(&host, "true").await }
+            }));
+            let (_stream, _) = listener.accept().expect("ssh connects");
+            ready();
+            tokio::task::spawn_blocking(wait_for_the_end).await.expect("no panic");
+        });
+    });
+    assert!(actor.left().len() >= 3, "a master, a guard and a directory: {:?}", actor.left());
+    kill(actor.process.id());
+    actor.process.wait().expect("it is our child");
+    actor.assert_nothing_is_left();
+}
+
+#[test]
+fn a_panic_leaves_nothing() {
+    let mut actor = actor("a_panic_leaves_nothing", |host| {
+        runtime().block_on(async {
+            let _busy = busy(&host).await;
+            ready();
+            panic!("as the test wants it");
+        });
+    });
+    assert!(!actor.ends().success());
+    actor.assert_nothing_is_left();
+}
+
+#[test]
+fn an_early_return_leaves_nothing() {
+    let mut actor = actor("an_early_return_leaves_nothing", |host| {
+        let runtime = runtime();
+        let busy = runtime.block_on(async { busy(&host).await });
+        ready();
+        drop((busy, runtime));
+    });
+    assert!(actor.ends().success());
+    actor.assert_nothing_is_left();
+}
+
+#[test]
+fn an_exit_in_the_middle_leaves_nothing() {
+    let mut actor = actor("an_exit_in_the_middle_leaves_nothing", |host| {
+        runtime().block_on(async {
+            let _busy = busy(&host).await;
+            ready();
+            std::process::exit(3);
+        });
+    });
+    assert_eq!(actor.ends().code(), Some(3));
+    actor.assert_nothing_is_left();
+}
+
+#[test]
+fn a_pool_that_is_dropped_leaves_nothing_in_a_process_that_goes_on() {
+    let mut actor = actor("a_pool_that_is_dropped_leaves_nothing_in_a_process_that_goes_on", |host| {
+        runtime().block_on(async {
+            let pool = pool(config());
+            let lease = pool.acquire(&host).await.expect("a connection");
+            pool.exec(&host, "true").await.expect("it runs");
+            drop(pool);
+            lease.exec("true").await.expect("a lease keeps its connection");
+            drop(lease);
+            ready();
+            tokio::task::spawn_blocking(wait_for_the_end).await.expect("no panic");
+        });
+    });
+    actor.assert_nothing_is_left();
+    assert!(actor.ends().success());
+}
+
+#[test]
+fn a_runtime_that_is_shut_down_leaves_nothing_in_a_process_that_goes_on() {
+    let mut actor = actor("a_runtime_that_is_shut_down_leaves_nothing_in_a_process_that_goes_on", |host| {
+        let runtime = runtime();
+        let (pool, lease, child) = runtime.block_on(async { busy(&host).await });
+        runtime.shutdown_timeout(PATIENCE);
+        drop((pool, lease, child));
+        ready();
+        wait_for_the_end();
+    });
+    actor.assert_nothing_is_left();
+    assert!(actor.ends().success());
+}
+
+#[test]
+fn futures_dropped_at_any_await_point_leave_nothing() {
+    /// More polls than the whole of a first command takes; that is asserted below.
+    const MOST: usize = 400;
+
+    /// Polls the future so many times at most. `None` when it was dropped before its end.
+    async fn drop_after<F: Future>(polls: usize, future: F) -> Option<F::Output> {
+        let mut future = pin!(future);
+        let mut done = 0;
+        std::future::poll_fn(|context| {
+            if done == polls {
+                return Poll::Ready(None);
+            }
+            done += 1;
+            match future.as_mut().poll(context) {
+                Poll::Ready(output) => Poll::Ready(Some(output)),
+                // Polled for the last time: nobody waits for it to wake up any more.
+                Poll::Pending if done == polls => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    let mut actor = actor("futures_dropped_at_any_await_point_leave_nothing", |host| {
+        runtime().block_on(async {
+            // First on a pool that has to log in for it, then on one with a connection.
+            for polls in 1..=MOST {
+                let pool = pool(config());
+                let done = drop_after(polls, pool.exec(&host, "echo x")).await;
+                assert_eq!(pool.stats().open_sessions, 0, "after {polls} polls");
+                pool.close_within(Duration::ZERO).await;
+                assert!(polls < MOST, "the future never came to its end");
+                if done.is_some() {
+                    break;
+                }
+            }
+            let pool = pool(config());
+            pool.exec(&host, "true").await.expect("it runs");
+            for polls in 1..=MOST {
+                let done = drop_after(polls, pool.exec(&host, "echo x; sleep 0.05; echo y")).await;
+                let stats = pool.stats();
+                assert_eq!((stats.open_sessions, stats.idle_connections), (0, 1), "after {polls} polls");
+                assert!(polls < MOST, "the future never came to its end");
+                if done.is_some() {
+                    break;
+                }
+            }
+            for polls in 1..=MOST {
+                let pool = pool.clone();
+                let done = drop_after(polls, async {
+                    let mut child = pool.shell(&host, "echo x").spawn().await.expect("it starts");
+                    child.wait().await.expect("it runs")
+                })
+                .await;
+                assert!(polls < MOST, "the future never came to its end");
+                if done.is_some() {
+                    break;
+                }
+            }
+            assert_eq!(pool.exec(&host, "echo on").await.expect("the connection lives"), "on");
+            assert_eq!(pool.stats().connects, 1);
+            pool.close().await;
+            assert_eq!(pool.stats().total_connections, 0);
+            ready();
+            tokio::task::spawn_blocking(wait_for_the_end).await.expect("no panic");
+        });
+    });
+    assert_eq!(actor.left(), [""; 0], "after a close there is nothing to wait for");
+    assert!(actor.ends().success());
+}
+
+#[test]
+fn a_guard_that_is_killed_is_replaced() {
+    let mut actor = actor("a_guard_that_is_killed_is_replaced", |host| {
+        runtime().block_on(async {
+            let pool = pool(config());
+            pool.exec(&host, "true").await.expect("it runs");
+            for entry in std::fs::read_dir("/proc").expect("there is a /proc").flatten() {
+                let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+                let sockets = std::env::var("XDG_RUNTIME_DIR").expect("the test sets it");
+                let line = String::from_utf8_lossy(&line);
+                if line.contains("sshpool-guard") && line.contains(&sockets) {
+                    kill(entry.file_name().to_string_lossy().parse().expect("a pid"));
+                }
+            }
+            pool.close_host(&host).await;
+            pool.exec(&host, "true").await.expect("it runs again");
+            ready();
+            tokio::task::spawn_blocking(wait_for_the_end).await.expect("no panic");
+        });
+    });
+    assert_eq!(
+        processes_with("sshpool-guard")
+            .iter()
+            .filter(|line| { line.contains(&*actor.sockets.path().to_string_lossy()) })
+            .count(),
+        1
+    );
+    kill(actor.process.id());
+    actor.process.wait().expect("it is our child");
+    actor.assert_nothing_is_left();
+}
+
+/// SIGINT and SIGTERM close the pools that asked for it, and end the process as they would have done.
+fn ends_by(signal: nix::sys::signal::Signal, mut actor: Actor) {
+    let pid = nix::unistd::Pid::from_raw(actor.process.id().cast_signed());
+    nix::sys::signal::kill(pid, signal).expect("it is our child");
+    assert_eq!(actor.process.wait().expect("it is our child").signal(), Some(signal as i32));
+    assert_eq!(actor.left(), [""; 0], "the pool was closed before the end");
+}
+
+fn closes_on_signals(host: Host) {
+    runtime().block_on(async {
+        let busy = busy(&host).await;
+        busy.0.close_on_signals().expect("a handler");
+        ready();
+        tokio::task::spawn_blocking(wait_for_the_end).await.expect("no panic");
+    });
+}
+
+#[test]
+fn sigterm_closes_and_ends() {
+    ends_by(nix::sys::signal::Signal::SIGTERM, actor("sigterm_closes_and_ends", closes_on_signals));
+}
+
+#[test]
+fn sigint_closes_and_ends() {
+    ends_by(nix::sys::signal::Signal::SIGINT, actor("sigint_closes_and_ends", closes_on_signals));
+}
