@@ -6,7 +6,7 @@
 
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::OwnedFd;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -44,11 +44,20 @@ pub struct ChildStdin(pipe::Sender);
 
 /// The reading end of a command's standard output.
 #[derive(Debug)]
-pub struct ChildStdout(pipe::Receiver);
+pub struct ChildStdout(Stream);
 
 /// The reading end of a command's standard error.
 #[derive(Debug)]
-pub struct ChildStderr(pipe::Receiver);
+pub struct ChildStderr(Stream);
+
+/// The reading end of a pipe that a session writes to.
+#[derive(Debug)]
+struct Stream {
+    pipe: pipe::Receiver,
+    /// Completes when the command has ended; `None` from then on. The end of the pipe does not always come: a session that is cut off
+    /// leaves its stderr open in the master until the remote command ends.
+    ended: Option<oneshot::Receiver<()>>,
+}
 
 impl Child {
     pub(crate) async fn start(
@@ -62,6 +71,8 @@ impl Child {
         let lease = attempts.lease().await?;
         let cannot = |error| Error::io(&host, "cannot make a pipe", error);
         let (ends, stdin, stdout, stderr) = Ends::new(&stdin).map_err(cannot)?;
+        let (out_ended, stdout) = Stream::new(stdout);
+        let (err_ended, stderr) = Stream::new(stderr);
         let (stdin, input) = match stdin {
             Some((sender, Some(input))) => (None, Some((sender, input))),
             Some((sender, None)) => (Some(ChildStdin(sender)), None),
@@ -77,15 +88,23 @@ impl Child {
             }
         };
         tokio::spawn(async move {
-            let run = run(attempts, lease, session, &ends, &text);
-            let work = async { tokio::join!(run, feed).0 };
-            let result = tokio::select! {
-                result = work => result,
-                _ = stopped => Ok(ExitStatus::killed()),
+            let result = {
+                let mut run = pin!(run(attempts, lease, session, &ends, &text));
+                let work = async {
+                    // A command may end without reading all of its input.
+                    tokio::select! {
+                        result = &mut run => result,
+                        () = feed => run.await,
+                    }
+                };
+                tokio::select! {
+                    result = work => result,
+                    _ = stopped => Ok(ExitStatus::killed()),
+                }
             };
             // The end is known before the streams end: who has read to the end need not wait for the rest.
             end_sender.send_replace(Some(result));
-            drop(ends);
+            drop((ends, out_ended, err_ended));
         });
         Ok(Child {
             stdin,
@@ -222,6 +241,36 @@ impl Ends {
         let stdout = Stdio::from(OwnedFd::from(self.stdout.try_clone()?));
         let stderr = Stdio::from(OwnedFd::from(self.stderr.try_clone()?));
         lease.connection().open(text, Streams { stdin, stdout, stderr })
+    }
+}
+
+impl Stream {
+    fn new(pipe: pipe::Receiver) -> (oneshot::Sender<()>, Self) {
+        let (ended, receiver) = oneshot::channel();
+        (ended, Stream { pipe, ended: Some(receiver) })
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if let Some(ended) = &mut self.ended {
+            let over = Pin::new(ended).poll(cx).is_ready();
+            if !over {
+                return Pin::new(&mut self.pipe).poll_read(cx, buf);
+            }
+            self.ended = None;
+        }
+        // Nothing more is written; what is there is read past the reactor, which may not have heard of it yet.
+        match nix::unistd::read(&self.pipe, buf.initialize_unfilled()) {
+            Ok(read) => buf.advance(read),
+            Err(nix::errno::Errno::EAGAIN) => {}
+            Err(error) => return Poll::Ready(Err(error.into())),
+        }
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -4,12 +4,13 @@
 //! remote shell is one text, put together here and nowhere else: arguments are escaped, shell text is taken as it is.
 
 use std::fmt::Write as _;
+use std::pin::pin;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::child::Child;
 use crate::error::{Error, PartialOutput};
@@ -522,6 +523,9 @@ impl Attempts {
     }
 }
 
+/// How long output is still read after a loss.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+
 /// Feeds a session and reads it to its end. `Err` names the stream that went over the limit.
 async fn pump(
     session: &mut Session,
@@ -538,12 +542,29 @@ async fn pump(
         }
         Ok(())
     };
-    tokio::try_join!(
-        feed,
-        read_limited(stdout, &mut output.stdout, limit, "stdout"),
-        read_limited(stderr, &mut output.stderr, limit, "stderr"),
-    )?;
-    Ok(session.wait(lease.connection()).await)
+    let read = async {
+        tokio::try_join!(
+            feed,
+            read_limited(stdout, &mut output.stdout, limit, "stdout"),
+            read_limited(stderr, &mut output.stderr, limit, "stderr"),
+        )
+    };
+    let mut read = pin!(read);
+    tokio::select! {
+        biased;
+        read = &mut read => {
+            read?;
+            Ok(session.wait(lease.connection()).await)
+        }
+        end = session.wait(lease.connection()) => {
+            // The streams end with the session, unless the local ssh was killed: then the master keeps stderr open.
+            match end {
+                SessionEnd::Lost(_) => drop(timeout(LAST_WORDS, read).await),
+                _ => drop(read.await?),
+            }
+            Ok(end)
+        }
+    }
 }
 
 async fn read_limited(

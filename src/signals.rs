@@ -3,6 +3,7 @@
 //! The first signal closes all pools that asked for it, and then ends the process as that signal would have, so that a parent sees the
 //! right status. A second one meanwhile ends it at once; the guard processes clean up then.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, Weak};
 use std::time::Duration;
 
@@ -14,6 +15,15 @@ use crate::pool::Core;
 
 /// The pools of this process that want to be closed. A std mutex: held to add to or to take the list.
 static POOLS: Mutex<Option<Vec<Weak<Core<OpenSsh>>>>> = Mutex::new(None);
+
+/// A signal has come: the process is about to end by it.
+static ENDING: AtomicBool = AtomicBool::new(false);
+
+/// Whether the process is about to end by a signal. What its commands say now is of no interest any more.
+#[cfg(feature = "cli")]
+pub(crate) fn is_ending() -> bool {
+    ENDING.load(Ordering::Relaxed)
+}
 
 pub(crate) fn close_on_signals(pool: Weak<Core<OpenSsh>>) -> std::io::Result<()> {
     let mut pools = POOLS.lock().unwrap_or_else(|poison| poison.into_inner());
@@ -31,6 +41,7 @@ pub(crate) fn close_on_signals(pool: Weak<Core<OpenSsh>>) -> std::io::Result<()>
                     _ = interrupt.recv() => Signal::SIGINT,
                     _ = terminate.recv() => Signal::SIGTERM,
                 };
+                ENDING.store(true, Ordering::Relaxed);
                 restore(Signal::SIGINT);
                 restore(Signal::SIGTERM);
                 let pools = POOLS.lock().unwrap_or_else(|poison| poison.into_inner()).take();

@@ -1,5 +1,5 @@
-//! The test server itself, tried with the plain ssh client: every verb, every getter, every option, in whichever
-//! kind of server the run has.
+//! The test server itself, tried with the plain ssh client: every verb, every getter, every option, in
+//! whichever kind of server the run has.
 
 #![expect(clippy::disallowed_methods, reason = "the crate has no part in this: ssh is run as a person would")]
 
@@ -7,7 +7,7 @@ mod common;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -66,7 +66,8 @@ impl Drop for Running {
     }
 }
 
-/// A connection with a command on it that goes on for long: the client, and the command's process on the server.
+/// A connection with a command on it that goes on for long: the client, and the command's process on the
+/// server.
 fn long_command(sshd: &Sshd) -> (Running, u32) {
     let mut running = Running::start(client(sshd).args(["lab", "echo $$; exec sleep 4242"]));
     let pid = running.line().parse().expect("the command prints its process id first");
@@ -301,6 +302,14 @@ fn any_option_can_be_set() {
 #[should_panic(expected = "Bad configuration option: NoSuchOption")]
 fn a_wrong_option_is_a_clear_failure() {
     Sshd::builder().option("NoSuchOption", "1").start();
+}
+
+#[rstest]
+#[should_panic(expected = "Cannot bind any address")]
+fn a_taken_port_is_a_clear_failure(sshd: Sshd) {
+    sshd.kill();
+    let _other = TcpListener::bind(("127.0.0.1", sshd.port())).expect("the port is free");
+    sshd.restart();
 }
 
 #[rstest]

@@ -9,6 +9,7 @@ use std::ffi::OsString;
 use std::fmt::Display;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -16,6 +17,7 @@ use crate::config::{self, Config};
 use crate::error::Error;
 use crate::host::Host;
 use crate::public::Pool;
+use crate::signals;
 
 /// The command timed out, as timeout(1) says it.
 const TIMED_OUT: u8 = 124;
@@ -110,13 +112,13 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Exec(exec) => {
             let session = Session::open(&exec.target, ssh_config, config)?;
             let result = exec.run(&session).await;
-            session.pool.close().await;
+            session.close().await;
             result
         }
         Command::Bench(bench) => {
             let session = Session::open(&bench.target, ssh_config, config)?;
             let result = bench.run(&session).await;
-            session.pool.close().await;
+            session.close().await;
             result
         }
     }
@@ -137,6 +139,15 @@ impl Session {
             .and_then(|pool| pool.close_on_signals().map(|()| pool))
             .map_err(|error| Failure::Host { host: name, error })?;
         Ok(Session { pool, host })
+    }
+
+    async fn close(self) {
+        if signals::is_ending() {
+            // The handler closes the pool and ends the process by the signal.
+            std::future::pending::<()>().await;
+        }
+        // Nothing of ours runs any more, unless it was given up.
+        self.pool.close_within(Duration::ZERO).await;
     }
 
     fn failure(&self, error: Error) -> Failure {

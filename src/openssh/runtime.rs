@@ -105,7 +105,8 @@ impl Runtime {
     /// Waits until every process is gone, then removes the directory and waits for the guard to end.
     pub(super) async fn finish(self: Arc<Self>) {
         // The sender is in `self`: the channel is open.
-        let _ = timeout(LAST_PROCESSES, self.processes.subscribe().wait_for(|&processes| processes == 0)).await;
+        let _ =
+            timeout(LAST_PROCESSES, self.processes.subscribe().wait_for(|&processes| processes == 0)).await;
         self.guard.finish().await;
         // The guard has removed it, unless somebody killed the guard.
         let path = self.directory.path();

@@ -69,7 +69,12 @@ impl Drop for Log {
 }
 
 impl Session {
-    pub(super) fn spawn(mut command: Command, log: PathBuf, claim: Claim, streams: Streams) -> io::Result<Self> {
+    pub(super) fn spawn(
+        mut command: Command,
+        log: PathBuf,
+        claim: Claim,
+        streams: Streams,
+    ) -> io::Result<Self> {
         command.stdin(streams.stdin).stdout(streams.stdout).stderr(streams.stderr);
         Ok(Session { child: command.spawn()?, log: Log(log), _claim: claim })
     }

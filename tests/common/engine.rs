@@ -1,4 +1,5 @@
-//! What the test server runs on: a container engine, or nothing but sshd itself. Found out once per test binary.
+//! What the test server runs on: a container engine, or nothing but sshd itself. Found out once per test
+//! binary.
 
 use std::env;
 use std::fs::OpenOptions;
@@ -89,8 +90,8 @@ fn container() -> Result<Engine, String> {
     }
 }
 
-/// Builds the image while all other test binaries wait for it. A failure is remembered for the others of the same run
-/// (they have the same parent process): each would fail only after a long attempt of its own.
+/// Builds the image while all other test binaries wait for it. A failure is remembered for the others of the
+/// same run (they have the same parent process): each would fail only after a long attempt of its own.
 fn built_once() -> Result<Engine, String> {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("sshd-image.lock");
     let file = OpenOptions::new()

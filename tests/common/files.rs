@@ -23,8 +23,8 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Makes the directories and the key that logs in. `mount` is where a container has the server's directory;
-    /// `mark` is a variable for the environment of all remote commands.
+    /// Makes the directories and the key that logs in. `mount` is where a container has the server's
+    /// directory; `mark` is a variable for the environment of all remote commands.
     pub(super) fn create(mount: Option<&Path>, mark: &str, builder: Builder) -> Files {
         let dir = tempfile::Builder::new()
             .prefix("sshpool-sshd-")
@@ -43,7 +43,8 @@ impl Files {
 
         keygen("ed25519", &files.client("id"));
         fs::copy(files.client("id.pub"), files.server("authorized_keys")).expect("a file can be copied");
-        // Made here, because sshd would make it readable for its own user alone, who is another one in a container.
+        // Made here, because sshd would make it readable for its own user alone, who is another one in a
+        // container.
         fs::write(files.server("log"), "").expect("a file can be made");
         for (name, mode) in [("", 0o755), ("authorized_keys", 0o644), ("log", 0o666)] {
             let mode = Permissions::from_mode(mode);
@@ -65,8 +66,8 @@ impl Files {
         self.dir.path().join("server").join(name)
     }
 
-    /// What a plain process has for a home, so that no start-up file of the user has a part in a test: theirs may be
-    /// slow, may print, and are not made for being killed half-way.
+    /// What a plain process has for a home, so that no start-up file of the user has a part in a test: theirs
+    /// may be slow, may print, and are not made for being killed half-way.
     pub(super) fn home(&self) -> PathBuf {
         self.server("home")
     }

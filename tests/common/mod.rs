@@ -1,5 +1,5 @@
-//! What the integration tests share: a real sshd to log in to (`sshd`), programs run with a deadline (`process`),
-//! waiting for an event, and saying aloud that a test was skipped.
+//! What the integration tests share: a real sshd to log in to (`sshd`), programs run with a deadline
+//! (`process`), waiting for an event, and saying aloud that a test was skipped.
 
 #![allow(dead_code, reason = "each test binary uses a part of this")]
 #![expect(
@@ -45,7 +45,8 @@ pub async fn wait_for_async(what: &str, deadline: Duration, mut condition: impl 
 
 /// Says that this test cannot run here and why; the test returns after that.
 ///
-/// The line goes to stderr, and to the file named by `SSHPOOL_SKIP_LOG`, from which skips are counted after a run.
+/// The line goes to stderr, and to the file named by `SSHPOOL_SKIP_LOG`, from which skips are counted after a
+/// run.
 pub fn skip(reason: &str) {
     let line = format!("SKIPPED {}: {reason}", thread::current().name().unwrap_or("test"));
     say(&line);
@@ -59,7 +60,8 @@ pub fn skip(reason: &str) {
     }
 }
 
-/// Writes a line to stderr past the test harness, which keeps back what a successful test prints with `eprintln!`.
+/// Writes a line to stderr past the test harness, which keeps back what a successful test prints with
+/// `eprintln!`.
 fn say(line: &str) {
     // Nobody may be listening any more, and that is no reason to fail.
     let _ = io::stderr().write_all(format!("{line}\n").as_bytes());

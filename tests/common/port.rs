@@ -4,14 +4,15 @@ use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::process;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-/// Below the ports that the kernel gives out by itself, lest a connection of somebody takes it during a restart.
+/// Below the ports that the kernel gives out by itself, lest a connection of somebody takes it during a
+/// restart.
 const FIRST: u16 = 20_000;
 const COUNT: u16 = 10_000;
 
 pub(super) struct Port {
     pub(super) number: u16,
-    /// The same number as a UDP port, which only these tests take. It keeps the port reserved while no server listens
-    /// there, and a killed process cannot forget to give it back.
+    /// The same number as a UDP port, which only these tests take. It keeps the port reserved while no server
+    /// listens there, and a killed process cannot forget to give it back.
     _reservation: UdpSocket,
 }
 
@@ -35,8 +36,8 @@ impl Port {
         panic!("no port of 127.0.0.1 from {FIRST} to {} is free", FIRST + COUNT - 1);
     }
 
-    /// Whether something listens there. Found out by an attempt to listen too, and not to connect, which sshd would
-    /// count as a login that has begun.
+    /// Whether something listens there. Found out by an attempt to listen too, and not to connect, which sshd
+    /// would count as a login that has begun.
     pub(super) fn is_taken(&self) -> bool {
         TcpListener::bind((Ipv4Addr::LOCALHOST, self.number)).is_err()
     }

@@ -29,8 +29,8 @@ impl Ended {
     }
 }
 
-/// Runs a program with an empty stdin and returns what it said. Panics when it cannot be started, and kills it and
-/// panics when it has not ended by the deadline.
+/// Runs a program with an empty stdin and returns what it said. Panics when it cannot be started, and kills
+/// it and panics when it has not ended by the deadline.
 #[track_caller]
 pub fn run(command: &mut Command, deadline: Duration) -> Ended {
     // Files and not pipes: what a program leaves behind may hold a pipe open, and its end would never come.

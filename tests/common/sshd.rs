@@ -1,8 +1,9 @@
 //! A real sshd on a port of 127.0.0.1, in a configuration of the test's choice.
 //!
-//! It runs in a container where an engine works, and else as a private process of whoever runs the tests, where no
-//! start-up file of theirs is read. In both `tests/sshd/supervise` keeps it. The container uses the host's network:
-//! the port is then truly closed when no server listens, where a published port's proxy would go on accepting.
+//! It runs in a container where an engine works, and else as a private process of whoever runs the tests,
+//! where no start-up file of theirs is read. In both `tests/sshd/supervise` keeps it. The container uses the
+//! host's network: the port is then truly closed when no server listens, where a published port's proxy would
+//! go on accepting.
 
 use std::fmt::Write;
 use std::fs;
@@ -64,21 +65,23 @@ impl Builder {
         self.option("ForceCommand", command)
     }
 
-    /// Types of host keys as ssh-keygen names them; one key is made of each. Without this there is one of ed25519.
+    /// Types of host keys as ssh-keygen names them; one key is made of each. Without this there is one of
+    /// ed25519.
     pub fn host_key_types(mut self, types: &[&str]) -> Self {
         self.host_key_types = types.iter().map(ToString::to_string).collect();
         self
     }
 
-    /// The login shell of the account: `/bin/dash`, `/bin/bash`, `/usr/bin/zsh`, `/bin/tcsh`, `/usr/bin/fish`, or
-    /// BusyBox's `/usr/local/bin/ash`. Only in a container; without this it is `/bin/sh` there.
+    /// The login shell of the account: `/bin/dash`, `/bin/bash`, `/usr/bin/zsh`, `/bin/tcsh`,
+    /// `/usr/bin/fish`, or BusyBox's `/usr/local/bin/ash`. Only in a container; without this it is `/bin/sh`
+    /// there.
     pub fn login_shell(mut self, shell: &str) -> Self {
         self.login_shell = Some(shell.to_owned());
         self
     }
 
-    /// Any line of sshd_config. As in that file the first of a keyword counts, and all of these come before the
-    /// fixture's own. Only `SetEnv` is not for tests: remote commands are known by it.
+    /// Any line of sshd_config. As in that file the first of a keyword counts, and all of these come before
+    /// the fixture's own. Only `SetEnv` is not for tests: remote commands are known by it.
     pub fn option(mut self, key: &str, value: &str) -> Self {
         writeln!(self.options, "{key} {value}").expect("a String takes everything");
         self
@@ -110,7 +113,8 @@ impl Builder {
     }
 }
 
-/// A running server. Dropped, it ends with everything that runs on it, and so it does when this process is killed.
+/// A running server. Dropped, it ends with everything that runs on it, and so it does when this process is
+/// killed.
 pub struct Sshd {
     engine: &'static Engine,
     /// Of the container; and commands on the server have it in their environment.
@@ -198,8 +202,8 @@ impl Sshd {
         self.files.client("ssh_config")
     }
 
-    /// Stops the server and all that runs on it, as SIGSTOP does: connections stay, and nothing answers any more. New
-    /// connections are still accepted by the kernel, and get no banner.
+    /// Stops the server and all that runs on it, as SIGSTOP does: connections stay, and nothing answers any
+    /// more. New connections are still accepted by the kernel, and get no banner.
     pub fn freeze(&self) {
         self.must("freeze");
     }
@@ -220,8 +224,8 @@ impl Sshd {
         self.must("start");
     }
 
-    /// Kills what sshd runs for each connection. The server goes on, and so do remote commands, as far as they
-    /// bear the loss of their pipes.
+    /// Kills what sshd runs for each connection. The server goes on, and so do remote commands, as far as
+    /// they bear the loss of their pipes.
     pub fn kill_connections(&self) {
         self.must("kill_connections");
     }
@@ -253,7 +257,8 @@ impl Sshd {
         self.log().lines().filter(|line| line.starts_with(text)).count()
     }
 
-    /// Runs a command by `sh` as the account that clients log in to, in its home, beside the server and not through it.
+    /// Runs a command by `sh` as the account that clients log in to, in its home, beside the server and not
+    /// through it.
     #[track_caller]
     pub fn exec(&self, command: &str) -> Ended {
         let mut program = match self.engine {
@@ -311,7 +316,8 @@ fn container(program: &str, name: &str, dir: &Path) -> Command {
     command
         .args(["run", "--interactive", "--rm", "--pull", "never", "--name", name])
         .args(["--network", "host", "--log-driver", "none"])
-        // sshd needs the first, which some engines withhold; with the other root sees the environment of all processes.
+        // sshd needs the first, which some engines withhold; with the other root sees the environment of all
+        // processes.
         .args(["--cap-add", "SYS_CHROOT", "--cap-add", "SYS_PTRACE"])
         .arg("--volume")
         .arg(format!("{}:{MOUNT}:z", dir.display()));

@@ -16,7 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) struct Supervisor {
     child: Child,
-    /// None when the supervisor has been told to end. The end of this pipe ends it, even when this process is killed.
+    /// None when the supervisor has been told to end. The end of this pipe ends it, even when this process is
+    /// killed.
     verbs: Option<ChildStdin>,
     answers: Receiver<String>,
     /// What it or the container engine wrote to stderr.
@@ -32,7 +33,8 @@ impl Supervisor {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(stderr)
-            // Out of the terminal's foreground group: Ctrl-C is for the tests, and their end is what ends this.
+            // Out of the terminal's foreground group: Ctrl-C is for the tests, and their end is what ends
+            // this.
             .process_group(0)
             .spawn()
             .unwrap_or_else(|error| panic!("{command:?} cannot be started: {error}"));

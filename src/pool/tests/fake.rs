@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::config::PoolConfig;
 use crate::error::{ConnectError, ConnectErrorKind};
-use crate::host::{Host, HostIdentity};
+use crate::host::{Host, HostIdentity, PoolKey};
 use crate::pool::{Connection, Transport};
 
 /// The shortest pause after a failed login: 200 ms less a quarter.
@@ -120,6 +120,7 @@ pub(super) struct Truth {
 
 pub(super) struct HostTruth {
     pub identity: HostIdentity,
+    pub key: PoolKey,
     /// Connections that exist: from the end of their login until they are gone.
     pub there: Vec<usize>,
     pub logins_under_way: usize,
@@ -254,7 +255,7 @@ impl World {
         let now = Instant::now();
         let max = self.config.max_connections;
         let mut truth = self.truth();
-        let index = truth.index(host.identity());
+        let index = truth.index(host);
         let Truth { hosts, violations, .. } = &mut *truth;
         let this = &mut hosts[index];
         match this.outcome {
@@ -317,17 +318,18 @@ impl World {
 }
 
 impl Truth {
-    pub(super) fn host(&mut self, identity: &HostIdentity) -> &mut HostTruth {
-        let index = self.index(identity);
+    pub(super) fn host(&mut self, host: &Host) -> &mut HostTruth {
+        let index = self.index(host);
         &mut self.hosts[index]
     }
 
-    fn index(&mut self, identity: &HostIdentity) -> usize {
-        if let Some(index) = self.hosts.iter().position(|host| host.identity == *identity) {
+    fn index(&mut self, host: &Host) -> usize {
+        if let Some(index) = self.hosts.iter().position(|known| known.identity == *host.identity()) {
             return index;
         }
         self.hosts.push(HostTruth {
-            identity: identity.clone(),
+            identity: host.identity().clone(),
+            key: host.key(),
             there: Vec::new(),
             logins_under_way: 0,
             logins: Vec::new(),

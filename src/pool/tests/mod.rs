@@ -74,6 +74,15 @@ impl Stage {
         caller
     }
 
+    async fn close_host(&self, host: &Host, patience: Duration) {
+        close_host(&self.pool, &self.world, host, patience).await;
+    }
+
+    async fn close(&self, patience: Duration) {
+        self.world.condemn(|_| true);
+        self.pool.close(patience).await;
+    }
+
     fn stats(&self) -> Stats {
         self.pool.stats()
     }
@@ -113,11 +122,17 @@ impl Drop for Stage {
 }
 
 async fn take(pool: &Arc<Core<Fake>>, world: &Arc<World>, host: &Host) -> Result<Held, Error> {
-    world.truth().host(host.identity()).last_asked = Some(Instant::now());
+    world.truth().host(host).last_asked = Some(Instant::now());
     let lease = pool.acquire(host).await?;
     let id = lease.connection().id;
     world.takes(id);
     Ok(Held { id, world: Arc::clone(world), lease: Some(lease) })
+}
+
+async fn close_host(pool: &Arc<Core<Fake>>, world: &Arc<World>, host: &Host, patience: Duration) {
+    let key = host.key();
+    world.condemn(|host| host.key == key);
+    pool.close_host(&key, patience).await;
 }
 
 /// A lease that is in the books.

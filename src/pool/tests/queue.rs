@@ -81,10 +81,7 @@ async fn a_hit_is_served_at_once_and_a_miss_by_a_new_connection() {
 #[case("deploy@web1", "web1:22")]
 #[case("[::1]:2222", "[::1]:2222")]
 #[tokio::test(start_paused = true)]
-async fn a_caller_that_does_not_wait_hears_that_the_pool_is_exhausted(
-    #[case] host: Host,
-    #[case] key: &str,
-) {
+async fn a_caller_that_does_not_wait_hears_that_the_pool_is_exhausted(#[case] host: Host, #[case] key: &str) {
     let stage = Stage::new(PoolConfig { acquire_timeout: Duration::ZERO, ..config(2, 1) });
     let (a, b) = (stage.take(&host).await, stage.take(&host).await);
     let start = Instant::now();
@@ -295,9 +292,8 @@ async fn a_lease_can_be_dropped_on_any_thread() {
 
 #[test]
 fn a_lease_outlives_its_runtime_and_the_pool_lives_on_in_the_next() {
-    let runtime = || {
-        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
-    };
+    let runtime =
+        || tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     let stage = Stage::new(config(2, 1));
     let first = runtime();
     let held = first.block_on(stage.take(&web1()));

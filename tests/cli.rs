@@ -1,0 +1,402 @@
+//! The program, as a user meets it: output, exit statuses, one-line errors.
+
+mod common;
+mod pooled;
+
+use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use common::process::{Ended, run};
+use common::sshd::Sshd;
+use common::wait_for;
+use rstest::rstest;
+use tempfile::TempDir;
+
+use pooled::{PATIENCE, processes_with};
+
+/// The program in an environment of its own: no settings, no configuration file, a private directory for sockets.
+struct Program {
+    home: TempDir,
+}
+
+impl Program {
+    fn new() -> Self {
+        Program { home: tempfile::tempdir().expect("a directory") }
+    }
+
+    fn config(&self, text: &str) {
+        let directory = self.home.path().join("sshpool");
+        std::fs::create_dir_all(&directory).expect("a directory");
+        std::fs::write(directory.join("config.toml"), text).expect("a file");
+    }
+
+    fn command<S: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        let mut command = pooled::command(env!("CARGO_BIN_EXE_sshpool"));
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SSH_POOL_")) {
+            command.env_remove(name);
+        }
+        command.args(args).env("XDG_CONFIG_HOME", self.home.path()).env("XDG_RUNTIME_DIR", self.home.path());
+        command
+    }
+
+    #[track_caller]
+    fn run<S: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Ended {
+        run(&mut self.command(args), PATIENCE)
+    }
+
+    /// `sshpool -F CONFIG exec …`
+    #[track_caller]
+    fn exec(&self, sshd: &Sshd, args: &[&str]) -> Ended {
+        run(&mut self.exec_command(sshd, args), PATIENCE)
+    }
+
+    fn exec_command(&self, sshd: &Sshd, args: &[&str]) -> Command {
+        let mut command = self.command([Path::new("-F"), &sshd.ssh_config(), Path::new("exec")]);
+        command.args(args);
+        command
+    }
+
+    fn assert_nothing_is_left(&self) {
+        assert_eq!(processes_with(&self.home.path().to_string_lossy()), [""; 0]);
+        let left = std::fs::read_dir(self.home.path()).expect("it is ours").flatten();
+        let left: Vec<_> = left.map(|file| file.file_name()).filter(|name| name != "sshpool").collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}
+
+#[track_caller]
+fn assert_is(ended: &Ended, code: i32, stdout: &str, stderr: &str) {
+    assert_eq!((ended.code(), &*ended.stdout, &*ended.stderr), (code, stdout, stderr));
+}
+
+#[rstest]
+#[case(&["lab", "--", "echo out; echo err >&2; exit 7"], 7, "out\n", "err\n")]
+#[case(&["lab", "echo", "a  b"], 0, "a b\n", "")]
+#[case(&["lab", "echo", "-n", "x"], 0, "x", "")]
+#[case(&["lab", "--", "exit 255"], 255, "", "")]
+#[case(&["lab", "--", "kill -9 $$"], 255, "", "sshpool: lab: command was killed by a signal\n")]
+#[case(&["--timeout", "500ms", "lab", "sleep", "300"], 124, "", "sshpool: lab: command timed out after 500ms\n")]
+#[case(&["--max-output", "5", "lab", "--", "echo 1234567"], 255, "12345", "sshpool: lab: command wrote more than 5 bytes to stdout\n")]
+#[case(&["lab", "--", "cat"], 0, "", "")]
+fn exec_is_as_the_command_was(
+    #[case] args: &[&str],
+    #[case] code: i32,
+    #[case] stdout: &str,
+    #[case] stderr: &str,
+) {
+    let (sshd, program) = (Sshd::builder().start(), Program::new());
+    assert_is(&program.exec(&sshd, args), code, stdout, stderr);
+    program.assert_nothing_is_left();
+}
+
+#[test]
+fn json_is_one_object() {
+    let (sshd, program) = (Sshd::builder().start(), Program::new());
+    let ended = program.exec(&sshd, &["--json", "lab", "--", "echo out; echo err >&2; exit 7"]);
+    assert_eq!((ended.code(), &*ended.stderr), (7, ""));
+    let value: serde_json::Value = serde_json::from_str(&ended.stdout).expect("it is JSON");
+    assert_eq!(value["host"], "lab");
+    assert_eq!(value["exit_code"], 7);
+    assert_eq!(value["error"], serde_json::Value::Null);
+    assert_eq!((&value["stdout"], &value["stderr"]), (&"out\n".into(), &"err\n".into()));
+    assert!(value["elapsed_ms"].is_u64());
+
+    let ended = program.exec(&sshd, &["--json", "--timeout", "1s", "lab", "--", "echo out; sleep 300"]);
+    assert_eq!(ended.code(), 124);
+    let value: serde_json::Value = serde_json::from_str(&ended.stdout).expect("it is JSON");
+    assert_eq!((&value["exit_code"], &value["stdout"]), (&serde_json::Value::Null, &"out\n".into()));
+    assert_eq!(value["error"], "command timed out after 1s");
+    program.assert_nothing_is_left();
+}
+
+#[test]
+fn stdin_goes_through_when_asked() {
+    let (sshd, program) = (Sshd::builder().start(), Program::new());
+    let input = "0123456789\n".repeat(50_000);
+    for args in [&["--stdin", "lab", "cat"][..], &["--stdin", "--json", "lab", "cat"]] {
+        let mut child = program
+            .exec_command(&sshd, args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let mut stdin = child.stdin.take().expect("a pipe");
+        let feed = std::thread::spawn({
+            let input = input.clone();
+            move || stdin.write_all(input.as_bytes())
+        });
+        let mut output = String::new();
+        child.stdout.take().expect("a pipe").read_to_string(&mut output).expect("text");
+        feed.join().expect("no panic").expect("it reads");
+        assert!(child.wait().expect("it is our child").success());
+        let echo = match serde_json::from_str::<serde_json::Value>(&output) {
+            Ok(value) => value["stdout"].as_str().expect("text").to_owned(),
+            Err(_) => output,
+        };
+        assert!(echo == input);
+    }
+}
+
+#[test]
+fn an_open_stdin_does_not_keep_the_program() {
+    let (sshd, program) = (Sshd::builder().start(), Program::new());
+    let mut child = program
+        .exec_command(&sshd, &["--stdin", "lab", "--", "exit 3"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let _stdin = child.stdin.take();
+    let end = std::time::Instant::now() + PATIENCE;
+    let status = common::process::wait_until(&mut child, end).expect("it ends");
+    assert_eq!(status.code(), Some(3));
+}
+
+#[test]
+fn output_comes_as_it_is_written() {
+    let (sshd, program) = (Sshd::builder().start(), Program::new());
+    let mut child = program
+        .exec_command(&sshd, &["--stdin", "lab", "cat"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let (mut stdin, mut stdout) = (child.stdin.take().expect("a pipe"), child.stdout.take().expect("a pipe"));
+    for word in [b"one\n", b"two\n"] {
+        stdin.write_all(word).expect("it reads");
+        let mut echo = [0; 4];
+        stdout.read_exact(&mut echo).expect("it answers before the input ends");
+        assert_eq!(&echo, word);
+    }
+    drop(stdin);
+    assert!(child.wait().expect("it is our child").success());
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_the_program_quietly() {
+    let (sshd, program) = (Sshd::builder().start(), Program::new());
+    let mut child = program
+        .exec_command(&sshd, &["lab", "yes"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut stdout = child.stdout.take().expect("a pipe");
+    stdout.read_exact(&mut [0; 2]).expect("it writes");
+    drop(stdout);
+    let output = child.wait_with_output().expect("it is our child");
+    assert_eq!((output.status.code(), &*String::from_utf8_lossy(&output.stderr)), (Some(141), ""));
+    program.assert_nothing_is_left();
+}
+
+#[rstest]
+#[case(nix::sys::signal::Signal::SIGINT)]
+#[case(nix::sys::signal::Signal::SIGTERM)]
+fn a_signal_ends_it_as_signals_do_and_leaves_nothing(#[case] signal: nix::sys::signal::Signal) {
+    let (sshd, program) = (Sshd::builder().start(), Program::new());
+    let mut child = program
+        .exec_command(&sshd, &["lab", "--", "echo here; sleep 300"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut stdout = child.stdout.take().expect("a pipe");
+    stdout.read_exact(&mut [0; 5]).expect("it runs");
+    let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
+    nix::sys::signal::kill(pid, signal).expect("it is our child");
+    let status = child.wait().expect("it is our child");
+    assert_eq!(status.signal(), Some(signal as i32));
+    program.assert_nothing_is_left();
+}
+
+#[test]
+fn a_program_that_is_killed_leaves_nothing() {
+    let (sshd, program) = (Sshd::builder().start(), Program::new());
+    let mut child = program
+        .exec_command(&sshd, &["lab", "--", "echo here; sleep 300"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    child.stdout.take().expect("a pipe").read_exact(&mut [0; 5]).expect("it runs");
+    child.kill().expect("it is our child");
+    child.wait().expect("it is our child");
+    let place = program.home.path().to_string_lossy().into_owned();
+    wait_for("the end of all", Duration::from_secs(2), || {
+        processes_with(&place).is_empty() && std::fs::read_dir(&place).expect("it is ours").next().is_none()
+    });
+}
+
+/// One line on stderr, nothing on stdout, and no process that acts on it: the pool's directory is made before the first one.
+#[rstest]
+#[case::option_as_name(&["exec", "--", "-oProxyCommand=touch pwned", "true"], "sshpool: invalid host name \"-oProxyCommand=touch pwned\": it must not start with \"-\"")]
+#[case::user_with_semicolon(&["exec", "a;b@web1", "true"], "sshpool: invalid user \"a;b\": it must not contain ';'")]
+#[case::port_0(&["exec", "web1:0", "true"], "sshpool: invalid port \"0\": expected a number from 1 to 65535")]
+#[case::port_70000(&["exec", "web1:70000", "true"], "sshpool: invalid port \"70000\": expected a number from 1 to 65535")]
+#[case::no_such_file(&["--config", "/nonexistent.toml", "exec", "web1", "true"], "sshpool: cannot read /nonexistent.toml: No such file or directory")]
+fn bad_input_is_one_clear_line(#[case] args: &[&str], #[case] message: &str) {
+    let program = Program::new();
+    let ended = program.run(args);
+    assert_eq!((ended.code(), &*ended.stdout), (2, ""), "{}", ended.stderr);
+    assert!(ended.stderr.starts_with(message), "{}", ended.stderr);
+    assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
+    program.assert_nothing_is_left();
+}
+
+#[rstest]
+#[case::unknown_key(
+    "[pool]\nmax_conections = 3\n",
+    "config.toml:2: unknown key \"max_conections\" in [pool]"
+)]
+#[case::bad_value("[pool]\nidle_timeout = 60\n", "config.toml:2: pool.idle_timeout: 60 is not valid")]
+#[case::bad_host("[hosts.web1]\nuser = \"a;b\"\n", "config.toml:2: hosts.web1")]
+#[case::bad_syntax("[pool\n", "config.toml:1: ")]
+fn a_bad_configuration_is_named_by_file_line_and_key(#[case] text: &str, #[case] message: &str) {
+    let program = Program::new();
+    program.config(text);
+    let ended = program.run(["exec", "web1", "true"]);
+    assert_eq!(ended.code(), 2, "{}", ended.stderr);
+    assert!(ended.stderr.starts_with("sshpool: ") && ended.stderr.contains(message), "{}", ended.stderr);
+    assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
+    program.assert_nothing_is_left();
+}
+
+#[test]
+fn a_bad_environment_variable_is_named_with_its_value() {
+    let program = Program::new();
+    let mut command = program.command(["exec", "web1", "true"]);
+    let ended = run(command.env("SSH_POOL_MAX_CONNECTIONS", "many"), PATIENCE);
+    assert_is(
+        &ended,
+        2,
+        "",
+        "sshpool: environment variable SSH_POOL_MAX_CONNECTIONS: \"many\" is not valid: expected a whole number from 1 to 1000\n",
+    );
+    program.assert_nothing_is_left();
+}
+
+#[test]
+fn usage_errors_have_status_2() {
+    let program = Program::new();
+    for args in
+        [&["exec", "web1"][..], &["no-such-command"], &["exec", "--timeout", "soon", "web1", "true"], &[]]
+    {
+        let ended = program.run(args);
+        assert_eq!((ended.code(), &*ended.stdout), (2, ""), "{args:?}: {}", ended.stderr);
+    }
+}
+
+#[test]
+fn no_ssh_on_path_is_said_in_one_line() {
+    let program = Program::new();
+    let mut command = program.command(["exec", "web1", "true"]);
+    let ended = run(command.env("PATH", program.home.path()), PATIENCE);
+    assert_is(
+        &ended,
+        255,
+        "",
+        "sshpool: web1: no ssh program found in PATH: install the OpenSSH client (Debian: openssh-client)\n",
+    );
+}
+
+#[test]
+fn a_missing_identity_file_is_named_before_anything_is_started() {
+    let program = Program::new();
+    program.config("[hosts.web1]\naddress = \"127.0.0.1\"\nport = 1\nidentity_file = \"/nonexistent/key\"\n");
+    let ended = program.run(["exec", "web1", "true"]);
+    assert_is(
+        &ended,
+        255,
+        "",
+        "sshpool: web1: cannot connect: bad identity file: /nonexistent/key: No such file or directory (os error 2)\n",
+    );
+    program.assert_nothing_is_left();
+}
+
+#[test]
+fn a_path_that_is_too_long_for_a_socket_is_refused_before_the_login() {
+    let (sshd, program) = (Sshd::builder().start(), Program::new());
+    let long = program.home.path().join("d".repeat(100));
+    std::fs::create_dir(&long).expect("a directory");
+    let mut command = program.exec_command(&sshd, &["lab", "true"]);
+    let ended = run(command.env("XDG_RUNTIME_DIR", &long), PATIENCE);
+    assert_eq!((ended.code(), ended.stderr.lines().count()), (255, 1), "{}", ended.stderr);
+    let message = "sshpool: lab: cannot connect: local failure: the path for control sockets would be ";
+    assert!(ended.stderr.starts_with(message), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("set XDG_RUNTIME_DIR or TMPDIR to a shorter directory"),
+        "{}",
+        ended.stderr
+    );
+    assert_eq!(sshd.logins(), 0);
+}
+
+#[test]
+fn a_host_of_the_configuration_file_is_found_by_its_name() {
+    let (sshd, program) = (Sshd::builder().start(), Program::new());
+    program.config(&format!(
+        "[pool]\ncommand_timeout = \"1s\"\n[hosts.box]\naddress = \"127.0.0.1\"\nport = {}\nuser = {:?}\nidentity_file = {:?}\n\
+         [hosts.box.options]\nUserKnownHostsFile = {:?}\nHostKeyAlias = \"box\"\n",
+        sshd.port(),
+        sshd.user(),
+        sshd.identity_file(),
+        program.home.path().join("sshpool/known_hosts"),
+    ));
+    assert_is(&program.run(["exec", "box", "echo", "here"]), 0, "here\n", "");
+    let ended = program.run(["exec", "box", "sleep", "300"]);
+    assert_is(&ended, 124, "", "sshpool: box: command timed out after 1s\n");
+}
+
+#[test]
+fn bench_prints_a_table_or_an_object() {
+    let (sshd, program) = (Sshd::builder().start(), Program::new());
+    let config = sshd.ssh_config();
+    let bench = |args: &[&str]| {
+        let mut command = program.command([Path::new("-F"), &config, Path::new("bench"), Path::new("lab")]);
+        run(command.args(args), PATIENCE)
+    };
+    let ended = bench(&["--count", "3"]);
+    assert_eq!((ended.code(), &*ended.stderr), (0, ""));
+    for row in ["median", "cold ssh", "pooled", "ratio", "reuse", "kex"] {
+        assert!(ended.stdout.contains(row), "{row} is missing in\n{}", ended.stdout);
+    }
+    let ended = bench(&["--count", "5", "--concurrency", "2", "--json"]);
+    assert_eq!((ended.code(), &*ended.stderr), (0, ""));
+    let value: serde_json::Value = serde_json::from_str(&ended.stdout).expect("it is JSON");
+    assert_eq!((&value["count"], &value["concurrency"]), (&5.into(), &2.into()));
+    assert_eq!((&value["cold"]["errors"], &value["pooled"]["errors"]), (&0.into(), &0.into()));
+    assert_eq!((&value["connects"], value["reuse_rate"].as_f64()), (&1.into(), Some(0.8)));
+    assert!(value["kex"].as_str().is_some_and(|kex| kex.contains("25519")), "{value}");
+    assert!(value["ratio"].as_f64().is_some_and(|ratio| ratio > 0.0));
+    program.assert_nothing_is_left();
+}
+
+#[test]
+fn bench_fails_where_no_login_is_possible() {
+    let (sshd, program) = (Sshd::builder().option("AuthorizedKeysFile", "none").start(), Program::new());
+    let config = sshd.ssh_config();
+    let ended = program.run([Path::new("-F"), &config, Path::new("bench"), Path::new("lab")]);
+    assert_eq!((ended.code(), &*ended.stdout), (255, ""));
+    assert!(
+        ended.stderr.starts_with("sshpool: lab: cannot connect: authentication failed: "),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[test]
+fn verbose_logs_what_the_pool_does() {
+    let (sshd, program) = (Sshd::builder().start(), Program::new());
+    let config = sshd.ssh_config();
+    let quiet = program.exec(&sshd, &["lab", "true"]);
+    assert_eq!(quiet.stderr, "");
+    let verbose = program.run([
+        Path::new("-v"),
+        Path::new("-F"),
+        &config,
+        Path::new("exec"),
+        Path::new("lab"),
+        Path::new("true"),
+    ]);
+    assert!(verbose.stderr.contains("connected"), "{}", verbose.stderr);
+}
