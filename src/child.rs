@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::unix::pipe;
 use tokio::sync::{oneshot, watch};
+use tracing::Instrument;
 
 use crate::command::{AttemptLease, Attempts, ExitStatus, Output, Stdin, Target};
 use crate::error::{Error, PartialOutput};
@@ -87,7 +88,8 @@ impl Child {
                 let _ = sender.write_all(&input).await;
             }
         };
-        tokio::spawn(async move {
+        let span = tracing::debug_span!("command", host);
+        let task = async move {
             let result = {
                 let mut run = pin!(run(attempts, lease, session, &ends, &text));
                 let work = async {
@@ -105,7 +107,8 @@ impl Child {
             // The end is known before the streams end: who has read to the end need not wait for the rest.
             end_sender.send_replace(Some(result));
             drop((ends, out_ended, err_ended));
-        });
+        };
+        tokio::spawn(task.instrument(span));
         Ok(Child {
             stdin,
             stdout: Some(ChildStdout(stdout)),
@@ -190,6 +193,7 @@ async fn run(
                 return Err(Error::TimedOut { host: attempts.host(), after, partial: Arc::default() });
             }
         };
+        tracing::debug!(?end, "session ended");
         if let Some(ended) = attempts.judge(end, lease)? {
             return ended.map_err(|reason| Error::Lost {
                 host: attempts.host(),

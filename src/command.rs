@@ -271,6 +271,7 @@ impl Command {
     }
 
     /// One attempt after the other until the command has started, and then to its end.
+    #[tracing::instrument(name = "command", level = "debug", skip_all, fields(host = self.target.host()))]
     async fn run(
         &mut self,
         stdout: fn() -> Stdio,
@@ -316,6 +317,7 @@ impl Command {
                     return Err(Error::TimedOut { host: attempts.host(), after, partial });
                 }
             };
+            tracing::debug!(?end, "session ended");
             if let Some(ended) = attempts.judge(end, lease)? {
                 return ended.map_err(|reason| Error::Lost {
                     host: attempts.host(),

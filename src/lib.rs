@@ -1,4 +1,41 @@
-//! Placeholder
+//! sshpool keeps authenticated OpenSSH connections open and runs commands over them: the first command on a host costs a login, the next
+//! one a few milliseconds.
+//!
+//! It uses no SSH library. It launches and supervises the system's own `ssh -M -S SOCKET` control masters and runs each command by
+//! spawning `ssh -S SOCKET`. So everything in the user's `ssh_config` works: aliases, `ProxyJump`, agents, hardware keys, certificates.
+//!
+//! ```no_run
+#![doc = include_str!("../examples/quickstart.rs")]
+//! ```
+//!
+//! # What to expect
+//!
+//! - A [`Pool`] is a cheap handle; connections are made when a command needs one, shared by up to
+//!   [`sessions_per_connection`](PoolConfig::sessions_per_connection) commands at once, and closed when nobody has used them for
+//!   [`idle_timeout`](PoolConfig::idle_timeout). More are made when all are full, up to
+//!   [`max_connections`](PoolConfig::max_connections) per host; then callers queue.
+//! - A [`Host`] is a name with optional address, port, user, key, ssh_config file and further options. What could be read as an option or
+//!   as shell text is refused when the host is made.
+//! - [`Pool::exec`] gives text, [`Pool::command`] a builder in the manner of [`std::process::Command`]. Arguments are escaped;
+//!   [`Pool::shell`] takes shell text.
+//! - How a command ended is never ambiguous: it exited with a status (255 included), a signal killed it, it was lost with its connection,
+//!   or it never started. [`Error::never_started`] tells whether running it again is safe; what never started is tried again by the pool
+//!   itself, within limits.
+//! - Nothing is left behind, by [`Pool::close`], by dropping everything, by a panic or by `kill -9`: no process, no socket, no directory.
+//! - The pool never asks for a password, and never logs in unless a command or [`Pool::acquire`] needs a connection.
+//!
+//! # Limits
+//!
+//! - Unix only, and an OpenSSH client on `PATH`: 7.6 or later, since it has to know `accept-new` (tested with 9.2).
+//! - When a command times out or its future is dropped, the local ssh is ended. The remote program notices that when it next reads or
+//!   writes; one that does neither runs on.
+//! - OpenSSH's multiplexing does not tell which signal ended a command.
+//!
+//! # Logs
+//!
+//! The crate logs by `tracing`: a span per connection (`connection`, with the host and the slot), per health check and per command; what
+//! happens to connections at the level info, what went wrong at warn, details at debug. Commands and their output are never logged.
+
 #![warn(missing_docs)]
 
 mod child;
