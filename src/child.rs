@@ -17,7 +17,8 @@ use tokio::net::unix::pipe;
 use tokio::sync::{oneshot, watch};
 use tracing::Instrument;
 
-use crate::command::{AttemptLease, Attempts, ExitStatus, Output, Stdin, Target};
+use crate::attempts::{AttemptLease, Attempts};
+use crate::command::{ExitStatus, Output, Stdin, Target};
 use crate::error::{Error, PartialOutput};
 use crate::openssh::{Session, Streams};
 

@@ -38,6 +38,7 @@
 
 #![warn(missing_docs)]
 
+mod attempts;
 mod child;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
@@ -45,6 +46,7 @@ pub mod cli;
 mod command;
 pub mod config;
 mod error;
+mod escape;
 mod host;
 mod openssh;
 mod pool;
