@@ -19,8 +19,8 @@ pub(crate) struct Cell<T: Transport> {
     pub(super) shared: Arc<Shared>,
     /// A std mutex: sections are short, and nothing is awaited or dropped with it held that could come back here.
     state: Mutex<HostState<T>>,
-    /// Told when the last slot has become empty.
-    empty: Notify,
+    /// Told when no connection is being ended (any more).
+    closed: Notify,
     /// Where tasks are started. A lease can be dropped on a thread that belongs to no runtime.
     runtime: Mutex<Option<Handle>>,
 }
@@ -32,7 +32,7 @@ impl<T: Transport> Cell<T> {
             transport: Arc::clone(transport),
             shared: Arc::clone(shared),
             state: Mutex::new(HostState::new(host, &shared.config)),
-            empty: Notify::new(),
+            closed: Notify::new(),
             runtime: Mutex::new(None),
         }
     }
@@ -48,13 +48,13 @@ impl<T: Transport> Cell<T> {
     /// Changes the state, settles it, and does what follows from that. Every change goes this way.
     pub(super) fn update<R>(self: &Arc<Self>, change: impl FnOnce(&mut HostState<T>, Instant) -> R) -> R {
         let now = Instant::now();
-        let (result, actions, empty) = {
+        let (result, actions, closed) = {
             let mut state = self.lock();
             let result = change(&mut state, now);
-            (result, state.settle(now, &self.shared.config), state.is_empty())
+            (result, state.settle(now, &self.shared.config), state.is_closed())
         };
-        if empty {
-            self.empty.notify_waiters();
+        if closed {
+            self.closed.notify_waiters();
         }
         self.carry_out(actions);
         result
@@ -70,10 +70,13 @@ impl<T: Transport> Cell<T> {
                     self.spawn(slot::run(slot::Slot::new(self, slot), host, retired));
                 }
                 Action::SettleAt(instant) => {
-                    let cell = Arc::clone(self);
+                    // Weak: those who wait hold the cell, and when nobody does there is nothing to settle.
+                    let cell = Arc::downgrade(self);
                     self.spawn(async move {
                         sleep_until(instant).await;
-                        cell.update(|_, _| ());
+                        if let Some(cell) = cell.upgrade() {
+                            cell.update(|_, _| ());
+                        }
                     });
                 }
             }
@@ -92,19 +95,19 @@ impl<T: Transport> Cell<T> {
     }
 
     pub(super) async fn acquire(self: &Arc<Self>, host: &Host) -> Result<Lease<T>, Error> {
-        let free = self.update(|state, now| state.take_free(now).inspect(|_| state.count_hit()));
-        if let Some(grant) = free {
+        if let Some(grant) = self.update(|state, now| state.take_at_once(now)) {
             return Ok(self.lease(grant));
         }
         *self.runtime.lock().unwrap_or_else(|poison| poison.into_inner()) = Some(Handle::current());
         let config = &self.shared.config;
         let (sender, mut receiver) = oneshot::channel();
-        let started = Instant::now();
-        self.update(|state, now| state.enqueue(host, sender, now, config));
+        // One instant for the alarm below and for `settle`: an alarm that rang a moment before the time is over would be the last.
+        let deadline = Instant::now() + config.acquire_timeout;
+        self.update(|state, now| state.enqueue(host, sender, deadline, now, config));
         let answer = tokio::select! {
             biased;
             answer = &mut receiver => answer,
-            () = sleep_until(started + config.acquire_timeout) => {
+            () = sleep_until(deadline) => {
                 // `settle` turns us away now, or, when a session is on its way to us, as soon as it turns out that it is not.
                 self.update(|_, _| ());
                 receiver.await
@@ -124,11 +127,11 @@ impl<T: Transport> Cell<T> {
         self.carry_out(actions);
     }
 
-    /// Completes when no slot has anything in it.
-    pub(super) async fn emptied(&self) {
+    /// Completes when what was closed is gone. Callers that have come since may be connected again.
+    pub(super) async fn closed(&self) {
         loop {
-            let told = self.empty.notified();
-            if self.lock().is_empty() {
+            let told = self.closed.notified();
+            if self.lock().is_closed() {
                 return;
             }
             told.await;

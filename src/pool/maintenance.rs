@@ -11,7 +11,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::cell::Cell;
 use super::{Connection, Core, Shared, Transport};
 
-/// An idle connection has no command of ours on it, but somebody else may use its socket: those sessions may finish for so long.
+/// An idle connection has no command of ours on it, but somebody else may use its socket: those sessions may finish for so long. So may
+/// the commands of a caller that leased a connection while it was checked.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) async fn run<T: Transport>(core: Weak<Core<T>>, shared: Arc<Shared>) {
@@ -61,7 +62,7 @@ async fn check<T: Transport>(
     if let Err(reason) = &answer {
         tracing::warn!(reason, "an idle connection failed its health check and is closed");
     }
-    cell.update(|state, now| state.checked(slot, generation, answer.is_ok(), now));
+    cell.update(|state, now| state.checked(slot, generation, answer.is_ok(), now, PATIENCE));
     // It is due for its next check only now.
     cell.shared.wake.notify_one();
 }

@@ -137,7 +137,7 @@ impl<T: Transport> Core<T> {
             cell.close(patience);
         }
         for cell in &cells {
-            cell.emptied().await;
+            cell.closed().await;
         }
     }
 
@@ -152,7 +152,7 @@ impl<T: Transport> Core<T> {
             cell.close_for_good(patience);
         }
         for cell in &cells {
-            cell.emptied().await;
+            cell.closed().await;
         }
         self.transport.shutdown().await;
         self.shared.wake.notify_one();

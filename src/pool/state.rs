@@ -130,9 +130,18 @@ impl<T: Transport> HostState<T> {
 
     // ---- callers ----
 
-    /// A free session on the connection that was used last, so that the others can grow idle. Nobody overtakes the queue: while it has
-    /// waiters there is no free session (`settle` has seen to that).
-    pub(super) fn take_free(&mut self, now: Instant) -> Option<Grant<T::Connection>> {
+    /// A session for a caller that has just come. Nobody overtakes the queue: a session can be free though others wait, when a rest is
+    /// over and its alarm has not rung yet.
+    pub(super) fn take_at_once(&mut self, now: Instant) -> Option<Grant<T::Connection>> {
+        self.forget_the_gone();
+        if !self.waiters.is_empty() {
+            return None;
+        }
+        self.take_free(now).inspect(|_| self.counters.pool_hits += 1)
+    }
+
+    /// A free session on the connection that was used last, so that the others can grow idle.
+    fn take_free(&mut self, now: Instant) -> Option<Grant<T::Connection>> {
         let (slot, ready) = self
             .slots
             .iter_mut()
@@ -150,21 +159,19 @@ impl<T: Transport> HostState<T> {
         Some(Grant { slot, generation: ready.generation, connection: Arc::clone(&ready.connection) })
     }
 
-    pub(super) fn count_hit(&mut self) {
-        self.counters.pool_hits += 1;
-    }
-
     /// Joins the queue. A connection is made, if one is needed, by the `settle` that follows.
     pub(super) fn enqueue(
         &mut self,
         host: &Host,
         sender: oneshot::Sender<Result<Lease<T>, Error>>,
+        deadline: Instant,
         now: Instant,
         config: &PoolConfig,
     ) {
         self.forget_the_gone();
-        if self.slots.iter().all(|slot| matches!(slot, Slot::Empty)) && self.waiters.is_empty() {
-            // Nothing is connected to the old address any more: the newest caller's counts.
+        let unused = |slot: &Slot<T::Connection>| matches!(slot, Slot::Empty | Slot::Closing);
+        if self.slots.iter().all(unused) && self.waiters.is_empty() {
+            // Nobody gets a connection to the old address any more: the newest caller's counts.
             self.host = host.clone();
         }
         if let Some(failure) = &mut self.failure
@@ -175,7 +182,7 @@ impl<T: Transport> HostState<T> {
         if !self.closed && self.pending_slots(now) * config.sessions_per_connection > self.waiters.len() {
             self.counters.pool_misses += 1;
         }
-        self.waiters.push_back(Waiter { sender, deadline: now + config.acquire_timeout });
+        self.waiters.push_back(Waiter { sender, deadline });
     }
 
     // ---- leases ----
@@ -259,8 +266,12 @@ impl<T: Transport> HostState<T> {
         self.counters.failed_connects += 1;
         self.slots[slot] = Slot::Empty;
         self.trusted = false;
-        let attempts = self.failure.as_ref().map_or(0, |failure| failure.attempts).saturating_add(1);
-        let needs_caller = error.kind().is_permanent();
+        // Logins that were under way together and failed together are one attempt.
+        let together = self.backs_off(now);
+        let (attempts, needed_caller) =
+            self.failure.as_ref().map_or((0, false), |failure| (failure.attempts, failure.needs_caller));
+        let attempts = if together { attempts } else { attempts.saturating_add(1) };
+        let needs_caller = error.kind().is_permanent() || (together && needed_caller);
         self.failure =
             Some(Failure { error, attempts, retry_at: now + backoff::pause(attempts), needs_caller });
     }
@@ -297,8 +308,9 @@ impl<T: Transport> HostState<T> {
         self.close(patience)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.slots.iter().all(|slot| matches!(slot, Slot::Empty))
+    /// No connection is being ended. Others may have been made since.
+    pub(super) fn is_closed(&self) -> bool {
+        !self.slots.iter().any(|slot| matches!(slot, Slot::Closing))
     }
 
     fn retire(&mut self, slot: usize, patience: Duration) {
@@ -338,7 +350,15 @@ impl<T: Transport> HostState<T> {
         due
     }
 
-    pub(super) fn checked(&mut self, slot: usize, generation: u64, works: bool, now: Instant) {
+    /// The result of a check. Who leased the connection since it began has `patience`: that it does not work for us is not certain.
+    pub(super) fn checked(
+        &mut self,
+        slot: usize,
+        generation: u64,
+        works: bool,
+        now: Instant,
+        patience: Duration,
+    ) {
         let Some(ready) = self.ready(slot, generation) else {
             return; // Closed meanwhile: the answer says nothing.
         };
@@ -347,8 +367,9 @@ impl<T: Transport> HostState<T> {
             ready.proven = now;
             self.counters.health_checks_passed += 1;
         } else {
+            let patience = if ready.leases == 0 { Duration::ZERO } else { patience };
             self.counters.health_check_failures += 1;
-            self.retire(slot, Duration::ZERO);
+            self.retire(slot, patience);
         }
     }
 
@@ -459,13 +480,15 @@ impl<T: Transport> HostState<T> {
     }
 
     /// Slots from which sessions can be expected soon without anybody giving one back: logins under way or possible, connections that
-    /// are being closed or that rest.
+    /// are being closed, that rest, or that have ended without their task having heard of it.
     fn pending_slots(&self, now: Instant) -> usize {
         let can_start = !self.backs_off(now);
         let pending = |slot: &&Slot<T::Connection>| match slot {
             Slot::Empty => can_start,
             Slot::Connecting { .. } | Slot::Closing => true,
-            Slot::Ready(ready) => ready.rests_until.is_some_and(|until| until > now),
+            Slot::Ready(ready) => {
+                ready.rests_until.is_some_and(|until| until > now) || !ready.connection.is_alive()
+            }
         };
         self.slots.iter().filter(pending).count()
     }

@@ -107,10 +107,9 @@ fn built_once() -> Result<Engine, String> {
     let mut remembered = String::new();
     // A file that cannot be read remembers nothing.
     let _ = file.read_to_string(&mut remembered);
-    if let Some((run, why)) = remembered.split_once('\n') {
-        if run == parent_id().to_string() {
-            return Err(why.to_owned());
-        }
+    let remembered = remembered.split_once('\n').filter(|(run, _)| *run == parent_id().to_string());
+    if let Some((_, why)) = remembered {
+        return Err(why.to_owned());
     }
 
     let built = build(&[]);

@@ -97,6 +97,7 @@ impl Builder {
     }
 
     /// Starts the server, or says that the test is skipped when this kind of server cannot be configured so.
+    #[track_caller]
     pub fn start_or_skip(self) -> Option<Sshd> {
         match self.impossible() {
             None => Some(Sshd::start(self)),
@@ -204,21 +205,25 @@ impl Sshd {
 
     /// Stops the server and all that runs on it, as SIGSTOP does: connections stay, and nothing answers any
     /// more. New connections are still accepted by the kernel, and get no banner.
+    #[track_caller]
     pub fn freeze(&self) {
         self.must("freeze");
     }
 
     /// Lets a frozen server go on.
+    #[track_caller]
     pub fn thaw(&self) {
         self.must("thaw");
     }
 
     /// Kills the server, its connections and its remote commands. The port refuses connections after that.
+    #[track_caller]
     pub fn kill(&self) {
         self.must("kill");
     }
 
     /// Starts the server on its port with its keys, after a `kill` when it runs.
+    #[track_caller]
     pub fn restart(&self) {
         self.must("kill");
         self.must("start");
@@ -226,11 +231,13 @@ impl Sshd {
 
     /// Kills what sshd runs for each connection. The server goes on, and so do remote commands, as far as
     /// they bear the loss of their pipes.
+    #[track_caller]
     pub fn kill_connections(&self) {
         self.must("kill_connections");
     }
 
     /// Gives the server other host keys and restarts it. `known_hosts` keeps the former ones.
+    #[track_caller]
     pub fn change_host_keys(&self) {
         self.must("kill");
         self.files.make_host_keys();
@@ -279,8 +286,14 @@ impl Sshd {
     /// Whether a process lives on the server; `pid` is what `$$` was there. A zombie does not live.
     #[track_caller]
     pub fn is_alive(&self, pid: u32) -> bool {
-        let state = self.exec(&format!("ps -o stat= -p {pid}")).stdout;
-        !state.trim().is_empty() && !state.starts_with('Z')
+        let shown = self.exec(&format!("ps -o stat= -p {pid}"));
+        // 1 is how ps says that there is no such process; anything else comes from elsewhere and means
+        // nothing.
+        assert!(
+            shown.code() <= 1 && shown.stderr.is_empty(),
+            "the server's processes cannot be seen: {shown:?}"
+        );
+        !shown.stdout.trim().is_empty() && !shown.stdout.starts_with('Z')
     }
 
     #[track_caller]

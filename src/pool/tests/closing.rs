@@ -2,14 +2,16 @@
 
 use rstest::rstest;
 
-use super::fake::Plan;
+use super::fake::{Plan, Truth};
 use super::*;
 use crate::pool::Connection as _;
 
 /// What each login connected to.
 fn addresses(stage: &Stage) -> Vec<Option<String>> {
-    let truth = stage.world.truth();
-    truth.hosts().iter().flat_map(|host| host.logins.iter().map(|(_, address)| address.clone())).collect()
+    stage.world.books(|truth| {
+        let logins = truth.hosts().iter().flat_map(|host| &host.logins);
+        logins.map(|(_, address)| address.clone()).collect()
+    })
 }
 
 fn web1_at(address: &str) -> Host {
@@ -53,7 +55,7 @@ async fn closing_a_host_turns_its_queue_away_and_gives_up_its_login() {
         assert!(is_closed(answer(caller).await));
     }
     assert_eq!((start.elapsed(), stage.there()), (Duration::ZERO, 0));
-    assert_eq!(stage.world.truth().logins_under_way(), 0);
+    assert_eq!(stage.world.books(|truth| truth.logins_under_way()), 0);
     assert_eq!(stage.stats().failed_connects, 0, "nobody is to hear of a login that was given up");
     drop(held);
     stage.is_whole(&web1()).await;
@@ -178,10 +180,8 @@ async fn after_close_nothing_of_the_pool_is_left(
     stage.close(secs(5)).await;
     assert_eq!(start.elapsed(), takes);
     assert!(is_closed(answer(waits).await) && is_closed(answer(starting).await));
-    {
-        let truth = stage.world.truth();
-        assert_eq!((truth.there(), truth.logins_under_way(), truth.shutdowns), (0, 0, 1));
-    }
+    let left = |truth: &mut Truth| (truth.there(), truth.logins_under_way(), truth.shutdowns);
+    assert_eq!(stage.world.books(left), (0, 0, 1));
     let logins = stage.logins();
     assert!(is_closed(stage.try_take(&web1()).await));
     assert!(is_closed(stage.try_take(&"web4".parse().unwrap()).await));
@@ -204,7 +204,7 @@ async fn closing_goes_on_when_nobody_waits_for_it() {
     assert!(is_closed(stage.try_take(&web1()).await));
     // And whoever asks again waits for the rest.
     stage.close(secs(5)).await;
-    assert_eq!(stage.world.truth().shutdowns, 1);
+    assert_eq!(stage.world.books(|truth| truth.shutdowns), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -227,10 +227,10 @@ async fn dropping_the_pool_ends_everything() {
     drop(stage);
     settled().await;
     assert!(!a.connection().is_alive(), "nobody is left who could ask for its command");
-    assert_eq!(world.truth().there(), 0);
+    assert_eq!(world.books(|truth| truth.there()), 0);
     drop(a);
     settled().await;
-    assert!(world.truth().transport_gone, "no task has kept anything");
+    assert!(world.books(|truth| truth.transport_gone), "no task has kept anything");
 }
 
 #[tokio::test(start_paused = true)]
@@ -238,11 +238,11 @@ async fn dropping_the_pool_gives_up_its_logins() {
     let stage = Stage::new(config(2, 1));
     let caller = stage.caller(&web1()).await;
     let world = Arc::clone(&stage.world);
-    assert_eq!(world.truth().logins_under_way(), 1);
+    assert_eq!(world.books(|truth| truth.logins_under_way()), 1);
     caller.abort();
     drop(stage);
     settled().await;
-    assert_eq!((world.truth().logins_under_way(), world.truth().transport_gone), (0, true));
+    assert_eq!(world.books(|truth| (truth.logins_under_way(), truth.transport_gone)), (0, true));
 }
 
 #[tokio::test(start_paused = true)]
@@ -258,5 +258,5 @@ async fn an_alarm_that_was_set_for_a_caller_does_not_keep_a_dropped_pool_alive()
     world.condemn(|_| true);
     drop((held, stage));
     settled().await;
-    assert!(world.truth().transport_gone, "the next attempt would have come seconds later");
+    assert!(world.books(|truth| truth.transport_gone), "the next attempt would have come seconds later");
 }

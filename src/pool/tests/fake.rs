@@ -3,7 +3,7 @@
 //!
 //! Whatever must never happen is noted as a violation at the moment when it happens; [`World::verify`] fails the test with them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -116,6 +116,10 @@ pub(super) struct Truth {
     pub violations: Vec<String>,
     pub shutdowns: usize,
     pub transport_gone: bool,
+    /// The pool was closed for good.
+    pub closed: bool,
+    /// How often something happened.
+    pub seen: BTreeMap<&'static str, u64>,
 }
 
 pub(super) struct HostTruth {
@@ -133,8 +137,10 @@ pub(super) struct HostTruth {
     /// The last outcome of a login: `Ok` or when it failed and whether that was for good.
     pub outcome: Option<Result<(), (Instant, bool)>>,
     pub failures_in_a_row: u32,
-    /// Callers that wait, with the instant at which their time is over.
-    pub asking: Vec<(u64, Instant)>,
+    /// The callers that wait: when the time of each is over.
+    pub asking: Vec<Instant>,
+    /// Callers, ever.
+    pub asked: u64,
     pub last_asked: Option<Instant>,
     /// Logins with a smaller number were under way when the host was closed: what they bring is not wanted any more.
     unwanted_logins: usize,
@@ -193,7 +199,12 @@ impl World {
         *self.planner.lock().unwrap() = Box::new(planner);
     }
 
-    pub(super) fn truth(&self) -> MutexGuard<'_, Truth> {
+    /// Looks something up, or notes something, in the books.
+    pub(super) fn books<R>(&self, look: impl FnOnce(&mut Truth) -> R) -> R {
+        look(&mut self.truth())
+    }
+
+    fn truth(&self) -> MutexGuard<'_, Truth> {
         // A test that failed with the books open has its own message; this is not to hide it.
         self.truth.lock().unwrap_or_else(|poison| poison.into_inner())
     }
@@ -224,6 +235,23 @@ impl World {
         self.truth().connections[id].condemned = true;
     }
 
+    pub(super) fn saw(&self, what: &'static str) {
+        *self.truth().seen.entry(what).or_default() += 1;
+    }
+
+    /// A caller asks, until what it gets here is dropped.
+    pub(super) fn asks(self: &Arc<Self>, host: &Host) -> Asking {
+        let now = Instant::now();
+        let until = now + self.config.acquire_timeout;
+        let mut truth = self.truth();
+        let index = truth.index(host);
+        let this = &mut truth.hosts[index];
+        this.asking.push(until);
+        this.asked += 1;
+        this.last_asked = Some(now);
+        Asking { world: Arc::clone(self), host: index, until, answered: false }
+    }
+
     /// A caller has been given a session.
     pub(super) fn takes(&self, id: usize) {
         let now = Instant::now();
@@ -247,6 +275,16 @@ impl World {
         let facts = &mut self.truth().connections[id];
         facts.sessions -= 1;
         facts.used = facts.used.max(Instant::now());
+    }
+
+    /// The session could not be opened.
+    pub(super) fn refuses(&self, id: usize) {
+        self.gives_back(id);
+        self.saw("refused sessions");
+        let mut truth = self.truth();
+        let host = truth.connections[id].host;
+        truth.hosts[host].refusals += 1;
+        truth.hosts[host].last_refusal = Some(Instant::now());
     }
 
     // ---- what the pool does with it ----
@@ -287,7 +325,9 @@ impl World {
                 return;
             }
             facts.condemned = true;
-            facts.nature.noticed_after
+            let delay = facts.nature.noticed_after;
+            *truth.seen.entry("ended by themselves").or_default() += 1;
+            delay
         };
         if delay.is_zero() {
             self.becomes(id, phase, Phase::Ended);
@@ -339,6 +379,7 @@ impl Truth {
             outcome: None,
             failures_in_a_row: 0,
             asking: Vec::new(),
+            asked: 0,
             last_asked: None,
             unwanted_logins: 0,
             refusals: 0,
@@ -358,8 +399,33 @@ impl Truth {
         self.hosts.iter().map(|host| host.there.len()).sum()
     }
 
+    pub(super) fn ids_of(&self, key: &PoolKey) -> Vec<usize> {
+        let hosts = self.hosts.iter().filter(|host| host.key == *key);
+        hosts.flat_map(|host| host.there.iter().copied()).collect()
+    }
+
     pub(super) fn logins_under_way(&self) -> usize {
         self.hosts.iter().map(|host| host.logins_under_way).sum()
+    }
+}
+
+/// A caller that waits.
+pub(super) struct Asking {
+    world: Arc<World>,
+    host: usize,
+    until: Instant,
+    pub answered: bool,
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        let mut truth = self.world.truth();
+        let host = &mut truth.hosts[self.host];
+        let place = host.asking.iter().position(|until| *until == self.until);
+        host.asking.remove(place.expect("it was put there"));
+        if !self.answered {
+            host.last_vanished = Some(Instant::now());
+        }
     }
 }
 
@@ -512,9 +578,13 @@ impl Connection for FakeConnection {
             facts.condemned |= !matches!(probe, Probe::Passes(_));
         });
         match probe {
-            Probe::Passes(after) => sleep(after).await,
+            Probe::Passes(after) => {
+                sleep(after).await;
+                self.world.saw("checks passed");
+            }
             Probe::Fails(after) => {
                 sleep(after).await;
+                self.world.saw("checks failed");
                 return Err("as planned".to_owned());
             }
             Probe::Hangs => std::future::pending().await,
@@ -543,6 +613,9 @@ impl Connection for FakeConnection {
             let early = now < facts.used + idle_timeout;
             if !condemned && in_use {
                 truth.violations.push(format!("connection {} was closed while in use", self.id));
+            }
+            if !condemned {
+                *truth.seen.entry("closed idle").or_default() += 1;
             }
             if !condemned && early {
                 truth.violations.push(format!("connection {} was closed too early", self.id));

@@ -89,12 +89,12 @@ impl Stage {
 
     /// Logins so far.
     fn logins(&self) -> usize {
-        self.world.truth().hosts().iter().map(|host| host.logins.len()).sum()
+        self.world.books(|truth| truth.hosts().iter().map(|host| host.logins.len()).sum())
     }
 
     /// Connections that exist.
     fn there(&self) -> usize {
-        self.world.truth().there()
+        self.world.books(|truth| truth.there())
     }
 
     /// Everything that the pool had is given back and can be had again.
@@ -122,8 +122,11 @@ impl Drop for Stage {
 }
 
 async fn take(pool: &Arc<Core<Fake>>, world: &Arc<World>, host: &Host) -> Result<Held, Error> {
-    world.truth().host(host).last_asked = Some(Instant::now());
-    let lease = pool.acquire(host).await?;
+    let mut asking = world.asks(host);
+    let result = pool.acquire(host).await;
+    asking.answered = true;
+    drop(asking);
+    let lease = result?;
     let id = lease.connection().id;
     world.takes(id);
     Ok(Held { id, world: Arc::clone(world), lease: Some(lease) })
@@ -159,7 +162,7 @@ impl Held {
 
     fn refused(mut self) {
         if let Some(lease) = self.lease.take() {
-            self.world.gives_back(self.id);
+            self.world.refuses(self.id);
             lease.refused();
         }
     }

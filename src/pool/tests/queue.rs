@@ -2,7 +2,7 @@
 
 use rstest::rstest;
 
-use super::fake::Plan;
+use super::fake::{Plan, Truth};
 use super::*;
 
 #[tokio::test(start_paused = true)]
@@ -50,8 +50,8 @@ async fn callers_at_once_cause_as_few_logins_as_serve_them_and_one_before_all_ot
     }
     let mut expected = vec![start + LOGIN; logins];
     expected[0] = start;
-    let started: Vec<_> = stage.world.truth().hosts()[0].logins.iter().map(|(at, _)| *at).collect();
-    assert_eq!(started, expected);
+    let started = |truth: &mut Truth| truth.hosts()[0].logins.iter().map(|(at, _)| *at).collect::<Vec<_>>();
+    assert_eq!(stage.world.books(started), expected);
     assert_eq!(stage.stats().connects, logins as u64);
 }
 
@@ -120,6 +120,7 @@ async fn a_caller_queues_for_acquire_timeout_exactly(#[case] acquire_timeout: Du
     let error = stage.try_take(&web1()).await.err().expect("nobody releases");
     assert_eq!(error.to_string(), "Connection pool exhausted for web1:22 (max: 1)");
     assert_eq!(start.elapsed(), acquire_timeout);
+    settled().await;
     assert!(matches!(answer(waits).await, Err(Error::Exhausted { last_failure: None, .. })));
     assert_eq!(stage.stats().waiting, 0);
     drop(held);

@@ -21,6 +21,7 @@ async fn after_a_refusal_a_connection_is_not_asked_for_as_many_sessions_again() 
     let start = Instant::now();
     let other = stage.take(&web1()).await;
     assert_eq!((other.id, start.elapsed()), (1, LOGIN));
+    pass(ms(1)).await;
     held.pop();
     held.push(stage.take(&web1()).await);
     assert_eq!(held[1].id, 0, "up to its lowered limit it is used as before");

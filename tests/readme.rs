@@ -1,0 +1,251 @@
+//! What README.md and docs/ show is true: the examples are run, the table of settings is compared with the settings.
+
+mod common;
+mod pooled;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::process::run;
+use common::sshd::Sshd;
+use sshpool::{Config, PoolConfig};
+
+use pooled::PATIENCE;
+
+const README: &str = include_str!("../README.md");
+const GUIDE: &str = include_str!("../docs/ssh-connection-pooling.md");
+const QUICKSTART: &str = include_str!("../examples/quickstart.rs");
+
+/// The insides of the fenced blocks of this language, in the order of the text.
+fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
+    let fence = format!("\n```{language}\n");
+    let insides: Vec<_> = text
+        .match_indices(&fence)
+        .map(|(at, _)| {
+            let inside = &text[at + fence.len()..];
+            &inside[..inside.find("\n```\n").expect("a block is closed") + 1]
+        })
+        .collect();
+    assert!(!insides.is_empty(), "there is no block of {language}");
+    insides
+}
+
+/// The part from this heading to the next of the same level.
+fn section<'a>(text: &'a str, heading: &str) -> &'a str {
+    let start = text.find(&format!("\n{heading}\n")).expect("the heading is there");
+    let rest = &text[start + 1..];
+    rest.find("\n## ").map_or(rest, |end| &rest[..end])
+}
+
+/// The cells of the rows of the first table, without its head.
+fn table(text: &str) -> Vec<Vec<&str>> {
+    let rows = text.lines().skip_while(|line| !line.starts_with("|---")).skip(1);
+    rows.take_while(|line| line.starts_with('|'))
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+        .collect()
+}
+
+fn code(cell: &str) -> &str {
+    cell.strip_prefix('`').and_then(|cell| cell.strip_suffix('`')).expect("the cell is code")
+}
+
+/// A program in an environment without settings of ours.
+fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = pooled::command(program);
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SSH_POOL_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+// ---- the library example ----
+
+#[test]
+fn the_library_example_is_the_one_that_is_built() {
+    assert_eq!(blocks(README, "rust"), [QUICKSTART]);
+}
+
+#[test]
+fn the_library_example_prints_what_the_readme_says() {
+    let sshd = Sshd::builder().start();
+    let mut program = command(quickstart());
+    program.arg("lab").arg(sshd.ssh_config()).env("SSH_POOL_CONNECTION_TIMEOUT_MS", "30000");
+    let ended = run(&mut program, PATIENCE);
+    assert_eq!((ended.code(), &*ended.stderr), (0, ""), "{}", ended.stdout);
+    assert_eq!(ended.stdout, blocks(section(README, "## From Rust"), "text")[0]);
+    assert_eq!(sshd.logins(), 1);
+}
+
+/// Cargo builds the examples with the tests, beside the directory of this binary, unless it is told to build something else only.
+fn quickstart() -> PathBuf {
+    let own = std::env::current_exe().expect("a process knows its program");
+    let path = own.parent().and_then(Path::parent).expect("cargo's directories").join("examples/quickstart");
+    let built = |path: &Path| path.metadata().and_then(|file| file.modified()).ok();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/quickstart.rs");
+    assert!(
+        built(&path) > built(&source),
+        "{} is missing or old: run `cargo build --examples`, or all tests",
+        path.display()
+    );
+    path
+}
+
+// ---- the program ----
+
+/// One line behind `$ `, and what follows it up to the next.
+struct Step {
+    line: String,
+    output: String,
+}
+
+fn steps(block: &str) -> Vec<Step> {
+    let mut steps: Vec<Step> = Vec::new();
+    for line in block.lines() {
+        match line.strip_prefix("$ ") {
+            Some(line) => steps.push(Step { line: line.to_owned(), output: String::new() }),
+            None => {
+                let output = &mut steps.last_mut().expect("a block begins with a command").output;
+                *output += line;
+                *output += "\n";
+            }
+        }
+    }
+    steps
+}
+
+/// `…` stands for anything within a line.
+fn matches(expected: &str, actual: &str) -> bool {
+    match expected.split_once('…') {
+        None => expected == actual,
+        Some((before, after)) => actual.strip_prefix(before).is_some_and(|rest| {
+            let ends = rest.char_indices().map(|(at, _)| at).chain([rest.len()]);
+            ends.take_while(|&end| !rest[..end].contains('\n')).any(|end| matches(after, &rest[end..]))
+        }),
+    }
+}
+
+#[test]
+fn the_console_examples_print_what_the_readme_says() {
+    let sshd = Sshd::builder().start();
+    let home = tempfile::tempdir().expect("a directory");
+    let directory = home.path().join("sshpool");
+    std::fs::create_dir(&directory).expect("a directory in a new directory");
+    let config = format!(
+        "pool.connect_timeout = \"30s\"\n\
+         [hosts.web1]\naddress = \"127.0.0.1\"\nport = {}\nuser = {:?}\nidentity_file = {:?}\nssh_config = \"none\"\n\
+         [hosts.web1.options]\nUserKnownHostsFile = {:?}\nGlobalKnownHostsFile = \"none\"\n",
+        sshd.port(),
+        sshd.user(),
+        sshd.identity_file(),
+        sshd.known_hosts(),
+    );
+    std::fs::write(directory.join("config.toml"), config).expect("a file in a new directory");
+    let programs = Path::new(env!("CARGO_BIN_EXE_sshpool")).parent().expect("it is in a directory");
+    let path = std::env::var_os("PATH").expect("there is a PATH");
+    let path = std::env::join_paths([programs.to_owned()].into_iter().chain(std::env::split_paths(&path)))
+        .expect("directories without colons");
+
+    let steps: Vec<_> = blocks(README, "console").into_iter().flat_map(steps).collect();
+    assert!(steps.iter().any(|step| step.line.starts_with("sshpool exec web1 ")));
+    let mut status = 0;
+    for Step { line, output } in steps {
+        // The status of the step before is there to be printed, as at a prompt.
+        let mut shell = command("sh");
+        shell.args(["-c", &format!("exec 2>&1; (exit {status})\n{line}")]);
+        shell.env("PATH", &path).env("XDG_CONFIG_HOME", home.path()).env("XDG_RUNTIME_DIR", home.path());
+        let ended = run(&mut shell, PATIENCE);
+        assert!(matches(&output, &ended.stdout), "$ {line}\n{}instead of\n{output}", ended.stdout);
+        status = ended.code();
+    }
+}
+
+#[test]
+fn dots_stand_for_anything_within_a_line() {
+    for (expected, actual, right) in [
+        ("a\n", "a\n", true),
+        ("a…c\n", "abbc\n", true),
+        ("a…c…e\n", "abcde\n", true),
+        ("a…c\n", "ac\n", true),
+        ("a…c\n", "ab\nc\n", false),
+        ("a…c\n", "abcd\n", false),
+        ("a\n", "ab\n", false),
+    ] {
+        assert_eq!(matches(expected, actual), right, "{expected:?} {actual:?}");
+    }
+}
+
+// ---- the settings ----
+
+/// `{ name: value, … }` as names and values.
+fn fields(config: &PoolConfig) -> BTreeMap<String, String> {
+    let text = format!("{config:#?}");
+    let fields = text.lines().filter_map(|line| line.trim().trim_end_matches(',').split_once(": "));
+    fields.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+#[test]
+fn the_table_of_settings_has_every_name_and_default() {
+    let table = table(section(README, "## Settings"));
+    let names: Vec<_> = table.iter().map(|row| code(row[0]).to_owned()).collect();
+    let mut sorted = names.clone();
+    sorted.sort();
+    assert_eq!(sorted, fields(&PoolConfig::default()).into_keys().collect::<Vec<_>>());
+
+    for row in &table {
+        let (name, default) = (code(row[0]), code(row[1]));
+        // Numbers and flags stand in the file as they are, durations and sizes in quotes.
+        let bare = default.parse::<bool>().is_ok() || default.parse::<u64>().is_ok();
+        let value = if bare { default.to_owned() } else { format!("{default:?}") };
+        let config = Config::from_toml(&format!("[pool]\n{name} = {value}\n"), "README.md".as_ref());
+        let pool = config.unwrap_or_else(|error| panic!("{error}")).pool;
+        assert_eq!(pool, PoolConfig::default(), "the default of {name} is not {default}");
+    }
+}
+
+/// Where this is set, [`settings_as_this_process_has_them`] prints them.
+const ASKED: &str = "SSHPOOL_TEST_PRINT_SETTINGS";
+
+#[test]
+fn settings_as_this_process_has_them() {
+    if std::env::var_os(ASKED).is_some() {
+        println!("{:#?}", PoolConfig::from_env().expect("the value is valid"));
+    }
+}
+
+/// Each variable is given another value in a process of its own, where the setting in its row, and no other, is another then.
+#[test]
+fn the_table_of_settings_has_every_variable() {
+    let own = std::env::current_exe().expect("a process knows its program");
+    for row in table(section(README, "## Settings")) {
+        let (name, variable) = (code(row[0]), code(row[2]));
+        let mut defaults = fields(&PoolConfig::default());
+        let value = if defaults[name] == "true" { "false" } else { "77" };
+        let mut other = command(&own);
+        other.args(["settings_as_this_process_has_them", "--exact", "--nocapture"]);
+        let ended = run(other.env(ASKED, "1").env(variable, value), PATIENCE);
+        assert_eq!(ended.code(), 0, "{variable}={value}: {}{}", ended.stdout, ended.stderr);
+
+        defaults.remove(name).expect("the setting is there");
+        let (changed, unchanged): (Vec<_>, Vec<_>) = ended
+            .stdout
+            .lines()
+            .filter_map(|line| line.trim().trim_end_matches(',').split_once(": "))
+            .partition(|(field, _)| *field == name);
+        assert!(matches!(changed[..], [(_, set)] if set.starts_with(value)), "{variable}: {changed:?}");
+        for (field, default) in &defaults {
+            assert!(unchanged.contains(&(field.as_str(), default.as_str())), "{variable} changes {field}");
+        }
+    }
+}
+
+#[test]
+fn the_configuration_files_that_are_shown_are_valid() {
+    for (name, text) in [("README.md", README), ("docs/ssh-connection-pooling.md", GUIDE)] {
+        for block in blocks(text, "toml") {
+            let config =
+                Config::from_toml(block, name.as_ref()).unwrap_or_else(|error| panic!("{error}\n{block}"));
+            assert_ne!(config, Config::default(), "it says something:\n{block}");
+        }
+    }
+}
