@@ -45,6 +45,7 @@ mod child;
 pub mod cli;
 mod command;
 pub mod config;
+pub mod docker;
 mod error;
 mod escape;
 mod host;

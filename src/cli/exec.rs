@@ -1,15 +1,15 @@
 //! `sshpool exec`.
 
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde::Serialize;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 
-use super::{Failure, NOT_RUN, Session, TIMED_OUT, Target, without_host};
-use crate::command::{Command, ExitStatus, Stdin};
+use super::relay::{exit_code, killed, relay};
+use super::{Failure, Session, Target, status_of, without_host};
+use crate::command::{Command, Stdin};
 use crate::config;
 use crate::error::{Error, PartialOutput};
 
@@ -94,7 +94,7 @@ impl Exec {
                     stderr: text(&partial.stderr),
                     elapsed_ms,
                 };
-                (report, if matches!(error, Error::TimedOut { .. }) { TIMED_OUT } else { NOT_RUN })
+                (report, status_of(&error))
             }
         };
         super::print_json(&report)?;
@@ -104,44 +104,9 @@ impl Exec {
     /// Every byte as it comes.
     async fn stream(&self, session: &Session, command: Command) -> Result<u8, Failure> {
         let input = if self.stdin { Stdin::Piped } else { Stdin::Empty };
-        let mut child = command.stdin(input).spawn().await.map_err(|error| session.failure(error))?;
-        let stdin = child.stdin.take().map(|to| tokio::spawn(feed(to)));
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let most = self.max_output.unwrap_or(usize::MAX);
-        let copied = tokio::try_join!(
-            copy(stdout, tokio::io::stdout(), "stdout", most),
-            copy(stderr, tokio::io::stderr(), "stderr", most),
-        );
-        match copied {
-            Ok(((), ())) => {}
-            Err(Stopped::NobodyReads) => return Err(Failure::NobodyReads),
-            Err(Stopped::Limit(stream)) => {
-                let host = session.host.name().to_owned();
-                let error = Error::OutputLimit { host, stream, limit: most, partial: Arc::default() };
-                return Err(session.failure(error));
-            }
-            Err(Stopped::Failed(stream, error)) => {
-                return Err(Failure::Usage(format!("cannot write to {stream}: {error}")));
-            }
-        }
-        let status = child.wait().await.map_err(|error| session.failure(error))?;
-        if let Some(stdin) = stdin {
-            stdin.abort();
-        }
-        if let Some(words) = killed(status) {
-            super::fail(format_args!("{}: {words}", session.host.name()), NOT_RUN);
-        }
-        Ok(exit_code(status))
+        let child = command.stdin(input).spawn().await.map_err(|error| session.failure(error))?;
+        relay(child, session.host.name(), self.max_output.unwrap_or(usize::MAX)).await
     }
-}
-
-fn exit_code(status: ExitStatus) -> u8 {
-    // ssh gives 255 for a command that a signal ended, and so do we. A status is 0 to 255.
-    status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(NOT_RUN)
-}
-
-fn killed(status: ExitStatus) -> Option<String> {
-    status.code().is_none().then(|| "command was killed by a signal".to_owned())
 }
 
 fn partial_of(error: &Error) -> Arc<PartialOutput> {
@@ -150,64 +115,5 @@ fn partial_of(error: &Error) -> Arc<PartialOutput> {
         | Error::TimedOut { partial, .. }
         | Error::OutputLimit { partial, .. } => Arc::clone(partial),
         _ => Arc::default(),
-    }
-}
-
-async fn feed(mut to: impl AsyncWrite + Unpin) {
-    // A command need not read its input, and an input that cannot be read any more has ended.
-    let _ = tokio::io::copy(&mut tokio::io::stdin(), &mut to).await;
-}
-
-enum Stopped {
-    NobodyReads,
-    Limit(&'static str),
-    Failed(&'static str, io::Error),
-}
-
-/// Copies until the end, or until `most` bytes were written and there are more.
-async fn copy(
-    from: Option<impl AsyncRead + Unpin>,
-    mut to: impl AsyncWrite + Unpin,
-    stream: &'static str,
-    most: usize,
-) -> Result<(), Stopped> {
-    let Some(mut from) = from else {
-        return Ok(());
-    };
-    let stopped = |error: io::Error| match error.kind() {
-        io::ErrorKind::BrokenPipe => Stopped::NobodyReads,
-        _ => Stopped::Failed(stream, error),
-    };
-    let mut left = most;
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        // A pipe of ours does not fail to be read; if it does, there is nothing more to come from it.
-        let read = from.read(&mut buffer).await.unwrap_or(0);
-        if read == 0 {
-            return Ok(());
-        }
-        let kept = read.min(left);
-        to.write_all(&buffer[..kept]).await.map_err(stopped)?;
-        to.flush().await.map_err(stopped)?;
-        left -= kept;
-        if read > kept {
-            return Err(Stopped::Limit(stream));
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn output_up_to_its_limit_is_copied_whole_and_then_no_more() {
-        let mut out = Vec::new();
-        assert!(copy(Some(&b"12345"[..]), &mut out, "stdout", 5).await.is_ok());
-        assert_eq!(out, b"12345");
-        let mut out = Vec::new();
-        let stopped = copy(Some(&b"123456"[..]), &mut out, "stdout", 5).await;
-        assert!(matches!(stopped, Err(Stopped::Limit("stdout"))));
-        assert_eq!(out, b"12345");
     }
 }

@@ -4,6 +4,7 @@
 
 mod bench;
 mod exec;
+mod relay;
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -78,7 +79,7 @@ enum Failure {
     /// One line, and the status 2.
     Usage(String),
     /// One line that names the host, and a status.
-    Host { host: String, error: Error },
+    Host { host: String, text: String, status: u8 },
     /// Nothing to say: nobody listens.
     NobodyReads,
 }
@@ -98,10 +99,7 @@ pub fn main() -> ExitCode {
         Ok(status) => ExitCode::from(status),
         Err(Failure::Usage(message)) => fail(message, USAGE),
         Err(Failure::NobodyReads) => ExitCode::from(NOBODY_READS),
-        Err(Failure::Host { host, error }) => {
-            let status = if matches!(error, Error::TimedOut { .. }) { TIMED_OUT } else { NOT_RUN };
-            fail(format_args!("{host}: {}", without_host(&error, &host)), status)
-        }
+        Err(Failure::Host { host, text, status }) => fail(format_args!("{host}: {text}"), status),
     }
 }
 
@@ -137,7 +135,7 @@ impl Session {
         let name = host.name().to_owned();
         let pool = Pool::new(config.pool)
             .and_then(|pool| pool.close_on_signals().map(|()| pool))
-            .map_err(|error| Failure::Host { host: name, error })?;
+            .map_err(|error| Failure::of(&name, &error))?;
         Ok(Session { pool, host })
     }
 
@@ -151,7 +149,7 @@ impl Session {
     }
 
     fn failure(&self, error: Error) -> Failure {
-        Failure::Host { host: self.host.name().to_owned(), error }
+        Failure::of(self.host.name(), &error)
     }
 }
 
@@ -189,11 +187,26 @@ fn log_to_stderr(verbose: u8) {
         .init();
 }
 
+impl Failure {
+    fn of(host: &str, error: &Error) -> Self {
+        Failure::Host { host: host.to_owned(), text: without_host(error, host), status: status_of(error) }
+    }
+}
+
+fn status_of(error: &Error) -> u8 {
+    if matches!(error, Error::TimedOut { .. }) { TIMED_OUT } else { NOT_RUN }
+}
+
 fn fail(message: impl Display, status: u8) -> ExitCode {
+    complain(message);
+    ExitCode::from(status)
+}
+
+/// One line on stderr.
+fn complain(message: impl Display) {
     use std::io::Write;
     // When even that cannot be written there is nobody left to tell.
     let _ = writeln!(std::io::stderr(), "sshpool: {message}");
-    ExitCode::from(status)
 }
 
 /// One object on stdout.
@@ -211,7 +224,7 @@ fn print(text: &str) -> Result<(), Failure> {
 }
 
 /// Most errors name their host by themselves; once is enough.
-fn without_host(error: &Error, host: &str) -> String {
+fn without_host(error: &impl Display, host: &str) -> String {
     let text = error.to_string();
     text.strip_prefix(host).and_then(|text| text.strip_prefix(": ")).unwrap_or(&text).to_owned()
 }

@@ -1,0 +1,134 @@
+//! One action on a project: a builder, as [`Command`] is.
+
+use std::time::Duration;
+
+use super::{CHANGE, Compose, ComposeError, error, names};
+use crate::child::Child;
+use crate::command::{Command, Output};
+
+/// `docker compose -p PROJECT ACTION …`, made by the methods of [`Compose`].
+#[derive(Clone, Debug)]
+#[must_use = "an action does nothing until output or spawn is awaited"]
+pub struct Action {
+    compose: Compose,
+    project: String,
+    name: String,
+    /// Of Compose itself, before the action.
+    files: Vec<String>,
+    /// It works with the files of the project, and not with its containers only.
+    needs_files: bool,
+    options: Vec<String>,
+    /// Services, and what comes behind them.
+    operands: Vec<String>,
+    timeout: Option<Duration>,
+}
+
+impl Action {
+    pub(super) fn new(compose: &Compose, project: &str, name: &str) -> Self {
+        Action {
+            compose: compose.clone(),
+            project: project.to_owned(),
+            name: name.to_owned(),
+            files: Vec::new(),
+            needs_files: false,
+            options: Vec::new(),
+            operands: Vec::new(),
+            timeout: Some(CHANGE),
+        }
+    }
+
+    pub(super) fn with_files(mut self) -> Self {
+        self.needs_files = true;
+        self
+    }
+
+    /// Adds an option of the action, such as `"--build"` or `"--tail=100"`. Options come before services.
+    pub fn option(mut self, option: impl Into<String>) -> Self {
+        self.options.push(option.into());
+        self
+    }
+
+    /// Limits the action to this service; several calls name several.
+    ///
+    /// # Errors
+    ///
+    /// [`ComposeError::Name`].
+    pub fn service(mut self, service: &str) -> Result<Self, ComposeError> {
+        self.operands.push(names::service(service)?.to_owned());
+        Ok(self)
+    }
+
+    /// Adds words behind options and services, unchecked but escaped.
+    pub fn args<S: AsRef<str>>(mut self, words: impl IntoIterator<Item = S>) -> Self {
+        self.operands.extend(words.into_iter().map(|word| word.as_ref().to_owned()));
+        self
+    }
+
+    /// Uses this Compose file, a path on the host, instead of the ones that the project was made from. Several calls name several.
+    pub fn file(mut self, path: impl Into<String>) -> Self {
+        self.files.push(path.into());
+        self
+    }
+
+    /// Limits the time; `None` is no limit.
+    pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.timeout = timeout.into();
+        self
+    }
+
+    /// Runs the action to its end and gives what it wrote.
+    ///
+    /// # Errors
+    ///
+    /// [`ComposeError`] says which of the usual causes it was, for [`exec`](Compose::exec) too when its program fails.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Command::output`].
+    pub async fn output(self) -> Result<Output, ComposeError> {
+        let output = self.command().await?.output().await?;
+        if output.status.success() {
+            return Ok(output);
+        }
+        let text = String::from_utf8_lossy(&output.stderr);
+        Err(error::explain(self.compose.name(), &self.project, output.status.code(), &text))
+    }
+
+    /// Starts the action and gives its streams, for what runs long: `logs` that are followed, `pull`, `up`.
+    ///
+    /// # Errors
+    ///
+    /// Those of getting there. How it ended, [`Child::wait`] tells, and its stderr why.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Command::spawn`].
+    pub async fn spawn(self) -> Result<Child, ComposeError> {
+        Ok(self.command().await?.spawn().await?)
+    }
+
+    async fn command(&self) -> Result<Command, ComposeError> {
+        let mut files = self.files.clone();
+        if files.is_empty() && self.needs_files {
+            files = self.files_of_the_project().await?;
+        }
+        let mut command = self.compose.docker_compose().args(["-p", &self.project]);
+        for file in files {
+            command = command.args(["-f", &file]);
+        }
+        Ok(command.arg(&self.name).args(&self.options).args(&self.operands).timeout(self.timeout))
+    }
+
+    /// What Compose remembers of where the project came from.
+    async fn files_of_the_project(&self) -> Result<Vec<String>, ComposeError> {
+        let projects = self.compose.list_projects(true).await?;
+        match projects.into_iter().find(|project| project.name == self.project) {
+            Some(project) if !project.config_files.is_empty() => Ok(project.config_files),
+            _ => Err(ComposeError::NoProject {
+                host: self.compose.name().to_owned(),
+                project: self.project.clone(),
+                text: "it has no containers that would tell its files; name a file".to_owned(),
+            }),
+        }
+    }
+}

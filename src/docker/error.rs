@@ -1,0 +1,129 @@
+//! Why `docker compose` did not do it.
+
+use crate::error::{Error, printable};
+
+/// What can go wrong with a Compose project on a host. One line each, with Docker's own words where there are any.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ComposeError {
+    /// The name of a project, a service or an action is not acceptable. Nothing was run.
+    #[error("invalid {what} {value:?}: {reason}")]
+    Name {
+        /// What it was to name.
+        what: &'static str,
+        /// The name, cut when it is very long.
+        value: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// The command could not be run to its end.
+    #[error(transparent)]
+    Run(#[from] Error),
+
+    /// There is no `docker` program.
+    #[error("{host}: docker is not installed, or not on the PATH of this account")]
+    NoDocker {
+        /// The host's name.
+        host: String,
+    },
+
+    /// There is a `docker`, but it has no `compose`.
+    #[error("{host}: the Compose plugin of docker is not installed: {text}")]
+    NoCompose {
+        /// The host's name.
+        host: String,
+        /// Docker's own words.
+        text: String,
+    },
+
+    /// The account may not use Docker's socket.
+    #[error("{host}: no permission for Docker's socket: {text} (is the account in the group docker?)")]
+    Permission {
+        /// The host's name.
+        host: String,
+        /// Docker's own words.
+        text: String,
+    },
+
+    /// Docker's daemon does not run, or not where it is looked for.
+    #[error("{host}: Docker's daemon does not answer: {text}")]
+    NoDaemon {
+        /// The host's name.
+        host: String,
+        /// Docker's own words.
+        text: String,
+    },
+
+    /// Compose does not know the project, or does not know its files.
+    #[error("{host}: there is no project {project:?}: {text}")]
+    NoProject {
+        /// The host's name.
+        host: String,
+        /// The project's name.
+        project: String,
+        /// Compose's own words.
+        text: String,
+    },
+
+    /// Something else; Compose's own words tell.
+    #[error("{host}: docker compose failed with {}: {text}", status(*code))]
+    Failed {
+        /// The host's name.
+        host: String,
+        /// The exit status; `None` when a signal ended it.
+        code: Option<i32>,
+        /// The end of what it wrote to stderr.
+        text: String,
+    },
+
+    /// The answer is not what Compose is known to print.
+    #[error("{host}: cannot read the answer of {what}: {reason}")]
+    Malformed {
+        /// The host's name.
+        host: String,
+        /// Whose answer.
+        what: &'static str,
+        /// What is wrong with it, and where.
+        reason: String,
+    },
+}
+
+fn status(code: Option<i32>) -> String {
+    code.map_or_else(|| "a signal".to_owned(), |code| format!("code {code}"))
+}
+
+/// The usual causes by the texts that give them away.
+pub(super) fn explain(host: &str, project: &str, code: Option<i32>, stderr: &str) -> ComposeError {
+    let host = host.to_owned();
+    let says = |texts: &[&str]| texts.iter().any(|text| stderr.contains(text));
+    // A deprecation or a progress line may come before or after it.
+    let line = |texts: &[&str]| {
+        let telling = stderr.lines().rfind(|line| texts.iter().any(|text| line.contains(text)));
+        printable(telling.unwrap_or_default())
+    };
+    const NO_COMPOSE: &[&str] =
+        &["is not a docker command", "unknown command: docker compose", "unknown shorthand flag: 'p' in -p"];
+    const PERMISSION: &[&str] = &["permission denied while trying to connect", "Got permission denied"];
+    const NO_DAEMON: &[&str] =
+        &["Cannot connect to the Docker daemon", "error during connect", "failed to connect to the docker API"];
+    const NO_PROJECT: &[&str] =
+        &["no such project", "no container found for project", "no configuration file provided", "no resource found"];
+    if code == Some(127) && says(&["docker"]) && !says(&["executable file not found", "OCI runtime"]) {
+        return ComposeError::NoDocker { host };
+    }
+    for (texts, make) in [
+        (NO_COMPOSE, (|host, text| ComposeError::NoCompose { host, text }) as fn(String, String) -> ComposeError),
+        (PERMISSION, |host, text| ComposeError::Permission { host, text }),
+        (NO_DAEMON, |host, text| ComposeError::NoDaemon { host, text }),
+    ] {
+        if says(texts) {
+            return make(host, line(texts));
+        }
+    }
+    if says(NO_PROJECT) {
+        return ComposeError::NoProject { host, project: project.to_owned(), text: line(NO_PROJECT) };
+    }
+    let last = stderr.lines().rev().map(str::trim).find(|line| !line.is_empty());
+    ComposeError::Failed { host, code, text: printable(last.unwrap_or("it wrote nothing to stderr")) }
+}

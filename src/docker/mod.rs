@@ -1,0 +1,201 @@
+//! Docker Compose projects on hosts of a pool.
+//!
+//! [`Compose`] runs `docker compose` on a host, by [`Pool::command`]: names are checked, arguments are escaped, nothing is ever part of a
+//! shell's text. What Compose prints for programs is read into plain values; what it says when it fails becomes a [`ComposeError`] that
+//! says which of the usual causes it was.
+//!
+//! ```no_run
+//! use sshpool::docker::Compose;
+//! # async fn example(pool: &sshpool::Pool, host: &sshpool::Host) -> Result<(), Box<dyn std::error::Error>> {
+//! let compose = Compose::new(pool, host);
+//! for project in compose.list_projects(true).await? {
+//!     println!("{} is {}", project.name, project.status);
+//! }
+//! for service in compose.project_status("shop").await?.services {
+//!     println!("{}: {}", service.name, service.state);
+//! }
+//! compose.restart("shop")?.service("web")?.output().await?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod action;
+mod error;
+mod names;
+mod read;
+
+use std::time::Duration;
+
+use crate::command::Command;
+use crate::host::Host;
+use crate::public::Pool;
+
+pub use action::Action;
+pub use error::ComposeError;
+pub use read::{Project, ProjectStatus, Publisher, Service, State, Status};
+
+/// For what only looks.
+const LOOK: Duration = Duration::from_secs(15);
+/// For what changes something, unless it may well take minutes.
+const CHANGE: Duration = Duration::from_secs(30);
+
+/// `docker compose` on one host. Cheap to make and to clone.
+#[derive(Clone, Debug)]
+pub struct Compose {
+    pool: Pool,
+    host: Host,
+}
+
+impl Compose {
+    /// Starts nothing.
+    pub fn new(pool: &Pool, host: &Host) -> Self {
+        Compose { pool: pool.clone(), host: host.clone() }
+    }
+
+    /// The projects that Compose knows there: those with something running, or with `all` every one that has containers. By
+    /// `docker compose ls --format json`, within 15 s.
+    ///
+    /// # Errors
+    ///
+    /// [`ComposeError`] says which of the usual causes it was.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Command::output`].
+    pub async fn list_projects(&self, all: bool) -> Result<Vec<Project>, ComposeError> {
+        let mut command = self.docker_compose().args(["ls", "--format", "json"]);
+        if all {
+            command = command.arg("--all");
+        }
+        let text = self.answer(command.timeout(LOOK), "").await?;
+        read::projects(&text).map_err(|reason| self.malformed("docker compose ls", reason))
+    }
+
+    /// What became of a project's services. By `docker compose -p PROJECT ps --all --format json`, within 15 s. A project that Compose does
+    /// not know has no services, and is stopped.
+    ///
+    /// # Errors
+    ///
+    /// [`ComposeError::Name`] before anything runs; else as [`list_projects`](Self::list_projects). A line of the answer that cannot be read
+    /// is no error: it is in [`ProjectStatus::unreadable`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Command::output`].
+    pub async fn project_status(&self, project: &str) -> Result<ProjectStatus, ComposeError> {
+        let project = names::project(project)?;
+        let command = self.docker_compose().args(["-p", project, "ps", "--all", "--format", "json"]);
+        let text = self.answer(command.timeout(LOOK), project).await?;
+        Ok(read::project_status(project, &text))
+    }
+
+    /// Creates and starts a project's services, in the background (`up --detach`). No time limit unless one is set. The files are those that
+    /// [`Action::file`] names, or the ones that the project was made from.
+    ///
+    /// # Errors
+    ///
+    /// [`ComposeError::Name`], as for all actions.
+    pub fn up(&self, project: &str) -> Result<Action, ComposeError> {
+        Ok(self.action(project, "up")?.option("--detach").with_files().timeout(None))
+    }
+
+    /// Stops a project's containers and removes them and their networks; volumes stay.
+    ///
+    /// # Errors
+    ///
+    /// [`ComposeError::Name`], as for all actions.
+    pub fn down(&self, project: &str) -> Result<Action, ComposeError> {
+        self.action(project, "down")
+    }
+
+    /// Starts containers that exist.
+    ///
+    /// # Errors
+    ///
+    /// [`ComposeError::Name`], as for all actions.
+    pub fn start(&self, project: &str) -> Result<Action, ComposeError> {
+        self.action(project, "start")
+    }
+
+    /// Stops containers without removing them.
+    ///
+    /// # Errors
+    ///
+    /// [`ComposeError::Name`], as for all actions.
+    pub fn stop(&self, project: &str) -> Result<Action, ComposeError> {
+        self.action(project, "stop")
+    }
+
+    /// Restarts containers.
+    ///
+    /// # Errors
+    ///
+    /// [`ComposeError::Name`], as for all actions.
+    pub fn restart(&self, project: &str) -> Result<Action, ComposeError> {
+        self.action(project, "restart")
+    }
+
+    /// Pulls the images of a project. No time limit unless one is set; files as for [`up`](Self::up).
+    ///
+    /// # Errors
+    ///
+    /// [`ComposeError::Name`], as for all actions.
+    pub fn pull(&self, project: &str) -> Result<Action, ComposeError> {
+        Ok(self.action(project, "pull")?.with_files().timeout(None))
+    }
+
+    /// The logs of a project. With `follow` they go on until the [`Child`](crate::Child) is dropped, without a time limit.
+    ///
+    /// # Errors
+    ///
+    /// [`ComposeError::Name`], as for all actions.
+    pub fn logs(&self, project: &str, follow: bool) -> Result<Action, ComposeError> {
+        let action = self.action(project, "logs")?.option("--no-color");
+        Ok(if follow { action.option("--follow").timeout(None) } else { action })
+    }
+
+    /// Runs a program in a container of a service, without a terminal.
+    ///
+    /// # Errors
+    ///
+    /// [`ComposeError::Name`], as for all actions.
+    pub fn exec<S: AsRef<str>>(
+        &self,
+        project: &str,
+        service: &str,
+        words: impl IntoIterator<Item = S>,
+    ) -> Result<Action, ComposeError> {
+        Ok(self.action(project, "exec")?.option("-T").service(service)?.args(words))
+    }
+
+    /// Any action of `docker compose`, such as `"kill"` or `"top"`. It has 30 s unless another limit is set.
+    ///
+    /// # Errors
+    ///
+    /// [`ComposeError::Name`] when the project or the action is not a name.
+    pub fn action(&self, project: &str, action: &str) -> Result<Action, ComposeError> {
+        Ok(Action::new(self, names::project(project)?, names::action(action)?))
+    }
+
+    /// The host's name, for messages.
+    fn name(&self) -> &str {
+        self.host.name()
+    }
+
+    fn docker_compose(&self) -> Command {
+        self.pool.command(&self.host, "docker").arg("compose")
+    }
+
+    /// Runs a command to its end and gives what it wrote to stdout.
+    async fn answer(&self, command: Command, project: &str) -> Result<String, ComposeError> {
+        let output = command.output().await?;
+        match output.status.code() {
+            Some(0) => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+            code => Err(error::explain(self.name(), project, code, &String::from_utf8_lossy(&output.stderr))),
+        }
+    }
+
+    fn malformed(&self, what: &'static str, reason: String) -> ComposeError {
+        ComposeError::Malformed { host: self.name().to_owned(), what, reason }
+    }
+}

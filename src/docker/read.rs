@@ -1,0 +1,297 @@
+//! What Compose prints for programs.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A project, as `docker compose ls` lists it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Project {
+    /// Its name.
+    pub name: String,
+    /// What its containers do, taken together.
+    pub status: Status,
+    /// The same in Compose's own words, such as `running(2), exited(1)`.
+    pub detail: String,
+    /// The files that it was made from: paths on the host.
+    pub config_files: Vec<String>,
+}
+
+/// What the containers of a project do, taken together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// All run.
+    Running,
+    /// Some run.
+    Partial,
+    /// None runs, or there are none.
+    Stopped,
+    /// What was said about them cannot be read.
+    Unknown,
+}
+
+/// What became of a project's services, as `docker compose ps --all` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct ProjectStatus {
+    /// The project's name.
+    pub project: String,
+    /// All services taken together. [`Status::Unknown`] when a line cannot be read.
+    pub status: Status,
+    /// One entry for each container: a service that is scaled has several.
+    pub services: Vec<Service>,
+    /// The lines of the answer that cannot be read, with the reasons.
+    pub unreadable: Vec<String>,
+}
+
+/// A container of a service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Service {
+    /// The name of the service.
+    pub name: String,
+    /// The name of the container.
+    pub container: String,
+    /// What the container does.
+    pub state: State,
+    /// What its health check says (`healthy`, `unhealthy`, `starting`), when it has one.
+    pub health: Option<String>,
+    /// The status that it exited with, when it has ended.
+    pub exit_code: Option<i32>,
+    /// Its ports.
+    pub publishers: Vec<Publisher>,
+}
+
+/// A port of a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Publisher {
+    /// The address of the host that it is published on; `None` for one that is not published.
+    pub address: Option<String>,
+    /// The port of the host; `None` for one that is not published.
+    pub published_port: Option<u16>,
+    /// The port of the container.
+    pub target_port: u16,
+    /// `tcp`, `udp` or `sctp`.
+    pub protocol: String,
+}
+
+/// The state of a container.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum State {
+    /// Made, never started.
+    Created,
+    /// It runs.
+    Running,
+    /// It has ended, and is being started again.
+    Restarting,
+    /// Frozen.
+    Paused,
+    /// On its way out.
+    Removing,
+    /// It has ended.
+    Exited,
+    /// It could not be removed.
+    Dead,
+    /// A word that is not one of the above.
+    Other(String),
+}
+
+impl State {
+    fn from_word(word: &str) -> Self {
+        match word.to_ascii_lowercase().as_str() {
+            "created" => State::Created,
+            "running" => State::Running,
+            "restarting" => State::Restarting,
+            "paused" => State::Paused,
+            "removing" => State::Removing,
+            "exited" => State::Exited,
+            "dead" => State::Dead,
+            other => State::Other(crate::error::printable(other)),
+        }
+    }
+
+    /// Docker's word for it.
+    pub fn as_str(&self) -> &str {
+        match self {
+            State::Created => "created",
+            State::Running => "running",
+            State::Restarting => "restarting",
+            State::Paused => "paused",
+            State::Removing => "removing",
+            State::Exited => "exited",
+            State::Dead => "dead",
+            State::Other(word) => word,
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl Serialize for State {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Status::Running => "running",
+            Status::Partial => "partial",
+            Status::Stopped => "stopped",
+            Status::Unknown => "unknown",
+        })
+    }
+}
+
+impl Status {
+    fn of(states: impl IntoIterator<Item = State>) -> Self {
+        let (mut all, mut running) = (0, 0);
+        for state in states {
+            all += 1;
+            match state {
+                State::Running => running += 1,
+                State::Other(_) => return Status::Unknown,
+                _ => {}
+            }
+        }
+        match running {
+            0 => Status::Stopped,
+            _ if running == all => Status::Running,
+            _ => Status::Partial,
+        }
+    }
+
+    /// Reads `running(2), exited(1)`.
+    fn from_counts(text: &str) -> Self {
+        let count = |part: &str| {
+            let (word, number) = part.trim().strip_suffix(')')?.split_once('(')?;
+            number.parse::<u32>().ok().filter(|&number| number > 0)?;
+            Some(State::from_word(word))
+        };
+        match text.split(',').map(count).collect::<Option<Vec<_>>>() {
+            Some(states) => Status::of(states),
+            None => Status::Unknown,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawProject {
+    name: String,
+    #[serde(default)]
+    status: String,
+    #[serde(default)]
+    config_files: String,
+}
+
+/// Reads the answer of `docker compose ls --format json`: one array.
+pub(super) fn projects(text: &str) -> Result<Vec<Project>, String> {
+    let raw: Vec<RawProject> =
+        serde_json::from_str(text.trim()).map_err(|error| format!("{error} in {}", shown(text)))?;
+    let project = |raw: RawProject| Project {
+        name: raw.name,
+        status: Status::from_counts(&raw.status),
+        detail: raw.status,
+        config_files: raw.config_files.split(',').filter(|file| !file.is_empty()).map(str::to_owned).collect(),
+    };
+    Ok(raw.into_iter().map(project).collect())
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawService {
+    service: String,
+    #[serde(default)]
+    name: String,
+    state: String,
+    #[serde(default)]
+    health: String,
+    #[serde(default)]
+    exit_code: Option<i32>,
+    #[serde(default, deserialize_with = "null_is_empty")]
+    publishers: Vec<RawPublisher>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawPublisher {
+    #[serde(default, rename = "URL")]
+    url: String,
+    #[serde(default)]
+    published_port: u16,
+    target_port: u16,
+    #[serde(default)]
+    protocol: String,
+}
+
+fn null_is_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<RawPublisher>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+impl From<RawService> for Service {
+    fn from(raw: RawService) -> Self {
+        let state = State::from_word(&raw.state);
+        let ended = matches!(state, State::Exited | State::Dead);
+        let publisher = |raw: RawPublisher| Publisher {
+            address: Some(raw.url).filter(|url| !url.is_empty() && raw.published_port > 0),
+            published_port: Some(raw.published_port).filter(|&port| port > 0),
+            target_port: raw.target_port,
+            protocol: raw.protocol,
+        };
+        Service {
+            name: raw.service,
+            container: raw.name,
+            health: Some(raw.health).filter(|health| !health.is_empty()),
+            exit_code: raw.exit_code.filter(|_| ended),
+            publishers: raw.publishers.into_iter().map(publisher).collect(),
+            state,
+        }
+    }
+}
+
+/// Reads the answer of `docker compose ps --format json` in both of its shapes: one array (until Compose 2.20), or one object in each line.
+pub(super) fn project_status(project: &str, text: &str) -> ProjectStatus {
+    let (mut services, mut unreadable) = (Vec::new(), Vec::new());
+    let mut take = |place: String, part: serde_json::Result<RawService>, source: &str| match part {
+        Ok(raw) => services.push(Service::from(raw)),
+        Err(error) => unreadable.push(format!("{place}: {error} in {}", shown(source))),
+    };
+    match serde_json::from_str::<Vec<serde_json::Value>>(text.trim()) {
+        Ok(values) => {
+            for (index, value) in values.into_iter().enumerate() {
+                let source = value.to_string();
+                take(format!("entry {}", index + 1), serde_json::from_value(value), &source);
+            }
+        }
+        Err(_) => {
+            for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+                take(format!("line {}", index + 1), serde_json::from_str(line), line);
+            }
+        }
+    }
+    let status = match unreadable.is_empty() {
+        true => Status::of(services.iter().map(|service| service.state.clone())),
+        false => Status::Unknown,
+    };
+    ProjectStatus { project: project.to_owned(), status, services, unreadable }
+}
+
+/// A piece of an answer for a message.
+fn shown(text: &str) -> String {
+    const MOST: usize = 80;
+    let text = crate::error::printable(text);
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{:?}…", &text[..end]),
+        None => format!("{text:?}"),
+    }
+}
