@@ -105,49 +105,60 @@ pub fn main() -> ExitCode {
 
 async fn run(cli: Cli) -> Result<u8, Failure> {
     let Cli { ssh_config, config, command, .. } = cli;
-    let config = load(config)?;
-    match command {
+    let setup = Setup { ssh_config, config: load(config)? };
+    let (pool, result) = match command {
         Command::Exec(exec) => {
-            let session = Session::open(&exec.target, ssh_config, config)?;
-            let result = exec.run(&session).await;
-            session.close().await;
-            result
+            let session = setup.open(&exec.target)?;
+            (session.pool.clone(), exec.run(&session).await)
         }
         Command::Bench(bench) => {
-            let session = Session::open(&bench.target, ssh_config, config)?;
-            let result = bench.run(&session).await;
-            session.close().await;
-            result
+            let session = setup.open(&bench.target)?;
+            (session.pool.clone(), bench.run(&session).await)
         }
+    };
+    if signals::is_ending() {
+        // The handler closes the pool and ends the process by the signal.
+        std::future::pending::<()>().await;
+    }
+    // Nothing of ours runs any more, unless it was given up.
+    pool.close_within(Duration::ZERO).await;
+    result
+}
+
+/// What the user has set.
+struct Setup {
+    ssh_config: Option<PathBuf>,
+    config: Config,
+}
+
+impl Setup {
+    fn open(&self, target: &Target) -> Result<Session, Failure> {
+        let host = self.host(&target.host)?;
+        Ok(Session { pool: self.pool(host.name())?, host })
+    }
+
+    /// A name of the configuration file, or what ssh would take.
+    fn host(&self, name: &str) -> Result<Host, Failure> {
+        let host = match self.config.hosts.get(name) {
+            Some(host) => Ok(host.clone()),
+            None => name.parse(),
+        };
+        let host = match &self.ssh_config {
+            Some(file) => host.and_then(|host: Host| host.config_file(file)),
+            None => host,
+        };
+        host.map_err(|error| Failure::Usage(error.to_string()))
+    }
+
+    /// The pool for it all. `host` is the one to name when that fails.
+    fn pool(&self, host: &str) -> Result<Pool, Failure> {
+        Pool::new(self.config.pool.clone())
+            .and_then(|pool| pool.close_on_signals().map(|()| pool))
+            .map_err(|error| Failure::of(host, &error))
     }
 }
 
 impl Session {
-    fn open(target: &Target, ssh_config: Option<PathBuf>, config: Config) -> Result<Self, Failure> {
-        let usage = |error: &dyn Display| Failure::Usage(error.to_string());
-        let mut host = match config.hosts.get(&target.host) {
-            Some(host) => host.clone(),
-            None => target.host.parse().map_err(|error| usage(&error))?,
-        };
-        if let Some(file) = ssh_config {
-            host = host.config_file(file).map_err(|error| usage(&error))?;
-        }
-        let name = host.name().to_owned();
-        let pool = Pool::new(config.pool)
-            .and_then(|pool| pool.close_on_signals().map(|()| pool))
-            .map_err(|error| Failure::of(&name, &error))?;
-        Ok(Session { pool, host })
-    }
-
-    async fn close(self) {
-        if signals::is_ending() {
-            // The handler closes the pool and ends the process by the signal.
-            std::future::pending::<()>().await;
-        }
-        // Nothing of ours runs any more, unless it was given up.
-        self.pool.close_within(Duration::ZERO).await;
-    }
-
     fn failure(&self, error: Error) -> Failure {
         Failure::of(self.host.name(), &error)
     }
