@@ -121,7 +121,7 @@ impl Attempts {
                 Ok(Some(Err(reason)))
             }
             SessionEnd::Refused(reason) => {
-                tracing::debug!(host = self.target.host(), reason, "session refused; trying again");
+                tracing::debug!(reason, "session refused; trying again");
                 (self.reason, self.refused) = (reason, self.refused + 1);
                 match lease {
                     AttemptLease::Own(lease) => lease.refused(),

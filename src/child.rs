@@ -89,7 +89,7 @@ impl Child {
                 let _ = sender.write_all(&input).await;
             }
         };
-        let span = tracing::debug_span!("command", host);
+        let span = tracing::debug_span!("command", host = %target.key());
         let task = async move {
             let result = {
                 let mut run = pin!(run(attempts, lease, session, &ends, &text));
@@ -139,7 +139,11 @@ impl Child {
         match end.as_deref() {
             Ok(Some(result)) => result.clone(),
             // The task ends without a result only when its runtime is shut down.
-            _ => Err(Error::Closed { host: self.host.clone() }),
+            _ => Err(Error::Lost {
+                host: self.host.clone(),
+                reason: "the runtime that it was started in was shut down".to_owned(),
+                partial: Arc::default(),
+            }),
         }
     }
 
@@ -190,6 +194,7 @@ async fn run(
         let end = match attempts.within(session.wait(lease.connection())).await {
             Ok(end) => end,
             Err(after) => {
+                tracing::debug!(?after, "timed out");
                 lease.count(|stats| stats.commands_timed_out += 1);
                 return Err(Error::TimedOut { host: attempts.host(), after, partial: Arc::default() });
             }

@@ -12,6 +12,7 @@ use crate::attempts::{Attempts, pump};
 use crate::child::Child;
 use crate::error::{Error, PartialOutput};
 use crate::escape::escape;
+use crate::host::PoolKey;
 use crate::openssh::{OpenSsh, Streams};
 use crate::{Pool, pool};
 
@@ -269,7 +270,7 @@ impl Command {
     }
 
     /// One attempt after the other until the command has started, and then to its end.
-    #[tracing::instrument(name = "command", level = "debug", skip_all, fields(host = self.target.host()))]
+    #[tracing::instrument(name = "command", level = "debug", skip_all, fields(host = %self.target.key()))]
     async fn run(
         &mut self,
         stdout: fn() -> Stdio,
@@ -311,6 +312,7 @@ impl Command {
                     return Err(Error::OutputLimit { host: attempts.host(), stream, limit, partial });
                 }
                 Err(after) => {
+                    tracing::debug!(?after, "timed out");
                     let partial = Arc::new(std::mem::take(partial));
                     return Err(Error::TimedOut { host: attempts.host(), after, partial });
                 }
@@ -364,6 +366,12 @@ impl Target {
     pub(crate) fn pool(&self) -> &Pool {
         match self {
             Target::Pool(pool, _) | Target::Lease(pool, ..) => pool,
+        }
+    }
+
+    pub(crate) fn key(&self) -> PoolKey {
+        match self {
+            Target::Pool(_, host) | Target::Lease(_, _, host) => host.key(),
         }
     }
 

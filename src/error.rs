@@ -126,7 +126,7 @@ pub enum Error {
     },
 
     /// The local system refused something: no more processes or descriptors, for instance.
-    #[error("{host}: {what}: {source}")]
+    #[error("{host}: {what}: {}", plain(source))]
     Io {
         /// The host's name.
         host: String,
@@ -286,6 +286,12 @@ pub(crate) fn printable(text: &str) -> String {
         }
     }
     out
+}
+
+/// What the system says, without its number and without a path that the message names already.
+pub(crate) fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split_once(" (os error ").map_or(&*text, |(words, _)| words).to_owned()
 }
 
 /// The end of a command's stderr for a message of one line: its last lines are what says why it failed.

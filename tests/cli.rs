@@ -308,7 +308,7 @@ fn a_missing_identity_file_is_named_before_anything_is_started() {
         &ended,
         255,
         "",
-        "sshpool: web1: cannot connect: bad identity file: /nonexistent/key: No such file or directory (os error 2)\n",
+        "sshpool: web1: cannot connect: bad identity file: /nonexistent/key: No such file or directory\n",
     );
     program.assert_nothing_is_left();
 }

@@ -26,9 +26,7 @@ impl Config {
     /// When it cannot be read, and as [`Config::from_toml`].
     pub fn load(path: &Path) -> Result<Config, ConfigError> {
         let bytes = fs::read(path).map_err(|error| {
-            let reason = error.to_string();
-            let reason = reason.split(" (os error").next().unwrap_or_default();
-            ConfigError::new(format!("cannot read {}: {reason}", path.display()))
+            ConfigError::new(format!("cannot read {}: {}", path.display(), crate::error::plain(&error)))
         })?;
         let text = std::str::from_utf8(&bytes).map_err(|error| {
             let line = line_of(&bytes, error.valid_up_to());

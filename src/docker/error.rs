@@ -105,15 +105,25 @@ pub(super) fn explain(host: &str, project: &str, code: Option<i32>, stderr: &str
     const NO_COMPOSE: &[&str] =
         &["is not a docker command", "unknown command: docker compose", "unknown shorthand flag: 'p' in -p"];
     const PERMISSION: &[&str] = &["permission denied while trying to connect", "Got permission denied"];
-    const NO_DAEMON: &[&str] =
-        &["Cannot connect to the Docker daemon", "error during connect", "failed to connect to the docker API"];
-    const NO_PROJECT: &[&str] =
-        &["no such project", "no container found for project", "no configuration file provided", "no resource found"];
+    const NO_DAEMON: &[&str] = &[
+        "Cannot connect to the Docker daemon",
+        "error during connect",
+        "failed to connect to the docker API",
+    ];
+    const NO_PROJECT: &[&str] = &[
+        "no such project",
+        "no container found for project",
+        "no configuration file provided",
+        "no resource found",
+    ];
     if code == Some(127) && says(&["docker"]) && !says(&["executable file not found", "OCI runtime"]) {
         return ComposeError::NoDocker { host };
     }
     for (texts, make) in [
-        (NO_COMPOSE, (|host, text| ComposeError::NoCompose { host, text }) as fn(String, String) -> ComposeError),
+        (
+            NO_COMPOSE,
+            (|host, text| ComposeError::NoCompose { host, text }) as fn(String, String) -> ComposeError,
+        ),
         (PERMISSION, |host, text| ComposeError::Permission { host, text }),
         (NO_DAEMON, |host, text| ComposeError::NoDaemon { host, text }),
     ] {

@@ -202,7 +202,12 @@ pub(super) fn projects(text: &str) -> Result<Vec<Project>, String> {
         name: raw.name,
         status: Status::from_counts(&raw.status),
         detail: raw.status,
-        config_files: raw.config_files.split(',').filter(|file| !file.is_empty()).map(str::to_owned).collect(),
+        config_files: raw
+            .config_files
+            .split(',')
+            .filter(|file| !file.is_empty())
+            .map(str::to_owned)
+            .collect(),
     };
     Ok(raw.into_iter().map(project).collect())
 }

@@ -54,24 +54,37 @@ pub(super) fn connect_failure(stderr: &str, fallback: &str) -> ConnectError {
     };
     let detail = match kind {
         // The telling line is a banner; what the user needs is the host and the file, which stand further down.
-        Kind::HostKeyChanged => lines
-            .iter()
-            .find(|line| line.starts_with("Offending "))
-            .map_or("remote host identification has changed".to_owned(), |line| (*line).to_owned()),
+        Kind::HostKeyChanged => {
+            let offending = lines.iter().find(|line| line.starts_with("Offending "));
+            let host =
+                lines.iter().find_map(|line| line.strip_prefix("Host key for ")?.split_once(" has changed"));
+            let place = offending.map_or("remote host identification has changed", |line| line);
+            host.map_or(place.to_owned(), |(host, _)| format!("{place} for {host}"))
+        }
         Kind::KeyFile if line.contains("UNPROTECTED") => lines
             .iter()
             .find(|line| line.starts_with("Permissions ") || line.starts_with("Load key "))
             .map_or_else(|| line.to_owned(), |line| (*line).to_owned()),
         _ => line.trim_start_matches("ssh: ").trim_start_matches("Warning: ").to_owned(),
     };
-    let kept = lines.len().saturating_sub(LINES_KEPT);
-    ConnectError::new(kind, detail, lines[kept..].iter().map(|line| (*line).to_owned()).collect())
+    ConnectError::new(kind, detail, last_lines(stderr))
+}
+
+/// The last of what ssh wrote, for an error to keep.
+pub(super) fn last_lines(stderr: &str) -> Vec<String> {
+    let lines: Vec<&str> = stderr.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    lines[lines.len().saturating_sub(LINES_KEPT)..].iter().map(|line| (*line).to_owned()).collect()
+}
+
+/// The last line that may say why something ended. A host key that was accepted and a session that was refused are no reasons.
+pub(super) fn last_word(stderr: &str) -> Option<&str> {
+    let is_no_reason = |line: &str| line.contains("Permanently added") || line.contains(": open failed: ");
+    stderr.lines().rev().map(str::trim).find(|line| !line.is_empty() && !is_no_reason(line))
 }
 
 /// Why a master that had been ready ended: its last line, or what is known without one.
 pub(super) fn master_end(stderr: &str, fallback: &str) -> String {
-    let last = stderr.lines().rev().map(str::trim).find(|line| !line.is_empty());
-    crate::error::printable(last.unwrap_or(fallback))
+    crate::error::printable(last_word(stderr).unwrap_or(fallback))
 }
 
 /// The pid in `Master running (pid=N)`, which `-O check` prints on stderr.
@@ -169,9 +182,10 @@ mod tests {
         "Received disconnect from 127.0.0.1 port 22:2: Too many authentication failures"
     )]
     #[case::changed(
-        "@@@@\r\n@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @\r\nOffending ED25519 key in /k:1\r\nHost key verification failed.\r\n",
+        "@@@@\r\n@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @\r\nOffending ED25519 key in /k:1\r\n\
+         Host key for web1 has changed and you have requested strict checking.\r\nHost key verification failed.\r\n",
         Kind::HostKeyChanged,
-        "Offending ED25519 key in /k:1"
+        "Offending ED25519 key in /k:1 for web1"
     )]
     #[case::unknown(
         "No ED25519 host key is known for web1 and you have requested strict checking.\r\nHost key verification failed.\r\n",

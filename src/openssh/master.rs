@@ -22,7 +22,7 @@ use super::diagnosis;
 use super::program::Program;
 use super::runtime::{Runtime, Tenancy, local};
 use super::session::{Session, SessionEnd, Streams};
-use crate::error::{ConnectError, ConnectErrorKind};
+use crate::error::{ConnectError, ConnectErrorKind, plain};
 use crate::host::Host;
 
 /// How often a launching master is looked at. A login takes some hundred milliseconds, and nothing tells when the socket is bound.
@@ -85,13 +85,11 @@ impl Master {
                     "no login"
                 };
                 let stderr = diagnosis::read_tail(&log_of(&master.socket));
-                let mut lines: Vec<String> = stderr.lines().map(str::to_owned).collect();
-                let detail = match lines.last() {
+                let detail = match diagnosis::last_word(&stderr) {
                     Some(last) => format!("{stage} within {connect_timeout:?}; ssh's last word: {last}"),
                     None => format!("{stage} within {connect_timeout:?}"),
                 };
-                lines.drain(..lines.len().saturating_sub(20));
-                Err(ConnectError::new(ConnectErrorKind::TimedOut, detail, lines))
+                Err(ConnectError::new(ConnectErrorKind::TimedOut, detail, diagnosis::last_lines(&stderr)))
             }
         }
     }
@@ -103,7 +101,7 @@ impl Master {
     ) -> Result<Self, ConnectError> {
         let log = log_of(&socket);
         let stderr = std::fs::File::create_new(&log)
-            .map_err(|error| local(format!("cannot create {}: {error}", log.display())))?;
+            .map_err(|error| local(format!("cannot create {}: {}", log.display(), plain(&error))))?;
         let mut command = launch.program.command(args);
         command
             .stdin(std::process::Stdio::null())
@@ -115,7 +113,7 @@ impl Master {
         let (child, tenancy) = launch
             .runtime
             .spawn(&mut command)
-            .map_err(|error| local(format!("cannot start ssh: {error}")))?;
+            .map_err(|error| local(format!("cannot start ssh: {}", plain(&error))))?;
         let pid = tenancy.pid();
         let (ended_sender, ended) = watch::channel(None);
         let (kill, kill_receiver) = mpsc::unbounded_channel();
@@ -165,6 +163,11 @@ impl Master {
                 tracing::debug!(pid = self.pid, "the account does not echo: a forced command, or no shell");
                 self.echoes.store(false, Ordering::Relaxed);
             }
+            Echo::Refused(reason) => {
+                let reason =
+                    format!("logged in, but the server opens no session: {reason} (is its MaxSessions 0?)");
+                return Err(ConnectError::new(ConnectErrorKind::Other, reason, Vec::new()));
+            }
             Echo::Failed(reason) => {
                 let reason = format!("logged in, but no session could be opened: {reason}");
                 return Err(ConnectError::new(ConnectErrorKind::Other, reason, Vec::new()));
@@ -181,7 +184,8 @@ impl Master {
             return Ok(());
         }
         match timeout_at(deadline, self.echo()).await {
-            Ok(Echo::Right | Echo::Other) => Ok(()),
+            // A refusal is an answer of the server too.
+            Ok(Echo::Right | Echo::Other | Echo::Refused(_)) => Ok(()),
             Ok(Echo::Failed(reason)) => Err(reason),
             Err(_) => Err(format!("no answer from the server within {:?}", self.call_timeout)),
         }
@@ -200,7 +204,7 @@ impl Master {
         }
     }
 
-    /// A session that prints a word. A refusal is an answer of the server too: the connection lives.
+    /// A session that prints a word.
     async fn echo(&self) -> Echo {
         const WORD: &str = "sshpool-echo";
         let mut session = match self.open(&format!("echo {WORD}"), Streams::captured()) {
@@ -225,7 +229,7 @@ impl Master {
                 Echo::Right
             }
             SessionEnd::Exited(_) | SessionEnd::Killed => Echo::Other,
-            SessionEnd::Refused(_) => Echo::Right,
+            SessionEnd::Refused(reason) => Echo::Refused(reason),
             SessionEnd::NotReached(reason) | SessionEnd::Lost(reason) => Echo::Failed(reason),
         }
     }
@@ -310,6 +314,8 @@ enum Echo {
     Right,
     /// A session ran, but what ran was not our command.
     Other,
+    /// The connection lives, and has no session to spare.
+    Refused(String),
     Failed(String),
 }
 
@@ -388,6 +394,6 @@ fn call_failed(what: &str, error: &std::io::Error) -> ConnectError {
             "the ssh program is gone from where it was found",
             Vec::new(),
         ),
-        _ => local(format!("{what}: {error}")),
+        _ => local(format!("{what}: {}", plain(error))),
     }
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::error::{ConnectError, ConnectErrorKind};
+use crate::error::{ConnectError, ConnectErrorKind, plain};
 use crate::host::Host;
 use crate::pool::{Connection, Transport};
 
@@ -115,7 +115,11 @@ fn check_files(host: &Host) -> Result<(), ConnectError> {
         if let Some(path) = path.filter(|path| *path != Path::new("none"))
             && let Err(error) = std::fs::File::open(path)
         {
-            return Err(ConnectError::new(kind, format!("{}: {error}", path.display()), Vec::new()));
+            return Err(ConnectError::new(
+                kind,
+                format!("{}: {}", path.display(), plain(&error)),
+                Vec::new(),
+            ));
         }
     }
     Ok(())

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::args::LONGEST_SOCKET;
 use super::guard::Guard;
-use crate::error::{ConnectError, ConnectErrorKind};
+use crate::error::{ConnectError, ConnectErrorKind, plain};
 
 /// How long the end of the last processes is waited for. A master's supervisor needs half a second at most, and a session ends with its
 /// master; but whoever holds a session may never look at it again.
@@ -72,8 +72,9 @@ impl Runtime {
         }
         let cannot = |error: io::Error| {
             local(format!(
-                "no directory for control sockets below {}: {error} (set XDG_RUNTIME_DIR or TMPDIR to another)",
-                parent.display()
+                "no directory for control sockets below {}: {} (set XDG_RUNTIME_DIR or TMPDIR to another)",
+                parent.display(),
+                plain(&error)
             ))
         };
         let directory = tempfile::Builder::new()
@@ -82,7 +83,7 @@ impl Runtime {
             .tempdir_in(&parent)
             .map_err(cannot)?;
         let guard = Guard::start(directory.path())
-            .map_err(|error| local(format!("cannot start /bin/sh: {error}")))?;
+            .map_err(|error| local(format!("cannot start /bin/sh: {}", plain(&error))))?;
         Ok(Runtime { guard, directory, next: AtomicU64::new(0), processes: watch::Sender::new(0) })
     }
 

@@ -48,7 +48,7 @@ fn work<T: Transport>(core: &Arc<Core<T>>) -> Option<Instant> {
     next
 }
 
-#[tracing::instrument(name = "health check", skip_all, fields(host = %cell.key(), slot))]
+#[tracing::instrument(name = "health check", skip_all, fields(host = %cell.key(), slot = slot))]
 async fn check<T: Transport>(
     cell: Arc<Cell<T>>,
     slot: usize,

@@ -61,6 +61,7 @@ pub(super) async fn run<T: Transport>(
     let started = Instant::now();
     let deadline = started + config.connect_timeout;
     let connected = tokio::select! {
+        biased;
         // Closed before it was there. Nobody is to hear of a failure: those who waited were turned away.
         _ = &mut retired => {
             slot.becomes_empty(None);
@@ -88,6 +89,7 @@ pub(super) async fn run<T: Transport>(
     cell.shared.wake.notify_one();
 
     let patience = tokio::select! {
+        biased;
         patience = &mut retired => patience.unwrap_or_default(),
         reason = connection.ended() => {
             tracing::warn!(reason, "connection lost");

@@ -427,7 +427,7 @@ impl<T: Transport> HostState<T> {
         }
 
         // 2. Nothing is there, nothing is coming, and it is too early to try: everybody hears why.
-        let nothing_there = self.slots.iter().all(|slot| matches!(slot, Slot::Empty));
+        let nothing_there = self.slots.iter().all(|slot| matches!(slot, Slot::Empty | Slot::Closing));
         if let Some(failure) = &self.failure
             && nothing_there
             && self.backs_off(now)
@@ -479,13 +479,13 @@ impl<T: Transport> HostState<T> {
         actions
     }
 
-    /// Slots from which sessions can be expected soon without anybody giving one back: logins under way or possible, connections that
-    /// are being closed, that rest, or that have ended without their task having heard of it.
+    /// Slots from which sessions can be expected soon without anybody giving one back: logins under way or possible (now, or when the
+    /// connection before it is closed), connections that rest, and those that have ended without their task having heard of it.
     fn pending_slots(&self, now: Instant) -> usize {
         let can_start = !self.backs_off(now);
         let pending = |slot: &&Slot<T::Connection>| match slot {
-            Slot::Empty => can_start,
-            Slot::Connecting { .. } | Slot::Closing => true,
+            Slot::Empty | Slot::Closing => can_start,
+            Slot::Connecting { .. } => true,
             Slot::Ready(ready) => {
                 ready.rests_until.is_some_and(|until| until > now) || !ready.connection.is_alive()
             }

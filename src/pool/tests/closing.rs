@@ -9,7 +9,7 @@ use crate::pool::Connection as _;
 /// What each login connected to.
 fn addresses(stage: &Stage) -> Vec<Option<String>> {
     stage.world.books(|truth| {
-        let logins = truth.hosts().iter().flat_map(|host| &host.logins);
+        let logins = truth.hosts.iter().flat_map(|host| &host.logins);
         logins.map(|(_, address)| address.clone()).collect()
     })
 }

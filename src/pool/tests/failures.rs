@@ -48,6 +48,22 @@ async fn callers_get_the_last_failure_at_once_until_the_pause_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn callers_get_the_last_failure_at_once_though_an_old_connection_is_still_closing() {
+    let stage = Stage::new(config(2, 1));
+    stage.world.plan([Plan::default().closing(secs(3)), Plan::fails(Kind::Authentication)]);
+    let held = stage.take(&web1()).await;
+    let waits = stage.caller(&web1()).await;
+    pass(LOGIN).await;
+    assert_eq!(stage.stats().failed_connects, 1);
+    held.broken();
+    settled().await;
+    assert_eq!(kind_of(answer(waits).await), Kind::Authentication, "nothing is left to wait for");
+    let start = Instant::now();
+    assert_eq!(kind_of(stage.try_take(&web1()).await), Kind::Authentication);
+    assert_eq!(start.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
 async fn nothing_is_tried_while_nobody_asks() {
     let stage = Stage::new(config(5, 1));
     refused_forever(&stage);

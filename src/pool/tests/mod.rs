@@ -89,7 +89,7 @@ impl Stage {
 
     /// Logins so far.
     fn logins(&self) -> usize {
-        self.world.books(|truth| truth.hosts().iter().map(|host| host.logins.len()).sum())
+        self.world.books(|truth| truth.hosts.iter().map(|host| host.logins.len()).sum())
     }
 
     /// Connections that exist.

@@ -3,7 +3,7 @@
 //! The statistics of the pool are compared with the books of the fake, and the books with what the pool has promised to those who wait.
 //! An instant later all of it may be different, so this is called when the runtime has nothing left to run.
 
-use super::fake::{Facts, HostTruth, Phase, Truth};
+use super::fake::{Facts, HostTruth, Phase, SHORTEST_PAUSE, Truth};
 use super::*;
 
 /// The longest pause after so many failed logins in a row.
@@ -25,7 +25,11 @@ pub(super) fn inspect(pool: &Core<Fake>, world: &World) {
             let there: Vec<&Facts> = host.there.iter().map(|&id| &connections[id]).collect();
             let view = View { now, config: &world.config, stats, host, there };
             for broken in view.counts().into_iter().chain(view.queue()).chain(view.upkeep()) {
-                violations.push(format!("at {now:?}, {broken}: {stats:?}"));
+                violations.push(format!(
+                    "after {:?}, {broken}: {stats:?}\n  {host:?}\n {:?}",
+                    now - world.born,
+                    view.there
+                ));
             }
         });
     }
@@ -91,14 +95,18 @@ impl View<'_> {
         });
         let room = self.config.max_connections > self.there.len() + host.logins_under_way;
         let growth = match host.outcome {
+            _ if host.uncertain => true,
             Some(Ok(())) => host.logins_under_way * most >= waiting,
             None => host.logins_under_way > 0,
-            Some(Err((failed, permanent))) => {
-                let again = failed + longest_pause(host.failures_in_a_row);
-                let asked = !permanent || host.last_asked.is_some_and(|asked| asked > again);
+            Some(Err(failed)) => {
+                let again = failed.at + longest_pause(host.failures_in_a_row);
+                let asked = !failed.perhaps_permanent || host.last_asked.is_some_and(|asked| asked > again);
                 host.logins_under_way > 0 || now <= again || !asked
             }
         };
+        let backs_off = matches!(host.outcome, Some(Err(failed)) if now < failed.at + SHORTEST_PAUSE);
+        let hopeless =
+            backs_off && !host.uncertain && host.logins_under_way == 0 && self.open().next().is_none();
         let busy = if rests { 0 } else { self.open().filter(busy).count() };
         let overdue = host.asking.iter().filter(|&&until| until < now).count();
         let expected = (self.config.max_connections - busy) * most;
@@ -107,6 +115,7 @@ impl View<'_> {
             ("somebody waits beside a free session", full),
             ("a login is due that was not started", growth || !room),
             ("somebody waits, and nothing is there", self.there.len() + host.logins_under_way > 0),
+            ("somebody waits for a login that may not be tried", !hopeless),
             ("somebody was forgotten in the queue", overdue == 0 || (overdue <= expected && coming)),
         ])
     }

@@ -2,7 +2,7 @@
 
 use rstest::rstest;
 
-use super::fake::{Plan, Truth};
+use super::fake::Truth;
 use super::*;
 
 #[tokio::test(start_paused = true)]
@@ -50,7 +50,7 @@ async fn callers_at_once_cause_as_few_logins_as_serve_them_and_one_before_all_ot
     }
     let mut expected = vec![start + LOGIN; logins];
     expected[0] = start;
-    let started = |truth: &mut Truth| truth.hosts()[0].logins.iter().map(|(at, _)| *at).collect::<Vec<_>>();
+    let started = |truth: &mut Truth| truth.hosts[0].logins.iter().map(|(at, _)| *at).collect::<Vec<_>>();
     assert_eq!(stage.world.books(started), expected);
     assert_eq!(stage.stats().connects, logins as u64);
 }

@@ -1,0 +1,80 @@
+//! What a test plans for logins and connections.
+
+use std::time::Duration;
+
+use crate::error::ConnectErrorKind;
+
+/// What one login does.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub after: Duration,
+    pub login: Login,
+    pub nature: Nature,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Login {
+    Succeeds,
+    Fails(ConnectErrorKind),
+    /// Fails at the deadline, as it is asked to.
+    Hangs,
+    /// Not even that.
+    NeverReturns,
+    Panics,
+}
+
+/// How a connection behaves once it is there.
+#[derive(Clone, Debug)]
+pub(super) struct Nature {
+    pub dies_after: Option<Duration>,
+    /// From its end until `ended` completes.
+    pub noticed_after: Duration,
+    pub probe: Probe,
+    /// How long its end takes when it is closed.
+    pub closing: Duration,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Probe {
+    Passes(Duration),
+    Fails(Duration),
+    Hangs,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Plan { after: Duration::from_millis(100), login: Login::Succeeds, nature: Nature::default() }
+    }
+}
+
+impl Default for Nature {
+    fn default() -> Self {
+        let zero = Duration::ZERO;
+        Nature { dies_after: None, noticed_after: zero, probe: Probe::Passes(zero), closing: zero }
+    }
+}
+
+impl Plan {
+    pub(super) fn succeeds_after(after: Duration) -> Self {
+        Plan { after, ..Plan::default() }
+    }
+
+    pub(super) fn fails(kind: ConnectErrorKind) -> Self {
+        Plan { login: Login::Fails(kind), ..Plan::default() }
+    }
+
+    pub(super) fn probe(mut self, probe: Probe) -> Self {
+        self.nature.probe = probe;
+        self
+    }
+
+    pub(super) fn closing(mut self, closing: Duration) -> Self {
+        self.nature.closing = closing;
+        self
+    }
+
+    pub(super) fn noticed_after(mut self, delay: Duration) -> Self {
+        self.nature.noticed_after = delay;
+        self
+    }
+}
