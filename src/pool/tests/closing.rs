@@ -2,16 +2,14 @@
 
 use rstest::rstest;
 
-use super::fake::{Plan, Truth};
+use super::plan::Plan;
+use super::world::Truth;
 use super::*;
 use crate::pool::Connection as _;
 
 /// What each login connected to.
 fn addresses(stage: &Stage) -> Vec<Option<String>> {
-    stage.world.books(|truth| {
-        let logins = truth.hosts.iter().flat_map(|host| &host.logins);
-        logins.map(|(_, address)| address.clone()).collect()
-    })
+    stage.world.books(|truth| truth.logins().map(|(_, address)| address.clone()).collect())
 }
 
 fn web1_at(address: &str) -> Host {

@@ -2,12 +2,12 @@
 
 use rstest::rstest;
 
-use super::fake::{Login, Plan};
+use super::plan::{Login, Plan};
 use super::*;
 use crate::error::ConnectErrorKind as Kind;
 
 fn refused_forever(stage: &Stage) {
-    stage.world.plan_with(|_| Plan::fails(Kind::Refused));
+    stage.world.plan_with(|| Plan::fails(Kind::Refused));
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::plan::{Login, Nature, Plan, Probe};
-use super::world::{LENIENCY, LoginUnderWay, Phase, World};
+use super::plan::{Login, Plan, Probe};
+use super::world::{LoginUnderWay, Phase, World};
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::host::Host;
 use crate::pool::{Connection, Transport};
@@ -18,30 +18,47 @@ pub(super) struct Fake {
     pub world: Arc<World>,
 }
 
+pub(super) struct FakeConnection {
+    pub id: usize,
+    world: Arc<World>,
+    phase: watch::Receiver<Phase>,
+}
+
 impl Transport for Fake {
     type Connection = FakeConnection;
 
     async fn connect(&self, host: &Host, deadline: Instant) -> Result<FakeConnection, ConnectError> {
-        let Plan { after, login, nature } = self.world.next_plan(host);
+        let Plan { after, login, nature } = self.world.next_plan();
         let under_way = self.world.login_starts(host);
-        let until = Instant::now() + after;
+        let until = match login {
+            Login::Hangs => deadline + Duration::from_secs(1),
+            _ => Instant::now() + after,
+        };
+        sleep_until(until.min(deadline)).await;
         match login {
-            Login::Hangs => sleep_until(deadline).await,
-            _ => sleep_until(until.min(deadline)).await,
-        }
-        match login {
-            Login::Hangs => Err(failure(&under_way, ConnectErrorKind::TimedOut)),
-            _ if until > deadline => Err(failure(&under_way, ConnectErrorKind::TimedOut)),
-            Login::Succeeds => Ok(FakeConnection::new(under_way, nature)),
-            Login::Fails(kind) => Err(failure(&under_way, kind)),
             Login::NeverReturns => {
-                let _given_up = OnDrop(|| under_way.is_given_up(deadline + LENIENCY));
+                let _given_up = OnDrop(|| under_way.is_given_up(deadline));
                 std::future::pending().await
             }
+            _ if until > deadline => Err(failure(&under_way, ConnectErrorKind::TimedOut)),
+            Login::Fails(kind) => Err(failure(&under_way, kind)),
             Login::Panics => {
                 under_way.fails(ConnectErrorKind::Local);
                 // Not `panic!`, which would write to the output of a test that passes.
                 resume_unwind(Box::new("as planned"))
+            }
+            Login::Succeeds | Login::Hangs => {
+                let dies_after = nature.dies_after;
+                let (id, phase) = under_way.succeeds(nature);
+                let world = Arc::clone(&self.world);
+                if let Some(delay) = dies_after {
+                    let world = Arc::clone(&world);
+                    tokio::spawn(async move {
+                        sleep(delay).await;
+                        world.dies(id);
+                    });
+                }
+                Ok(FakeConnection { id, world, phase })
             }
         }
     }
@@ -62,60 +79,18 @@ fn failure(under_way: &LoginUnderWay, kind: ConnectErrorKind) -> ConnectError {
     ConnectError::new(kind, "as planned", Vec::new())
 }
 
-pub(super) struct FakeConnection {
-    pub id: usize,
-    life: Arc<Life>,
-}
-
-/// What can end while nobody holds the connection.
-struct Life {
-    id: usize,
-    world: Arc<World>,
-    phase: watch::Sender<Phase>,
-}
-
 impl FakeConnection {
-    fn new(login: LoginUnderWay, nature: Nature) -> Self {
-        let dies_after = nature.dies_after;
-    }
-
     /// Its process ends by itself.
     pub(super) fn die(&self) {
-        self.world.died(self.id, &self.phase);
-    }
-
-    async fn is_in(&self, phase: impl Fn(&Phase) -> bool) {
-        let mut receiver = self.phase.subscribe();
-        receiver.wait_for(phase).await.expect("the sender is in self");
+        self.world.dies(self.id);
     }
 }
 
 impl Connection for FakeConnection {
     async fn probe(&self) -> Result<(), String> {
-        let probe = {
-            let mut truth = self.world.truth();
-            let now = Instant::now();
-            let facts = &mut truth.connections[self.id];
-            facts.probing += 1;
-            facts.probes += 1;
-            let (probe, twice) = (facts.nature.probe, facts.probing > 1);
-            let in_use = facts.sessions > 0 && facts.used < now;
-            if twice || in_use {
-                truth.violations.push(format!("connection {} is probed twice at once or in use", self.id));
-            }
-            probe
-        };
-        let _over = OnDrop(|| {
-            let facts = &mut self.world.truth().connections[self.id];
-            facts.probing -= 1;
-            facts.proven = Instant::now();
-            facts.condemned |= !matches!(probe, Probe::Passes(_));
-        });
-        match probe {
-            Probe::Passes(after) => {
-                sleep(after).await;
-                self.world.saw("checks passed");
-            }
+        let mut under_way = self.world.probe_starts(self.id);
+        match self.world.books(|truth| truth.connections[self.id].nature.probe) {
+            Probe::Passes(after) => sleep(after).await,
             Probe::Fails(after) => {
                 sleep(after).await;
                 self.world.saw("checks failed");
@@ -123,7 +98,12 @@ impl Connection for FakeConnection {
             }
             Probe::Hangs => std::future::pending().await,
         }
-        if self.is_alive() { Ok(()) } else { Err("it has ended".to_owned()) }
+        if !self.is_alive() {
+            return Err("it has ended".to_owned());
+        }
+        self.world.saw("checks passed");
+        under_way.passed = true;
+        Ok(())
     }
 
     fn is_alive(&self) -> bool {
@@ -131,7 +111,8 @@ impl Connection for FakeConnection {
     }
 
     async fn ended(&self) -> String {
-        self.is_in(|phase| *phase == Phase::Ended).await;
+        let mut phase = self.phase.clone();
+        phase.wait_for(|phase| *phase == Phase::Ended).await.expect("the books outlive the connection");
         "as planned".to_owned()
     }
 
@@ -143,22 +124,20 @@ impl Connection for FakeConnection {
             }
         };
         let end = async {
-            // Those that still run at the end of the patience are cut off.
+            // What still runs when the patience is over is cut off.
             let _ = timeout(patience, unused).await;
             sleep(closing).await;
         };
         tokio::select! {
-            () = self.is_in(|phase| *phase == Phase::Ended) => {}
-            () = end => self.world.becomes(self.id, &self.phase, Phase::Ended),
+            _ = self.ended() => {}
+            () = end => self.world.becomes(self.id, Phase::Ended),
         }
     }
 }
 
 impl Drop for FakeConnection {
     fn drop(&mut self) {
-        if *self.phase.borrow() != Phase::Ended {
-            self.world.becomes(self.id, &self.phase, Phase::Ended);
-        }
+        self.world.dropped(self.id);
     }
 }
 

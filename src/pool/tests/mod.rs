@@ -3,13 +3,16 @@
 //! One file per theme says what a caller can rely on; `schedules` looks for what nobody thought of.
 
 mod closing;
+mod draw;
 mod failures;
 mod fake;
 mod oracle;
+mod plan;
 mod queue;
 mod refusals;
 mod schedules;
 mod upkeep;
+mod world;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -24,7 +27,8 @@ use super::{Core, Lease, Stats};
 use crate::config::PoolConfig;
 use crate::error::{ConnectErrorKind, Error};
 use crate::host::Host;
-use fake::{Fake, FakeConnection, World};
+use fake::{Fake, FakeConnection};
+use world::World;
 
 /// How long a login of the fake takes when nothing else was planned.
 const LOGIN: Duration = ms(100);
@@ -55,7 +59,8 @@ struct Stage {
 impl Stage {
     fn new(config: PoolConfig) -> Self {
         let world = World::new(&config);
-        Stage { pool: Arc::new(Core::new(world.transport(), config)), world }
+        let transport = Fake { world: Arc::clone(&world) };
+        Stage { pool: Arc::new(Core::new(transport, config)), world }
     }
 
     async fn try_take(&self, host: &Host) -> Result<Held, Error> {
@@ -89,7 +94,7 @@ impl Stage {
 
     /// Logins so far.
     fn logins(&self) -> usize {
-        self.world.books(|truth| truth.hosts.iter().map(|host| host.logins.len()).sum())
+        self.world.books(|truth| truth.logins().count())
     }
 
     /// Connections that exist.

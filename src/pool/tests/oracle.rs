@@ -3,7 +3,7 @@
 //! The statistics of the pool are compared with the books of the fake, and the books with what the pool has promised to those who wait.
 //! An instant later all of it may be different, so this is called when the runtime has nothing left to run.
 
-use super::fake::{Facts, HostTruth, Phase, SHORTEST_PAUSE, Truth};
+use super::world::{Facts, HostTruth, Outcome, Phase, SHORTEST_PAUSE, Truth};
 use super::*;
 
 /// The longest pause after so many failed logins in a row.
@@ -88,25 +88,24 @@ impl View<'_> {
             return Vec::new();
         }
         let rests = host.last_refusal.is_some_and(|at| now <= at + LONGEST_REST);
-        let busy = |facts: &&Facts| facts.phase == Phase::Up;
+        let busy = |facts: &&Facts| facts.phase() == Phase::Up;
         let full = self.open().filter(busy).all(|facts| {
             // How many sessions a connection takes after a refusal is the pool's own business, but one it takes.
             facts.sessions == most || (host.refusals > 0 && (rests || facts.sessions > 0))
         });
         let room = self.config.max_connections > self.there.len() + host.logins_under_way;
         let growth = match host.outcome {
-            _ if host.uncertain => true,
-            Some(Ok(())) => host.logins_under_way * most >= waiting,
-            None => host.logins_under_way > 0,
-            Some(Err(failed)) => {
+            Outcome::Uncertain => true,
+            Outcome::Succeeded => host.logins_under_way * most >= waiting,
+            Outcome::None => host.logins_under_way > 0,
+            Outcome::Failed(failed) => {
                 let again = failed.at + longest_pause(host.failures_in_a_row);
                 let asked = !failed.perhaps_permanent || host.last_asked.is_some_and(|asked| asked > again);
                 host.logins_under_way > 0 || now <= again || !asked
             }
         };
-        let backs_off = matches!(host.outcome, Some(Err(failed)) if now < failed.at + SHORTEST_PAUSE);
-        let hopeless =
-            backs_off && !host.uncertain && host.logins_under_way == 0 && self.open().next().is_none();
+        let backs_off = matches!(host.outcome, Outcome::Failed(failed) if now < failed.at + SHORTEST_PAUSE);
+        let hopeless = backs_off && host.logins_under_way == 0 && self.open().next().is_none();
         let busy = if rests { 0 } else { self.open().filter(busy).count() };
         let overdue = host.asking.iter().filter(|&&until| until < now).count();
         let expected = (self.config.max_connections - busy) * most;
@@ -122,7 +121,7 @@ impl View<'_> {
 
     /// Unused connections are looked after in time.
     fn upkeep(&self) -> Vec<&'static str> {
-        let unused = self.open().filter(|facts| facts.sessions == 0 && facts.phase == Phase::Up);
+        let unused = self.open().filter(|facts| facts.sessions == 0 && facts.phase() == Phase::Up);
         // A caller that went away may have had a session that it never saw, which counts as use.
         let used = |facts: &Facts| self.host.last_vanished.map_or(facts.used, |at| at.max(facts.used));
         let (mut idle, mut unchecked) = (true, true);

@@ -1,7 +1,6 @@
 //! What a test plans for logins and connections.
 
-use std::time::Duration;
-
+use super::{Duration, LOGIN};
 use crate::error::ConnectErrorKind;
 
 /// What one login does.
@@ -43,7 +42,7 @@ pub(super) enum Probe {
 
 impl Default for Plan {
     fn default() -> Self {
-        Plan { after: Duration::from_millis(100), login: Login::Succeeds, nature: Nature::default() }
+        Plan { after: LOGIN, login: Login::Succeeds, nature: Nature::default() }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use rstest::rstest;
 
-use super::fake::Truth;
+use super::world::Truth;
 use super::*;
 
 #[tokio::test(start_paused = true)]
@@ -50,7 +50,7 @@ async fn callers_at_once_cause_as_few_logins_as_serve_them_and_one_before_all_ot
     }
     let mut expected = vec![start + LOGIN; logins];
     expected[0] = start;
-    let started = |truth: &mut Truth| truth.hosts[0].logins.iter().map(|(at, _)| *at).collect::<Vec<_>>();
+    let started = |truth: &mut Truth| truth.logins().map(|(at, _)| *at).collect::<Vec<_>>();
     assert_eq!(stage.world.books(started), expected);
     assert_eq!(stage.stats().connects, logins as u64);
 }
@@ -299,6 +299,7 @@ fn a_lease_outlives_its_runtime_and_the_pool_lives_on_in_the_next() {
     let first = runtime();
     let held = first.block_on(stage.take(&web1()));
     let waiting = first.block_on(stage.caller(&web1()));
+    stage.world.condemn(|_| true);
     drop(first);
     drop(waiting);
     assert_eq!((stage.stats().total_connections, stage.stats().connecting), (0, 0));
@@ -307,5 +308,6 @@ fn a_lease_outlives_its_runtime_and_the_pool_lives_on_in_the_next() {
         // The login that was cut off counts as failed; this is beyond its back-off.
         sleep(secs(1)).await;
         stage.is_whole(&web1()).await;
+        stage.world.condemn(|_| true);
     });
 }

@@ -1,6 +1,6 @@
 //! A server that opens fewer sessions than the pool asks for.
 
-use super::fake::Plan;
+use super::plan::Plan;
 use super::*;
 
 async fn take_many(stage: &Stage, count: usize) -> Vec<Held> {

@@ -7,13 +7,12 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use tokio::task::AbortHandle;
 use tokio::time::{timeout, timeout_at};
 
-use super::fake::{Login, Nature, Plan, Probe};
+use super::draw::{Caller, Deed, End, Ending, Random, Round, Schedule};
 use super::oracle::inspect;
+use super::world::Outcome;
 use super::*;
-use crate::error::ConnectErrorKind as Kind;
 
 const SCHEDULES: u64 = 10_000;
 /// How often the one of `SSHPOOL_SEED` is run.
@@ -65,6 +64,7 @@ fn ten_thousand_random_schedules_break_no_promise() {
                     more.into_iter().for_each(|(what, times)| *seen.entry(what).or_default() += times)
                 }
                 Err(violations) => {
+                    // So that the other threads stop.
                     next.store(count, Ordering::Relaxed);
                     // The first one says what went wrong; the others follow from it.
                     let first = violations.iter().take(3).map(String::as_str).collect::<Vec<_>>().join("\n");
@@ -96,9 +96,9 @@ fn ten_thousand_random_schedules_break_no_promise() {
 fn run(seed: u64) -> Result<Seen, Vec<String>> {
     let schedule = Schedule::draw(&mut Random(seed));
     let world = World::new(&schedule.config);
-    let pool = Arc::new(Core::new(world.transport(), schedule.config.clone()));
+    let pool = Arc::new(Core::new(Fake { world: Arc::clone(&world) }, schedule.config.clone()));
     let (fortune, mut random) = (schedule.fortune, Random(!seed));
-    world.plan_with(move |_| fortune.plan(&mut random));
+    world.plan_with(move || fortune.plan(&mut random));
 
     let (watched, books) = (Arc::downgrade(&pool), Arc::clone(&world));
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -125,230 +125,43 @@ fn run(seed: u64) -> Result<Seen, Vec<String>> {
     })
 }
 
-// ---- what is drawn ----
-
-struct Schedule {
-    config: PoolConfig,
-    fortune: Fortune,
-    callers: Vec<Caller>,
-    deeds: Vec<(Duration, Host)>,
-    close: Option<Duration>,
-    end: End,
-}
-
-/// How much luck logins and connections have.
-#[derive(Clone, Copy)]
-struct Fortune {
-    connect_timeout: Duration,
-    /// Per cent.
-    failing: u64,
-    dying: u64,
-    sick: u64,
-}
-
-struct Caller {
-    host: Host,
-    arrives: Duration,
-    /// Its task is ended from outside.
-    killed: Option<Duration>,
-    rounds: Vec<Round>,
-}
-
-#[derive(Clone, Copy)]
-struct Round {
-    patience: Option<Duration>,
-    holds: Duration,
-    ending: Ending,
-    rests: Duration,
-}
-
-#[derive(Clone, Copy)]
-enum Ending {
-    Released,
-    Refused,
-    Broken,
-}
-
-#[derive(Clone, Copy)]
-enum End {
-    /// Everything grows idle.
-    Idle,
-    Close,
-    Drop,
-}
-
-impl Schedule {
-    fn draw(random: &mut Random) -> Self {
-        let config = PoolConfig {
-            max_connections: random.up_to(1, 4) as usize,
-            sessions_per_connection: random.up_to(1, 4) as usize,
-            acquire_timeout: if random.chance(20) { Duration::ZERO } else { random.millis(1, 2000) },
-            idle_timeout: random.millis(50, 3000),
-            connect_timeout: random.millis(50, 500),
-            health_checks: random.chance(70),
-            health_check_interval: random.millis(20, 1000),
-            ..PoolConfig::default()
-        };
-        let fortune = Fortune {
-            connect_timeout: config.connect_timeout,
-            failing: random.pick([0, 0, 5, 30, 80]),
-            dying: random.pick([0, 0, 20, 60]),
-            sick: random.pick([0, 0, 20, 60]),
-        };
-        // The first two are one host, but for the address; the third has their key, but nothing else in common with them.
-        let hosts = ["web1", "web1", "root@web1", "web2"].map(|text| text.parse::<Host>().expect("valid"));
-        let [first, second, third, fourth] = hosts;
-        let mut hosts = vec![first, second.address("10.0.0.2").expect("valid"), third, fourth];
-        hosts.truncate(random.up_to(1, 4) as usize);
-
-        let burst = random.chance(30);
-        let refusals = if random.chance(50) { random.up_to(1, 40) } else { 0 };
-        let breaks = random.pick([0, 0, 5, 30]);
-        let impatient = random.pick([0, 10, 50]);
-        let mut callers = Vec::new();
-        for _ in 0..random.up_to(5, 40) {
-            let mut rounds = Vec::new();
-            for _ in 0..random.up_to(1, 3) {
-                let ending = match random.chance(refusals) {
-                    true => Ending::Refused,
-                    false if random.chance(breaks) => Ending::Broken,
-                    false => Ending::Released,
-                };
-                let holds = if random.chance(5) { random.millis(0, 5000) } else { random.millis(0, 300) };
-                rounds.push(Round {
-                    patience: random.chance(impatient).then(|| random.millis(0, 500)),
-                    holds: if random.chance(20) { Duration::ZERO } else { holds },
-                    ending,
-                    rests: random.millis(0, 1000),
-                });
-            }
-            callers.push(Caller {
-                host: random.pick_from(&hosts).clone(),
-                arrives: if burst { Duration::ZERO } else { random.millis(0, 3000) },
-                killed: random.chance(impatient / 2).then(|| random.millis(0, 3000)),
-                rounds,
-            });
-        }
-        let deeds = random.pick([0, 0, 0, 1, 3]);
-        let deeds = (0..deeds).map(|_| (random.millis(0, 4000), random.pick_from(&hosts).clone())).collect();
-        Schedule {
-            config,
-            fortune,
-            callers,
-            deeds,
-            close: random.chance(10).then(|| random.millis(0, 4000)),
-            end: random.pick([End::Idle, End::Close, End::Drop]),
-        }
-    }
-}
-
-impl Fortune {
-    fn plan(self, random: &mut Random) -> Plan {
-        let zero = Duration::ZERO;
-        let kinds =
-            [Kind::Refused, Kind::ServerBusy, Kind::Other, Kind::Authentication, Kind::HostKeyChanged];
-        let login = match random.chance(self.failing) {
-            true if random.chance(15) => Login::Hangs,
-            true if random.chance(5) => Login::NeverReturns,
-            true if random.chance(5) => Login::Panics,
-            true => Login::Fails(random.pick(kinds)),
-            false => Login::Succeeds,
-        };
-        let probe = match random.chance(self.sick) {
-            true if random.chance(30) => Probe::Hangs,
-            true => Probe::Fails(random.millis(0, 50)),
-            false => Probe::Passes(random.pick([zero, ms(1), ms(30)])),
-        };
-        let nature = Nature {
-            dies_after: random.chance(self.dying).then(|| random.millis(0, 2000)),
-            noticed_after: random.pick([zero, zero, ms(1), ms(20)]),
-            probe,
-            closing: random.pick([zero, ms(1), ms(200)]),
-        };
-        let after = if random.chance(10) { zero } else { random.millis(0, 100) };
-        // Some take longer than they may.
-        let after = if random.chance(5) { after + self.connect_timeout } else { after };
-        Plan { after, login, nature }
-    }
-}
-
-/// Splitmix64: small, and good enough for dice.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// Both included.
-    fn up_to(&mut self, least: u64, most: u64) -> u64 {
-        least + self.next() % (most - least + 1)
-    }
-
-    fn chance(&mut self, percent: u64) -> bool {
-        self.next() % 100 < percent
-    }
-
-    fn millis(&mut self, least: u64, most: u64) -> Duration {
-        ms(self.up_to(least, most))
-    }
-
-    fn pick<T: Copy, const N: usize>(&mut self, all: [T; N]) -> T {
-        *self.pick_from(&all)
-    }
-
-    fn pick_from<'a, T>(&mut self, all: &'a [T]) -> &'a T {
-        &all[self.next() as usize % all.len()]
-    }
-}
-
-// ---- what is done ----
-
 async fn drive(pool: Arc<Core<Fake>>, world: Arc<World>, schedule: Schedule) {
     let start = Instant::now();
-    let Schedule { config, callers, deeds, close, end, .. } = schedule;
+    let Schedule { config, callers, deeds, end, .. } = schedule;
     let mut tasks = Vec::new();
     for caller in callers {
-        let (killed, from) = (caller.killed, start + caller.arrives);
+        let killed = caller.killed.map(|after| caller.arrives + after);
         let task = tokio::spawn(call(Arc::clone(&pool), Arc::clone(&world), caller));
         if let Some(after) = killed {
-            let victim: AbortHandle = task.abort_handle();
+            let victim = task.abort_handle();
             tasks.push(tokio::spawn(async move {
-                tokio::time::sleep_until(from + after).await;
+                sleep(after).await;
                 victim.abort();
             }));
         }
         tasks.push(task);
     }
-    for (after, host) in deeds {
-        let (pool, world) = (Arc::clone(&pool), Arc::clone(&world));
-        let patience = *[ms(0), ms(50), ms(1000)].get(after.as_millis() as usize % 3).expect("three");
-        tasks.push(tokio::spawn(async move {
-            sleep(after).await;
-            close_one(&pool, &world, &host, patience).await;
-        }));
-    }
-    if let Some(after) = close {
+    for Deed { after, patience, host } in deeds {
         let (pool, world) = (Arc::clone(&pool), Arc::clone(&world));
         tasks.push(tokio::spawn(async move {
             sleep(after).await;
-            close_all(&pool, &world, ms(100)).await;
+            match host {
+                Some(host) => close_one(&pool, &world, &host, patience).await,
+                None => close_all(&pool, &world, patience).await,
+            }
         }));
     }
 
     for mut task in tasks {
         match timeout_at(start + FAR, &mut task).await {
-            Ok(Err(error)) if error.is_panic() => complain(&world, "a caller's task panicked"),
+            Ok(Err(error)) if error.is_panic() => world.complain("a caller's task panicked"),
             Ok(_) => {}
-            Err(_) => complain(&world, "somebody still waits at the end of time"),
+            Err(_) => world.complain("somebody still waits at the end of time"),
         }
     }
     settled().await;
     if pool.stats().open_sessions + pool.stats().waiting > 0 {
-        complain(&world, "a lease or a waiter was lost");
+        world.complain("a lease or a waiter was lost");
     }
     match end {
         // A login that nobody waits for any more may still be under way, and then grows idle.
@@ -360,14 +173,14 @@ async fn drive(pool: Arc<Core<Fake>>, world: Arc<World>, schedule: Schedule) {
         let stats = pool.stats();
         let there = world.books(|truth| truth.there() + truth.logins_under_way());
         if stats.total_connections + stats.connecting + stats.open_sessions + stats.waiting + there > 0 {
-            complain(&world, "something is left at the end");
+            world.complain("something is left at the end");
         }
     }
     drop(pool);
     // What was being probed or closed when the pool went has this long to come to its end.
     pass(config.connect_timeout + CLOSING).await;
     if world.books(|truth| truth.there() + truth.logins_under_way() > 0 || !truth.transport_gone) {
-        complain(&world, "something outlived the pool");
+        world.complain("something outlived the pool");
     }
 }
 
@@ -377,7 +190,7 @@ async fn call(pool: Arc<Core<Fake>>, world: Arc<World>, caller: Caller) {
     for Round { patience, holds, ending, rests } in rounds {
         let asked = Instant::now();
         match timeout(patience.unwrap_or(FAR), take(&pool, &world, &host)).await {
-            Err(_) if patience.is_none() => complain(&world, "a caller was forgotten"),
+            Err(_) if patience.is_none() => world.complain("a caller was forgotten"),
             Err(_) => world.saw("gone while waiting"),
             Ok(Err(error)) => judge(&world, &host, asked, &error),
             Ok(Ok(held)) => {
@@ -402,7 +215,7 @@ async fn call(pool: Arc<Core<Fake>>, world: Arc<World>, caller: Caller) {
         // An end with the longest patience and a login, for each connection that others may have got before.
         let each = CLOSING * 2 + config.connect_timeout + LENIENCY;
         if asked.elapsed() > config.acquire_timeout + holds + each * config.max_connections as u32 {
-            complain(&world, "a caller had to wait for too long");
+            world.complain("a caller had to wait for too long");
         }
         sleep(rests).await;
     }
@@ -423,7 +236,7 @@ fn judge(world: &World, host: &Host, asked: Instant, error: &Error) {
         }
         Error::Connect { .. } => {
             world.saw("failed logins");
-            world.books(|truth| matches!(truth.host(host).outcome, Some(Err(_))))
+            world.books(|truth| matches!(truth.host(host).outcome, Outcome::Failed(_) | Outcome::Uncertain))
         }
         Error::Closed { .. } => {
             world.saw("turned away");
@@ -434,19 +247,19 @@ fn judge(world: &World, host: &Host, asked: Instant, error: &Error) {
         _ => false,
     };
     if !right {
-        complain(world, &format!("a caller heard without reason, after {:?}: {error}", asked.elapsed()));
+        world.complain(format!("a caller heard without reason, after {:?}: {error}", asked.elapsed()));
     }
 }
 
 async fn close_one(pool: &Arc<Core<Fake>>, world: &Arc<World>, host: &Host, patience: Duration) {
     world.saw("hosts closed");
     let key = host.key();
-    let before = world.books(|truth| truth.ids_of(&key));
+    let before = world.books(|truth| truth.there_of(&key));
     if timeout(CLOSING * 10, close_host(pool, world, host, patience)).await.is_err() {
-        complain(world, "closing a host does not end");
+        world.complain("closing a host does not end");
     }
-    if world.books(|truth| truth.ids_of(&key)).iter().any(|id| before.contains(id)) {
-        complain(world, "a connection outlived the closing of its host");
+    if world.books(|truth| truth.there_of(&key)).iter().any(|id| before.contains(id)) {
+        world.complain("a connection outlived the closing of its host");
     }
 }
 
@@ -455,17 +268,13 @@ async fn close_all(pool: &Arc<Core<Fake>>, world: &Arc<World>, patience: Duratio
     world.condemn(|_| true);
     world.books(|truth| truth.closed = true);
     if timeout(CLOSING * 3, pool.close(patience)).await.is_err() {
-        complain(world, "closing the pool does not end");
+        world.complain("closing the pool does not end");
     }
     let left = world.books(|truth| truth.there() + truth.logins_under_way() > 0 || truth.shutdowns == 0);
     let host = "web9".parse().expect("valid");
     if left || !matches!(pool.acquire(&host).await, Err(Error::Closed { .. })) {
-        complain(world, "close left something");
+        world.complain("close left something");
     }
-}
-
-fn complain(world: &World, what: &str) {
-    world.books(|truth| truth.violations.push(what.to_owned()));
 }
 
 struct OnDrop<'a>(&'a World, &'static str);

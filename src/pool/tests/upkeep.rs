@@ -2,7 +2,7 @@
 
 use rstest::rstest;
 
-use super::fake::{Plan, Probe};
+use super::plan::{Plan, Probe};
 use super::*;
 use crate::pool::Connection as _;
 

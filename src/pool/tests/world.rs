@@ -1,28 +1,23 @@
 //! The world that the pool lives in, and its books.
 //!
-//! The fake keeps them about what the pool does with it, the callers of the tests about what they were given. So the pool is compared with
-//! these and not with itself. Whatever must never happen is noted as a violation at the moment when it happens.
+//! The fake notes in them what the pool does with it, and the callers of the tests what they are given. So the pool is compared with these,
+//! and not with itself. Whatever must never happen is noted as a violation at the moment when it happens.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
-use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep};
 
-use super::fake::Fake;
 use super::plan::{Nature, Plan};
+use super::{Duration, ms, secs};
 use crate::config::PoolConfig;
 use crate::error::ConnectErrorKind;
 use crate::host::{Host, HostIdentity, PoolKey};
 
 /// The shortest pause after a failed login: 200 ms less a quarter.
-pub(super) const SHORTEST_PAUSE: Duration = Duration::from_millis(150);
+pub(super) const SHORTEST_PAUSE: Duration = ms(150);
 
-/// How much later than its deadline a login is given up that does not keep it.
-const LENIENCY: Duration = Duration::from_secs(1);
-
-/// The books.
 pub(super) struct World {
     pub config: PoolConfig,
     pub born: Instant,
@@ -30,8 +25,9 @@ pub(super) struct World {
     planner: Mutex<Planner>,
 }
 
-type Planner = Box<dyn FnMut(&Host) -> Plan + Send>;
+type Planner = Box<dyn FnMut() -> Plan + Send>;
 
+/// The books.
 #[derive(Default)]
 pub(super) struct Truth {
     pub hosts: Vec<HostTruth>,
@@ -46,6 +42,7 @@ pub(super) struct Truth {
     pub seen: BTreeMap<&'static str, u64>,
 }
 
+/// One host: what has its own connections.
 #[derive(Debug)]
 pub(super) struct HostTruth {
     pub identity: HostIdentity,
@@ -57,26 +54,32 @@ pub(super) struct HostTruth {
     pub logins: Vec<(Instant, Option<String>)>,
     pub succeeded: u64,
     pub failed: u64,
-    /// Connections and logins at once, at most.
-    pub most: usize,
-    /// The last outcome of a login.
-    pub outcome: Option<Result<(), Failed>>,
-    /// Whether the last login had failed or was given up when its host was closed at that very instant, only the pool knows.
-    pub uncertain: bool,
     pub failures_in_a_row: u32,
+    pub outcome: Outcome,
+    /// Logins with a smaller number were under way when the host was closed: what they bring is not wanted any more.
+    unwanted_logins: usize,
     /// The callers that wait: when the time of each is over.
     pub asking: Vec<Instant>,
     /// Callers, ever.
     pub asked: u64,
     pub last_asked: Option<Instant>,
-    /// Logins with a smaller number were under way when the host was closed: what they bring is not wanted any more.
-    unwanted_logins: usize,
     pub refusals: u64,
     pub last_refusal: Option<Instant>,
     /// A caller went away: it may have had a session that it never saw.
     pub last_vanished: Option<Instant>,
-    /// The last time that somebody asked for it to be closed.
+    /// Somebody asked for it to be closed.
     pub last_closed: Option<Instant>,
+}
+
+/// How the last login ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Outcome {
+    /// There was none.
+    None,
+    Succeeded,
+    Failed(Failed),
+    /// It was closed at the very instant at which its time was over, and only the pool knows which of them came first.
+    Uncertain,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -91,8 +94,11 @@ pub(super) struct Failed {
 #[derive(Debug)]
 pub(super) struct Facts {
     host: usize,
-    pub phase: Phase,
+    pub nature: Nature,
+    phase: watch::Sender<Phase>,
     pub closing: bool,
+    /// The first instant at which it was not fit for a caller any more.
+    ended: Option<Instant>,
     /// The pool has a reason to end it other than that nobody uses it.
     condemned: bool,
     pub sessions: usize,
@@ -104,78 +110,65 @@ pub(super) struct Facts {
     pub proven: Instant,
     pub probes: usize,
     pub probing: usize,
-    nature: Nature,
-    ended: Instant,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     Up,
-    /// Dead, but nobody has noticed.
+    /// Dead, but nobody has been told.
     Dead,
     Ended,
 }
 
 impl World {
     pub(super) fn new(config: &PoolConfig) -> Arc<Self> {
-        let planner: Planner = Box::new(|_| Plan::default());
-        let truth = Mutex::new(Truth::default());
-        Arc::new(World { config: config.clone(), born: Instant::now(), truth, planner: Mutex::new(planner) })
-    }
-
-    pub(super) fn transport(self: &Arc<Self>) -> Fake {
-        Fake { world: Arc::clone(self) }
+        Arc::new(World {
+            config: config.clone(),
+            born: Instant::now(),
+            truth: Mutex::default(),
+            planner: Mutex::new(Box::new(Plan::default)),
+        })
     }
 
     /// The next logins do this, and later ones what [`Plan::default`] says.
     pub(super) fn plan(&self, plans: impl IntoIterator<Item = Plan>) {
         let mut plans: VecDeque<Plan> = plans.into_iter().collect();
-        self.plan_with(move |_| plans.pop_front().unwrap_or_default());
+        self.plan_with(move || plans.pop_front().unwrap_or_default());
     }
 
-    pub(super) fn plan_with(&self, planner: impl FnMut(&Host) -> Plan + Send + 'static) {
-        *self.planner.lock().unwrap() = Box::new(planner);
+    pub(super) fn plan_with(&self, planner: impl FnMut() -> Plan + Send + 'static) {
+        *self.planner.lock().expect("no planner panics") = Box::new(planner);
     }
 
-    /// Looks something up, or notes something, in the books.
+    pub(super) fn next_plan(&self) -> Plan {
+        (self.planner.lock().expect("no planner panics"))()
+    }
+
+    /// Looks something up in the books, or notes it.
     pub(super) fn books<R>(&self, look: impl FnOnce(&mut Truth) -> R) -> R {
         look(&mut self.truth())
     }
 
+    /// Private, because a guard that lives until the end of somebody's expression would wait for itself.
     fn truth(&self) -> MutexGuard<'_, Truth> {
         // A test that failed with the books open has its own message; this is not to hide it.
         self.truth.lock().unwrap_or_else(|poison| poison.into_inner())
     }
 
+    pub(super) fn saw(&self, what: &'static str) {
+        self.books(|truth| truth.saw(what));
+    }
+
+    pub(super) fn complain(&self, what: impl Into<String>) {
+        self.books(|truth| truth.violations.push(what.into()));
+    }
+
     pub(super) fn verify(&self) {
-        let violations = self.truth().violations.join("\n");
+        let violations = self.books(|truth| truth.violations.join("\n"));
         assert!(violations.is_empty(), "{violations}");
     }
 
-    // ---- what a test does with it ----
-
-    pub(super) fn set_probe(&self, id: usize, probe: Probe) {
-        self.truth().connections[id].nature.probe = probe;
-    }
-
-    /// The pool is about to be told to end everything of these hosts.
-    pub(super) fn condemn(&self, hosts: impl Fn(&HostTruth) -> bool) {
-        let now = Instant::now();
-        let Truth { hosts: all, connections, .. } = &mut *self.truth();
-        for host in all.iter_mut().filter(|host| hosts(host)) {
-            host.unwanted_logins = host.logins.len();
-            host.last_closed = Some(now);
-            host.there.iter().for_each(|&id| connections[id].condemned = true);
-        }
-    }
-
-    pub(super) fn condemn_one(&self, id: usize) {
-        self.truth().connections[id].condemned = true;
-    }
-
-    pub(super) fn saw(&self, what: &'static str) {
-        *self.truth().seen.entry(what).or_default() += 1;
-    }
+    // ---- callers ----
 
     /// A caller asks, until what it gets here is dropped.
     pub(super) fn asks(self: &Arc<Self>, host: &Host) -> Asking {
@@ -194,24 +187,23 @@ impl World {
     pub(super) fn takes(&self, id: usize) {
         let now = Instant::now();
         let most = self.config.sessions_per_connection;
-        let mut truth = self.truth();
-        let facts = &mut truth.connections[id];
+        let Truth { connections, violations, .. } = &mut *self.truth();
+        let facts = &mut connections[id];
         facts.sessions += 1;
         facts.used = now;
-        let crowded = facts.sessions > most;
-        // What ends at the very instant at which it is handed out is nobody's mistake.
-        let late = (facts.phase != Phase::Up || facts.closing) && facts.ended < now;
-        if crowded {
-            truth.violations.push(format!("connection {id} has more than {most} sessions"));
+        if facts.sessions > most {
+            violations.push(format!("connection {id} has more than {most} sessions"));
         }
-        if late {
-            truth.violations.push(format!("connection {id} was handed out after its end"));
+        // What ends at the very instant at which it is handed out is nobody's mistake.
+        if facts.ended.is_some_and(|ended| ended < now) {
+            violations.push(format!("connection {id} was handed out after its end"));
         }
     }
 
     pub(super) fn gives_back(&self, id: usize) {
         let facts = &mut self.truth().connections[id];
         facts.sessions -= 1;
+        // On a thread without a runtime the clock is another one.
         facts.used = facts.used.max(Instant::now());
         if facts.sessions == 0 {
             facts.unused.notify_one();
@@ -221,16 +213,32 @@ impl World {
     /// The session could not be opened.
     pub(super) fn refuses(&self, id: usize) {
         self.gives_back(id);
-        self.saw("refused sessions");
         let mut truth = self.truth();
+        truth.saw("refused sessions");
         let host = truth.connections[id].host;
         truth.hosts[host].refusals += 1;
         truth.hosts[host].last_refusal = Some(Instant::now());
     }
 
-    // ---- what the pool does with it ----
+    /// The pool is about to be told to end everything of these hosts.
+    pub(super) fn condemn(&self, which: impl Fn(&HostTruth) -> bool) {
+        let now = Instant::now();
+        let Truth { hosts, connections, .. } = &mut *self.truth();
+        for host in hosts.iter_mut().filter(|host| which(host)) {
+            host.unwanted_logins = host.logins.len();
+            host.last_closed = Some(now);
+            host.there.iter().for_each(|&id| connections[id].condemned = true);
+        }
+    }
 
-    fn login_starts(self: &Arc<Self>, host: &Host) -> LoginUnderWay {
+    /// The pool is about to be told, or to find out, that this connection does not work.
+    pub(super) fn condemn_one(&self, id: usize) {
+        self.truth().connections[id].condemned = true;
+    }
+
+    // ---- logins ----
+
+    pub(super) fn login_starts(self: &Arc<Self>, host: &Host) -> LoginUnderWay {
         let now = Instant::now();
         let max = self.config.max_connections;
         let mut truth = self.truth();
@@ -238,88 +246,150 @@ impl World {
         let Truth { hosts, violations, .. } = &mut *truth;
         let this = &mut hosts[index];
         match this.outcome {
-            _ if this.uncertain => {}
             // The pool may have decided on this login a moment before that one failed.
-            Some(Err(failed)) if failed.at == now => {}
-            None | Some(Err(_)) if this.logins_under_way > 0 => {
+            Outcome::Failed(failed) if failed.at == now => {}
+            Outcome::None | Outcome::Failed(_) if this.logins_under_way > 0 => {
                 violations.push("two logins at once before one has succeeded".to_owned());
             }
-            Some(Err(failed)) if now < failed.at + SHORTEST_PAUSE => {
+            Outcome::Failed(failed) if now < failed.at + SHORTEST_PAUSE => {
                 violations.push(format!("a login {:?} after one that failed", now - failed.at));
             }
-            Some(Err(failed)) if failed.surely_permanent && !this.asked_after(failed) => {
+            Outcome::Failed(failed) if failed.surely_permanent && !this.asked_after(failed) => {
                 violations.push("a login that nobody asked for after a permanent failure".to_owned());
             }
             _ => {}
         }
+        let number = this.logins.len();
         this.logins.push((now, host.get_address().map(str::to_owned)));
         this.logins_under_way += 1;
-        this.most = this.most.max(this.logins_under_way + this.there.len());
-        if this.most > max {
+        if this.logins_under_way + this.there.len() > max {
             violations.push(format!("more than {max} connections"));
         }
-        let number = this.logins.len() - 1;
         LoginUnderWay { world: Arc::clone(self), host: index, number, since: now }
     }
 
-    fn died(self: &Arc<Self>, id: usize, phase: &watch::Sender<Phase>) {
+    // ---- connections ----
+
+    /// It ends by itself. Those who watch it are told a moment later, if its nature is so.
+    pub(super) fn dies(self: &Arc<Self>, id: usize) {
         let delay = {
             let mut truth = self.truth();
-            let facts = &mut truth.connections[id];
-            if facts.phase != Phase::Up {
+            if truth.connections[id].phase() != Phase::Up {
                 return;
             }
-            facts.condemned = true;
-            let delay = facts.nature.noticed_after;
-            *truth.seen.entry("ended by themselves").or_default() += 1;
-            delay
+            truth.saw("ended by themselves");
+            truth.connections[id].condemned = true;
+            truth.connections[id].nature.noticed_after
         };
         if delay.is_zero() {
-            self.becomes(id, phase, Phase::Ended);
-            return;
+            return self.becomes(id, Phase::Ended);
         }
-        self.becomes(id, phase, Phase::Dead);
-        let (world, phase) = (Arc::clone(self), phase.clone());
+        self.becomes(id, Phase::Dead);
+        let world = Arc::clone(self);
         tokio::spawn(async move {
             sleep(delay).await;
-            world.becomes(id, &phase, Phase::Ended);
+            world.becomes(id, Phase::Ended);
         });
     }
 
-    fn becomes(&self, id: usize, sender: &watch::Sender<Phase>, phase: Phase) {
-        let mut truth = self.truth();
-        let Truth { hosts, connections, .. } = &mut *truth;
+    pub(super) fn becomes(&self, id: usize, phase: Phase) {
+        let Truth { hosts, connections, .. } = &mut *self.truth();
         let facts = &mut connections[id];
-        if facts.phase == Phase::Up {
-            facts.ended = facts.ended.min(Instant::now());
-        }
-        facts.phase = phase;
+        facts.ended.get_or_insert_with(Instant::now);
+        facts.phase.send_replace(phase);
         if phase == Phase::Ended {
             hosts[facts.host].there.retain(|&other| other != id);
         }
-        drop(truth);
-        sender.send_replace(phase);
     }
-}
 
-impl HostTruth {
-    /// Whether somebody asked when the pause after this failure can have been over.
-    fn asked_after(&self, failed: Failed) -> bool {
-        self.last_asked.is_some_and(|at| at >= failed.at + SHORTEST_PAUSE)
+    /// It is being closed: how long that takes, and who tells when its last session has ended.
+    pub(super) fn closes(&self, id: usize) -> (Duration, Arc<Notify>) {
+        let now = Instant::now();
+        let Truth { connections, violations, seen, .. } = &mut *self.truth();
+        let facts = &mut connections[id];
+        facts.closing = true;
+        facts.ended.get_or_insert(now);
+        if !facts.condemned {
+            *seen.entry("closed idle").or_default() += 1;
+            if facts.sessions > 0 {
+                violations.push(format!("connection {id} was closed while in use"));
+            } else if now < facts.used + self.config.idle_timeout {
+                violations.push(format!("connection {id} was closed too early"));
+            }
+        }
+        (facts.nature.closing, Arc::clone(&facts.unused))
+    }
+
+    /// Nobody has it any more. The mechanism would end it then, but it is not the way to end one.
+    pub(super) fn dropped(&self, id: usize) {
+        let left = self.books(|truth| {
+            let facts = &truth.connections[id];
+            if !facts.condemned && !facts.closing {
+                truth.violations.push(format!("connection {id} was dropped, not closed"));
+            }
+            truth.connections[id].phase() != Phase::Ended
+        });
+        if left {
+            self.becomes(id, Phase::Ended);
+        }
+    }
+
+    pub(super) fn probe_starts(self: &Arc<Self>, id: usize) -> ProbeUnderWay {
+        let now = Instant::now();
+        let Truth { connections, violations, .. } = &mut *self.truth();
+        let facts = &mut connections[id];
+        facts.probing += 1;
+        facts.probes += 1;
+        if facts.probing > 1 {
+            violations.push(format!("connection {id} is probed twice at once"));
+        }
+        if facts.sessions > 0 && facts.used < now {
+            violations.push(format!("connection {id} is probed while in use"));
+        }
+        ProbeUnderWay { world: Arc::clone(self), id, passed: false }
     }
 }
 
 impl Truth {
+    pub(super) fn saw(&mut self, what: &'static str) {
+        *self.seen.entry(what).or_default() += 1;
+    }
+
     pub(super) fn host(&mut self, host: &Host) -> &mut HostTruth {
         let index = self.index(host);
         &mut self.hosts[index]
     }
 
     fn index(&mut self, host: &Host) -> usize {
-        if let Some(index) = self.hosts.iter().position(|known| known.identity == *host.identity()) {
-            return index;
-        }
-        self.hosts.push(HostTruth {
+        let known = self.hosts.iter().position(|known| known.identity == *host.identity());
+        known.unwrap_or_else(|| {
+            self.hosts.push(HostTruth::new(host));
+            self.hosts.len() - 1
+        })
+    }
+
+    /// Connections that exist.
+    pub(super) fn there(&self) -> usize {
+        self.hosts.iter().map(|host| host.there.len()).sum()
+    }
+
+    pub(super) fn there_of(&self, key: &PoolKey) -> Vec<usize> {
+        let hosts = self.hosts.iter().filter(|host| host.key == *key);
+        hosts.flat_map(|host| host.there.iter().copied()).collect()
+    }
+
+    pub(super) fn logins_under_way(&self) -> usize {
+        self.hosts.iter().map(|host| host.logins_under_way).sum()
+    }
+
+    pub(super) fn logins(&self) -> impl Iterator<Item = &(Instant, Option<String>)> {
+        self.hosts.iter().flat_map(|host| &host.logins)
+    }
+}
+
+impl HostTruth {
+    fn new(host: &Host) -> Self {
+        HostTruth {
             identity: host.identity().clone(),
             key: host.key(),
             there: Vec::new(),
@@ -327,34 +397,28 @@ impl Truth {
             logins: Vec::new(),
             succeeded: 0,
             failed: 0,
-            most: 0,
-            outcome: None,
-            uncertain: false,
             failures_in_a_row: 0,
+            outcome: Outcome::None,
+            unwanted_logins: 0,
             asking: Vec::new(),
             asked: 0,
             last_asked: None,
-            unwanted_logins: 0,
             refusals: 0,
             last_refusal: None,
             last_vanished: None,
             last_closed: None,
-        });
-        self.hosts.len() - 1
+        }
     }
 
-    /// Connections that exist, of all hosts.
-    pub(super) fn there(&self) -> usize {
-        self.hosts.iter().map(|host| host.there.len()).sum()
+    /// Whether somebody asked when the pause after this failure can have been over.
+    fn asked_after(&self, failed: Failed) -> bool {
+        self.last_asked.is_some_and(|at| at >= failed.at + SHORTEST_PAUSE)
     }
+}
 
-    pub(super) fn ids_of(&self, key: &PoolKey) -> Vec<usize> {
-        let hosts = self.hosts.iter().filter(|host| host.key == *key);
-        hosts.flat_map(|host| host.there.iter().copied()).collect()
-    }
-
-    pub(super) fn logins_under_way(&self) -> usize {
-        self.hosts.iter().map(|host| host.logins_under_way).sum()
+impl Facts {
+    pub(super) fn phase(&self) -> Phase {
+        *self.phase.borrow()
     }
 }
 
@@ -363,13 +427,13 @@ pub(super) struct Asking {
     world: Arc<World>,
     host: usize,
     until: Instant,
+    /// Not set, it went away.
     pub answered: bool,
 }
 
 impl Drop for Asking {
     fn drop(&mut self) {
-        let mut truth = self.world.truth();
-        let host = &mut truth.hosts[self.host];
+        let host = &mut self.world.truth().hosts[self.host];
         let place = host.asking.iter().position(|until| *until == self.until);
         host.asking.remove(place.expect("it was put there"));
         if !self.answered {
@@ -378,8 +442,8 @@ impl Drop for Asking {
     }
 }
 
-/// A login that is under way until this is dropped.
-struct LoginUnderWay {
+/// A login, until it is dropped.
+pub(super) struct LoginUnderWay {
     world: Arc<World>,
     host: usize,
     number: usize,
@@ -387,81 +451,69 @@ struct LoginUnderWay {
 }
 
 impl LoginUnderWay {
-    fn succeeds(self, nature: Nature) -> FakeConnection {
+    /// The new connection.
+    pub(super) fn succeeds(self, nature: Nature) -> (usize, watch::Receiver<Phase>) {
         let now = Instant::now();
-        let dies_after = nature.dies_after;
-        let mut truth = self.world.truth();
+        let truth = &mut *self.world.truth();
         let id = truth.connections.len();
         let this = &mut truth.hosts[self.host];
         this.succeeded += 1;
-        this.outcome = Some(Ok(()));
-        this.uncertain = false;
         this.failures_in_a_row = 0;
+        this.outcome = Outcome::Succeeded;
         this.there.push(id);
-        let condemned = self.number < this.unwanted_logins;
+        let (phase, watcher) = watch::channel(Phase::Up);
         truth.connections.push(Facts {
             host: self.host,
-            phase: Phase::Up,
+            nature,
+            phase,
             closing: false,
-            condemned,
+            ended: None,
+            condemned: self.number < this.unwanted_logins,
             sessions: 0,
             unused: Arc::default(),
             used: now,
             proven: now,
             probes: 0,
             probing: 0,
-            nature,
-            // Long after the end of every test, until it does end.
-            ended: now + Duration::from_secs(1_000_000),
         });
-        drop(truth);
-        let phase = watch::Sender::new(Phase::Up);
-        if let Some(delay) = dies_after {
-            let (world, phase) = (Arc::clone(&self.world), phase.clone());
-            tokio::spawn(async move {
-                sleep(delay).await;
-                world.died(id, &phase);
-            });
-        }
-        FakeConnection { id, world: Arc::clone(&self.world), phase }
+        (id, watcher)
     }
 
-    fn fails(self, kind: ConnectErrorKind) -> ConnectError {
-        self.counts_as_failed(kind);
-        ConnectError::new(kind, "as planned", Vec::new())
-    }
-
-    /// It ends without a result: closed, or, at this instant, given up by the pool.
-    fn is_given_up(&self, at: Instant) {
-        let now = Instant::now();
-        if now < at {
-            return;
-        }
-        let closed = {
-            let this = &mut self.world.truth().hosts[self.host];
-            this.uncertain = this.last_closed == Some(now);
-            this.uncertain
-        };
-        if !closed {
-            self.counts_as_failed(ConnectErrorKind::TimedOut);
-        }
-    }
-
-    fn counts_as_failed(&self, kind: ConnectErrorKind) {
-        let mut truth = self.world.truth();
-        let this = &mut truth.hosts[self.host];
+    pub(super) fn fails(&self, kind: ConnectErrorKind) {
+        let this = &mut self.world.truth().hosts[self.host];
         this.failed += 1;
         this.failures_in_a_row += 1;
         // A wrong key is still wrong when a login that was under way beside it fails for another reason.
-        let beside = this.outcome.and_then(Result::err).filter(|failed| self.since <= failed.at);
+        let beside = match this.outcome {
+            Outcome::Failed(failed) if self.since <= failed.at => Some(failed),
+            _ => None,
+        };
         let surely = beside.is_some_and(|failed| failed.surely_permanent && !this.asked_after(failed));
         let perhaps = beside.is_some_and(|failed| failed.perhaps_permanent);
-        this.uncertain = false;
-        this.outcome = Some(Err(Failed {
+        this.outcome = Outcome::Failed(Failed {
             at: Instant::now(),
             surely_permanent: kind.is_permanent() || surely,
             perhaps_permanent: kind.is_permanent() || perhaps,
-        }));
+        });
+    }
+
+    /// It ends without a result: it was closed, or the pool has lost its patience, which it does a second after the deadline.
+    pub(super) fn is_given_up(&self, deadline: Instant) {
+        let now = Instant::now();
+        if now < deadline + secs(1) {
+            return;
+        }
+        let uncertain = self.world.books(|truth| {
+            let this = &mut truth.hosts[self.host];
+            let uncertain = this.last_closed == Some(now);
+            if uncertain {
+                this.outcome = Outcome::Uncertain;
+            }
+            uncertain
+        });
+        if !uncertain {
+            self.fails(ConnectErrorKind::TimedOut);
+        }
     }
 }
 
@@ -471,3 +523,18 @@ impl Drop for LoginUnderWay {
     }
 }
 
+/// A probe, until it is dropped.
+pub(super) struct ProbeUnderWay {
+    world: Arc<World>,
+    id: usize,
+    pub passed: bool,
+}
+
+impl Drop for ProbeUnderWay {
+    fn drop(&mut self) {
+        let facts = &mut self.world.truth().connections[self.id];
+        facts.probing -= 1;
+        facts.proven = Instant::now();
+        facts.condemned |= !self.passed;
+    }
+}
