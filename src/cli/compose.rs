@@ -1,16 +1,21 @@
 //! `sshpool compose`.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use super::many::{Answer, Many, rows};
 use super::relay::relay;
-use super::{Failure, NOT_RUN, Session, complain, print, print_json, status_of, without_host};
+use super::{Failure, NOT_RUN, complain, status_of};
+use crate::command::Stdin;
 use crate::config;
-use crate::docker::{Action, ComposeError, Project, ProjectStatus, Service};
-use crate::docker::Compose as Docker;
+use crate::docker::{Action, Compose as Docker, ComposeError, Project, ProjectStatus, Service};
+use crate::host::Host;
+use crate::public::Pool;
+
+/// Compose was content with doing nothing, and we are not.
+const FAILED: u8 = 1;
 
 #[derive(Debug, Args)]
 pub(super) struct Compose {
@@ -29,16 +34,14 @@ enum What {
         /// Those with nothing running, too
         #[arg(long)]
         all: bool,
-        /// Print one JSON array
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        many: Many,
     },
     /// Show the services of a project
     Ps {
         project: String,
-        /// Print one JSON array
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        many: Many,
     },
     /// Create and start services, in the background
     Up(Change),
@@ -65,6 +68,9 @@ enum What {
     },
     /// Run a command in a container of a service
     Exec {
+        /// Give the command this program's stdin; otherwise it reads nothing
+        #[arg(long)]
+        stdin: bool,
         project: String,
         service: String,
         #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
@@ -89,44 +95,51 @@ struct Change {
     timeout: Option<Duration>,
 }
 
-/// An answer of one host, as `--json` prints it.
-#[derive(Serialize)]
-struct Answer<T> {
-    host: String,
-    error: Option<String>,
-    #[serde(flatten)]
-    found: Option<T>,
-}
-
 #[derive(Serialize)]
 struct Projects {
     projects: Vec<Project>,
 }
 
 impl Compose {
-    pub(super) async fn run(&self, sessions: &[Session]) -> Result<u8, Failure> {
+    pub(super) async fn run(&self, pool: &Pool, hosts: &[Host]) -> Result<u8, Failure> {
         match &self.what {
-            What::Ls { all, json } => {
-                let list = |docker: Docker| async move {
-                    docker.list_projects(*all).await.map(|projects| Projects { projects })
+            What::Ls { all, many } => {
+                let list = |host| async move {
+                    let projects =
+                        Docker::new(pool, host).list_projects(*all).await.map_err(|e| failure(host, &e))?;
+                    Ok(Projects { projects })
                 };
-                let answers = ask(sessions, list).await?;
-                show(&answers, *json, |found| &found.projects, PROJECT_COLUMNS, project_row)
+                let answers = many.ask(hosts, list).await?;
+                many.show(&answers, |answers| {
+                    rows(answers, PROJECT_COLUMNS, |found| &found.projects, project_row)
+                })
             }
-            What::Ps { project, json } => {
-                let status = |docker: Docker| async move { docker.project_status(project).await };
-                let answers = ask(sessions, status).await?;
-                let shown = show(&answers, *json, |found| &found.services, SERVICE_COLUMNS, service_row)?;
-                Ok(answers.iter().filter_map(|answer| answer.found.as_ref()).fold(shown, warn_unreadable))
+            What::Ps { project, many } => {
+                let status = |host| async move {
+                    Docker::new(pool, host).project_status(project).await.map_err(|e| failure(host, &e))
+                };
+                let answers = many.ask(hosts, status).await?;
+                let status = many.show(&answers, |answers| {
+                    rows(answers, SERVICE_COLUMNS, |found| &found.services, service_row)
+                })?;
+                Ok(answers.iter().fold(status, warn_unreadable))
             }
             _ => {
-                let [session] = sessions else {
+                let [host] = hosts else {
                     return Err(Failure::Usage("several hosts are for ls and ps only".to_owned()));
                 };
-                let failure = |error: ComposeError| failure(session, &error);
-                let docker = Docker::new(&session.pool, &session.host);
-                let child = self.action(&docker).map_err(failure)?.spawn().await.map_err(failure)?;
-                relay(child, session.host.name(), usize::MAX).await
+                let failure = |error: ComposeError| failure(host, &error);
+                let action = self.action(&Docker::new(pool, host)).map_err(failure)?;
+                let child = action.spawn().await.map_err(failure)?;
+                let relayed = relay(child, host.name(), usize::MAX).await?;
+                let status = relayed.exit_code(host.name());
+                match action.verdict(relayed.status, relayed.quiet, &relayed.last_words).await {
+                    // Its own words are there to be read already.
+                    Ok(()) | Err(ComposeError::Failed { .. }) => Ok(status),
+                    Err(error) => {
+                        Err(Failure::of_host(host, &error, if status == 0 { FAILED } else { status }))
+                    }
+                }
             }
         }
     }
@@ -146,7 +159,10 @@ impl Compose {
                     None => action,
                 })
             }
-            What::Exec { project, service, words } => docker.exec(project, service, words),
+            What::Exec { stdin, project, service, words } => {
+                let stdin = if *stdin { Stdin::Piped } else { Stdin::Empty };
+                Ok(docker.exec(project, service, words)?.stdin(stdin))
+            }
             What::Other(words) => {
                 let (action, words) = words.split_first().expect("clap gives the action's name");
                 // A name that is not there is one that is not valid, and is said to be.
@@ -169,70 +185,15 @@ impl Change {
     }
 }
 
-fn failure(session: &Session, error: &ComposeError) -> Failure {
+fn failure(host: &Host, error: &ComposeError) -> Failure {
     match error {
         ComposeError::Name { .. } => Failure::Usage(error.to_string()),
-        error => {
-            let host = session.host.name().to_owned();
-            let status = if let ComposeError::Run(error) = error { status_of(error) } else { NOT_RUN };
-            Failure::Host { text: without_host(error, &host), host, status }
-        }
+        ComposeError::Run(run) => Failure::of_host(host, error, status_of(run)),
+        error => Failure::of_host(host, error, NOT_RUN),
     }
 }
 
-/// Asks all hosts at once. What one of them cannot answer is in its place; a name that is not valid ends it all.
-async fn ask<T, F>(sessions: &[Session], question: impl Fn(Docker) -> F) -> Result<Vec<Answer<T>>, Failure>
-where
-    F: Future<Output = Result<T, ComposeError>>,
-{
-    let mut answers = Vec::new();
-    for session in sessions {
-        answers.push((session, question(Docker::new(&session.pool, &session.host)).await));
-    }
-    let answer = |(session, found): (&Session, Result<T, ComposeError>)| {
-        let host = session.host.name().to_owned();
-        match found {
-            Ok(found) => Ok(Answer { host, error: None, found: Some(found) }),
-            Err(error @ ComposeError::Name { .. }) => Err(failure(session, &error)),
-            Err(error) => Ok(Answer { error: Some(without_host(&error, &host)), host, found: None }),
-        }
-    };
-    answers.into_iter().map(answer).collect()
-}
-
-/// Prints the answers, and complains of those that are missing.
-fn show<T: Serialize, R>(
-    answers: &[Answer<T>],
-    json: bool,
-    rows: impl Fn(&T) -> &Vec<R>,
-    columns: &[&str],
-    row: impl Fn(&R) -> Vec<String>,
-) -> Result<u8, Failure> {
-    if json {
-        print_json(&answers)?;
-    } else {
-        let mut table = vec![columns.iter().map(|column| (*column).to_owned()).collect::<Vec<_>>()];
-        for answer in answers {
-            for item in answer.found.iter().flat_map(|found| rows(found)) {
-                table.push([vec![answer.host.clone()], row(item)].concat());
-            }
-        }
-        if answers.len() == 1 {
-            for row in &mut table {
-                row.remove(0);
-            }
-        }
-        print(&aligned(&table))?;
-        for answer in answers {
-            if let Some(error) = &answer.error {
-                complain(format_args!("{}: {error}", answer.host));
-            }
-        }
-    }
-    Ok(if answers.iter().any(|answer| answer.error.is_some()) { NOT_RUN } else { 0 })
-}
-
-const PROJECT_COLUMNS: &[&str] = &["HOST", "PROJECT", "STATUS", "DETAIL", "FILES"];
+const PROJECT_COLUMNS: &[&str] = &["PROJECT", "STATUS", "DETAIL", "FILES"];
 
 fn project_row(project: &Project) -> Vec<String> {
     vec![
@@ -243,7 +204,7 @@ fn project_row(project: &Project) -> Vec<String> {
     ]
 }
 
-const SERVICE_COLUMNS: &[&str] = &["HOST", "SERVICE", "STATE", "HEALTH", "EXIT", "PORTS"];
+const SERVICE_COLUMNS: &[&str] = &["SERVICE", "STATE", "HEALTH", "EXIT", "PORTS"];
 
 fn service_row(service: &Service) -> Vec<String> {
     let ports = service.publishers.iter().map(|port| match (&port.address, port.published_port) {
@@ -261,31 +222,11 @@ fn service_row(service: &Service) -> Vec<String> {
     ]
 }
 
-fn warn_unreadable(status: u8, project: &ProjectStatus) -> u8 {
-    for line in &project.unreadable {
-        complain(format_args!("cannot read the answer of docker compose ps: {line}"));
-    }
-    if project.unreadable.is_empty() { status } else { NOT_RUN }
-}
-
-/// Columns as wide as their widest cell, two blanks between them. What came from a host is made fit for a terminal.
-fn aligned(table: &[Vec<String>]) -> String {
-    let table: Vec<Vec<String>> =
-        table.iter().map(|row| row.iter().map(|cell| crate::error::printable(cell)).collect()).collect();
-    let columns = table.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| {
-        table.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let mut text = String::new();
-    for row in &table {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
-            write!(line, "{cell:<width$}  ").expect("writing to a String cannot fail");
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text.pop();
-    text
+/// A line that cannot be read is not passed over in silence.
+fn warn_unreadable(status: u8, answer: &Answer<ProjectStatus>) -> u8 {
+    let unreadable = answer.found.iter().flat_map(|project| &project.unreadable);
+    unreadable.fold(status, |_, line| {
+        complain(format_args!("{}: cannot read the answer of docker compose ps: {line}", answer.host));
+        NOT_RUN
+    })
 }

@@ -105,7 +105,8 @@ impl Exec {
     async fn stream(&self, session: &Session, command: Command) -> Result<u8, Failure> {
         let input = if self.stdin { Stdin::Piped } else { Stdin::Empty };
         let child = command.stdin(input).spawn().await.map_err(|error| session.failure(error))?;
-        relay(child, session.host.name(), self.max_output.unwrap_or(usize::MAX)).await
+        let host = session.host.name();
+        Ok(relay(child, host, self.max_output.unwrap_or(usize::MAX)).await?.exit_code(host))
     }
 }
 

@@ -3,8 +3,12 @@
 //! Not part of the library's interface: it is public only so that the program can reach it.
 
 mod bench;
+mod compose;
 mod exec;
+mod many;
 mod relay;
+mod resources;
+mod table;
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -56,6 +60,15 @@ enum Command {
     /// The words are joined by spaces and given to the remote shell, as ssh does. The exit status is the command's own; 124 when it
     /// timed out, 255 when it could not be run, 2 for wrong usage.
     Exec(exec::Exec),
+    /// Look at Docker Compose projects on hosts, and change them
+    ///
+    /// Runs `docker compose` there. The exit status is its own; 255 when it could not be run, and for ls and ps when some host did not
+    /// answer.
+    Compose(compose::Compose),
+    /// Show CPU, memory and disks of hosts
+    ///
+    /// The exit status is 255 when some host did not answer, 124 when the worst was a timeout.
+    Resources(resources::Resources),
     /// Measure a command through the pool against plain ssh
     Bench(bench::Bench),
 }
@@ -111,6 +124,16 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
             let session = setup.open(&exec.target)?;
             (session.pool.clone(), exec.run(&session).await)
         }
+        Command::Compose(compose) => {
+            let (pool, hosts) = setup.open_all(&compose.hosts)?;
+            let result = compose.run(&pool, &hosts).await;
+            (pool, result)
+        }
+        Command::Resources(resources) => {
+            let (pool, hosts) = setup.open_all(&resources.hosts)?;
+            let result = resources.run(&pool, &hosts).await;
+            (pool, result)
+        }
         Command::Bench(bench) => {
             let session = setup.open(&bench.target)?;
             (session.pool.clone(), bench.run(&session).await)
@@ -135,6 +158,12 @@ impl Setup {
     fn open(&self, target: &Target) -> Result<Session, Failure> {
         let host = self.host(&target.host)?;
         Ok(Session { pool: self.pool(host.name())?, host })
+    }
+
+    /// One pool for several hosts; there is at least one.
+    fn open_all(&self, names: &[String]) -> Result<(Pool, Vec<Host>), Failure> {
+        let hosts = names.iter().map(|name| self.host(name)).collect::<Result<Vec<_>, _>>()?;
+        Ok((self.pool(&names[0])?, hosts))
     }
 
     /// A name of the configuration file, or what ssh would take.
@@ -201,6 +230,11 @@ fn log_to_stderr(verbose: u8) {
 impl Failure {
     fn of(host: &str, error: &Error) -> Self {
         Failure::Host { host: host.to_owned(), text: without_host(error, host), status: status_of(error) }
+    }
+
+    fn of_host(host: &Host, error: &impl Display, status: u8) -> Self {
+        let host = host.name().to_owned();
+        Failure::Host { text: without_host(error, &host), host, status }
     }
 }
 

@@ -10,8 +10,30 @@ use crate::child::Child;
 use crate::command::ExitStatus;
 use crate::error::Error;
 
-/// Relays the command's streams until it has ended, and gives the status for this program to end with. `most` limits each output.
-pub(super) async fn relay(mut child: Child, host: &str, most: usize) -> Result<u8, Failure> {
+/// How much is remembered of the end of a stream.
+const LAST: usize = 4096;
+
+/// What is known of a command whose streams were passed on.
+pub(super) struct Relayed {
+    pub status: ExitStatus,
+    /// It wrote nothing at all.
+    pub quiet: bool,
+    /// The end of what it wrote to stderr.
+    pub last_words: Vec<u8>,
+}
+
+impl Relayed {
+    /// The status for this program to end with, after a line about a signal if one ended the command.
+    pub(super) fn exit_code(&self, host: &str) -> u8 {
+        if let Some(words) = killed(self.status) {
+            super::complain(format_args!("{host}: {words}"));
+        }
+        exit_code(self.status)
+    }
+}
+
+/// Relays the command's streams until it has ended. `most` limits each output.
+pub(super) async fn relay(mut child: Child, host: &str, most: usize) -> Result<Relayed, Failure> {
     let failure = |error: Error| Failure::of(host, &error);
     let stdin = child.stdin.take().map(|to| tokio::spawn(feed(to)));
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
@@ -19,8 +41,8 @@ pub(super) async fn relay(mut child: Child, host: &str, most: usize) -> Result<u
         copy(stdout, tokio::io::stdout(), "stdout", most),
         copy(stderr, tokio::io::stderr(), "stderr", most),
     );
-    match copied {
-        Ok(((), ())) => {}
+    let (last_out, last_words) = match copied {
+        Ok(last) => last,
         Err(Stopped::NobodyReads) => return Err(Failure::NobodyReads),
         Err(Stopped::Limit(stream)) => {
             let (host, partial) = (host.to_owned(), Arc::default());
@@ -29,15 +51,12 @@ pub(super) async fn relay(mut child: Child, host: &str, most: usize) -> Result<u
         Err(Stopped::Failed(stream, error)) => {
             return Err(Failure::Usage(format!("cannot write to {stream}: {error}")));
         }
-    }
+    };
     let status = child.wait().await.map_err(failure)?;
     if let Some(stdin) = stdin {
         stdin.abort();
     }
-    if let Some(words) = killed(status) {
-        super::complain(format_args!("{host}: {words}"));
-    }
-    Ok(exit_code(status))
+    Ok(Relayed { status, quiet: last_out.is_empty() && last_words.is_empty(), last_words })
 }
 
 pub(super) fn exit_code(status: ExitStatus) -> u8 {
@@ -60,15 +79,16 @@ enum Stopped {
     Failed(&'static str, io::Error),
 }
 
-/// Copies until the end, or until `most` bytes were written and there are more.
+/// Copies until the end, or until `most` bytes were written and there are more. Gives the last that it has copied.
 async fn copy(
     from: Option<impl AsyncRead + Unpin>,
     mut to: impl AsyncWrite + Unpin,
     stream: &'static str,
     most: usize,
-) -> Result<(), Stopped> {
+) -> Result<Vec<u8>, Stopped> {
+    let mut last = Vec::new();
     let Some(mut from) = from else {
-        return Ok(());
+        return Ok(last);
     };
     let stopped = |error: io::Error| match error.kind() {
         io::ErrorKind::BrokenPipe => Stopped::NobodyReads,
@@ -80,12 +100,14 @@ async fn copy(
         // A pipe of ours does not fail to be read; if it does, there is nothing more to come from it.
         let read = from.read(&mut buffer).await.unwrap_or(0);
         if read == 0 {
-            return Ok(());
+            return Ok(last);
         }
         let kept = read.min(left);
         to.write_all(&buffer[..kept]).await.map_err(stopped)?;
         to.flush().await.map_err(stopped)?;
         left -= kept;
+        last.extend_from_slice(&buffer[..kept]);
+        last.drain(..last.len().saturating_sub(LAST));
         if read > kept {
             return Err(Stopped::Limit(stream));
         }
@@ -99,7 +121,8 @@ mod tests {
     #[tokio::test]
     async fn output_up_to_its_limit_is_copied_whole_and_then_no_more() {
         let mut out = Vec::new();
-        assert!(copy(Some(&b"12345"[..]), &mut out, "stdout", 5).await.is_ok());
+        let copied = copy(Some(&b"12345"[..]), &mut out, "stdout", 5).await;
+        assert!(copied.is_ok_and(|last| last == b"12345"));
         assert_eq!(out, b"12345");
         let mut out = Vec::new();
         let stopped = copy(Some(&b"123456"[..]), &mut out, "stdout", 5).await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{CHANGE, Compose, ComposeError, error, names};
 use crate::child::Child;
-use crate::command::{Command, Output};
+use crate::command::{Command, ExitStatus, Output, Stdin};
 
 /// `docker compose -p PROJECT ACTION …`, made by the methods of [`Compose`].
 #[derive(Clone, Debug)]
@@ -20,6 +20,7 @@ pub struct Action {
     options: Vec<String>,
     /// Services, and what comes behind them.
     operands: Vec<String>,
+    stdin: Stdin,
     timeout: Option<Duration>,
 }
 
@@ -33,6 +34,7 @@ impl Action {
             needs_files: false,
             options: Vec::new(),
             operands: Vec::new(),
+            stdin: Stdin::Empty,
             timeout: Some(CHANGE),
         }
     }
@@ -70,6 +72,12 @@ impl Action {
         self
     }
 
+    /// Sets what it reads, which is of use for [`exec`](Compose::exec). Empty by default.
+    pub fn stdin(mut self, stdin: impl Into<Stdin>) -> Self {
+        self.stdin = stdin.into();
+        self
+    }
+
     /// Limits the time; `None` is no limit.
     pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.timeout = timeout.into();
@@ -87,11 +95,30 @@ impl Action {
     /// As [`Command::output`].
     pub async fn output(self) -> Result<Output, ComposeError> {
         let output = self.command().await?.output().await?;
-        if output.status.success() {
-            return Ok(output);
+        let quiet = output.stdout.is_empty() && output.stderr.is_empty();
+        self.verdict(output.status, quiet, &output.stderr).await?;
+        Ok(output)
+    }
+
+    /// Says whether an action that was [spawned](Self::spawn) did what it was to do, from its status, whether it wrote nothing at all, and
+    /// (the end of) its stderr. [`output`](Self::output) has done this already.
+    ///
+    /// Compose is content when it is to restart or to stop a project that there is not, and writes nothing. So a project is looked for where
+    /// nothing was written.
+    ///
+    /// # Errors
+    ///
+    /// [`ComposeError`] says which of the usual causes it was.
+    pub async fn verdict(&self, status: ExitStatus, quiet: bool, stderr: &[u8]) -> Result<(), ComposeError> {
+        if !status.success() {
+            let text = String::from_utf8_lossy(stderr);
+            return Err(error::explain(self.compose.name(), &self.project, status.code(), &text));
         }
-        let text = String::from_utf8_lossy(&output.stderr);
-        Err(error::explain(self.compose.name(), &self.project, output.status.code(), &text))
+        if quiet && self.compose.project_status(&self.project).await?.is_nothing() {
+            let text = "it has no containers".to_owned();
+            return Err(self.no_project(text));
+        }
+        Ok(())
     }
 
     /// Starts the action and gives its streams, for what runs long: `logs` that are followed, `pull`, `up`.
@@ -103,7 +130,7 @@ impl Action {
     /// # Cancel safety
     ///
     /// As [`Command::spawn`].
-    pub async fn spawn(self) -> Result<Child, ComposeError> {
+    pub async fn spawn(&self) -> Result<Child, ComposeError> {
         Ok(self.command().await?.spawn().await?)
     }
 
@@ -112,11 +139,12 @@ impl Action {
         if files.is_empty() && self.needs_files {
             files = self.files_of_the_project().await?;
         }
-        let mut command = self.compose.docker_compose().args(["-p", &self.project]);
+        let mut command = self.compose.docker_compose().args(["--ansi=never", "-p", &self.project]);
         for file in files {
             command = command.args(["-f", &file]);
         }
-        Ok(command.arg(&self.name).args(&self.options).args(&self.operands).timeout(self.timeout))
+        let command = command.arg(&self.name).args(&self.options).args(&self.operands);
+        Ok(command.stdin(self.stdin.clone()).timeout(self.timeout))
     }
 
     /// What Compose remembers of where the project came from.
@@ -124,11 +152,14 @@ impl Action {
         let projects = self.compose.list_projects(true).await?;
         match projects.into_iter().find(|project| project.name == self.project) {
             Some(project) if !project.config_files.is_empty() => Ok(project.config_files),
-            _ => Err(ComposeError::NoProject {
-                host: self.compose.name().to_owned(),
-                project: self.project.clone(),
-                text: "it has no containers that would tell its files; name a file".to_owned(),
-            }),
+            _ => {
+                Err(self.no_project("it has no containers that would tell its files; name a file".to_owned()))
+            }
         }
+    }
+
+    fn no_project(&self, text: String) -> ComposeError {
+        let (host, project) = (self.compose.name().to_owned(), self.project.clone());
+        ComposeError::NoProject { host, project, text }
     }
 }

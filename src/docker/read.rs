@@ -46,6 +46,13 @@ pub struct ProjectStatus {
     pub unreadable: Vec<String>,
 }
 
+impl ProjectStatus {
+    /// Compose has answered that there are no containers.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.services.is_empty() && self.unreadable.is_empty()
+    }
+}
+
 /// A container of a service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]

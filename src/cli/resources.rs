@@ -1,0 +1,178 @@
+//! `sshpool resources`.
+
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+use clap::Args;
+
+use super::many::{Answer, Many, rows};
+use super::{Failure, print};
+use crate::config;
+use crate::host::Host;
+use crate::public::Pool;
+use crate::resources::{Disk, HostResources};
+
+#[derive(Debug, Args)]
+pub(super) struct Resources {
+    /// As for exec
+    #[arg(value_name = "HOST", required = true)]
+    pub(super) hosts: Vec<String>,
+
+    /// Ask again and again, with this pause, until interrupted; a terminal is refreshed in place, and with --json each time is a line
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "2s", value_parser = config::parse_duration)]
+    watch: Option<Duration>,
+
+    #[command(flatten)]
+    many: Many,
+}
+
+impl Resources {
+    pub(super) async fn run(&self, pool: &Pool, hosts: &[Host]) -> Result<u8, Failure> {
+        let ask = |host| async move {
+            let found = HostResources::of(pool, host).await;
+            found.map_err(|error| Failure::of(Host::name(host), &error))
+        };
+        let mut screen = Screen::default();
+        loop {
+            let answers = self.many.ask(hosts, ask).await?;
+            let Some(pause) = self.watch else {
+                return self.many.show(&answers, text);
+            };
+            if self.many.json() {
+                self.many.show(&answers, text)?;
+            } else {
+                // What is wrong has its place on the screen, too.
+                let errors = answers.iter().filter_map(|answer| Some((&answer.host, answer.error.as_ref()?)));
+                let errors = errors.map(|(host, error)| format!("\n{host}: {error}"));
+                screen.show(&(text(&answers) + &errors.collect::<String>()))?;
+            }
+            tokio::time::sleep(pause).await;
+        }
+    }
+}
+
+/// A terminal, of which each refresh takes the same place.
+#[derive(Default)]
+struct Screen {
+    began: bool,
+}
+
+impl Screen {
+    fn show(&mut self, text: &str) -> Result<(), Failure> {
+        let out = std::io::stdout();
+        if !out.is_terminal() {
+            return print(&format!("{text}\n"));
+        }
+        // Cleared once; then each line is written over the one before it, which does not flicker. What does not fit would scroll.
+        let start = if std::mem::replace(&mut self.began, true) { "" } else { "\x1b[2J" };
+        let height = terminal_size::terminal_size().map_or(usize::MAX, |(_, height)| usize::from(height.0));
+        let lines: Vec<_> =
+            text.lines().take(height.saturating_sub(1)).map(|line| format!("{line}\x1b[K\n")).collect();
+        print(&format!("{start}\x1b[H{}\x1b[J", lines.concat()).trim_end_matches('\n').to_owned())?;
+        out.lock().flush().map_err(|_| Failure::NobodyReads)
+    }
+}
+
+const HOST_COLUMNS: &[&str] =
+    &["HOSTNAME", "UPTIME", "LOAD", "CPUS", "CPU", "MEMORY", "USED", "AVAILABLE", "USE"];
+const DISK_COLUMNS: &[&str] = &["DEVICE", "MOUNT", "TYPE", "SIZE", "USED", "AVAILABLE", "USE"];
+
+fn text(answers: &[Answer<HostResources>]) -> String {
+    let hosts = rows(answers, HOST_COLUMNS, std::slice::from_ref, host_row);
+    let disks = rows(answers, DISK_COLUMNS, |found| found.disks.as_deref().unwrap_or_default(), disk_row);
+    format!("{hosts}\n\n{disks}")
+}
+
+fn host_row(found: &HostResources) -> Vec<String> {
+    let memory = found.memory.as_ref();
+    vec![
+        found.hostname.clone().unwrap_or_else(dash),
+        found.uptime_seconds.map_or_else(dash, uptime),
+        found
+            .load_average
+            .map_or_else(dash, |load| format!("{:.2} {:.2} {:.2}", load.one, load.five, load.fifteen)),
+        or_dash(found.cpu_count),
+        percent(found.cpu_percent),
+        memory.map_or_else(dash, |memory| size(memory.total_bytes)),
+        memory.and_then(|memory| memory.used_bytes).map_or_else(dash, size),
+        memory.and_then(|memory| memory.available_bytes).map_or_else(dash, size),
+        percent(memory.and_then(|memory| memory.used_percent)),
+    ]
+}
+
+fn disk_row(disk: &Disk) -> Vec<String> {
+    vec![
+        disk.device.clone(),
+        disk.mount.clone(),
+        disk.file_system.clone().unwrap_or_else(dash),
+        size(disk.size_bytes),
+        size(disk.used_bytes),
+        size(disk.available_bytes),
+        disk.used_percent.map_or_else(dash, |percent| format!("{percent}%")),
+    ]
+}
+
+fn dash() -> String {
+    "-".to_owned()
+}
+
+fn or_dash(value: Option<impl ToString>) -> String {
+    value.map_or_else(dash, |value| value.to_string())
+}
+
+fn percent(value: Option<f64>) -> String {
+    value.map_or_else(dash, |value| format!("{value:.1}%"))
+}
+
+/// The two largest units: `3d 4h`, `4h 5m`, `5m 6s`.
+fn uptime(seconds: f64) -> String {
+    // A number of seconds that was read as finite and not negative.
+    let seconds = seconds as u64;
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, minutes) => format!("{minutes}m {}s", seconds % 60),
+        (0, hours, minutes) => format!("{hours}h {minutes}m"),
+        (days, hours, _) => format!("{days}d {hours}h"),
+    }
+}
+
+/// In powers of 1024, with one place below ten.
+fn size(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    let mut units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"].iter();
+    let mut unit = units.next().expect("there are seven");
+    while value >= 1023.5 {
+        value /= 1024.0;
+        unit = units.next().expect("64 bits end at 16 EiB");
+    }
+    let places = usize::from(value < 9.95 && bytes >= 1024);
+    format!("{value:.places$} {unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case(0, "0 B")]
+    #[case(1023, "1023 B")]
+    #[case(1024, "1.0 KiB")]
+    #[case(10_188, "9.9 KiB")]
+    #[case(10_240, "10 KiB")]
+    #[case(1_048_570, "1.0 MiB")]
+    #[case(252 << 30, "252 GiB")]
+    #[case(u64::MAX, "16 EiB")]
+    fn sizes_for_people(#[case] bytes: u64, #[case] text: &str) {
+        assert_eq!(size(bytes), text);
+    }
+
+    #[rstest]
+    #[case(0.0, "0m 0s")]
+    #[case(3599.9, "59m 59s")]
+    #[case(3600.0, "1h 0m")]
+    #[case(90_061.0, "1d 1h")]
+    fn uptimes_for_people(#[case] seconds: f64, #[case] text: &str) {
+        assert_eq!(uptime(seconds), text);
+    }
+}
