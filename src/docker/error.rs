@@ -102,8 +102,14 @@ pub(super) fn explain(host: &str, project: &str, code: Option<i32>, stderr: &str
         let telling = stderr.lines().rfind(|line| texts.iter().any(|text| line.contains(text)));
         printable(telling.unwrap_or_default())
     };
-    const NO_COMPOSE: &[&str] =
-        &["is not a docker command", "unknown command: docker compose", "unknown shorthand flag: 'p' in -p"];
+    // A docker without the plugin takes Compose's options for its own.
+    const NO_COMPOSE: &[&str] = &[
+        "is not a docker command",
+        "unknown command: docker compose",
+        "unknown shorthand flag: 'p' in -p",
+        "unknown flag: --format",
+        "unknown flag: --ansi",
+    ];
     const PERMISSION: &[&str] = &["permission denied while trying to connect", "Got permission denied"];
     const NO_DAEMON: &[&str] = &[
         "Cannot connect to the Docker daemon",
@@ -136,4 +142,55 @@ pub(super) fn explain(host: &str, project: &str, code: Option<i32>, stderr: &str
     }
     let last = stderr.lines().rev().map(str::trim).find(|line| !line.is_empty());
     ComposeError::Failed { host, code, text: printable(last.unwrap_or("it wrote nothing to stderr")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `CAUSE<TAB>EXIT_CODE<TAB>TEXT` in each line.
+    const RECORDED: &str = include_str!("../../tests/recorded/errors.txt");
+
+    #[test]
+    fn recorded_texts_have_their_causes() {
+        for line in RECORDED.lines() {
+            let [cause, code, text] = line.split('\t').collect::<Vec<_>>()[..] else { panic!("{line}") };
+            let stderr = format!("time=\"2026-01-01\" level=warning msg=\"something else\"\n{text}\n\n");
+            let error = explain("web1", "shop", code.parse().ok(), &stderr);
+            let found = match &error {
+                ComposeError::NoDocker { .. } => "no_docker",
+                ComposeError::NoCompose { .. } => "no_compose",
+                ComposeError::Permission { .. } => "permission",
+                ComposeError::NoDaemon { .. } => "no_daemon",
+                ComposeError::NoProject { .. } => "no_project",
+                ComposeError::Failed { .. } => "failed",
+                other => panic!("{other}"),
+            };
+            assert_eq!(found, cause, "{text}");
+            assert!(error.to_string().starts_with("web1: "), "{error}");
+            assert!(cause == "no_docker" || error.to_string().contains(text), "{error} does not say {text}");
+        }
+        assert!(RECORDED.lines().count() > 20);
+    }
+
+    #[test]
+    fn the_newer_texts_of_permission_and_daemon_are_known() {
+        let of = |text: &str| explain("web1", "shop", Some(1), text);
+        let text =
+            "permission denied while trying to connect to the docker API at unix:///var/run/docker.sock";
+        assert!(matches!(of(text), ComposeError::Permission { .. }));
+        let text = "failed to connect to the docker API at unix:///var/run/docker.sock; check if the path is correct and if the daemon is running";
+        assert!(matches!(of(text), ComposeError::NoDaemon { .. }));
+    }
+
+    #[test]
+    fn a_silent_failure_is_told_with_its_status() {
+        let error = explain("web1", "shop", Some(14), "\n");
+        assert_eq!(error.to_string(), "web1: docker compose failed with code 14: it wrote nothing to stderr");
+        let error = explain("web1", "shop", None, "");
+        assert_eq!(
+            error.to_string(),
+            "web1: docker compose failed with a signal: it wrote nothing to stderr"
+        );
+    }
 }

@@ -25,6 +25,43 @@ pub(super) enum Engine {
     Process { sshd: PathBuf },
 }
 
+/// What a server can be made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Image {
+    /// Debian with many login shells.
+    Login,
+    /// Debian with the clients of Docker and Compose.
+    Compose,
+    /// BusyBox and nothing else.
+    BusyBox,
+}
+
+impl Image {
+    fn name(self) -> &'static str {
+        match self {
+            Image::Login => "login",
+            Image::Compose => "compose",
+            Image::BusyBox => "busybox",
+        }
+    }
+}
+
+/// The name of an image, which is built when it is missing. An error says why there is none.
+pub(super) fn image(image: Image) -> Result<String, String> {
+    static COMPOSE: OnceLock<Result<String, String>> = OnceLock::new();
+    static BUSYBOX: OnceLock<Result<String, String>> = OnceLock::new();
+    let built = || match container(image)? {
+        Engine::Container { image, .. } => Ok(image),
+        Engine::Process { .. } => unreachable!("it was to be a container"),
+    };
+    match (engine(), image) {
+        (Engine::Process { .. }, _) => Err(format!("a private sshd process has no {} image", image.name())),
+        (Engine::Container { image, .. }, Image::Login) => Ok(image.clone()),
+        (_, Image::Compose) => COMPOSE.get_or_init(built).clone(),
+        (_, Image::BusyBox) => BUSYBOX.get_or_init(built).clone(),
+    }
+}
+
 /// The engine of this test binary. Panics with what to install when there is none, or not the one demanded by
 /// `SSHPOOL_TEST_SERVER`.
 pub(super) fn engine() -> &'static Engine {
@@ -34,7 +71,7 @@ pub(super) fn engine() -> &'static Engine {
         let (engine, remark) = match demanded.as_str() {
             "" => any(),
             "container" => (
-                container()
+                container(Image::Login)
                     .unwrap_or_else(|why| panic!("no container as SSHPOOL_TEST_SERVER demands: {why}")),
                 None,
             ),
@@ -56,7 +93,7 @@ pub(super) fn engine() -> &'static Engine {
 }
 
 fn any() -> (Engine, Option<String>) {
-    match (container(), process()) {
+    match (container(Image::Login), process()) {
         (Ok(container), _) => (container, None),
         (Err(why), Ok(process)) => (process, Some(why)),
         (Err(no_container), Err(no_process)) => {
@@ -77,23 +114,23 @@ fn process() -> Result<Engine, String> {
 }
 
 /// A container engine with the image, which is built when it is missing.
-fn container() -> Result<Engine, String> {
+fn container(image: Image) -> Result<Engine, String> {
     if cfg!(not(target_os = "linux")) {
         // The server listens on the engine's own loopback, which is inside a virtual machine there.
         return Err("containers serve on Linux only".to_owned());
     }
-    let looked = build(&["--look"]);
+    let looked = build(&["--look", image.name()]);
     match looked.code() {
         0 => read_answer(&looked),
-        4 => built_once(),
+        4 => built_once(image),
         _ => Err(looked.last_words().to_owned()),
     }
 }
 
 /// Builds the image while all other test binaries wait for it. A failure is remembered for the others of the
 /// same run (they have the same parent process): each would fail only after a long attempt of its own.
-fn built_once() -> Result<Engine, String> {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("sshd-image.lock");
+fn built_once(image: Image) -> Result<Engine, String> {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-image.lock", image.name()));
     let file = OpenOptions::new()
         .create(true)
         .truncate(false)
@@ -112,7 +149,7 @@ fn built_once() -> Result<Engine, String> {
         return Err(why.to_owned());
     }
 
-    let built = build(&[]);
+    let built = build(&[image.name()]);
     let memory = match built.code() {
         0 => String::new(),
         _ => {

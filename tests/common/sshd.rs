@@ -12,6 +12,7 @@ use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+pub use super::engine::Image;
 use super::engine::{self, Engine};
 use super::files::Files;
 use super::port::Port;
@@ -47,6 +48,9 @@ pub struct Builder {
     pub(super) options: String,
     pub(super) host_key_types: Vec<String>,
     login_shell: Option<String>,
+    image: Image,
+    /// Options of `docker run`.
+    run: Vec<String>,
 }
 
 impl Builder {
@@ -80,6 +84,23 @@ impl Builder {
         self
     }
 
+    /// What the server is made of. Only in a container; without this it is [`Image::Login`] there.
+    pub fn image(mut self, image: Image) -> Self {
+        self.image = image;
+        self
+    }
+
+    /// Gives the server the socket of the Docker engine that it runs on, and its account the right to use it. Only in a container of Docker.
+    pub fn docker_socket(self) -> Self {
+        self.run_option("--volume=/var/run/docker.sock:/var/run/docker.sock")
+    }
+
+    /// One more option of `docker run`. Only in a container.
+    pub fn run_option(mut self, option: &str) -> Self {
+        self.run.push(option.to_owned());
+        self
+    }
+
     /// Any line of sshd_config. As in that file the first of a keyword counts, and all of these come before
     /// the fixture's own. Only `SetEnv` is not for tests: remote commands are known by it.
     pub fn option(mut self, key: &str, value: &str) -> Self {
@@ -102,15 +123,23 @@ impl Builder {
         match self.impossible() {
             None => Some(Sshd::start(self)),
             Some(why) => {
-                super::skip(why);
+                super::skip(&why);
                 None
             }
         }
     }
 
-    fn impossible(&self) -> Option<&'static str> {
-        (kind() == Kind::Process && self.login_shell.is_some())
-            .then_some("a private sshd process cannot give its user another login shell")
+    fn impossible(&self) -> Option<String> {
+        match kind() {
+            Kind::Process if self.login_shell.is_some() => {
+                Some("a private sshd process cannot give its user another login shell".to_owned())
+            }
+            Kind::Container("podman") if self.run.iter().any(|option| option.contains("docker.sock")) => {
+                Some("podman has no engine whose socket could be given away".to_owned())
+            }
+            _ if self.image == Image::Login => None,
+            _ => engine::image(self.image).err(),
+        }
     }
 }
 
@@ -129,7 +158,13 @@ pub struct Sshd {
 
 impl Sshd {
     pub fn builder() -> Builder {
-        Builder { options: String::new(), host_key_types: vec!["ed25519".to_owned()], login_shell: None }
+        Builder {
+            options: String::new(),
+            host_key_types: vec!["ed25519".to_owned()],
+            login_shell: None,
+            image: Image::Login,
+            run: Vec::new(),
+        }
     }
 
     #[track_caller]
@@ -140,12 +175,14 @@ impl Sshd {
         let mark = format!("SSHPOOL_TEST_SERVER_NAME={name}");
         let mount = matches!(engine, Engine::Container { .. }).then_some(Path::new(MOUNT));
         let login_shell = builder.login_shell.clone();
+        let (wanted, run) = (builder.image, builder.run.clone());
         let files = Files::create(mount, &mark, builder);
 
         let (mut command, user) = match engine {
-            Engine::Container { program, image } => {
+            Engine::Container { program, .. } => {
+                let image = engine::image(wanted).unwrap_or_else(|why| panic!("{why}"));
                 let mut command = container(program, &name, &files.server(""));
-                command.args([image, "/usr/sbin/sshd", MOUNT]);
+                command.args(run).args([&image, "/usr/sbin/sshd", MOUNT]);
                 (command, "lab".to_owned())
             }
             Engine::Process { sshd } => {
