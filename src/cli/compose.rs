@@ -20,8 +20,8 @@ const FAILED: u8 = 1;
 #[derive(Debug, Args)]
 pub(super) struct Compose {
     /// As for exec; for ls and ps several, separated by commas
-    #[arg(value_name = "HOST", required = true, value_delimiter = ',')]
-    pub(super) hosts: Vec<String>,
+    #[arg(value_name = "HOST[,HOST…]")]
+    hosts: String,
 
     #[command(subcommand)]
     what: What,
@@ -88,7 +88,7 @@ struct Change {
     #[arg(value_name = "SERVICE")]
     services: Vec<String>,
     /// A Compose file on the host; by default those that the project was made from
-    #[arg(short = 'f', long = "file", value_name = "FILE")]
+    #[arg(long = "file", value_name = "FILE")]
     files: Vec<String>,
     /// Give up after this time; 0 for no limit [default: 30s, none for up, pull and logs --follow]
     #[arg(long, value_name = "DURATION", value_parser = config::parse_duration)]
@@ -101,6 +101,10 @@ struct Projects {
 }
 
 impl Compose {
+    pub(super) fn hosts(&self) -> impl Iterator<Item = &str> {
+        self.hosts.split(',')
+    }
+
     pub(super) async fn run(&self, pool: &Pool, hosts: &[Host]) -> Result<u8, Failure> {
         match &self.what {
             What::Ls { all, many } => {

@@ -125,12 +125,12 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
             (session.pool.clone(), exec.run(&session).await)
         }
         Command::Compose(compose) => {
-            let (pool, hosts) = setup.open_all(&compose.hosts)?;
+            let (pool, hosts) = setup.open_all(compose.hosts())?;
             let result = compose.run(&pool, &hosts).await;
             (pool, result)
         }
         Command::Resources(resources) => {
-            let (pool, hosts) = setup.open_all(&resources.hosts)?;
+            let (pool, hosts) = setup.open_all(resources.hosts.iter().map(String::as_str))?;
             let result = resources.run(&pool, &hosts).await;
             (pool, result)
         }
@@ -161,9 +161,9 @@ impl Setup {
     }
 
     /// One pool for several hosts; there is at least one.
-    fn open_all(&self, names: &[String]) -> Result<(Pool, Vec<Host>), Failure> {
-        let hosts = names.iter().map(|name| self.host(name)).collect::<Result<Vec<_>, _>>()?;
-        Ok((self.pool(&names[0])?, hosts))
+    fn open_all<'a>(&self, names: impl Iterator<Item = &'a str>) -> Result<(Pool, Vec<Host>), Failure> {
+        let hosts = names.map(|name| self.host(name)).collect::<Result<Vec<_>, _>>()?;
+        Ok((self.pool(hosts[0].name())?, hosts))
     }
 
     /// A name of the configuration file, or what ssh would take.

@@ -11,7 +11,7 @@ use crate::command::ExitStatus;
 use crate::error::Error;
 
 /// How much is remembered of the end of a stream.
-const LAST: usize = 4096;
+const LAST: usize = 64 * 1024;
 
 /// What is known of a command whose streams were passed on.
 pub(super) struct Relayed {

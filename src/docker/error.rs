@@ -102,14 +102,9 @@ pub(super) fn explain(host: &str, project: &str, code: Option<i32>, stderr: &str
         let telling = stderr.lines().rfind(|line| texts.iter().any(|text| line.contains(text)));
         printable(telling.unwrap_or_default())
     };
+    const NO_COMPOSE: &[&str] = &["is not a docker command", "unknown command: docker compose"];
     // A docker without the plugin takes Compose's options for its own.
-    const NO_COMPOSE: &[&str] = &[
-        "is not a docker command",
-        "unknown command: docker compose",
-        "unknown shorthand flag: 'p' in -p",
-        "unknown flag: --format",
-        "unknown flag: --ansi",
-    ];
+    const NOT_ITS_OPTION: &[&str] = &["unknown shorthand flag: ", "unknown flag: "];
     const PERMISSION: &[&str] = &["permission denied while trying to connect", "Got permission denied"];
     const NO_DAEMON: &[&str] = &[
         "Cannot connect to the Docker daemon",
@@ -124,6 +119,9 @@ pub(super) fn explain(host: &str, project: &str, code: Option<i32>, stderr: &str
     ];
     if code == Some(127) && says(&["docker"]) && !says(&["executable file not found", "OCI runtime"]) {
         return ComposeError::NoDocker { host };
+    }
+    if code == Some(125) && says(NOT_ITS_OPTION) {
+        return ComposeError::NoCompose { host, text: line(NOT_ITS_OPTION) };
     }
     for (texts, make) in [
         (

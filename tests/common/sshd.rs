@@ -150,6 +150,7 @@ pub struct Sshd {
     /// Of the container; and commands on the server have it in their environment.
     name: String,
     user: String,
+    image: Option<String>,
     port: Port,
     /// One for all threads: verbs come one after another.
     supervisor: Mutex<Supervisor>,
@@ -178,23 +179,23 @@ impl Sshd {
         let (wanted, run) = (builder.image, builder.run.clone());
         let files = Files::create(mount, &mark, builder);
 
-        let (mut command, user) = match engine {
+        let (mut command, user, image) = match engine {
             Engine::Container { program, .. } => {
                 let image = engine::image(wanted).unwrap_or_else(|why| panic!("{why}"));
                 let mut command = container(program, &name, &files.server(""));
                 command.args(run).args([&image, "/usr/sbin/sshd", MOUNT]);
-                (command, "lab".to_owned())
+                (command, "lab".to_owned(), Some(image))
             }
             Engine::Process { sshd } => {
                 let mut command = Command::new("sh");
                 command.arg(engine::source("supervise")).arg(sshd).arg(files.server(""));
-                (command, own_name())
+                (command, own_name(), None)
             }
         };
         command.arg(&mark).args(login_shell);
         let supervisor = Mutex::new(Supervisor::start(command, files.path()));
 
-        let mut sshd = Sshd { engine, name, user, port, supervisor, files };
+        let mut sshd = Sshd { engine, name, user, image, port, supervisor, files };
         loop {
             sshd.files.configure(sshd.port.number, &sshd.user);
             match sshd.obey("start") {
@@ -213,6 +214,11 @@ impl Sshd {
 
     pub fn kind(&self) -> Kind {
         kind()
+    }
+
+    /// The image of its container, for containers of the test's own. Panics where it is a plain process.
+    pub fn image(&self) -> &str {
+        self.image.as_deref().expect("a private sshd process has no image")
     }
 
     /// The port on 127.0.0.1. No other server gets it while this value lives, be this one running or not.
