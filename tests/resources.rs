@@ -138,8 +138,9 @@ async fn any_login_shell_will_do(#[case] shell: &str) {
 #[tokio::test]
 async fn what_is_missing_is_none_and_a_df_that_hangs_costs_only_the_disks() {
     // Programs that lie in the way: no nproc and no getconf to ask, no meminfo, and a df that never answers.
-    let directory = "/tmp/sshpool-test-lies";
-    let sshd = Sshd::builder().option("SetEnv", &format!("PATH={directory}:/usr/bin:/bin")).start();
+    let directory = tempfile::tempdir().expect("a directory");
+    let directory = directory.path().to_str().expect("text");
+    let sshd = Sshd::builder().env("PATH", &format!("{directory}:/usr/bin:/bin")).start();
     let (pool, host) = (pool(config()), host(&sshd));
     let lies = "mkdir -p $0 && cd $0 && printf '#!/bin/sh\\nexit 1\\n' >nproc && cp nproc getconf && \
                 printf '#!/bin/sh\\nexec sleep 300\\n' >df && \

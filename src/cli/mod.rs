@@ -19,7 +19,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Config};
-use crate::error::Error;
+use crate::error::{Error, plain};
 use crate::host::Host;
 use crate::public::Pool;
 use crate::signals;
@@ -93,6 +93,8 @@ enum Failure {
     Usage(String),
     /// One line that names the host, and a status.
     Host { host: String, text: String, status: u8 },
+    /// One line, and the status 255: what ran may well have done its work.
+    Output(String),
     /// Nothing to say: nobody listens.
     NobodyReads,
 }
@@ -111,6 +113,7 @@ pub fn main() -> ExitCode {
     match result {
         Ok(status) => ExitCode::from(status),
         Err(Failure::Usage(message)) => fail(message, USAGE),
+        Err(Failure::Output(message)) => fail(message, NOT_RUN),
         Err(Failure::NobodyReads) => ExitCode::from(NOBODY_READS),
         Err(Failure::Host { host, text, status }) => fail(format_args!("{host}: {text}"), status),
     }
@@ -262,10 +265,14 @@ fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
 
 fn print(text: &str) -> Result<(), Failure> {
     use std::io::Write;
-    writeln!(std::io::stdout(), "{text}").map_err(|error| match error.kind() {
+    writeln!(std::io::stdout(), "{text}").map_err(|error| cannot_print(&error))
+}
+
+fn cannot_print(error: &std::io::Error) -> Failure {
+    match error.kind() {
         std::io::ErrorKind::BrokenPipe => Failure::NobodyReads,
-        _ => Failure::Usage(format!("cannot write to stdout: {error}")),
-    })
+        _ => Failure::Output(format!("cannot write to stdout: {}", plain(error))),
+    }
 }
 
 /// Most errors name their host by themselves; once is enough.

@@ -49,7 +49,10 @@ pub(super) async fn relay(mut child: Child, host: &str, most: usize) -> Result<R
             return Err(failure(Error::OutputLimit { host, stream, limit: most, partial }));
         }
         Err(Stopped::Failed(stream, error)) => {
-            return Err(Failure::Usage(format!("cannot write to {stream}: {error}")));
+            let error = crate::error::plain(&error);
+            return Err(Failure::Output(format!(
+                "{host}: the command's {stream} cannot be written: {error}"
+            )));
         }
     };
     let status = child.wait().await.map_err(failure)?;

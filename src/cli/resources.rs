@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::many::{Answer, Many, rows};
-use super::{Failure, print};
+use super::{Failure, cannot_print, print};
 use crate::config;
 use crate::host::Host;
 use crate::public::Pool;
@@ -66,10 +66,11 @@ impl Screen {
         // Cleared once; then each line is written over the one before it, which does not flicker. What does not fit would scroll.
         let start = if std::mem::replace(&mut self.began, true) { "" } else { "\x1b[2J" };
         let height = terminal_size::terminal_size().map_or(usize::MAX, |(_, height)| usize::from(height.0));
-        let lines: Vec<_> =
+        let lines: String =
             text.lines().take(height.saturating_sub(1)).map(|line| format!("{line}\x1b[K\n")).collect();
-        print(&format!("{start}\x1b[H{}\x1b[J", lines.concat()).trim_end_matches('\n').to_owned())?;
-        out.lock().flush().map_err(|_| Failure::NobodyReads)
+        let mut out = out.lock();
+        let shown = write!(out, "{start}\x1b[H{lines}\x1b[J").and_then(|()| out.flush());
+        shown.map_err(|error| cannot_print(&error))
     }
 }
 

@@ -32,8 +32,8 @@ impl Files {
             .expect("a temporary directory can be made");
         let seen_as = mount.map_or_else(|| dir.path().join("server"), Path::to_owned);
         let set_env = match mount {
-            Some(_) => format!("SetEnv {mark}\n"),
-            None => format!("SetEnv {mark} \"HOME={}\"\n", seen_as.join("home").display()),
+            Some(_) => format!("SetEnv {mark}{}\n", builder.env),
+            None => format!("SetEnv {mark} \"HOME={}\"{}\n", seen_as.join("home").display(), builder.env),
         };
         let options = builder.options + &set_env;
         let files = Files { dir, seen_as, options, host_key_types: builder.host_key_types };

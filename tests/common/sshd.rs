@@ -47,6 +47,8 @@ pub fn kind() -> Kind {
 pub struct Builder {
     pub(super) options: String,
     pub(super) host_key_types: Vec<String>,
+    /// Words of SetEnv.
+    pub(super) env: String,
     login_shell: Option<String>,
     image: Image,
     /// Options of `docker run`.
@@ -84,6 +86,12 @@ impl Builder {
         self
     }
 
+    /// A variable in the environment of remote commands.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        write!(self.env, " \"{name}={value}\"").expect("a String takes everything");
+        self
+    }
+
     /// What the server is made of. Only in a container; without this it is [`Image::Login`] there.
     pub fn image(mut self, image: Image) -> Self {
         self.image = image;
@@ -102,7 +110,7 @@ impl Builder {
     }
 
     /// Any line of sshd_config. As in that file the first of a keyword counts, and all of these come before
-    /// the fixture's own. Only `SetEnv` is not for tests: remote commands are known by it.
+    /// the fixture's own. Only `SetEnv` is not for tests ([`env`](Self::env) is): remote commands are known by it.
     pub fn option(mut self, key: &str, value: &str) -> Self {
         writeln!(self.options, "{key} {value}").expect("a String takes everything");
         self
@@ -162,6 +170,7 @@ impl Sshd {
         Builder {
             options: String::new(),
             host_key_types: vec!["ed25519".to_owned()],
+            env: String::new(),
             login_shell: None,
             image: Image::Login,
             run: Vec::new(),
