@@ -1,0 +1,147 @@
+//! A refresh of a dashboard: the list of projects, the status of each of five, and the resources of the host, seven commands in all.
+//! `cargo bench --bench dashboard [-- ROUNDS]`; needs a Docker engine for the test server.
+//!
+//! The same commands run over the pool (warm: no login, which is asserted) and by plain ssh with a login each, one after another as a
+//! program without a pool does, and all at once. They take turns. The bound is a tenth of the first.
+
+#[path = "../tests/common/mod.rs"]
+mod common;
+#[path = "../tests/pooled/mod.rs"]
+mod pooled;
+
+use std::process::Stdio;
+use std::time::Instant;
+
+use common::process::run;
+use common::sshd::{Image, Kind, Sshd};
+use futures_util::future::{join, join_all};
+use sshpool::docker::Compose;
+use sshpool::resources::HostResources;
+use sshpool::{Host, Pool};
+
+const PROJECTS: usize = 5;
+
+fn main() {
+    let rounds = std::env::args().skip(1).find_map(|arg| arg.parse().ok()).unwrap_or(11);
+    let Some(sshd) = Sshd::builder().image(Image::Compose).docker_socket().start_or_skip() else { return };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.expect("a runtime").block_on(measure(&sshd, rounds));
+}
+
+/// Containers of the benchmark, removed when it ends.
+struct Containers(&'static str, Vec<String>);
+
+impl Drop for Containers {
+    fn drop(&mut self) {
+        let _ = run(pooled::command(self.0).args(["rm", "--force"]).args(&self.1), pooled::PATIENCE);
+    }
+}
+
+/// Two services each; made of labels alone, which are all that `ls` and `ps` look at.
+fn containers(sshd: &Sshd) -> Containers {
+    let Kind::Container(engine) = sshd.kind() else { panic!("the server is a container") };
+    let mut ids = Vec::new();
+    for project in 0..PROJECTS {
+        for service in ["web", "db"] {
+            let label = |name: &str, value: &str| format!("--label=com.docker.compose.{name}={value}");
+            let mut command = pooled::command(engine);
+            command.args(["run", "--detach", "--entrypoint", "sleep"]).args([
+                label("project", &format!("sshpool-bench-{}-{project}", std::process::id())),
+                label("service", service),
+                label("config-hash", "0"),
+                label("container-number", "1"),
+                label("oneoff", "False"),
+                label("project.config_files", "/srv/compose.yaml"),
+            ]);
+            let ended = run(command.args([sshd.image(), "600"]), pooled::PATIENCE);
+            assert_eq!(ended.code(), 0, "{}", ended.stderr);
+            ids.push(ended.stdout.trim().to_owned());
+        }
+    }
+    Containers(engine, ids)
+}
+
+async fn measure(sshd: &Sshd, rounds: usize) {
+    let _containers = containers(sshd);
+    let (pool, host) = (pooled::pool(pooled::config()), pooled::host(sshd));
+    let names = refresh(&pool, &host).await;
+    assert_eq!(names.len(), PROJECTS);
+    let (mut pooled, mut one_by_one, mut at_once) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        let before = sshd.logins();
+        let started = Instant::now();
+        refresh(&pool, &host).await;
+        pooled.push(started.elapsed().as_secs_f64() * 1000.0);
+        assert_eq!(sshd.logins(), before, "a refresh makes no login");
+
+        let started = Instant::now();
+        for command in commands(&names) {
+            cold(sshd, &command).await;
+        }
+        one_by_one.push(started.elapsed().as_secs_f64() * 1000.0);
+        let started = Instant::now();
+        join_all(commands(&names).iter().map(|command| cold(sshd, command))).await;
+        at_once.push(started.elapsed().as_secs_f64() * 1000.0);
+        assert_eq!(sshd.logins(), before + 2 * (PROJECTS + 2));
+    }
+    println!("{rounds} refreshes each way, {} commands each", PROJECTS + 2);
+    let [pooled, one_by_one, at_once] = [pooled, one_by_one, at_once].map(spread);
+    for (name, [least, median, most]) in
+        [("pool", pooled), ("cold ssh, one by one", one_by_one), ("cold ssh, all at once", at_once)]
+    {
+        println!(
+            "{name:<22} median {median:>7.0} ms, from {least:.0} to {most:.0}; the pool takes {:.3} of it",
+            pooled[1] / median
+        );
+    }
+    pool.close().await;
+}
+
+async fn refresh(pool: &Pool, host: &Host) -> Vec<String> {
+    let compose = Compose::new(pool, host);
+    let projects = async {
+        let projects = compose.list_projects(true).await.expect("a list");
+        let names: Vec<String> =
+            projects.into_iter().map(|project| project.name).filter(|name| is_ours(name)).collect();
+        for status in join_all(names.iter().map(|name| compose.project_status(name))).await {
+            assert_eq!(status.expect("an answer").services.len(), 2);
+        }
+        names
+    };
+    let (resources, names) = join(HostResources::of(pool, host), projects).await;
+    assert!(resources.expect("an answer").memory.is_some());
+    names
+}
+
+fn is_ours(name: &str) -> bool {
+    name.starts_with(&format!("sshpool-bench-{}-", std::process::id()))
+}
+
+/// A command and its input.
+fn commands(names: &[String]) -> Vec<(String, &'static str)> {
+    let mut commands = vec![("docker compose ls --format json --all".to_owned(), "")];
+    commands
+        .extend(names.iter().map(|name| (format!("docker compose -p {name} ps --all --format json"), "")));
+    commands.push(("sh".to_owned(), include_str!("../src/resources/probe.sh")));
+    commands
+}
+
+async fn cold(sshd: &Sshd, (command, input): &(String, &'static str)) {
+    let mut ssh = pooled::command("ssh");
+    ssh.arg("-F").arg(sshd.ssh_config()).args(["-o", "BatchMode=yes", "lab", command]).stdin(Stdio::piped());
+    let mut child = tokio::process::Command::from(ssh).stdout(Stdio::piped()).spawn().expect("ssh starts");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    let feed = async {
+        tokio::io::AsyncWriteExt::write_all(&mut stdin, input.as_bytes()).await.expect("it reads");
+        drop(stdin);
+    };
+    let ((), output) = join(feed, child.wait_with_output()).await;
+    let output = output.expect("it ends");
+    assert!(output.status.success() && !output.stdout.is_empty(), "{command}: {output:?}");
+}
+
+/// The least, the median and the most.
+fn spread(mut values: Vec<f64>) -> [f64; 3] {
+    values.sort_by(f64::total_cmp);
+    [values[0], values[values.len() / 2], values[values.len() - 1]]
+}
