@@ -89,14 +89,25 @@ impl Attempts {
         };
         if self.give_up.is_none() {
             let now = Instant::now();
-            self.deadline = self.timeout.map(|timeout| now + timeout);
+            // A time that cannot be worked out never comes.
+            self.deadline = self.timeout.and_then(|timeout| now.checked_add(timeout));
             // A refusal is a kind of queueing. Even who does not want to queue gives the server a moment to free a session.
             let patience = self.target.pool().config().acquire_timeout.max(Duration::from_secs(1));
             self.give_up =
                 Some(self.deadline.map_or(now + patience, |deadline| deadline.min(now + patience)));
         }
-        lease.count(|stats| stats.commands_run += u64::from(self.refused + self.not_reached == 0));
         Ok(lease)
+    }
+
+    /// A session was opened.
+    pub(crate) fn opened(&self, lease: &AttemptLease) {
+        lease.count(|stats| stats.commands_run += u64::from(self.refused + self.not_reached == 0));
+    }
+
+    /// The command's time is over. Its connection may be to blame.
+    pub(crate) fn timed_out(&self, lease: &AttemptLease) {
+        lease.count(|stats| stats.commands_timed_out += 1);
+        lease.suspect();
     }
 
     /// Runs this attempt's part within the command's timeout, or gives the timeout.
@@ -120,6 +131,7 @@ impl Attempts {
                 lease.broken();
                 Ok(Some(Err(reason)))
             }
+            SessionEnd::ClientKilled(reason) => Ok(Some(Err(reason))),
             SessionEnd::Refused(reason) => {
                 tracing::debug!(reason, "session refused; trying again");
                 (self.reason, self.refused) = (reason, self.refused + 1);

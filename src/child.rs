@@ -81,6 +81,7 @@ impl Child {
             None => (None, None),
         };
         let session = ends.open(&lease, &text).map_err(|error| attempts.cannot_start(error))?;
+        attempts.opened(&lease);
         let (end_sender, end) = watch::channel(None);
         let (stop, stopped) = oneshot::channel();
         let feed = async move {
@@ -195,7 +196,7 @@ async fn run(
             Ok(end) => end,
             Err(after) => {
                 tracing::debug!(?after, "timed out");
-                lease.count(|stats| stats.commands_timed_out += 1);
+                attempts.timed_out(&lease);
                 return Err(Error::TimedOut { host: attempts.host(), after, partial: Arc::default() });
             }
         };

@@ -301,10 +301,11 @@ impl Command {
             };
             let mut session =
                 lease.connection().open(&text, streams).map_err(|error| attempts.cannot_start(error))?;
+            attempts.opened(&lease);
             let ran = attempts
                 .within(pump(&mut session, &lease, input.as_deref(), limit, partial))
                 .await
-                .inspect_err(|_| lease.count(|stats| stats.commands_timed_out += 1));
+                .inspect_err(|_| attempts.timed_out(&lease));
             let end = match ran {
                 Ok(Ok(end)) => end,
                 Ok(Err(stream)) => {

@@ -37,7 +37,9 @@ impl Pool {
         config.validate()?;
         let program = Program::find().map_err(|_| Error::SshNotFound)?;
         let transport = OpenSsh::new(program, config.connect_timeout);
-        Ok(Pool { core: Arc::new(Core::new(transport, config)) })
+        // A login waits for the network for a good part of its time.
+        let logins_at_once = 4 * std::thread::available_parallelism().map_or(2, usize::from);
+        Ok(Pool { core: Arc::new(Core::new(transport, config, logins_at_once)) })
     }
 
     /// Runs shell text and gives what it wrote to stdout, without trailing white space. Bytes that are not UTF-8 are replaced.
@@ -125,7 +127,8 @@ impl Pool {
     ///
     /// # Cancel safety
     ///
-    /// Once polled, connections go on closing by themselves; dropping the future only stops waiting for it.
+    /// Once polled, the closing goes on by itself; dropping the future only stops waiting for it. Called again, it waits for the same end,
+    /// which comes sooner when this `patience` is shorter.
     pub async fn close_within(&self, patience: Duration) {
         self.core.close(patience).await;
     }
@@ -133,13 +136,11 @@ impl Pool {
     /// From now on SIGINT and SIGTERM close this pool (running commands are cut off) and then end the process as the signal would have.
     /// Nothing of that happens unless it is asked for here; [`global`] asks.
     ///
+    /// A signal that the process has ignored from its start, as under nohup, stays ignored.
+    ///
     /// # Errors
     ///
-    /// [`Error::Io`] when the system refuses the handler.
-    ///
-    /// # Panics
-    ///
-    /// Outside of a tokio runtime.
+    /// [`Error::Io`] when the system refuses the handler or the thread that waits for it.
     pub fn close_on_signals(&self) -> Result<(), Error> {
         signals::close_on_signals(Arc::downgrade(&self.core))
             .map_err(|error| Error::io("localhost", "cannot handle SIGINT and SIGTERM", error))
@@ -229,10 +230,6 @@ fn checked(host: &Host, output: Output) -> Result<String, Error> {
 /// # Errors
 ///
 /// As [`Pool::new`], and [`Error::Config`] for an environment variable that is not valid. The next call tries again.
-///
-/// # Panics
-///
-/// Outside of a tokio runtime.
 pub fn global() -> Result<Pool, Error> {
     static GLOBAL: Mutex<Option<Pool>> = Mutex::new(None);
     let mut global = GLOBAL.lock().unwrap_or_else(|poison| poison.into_inner());

@@ -1,10 +1,15 @@
 //! Closing on SIGINT and SIGTERM, when asked.
 //!
 //! The first signal closes all pools that asked for it, and then ends the process as that signal would have, so that a parent sees the
-//! right status. A second one meanwhile ends it at once; the guard processes clean up then.
+//! right status. A second one meanwhile ends it at once; the guard processes clean up then. A signal that the process was started with
+//! ignoring (by nohup, or in the background of a script) stays ignored.
+//!
+//! A thread of its own listens, so that no runtime of the program has to live or to be driven for it.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, Weak};
+use std::task::Poll;
 use std::time::Duration;
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, sigaction};
@@ -13,7 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::openssh::OpenSsh;
 use crate::pool::Core;
 
-/// The pools of this process that want to be closed. A std mutex: held to add to or to take the list.
+/// The pools of this process that want to be closed; `None` until the first one asks. A std mutex: held to add to or to take the list.
 static POOLS: Mutex<Option<Vec<Weak<Core<OpenSsh>>>>> = Mutex::new(None);
 
 /// A signal has come: the process is about to end by it.
@@ -25,41 +30,65 @@ pub(crate) fn is_ending() -> bool {
     ENDING.load(Ordering::Relaxed)
 }
 
-pub(crate) fn close_on_signals(pool: Weak<Core<OpenSsh>>) -> std::io::Result<()> {
+pub(crate) fn close_on_signals(pool: Weak<Core<OpenSsh>>) -> io::Result<()> {
     let mut pools = POOLS.lock().unwrap_or_else(|poison| poison.into_inner());
-    match &mut *pools {
-        Some(pools) => {
-            pools.retain(|pool| pool.strong_count() > 0);
-            pools.push(pool);
+    if pools.is_none() {
+        let wanted: Vec<Signal> =
+            [Signal::SIGINT, Signal::SIGTERM].into_iter().filter(|signal| !is_ignored(*signal)).collect();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let entered = runtime.enter();
+        let mut streams = Vec::new();
+        for caught in wanted {
+            streams.push((caught, signal(SignalKind::from_raw(caught as i32))?));
         }
-        None => {
-            let (mut interrupt, mut terminate) =
-                (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-            *pools = Some(vec![pool]);
-            tokio::spawn(async move {
-                let caught = tokio::select! {
-                    _ = interrupt.recv() => Signal::SIGINT,
-                    _ = terminate.recv() => Signal::SIGTERM,
-                };
-                ENDING.store(true, Ordering::Relaxed);
-                restore(Signal::SIGINT);
-                restore(Signal::SIGTERM);
-                let pools = POOLS.lock().unwrap_or_else(|poison| poison.into_inner()).take();
-                for pool in pools.unwrap_or_default().iter().filter_map(Weak::upgrade) {
-                    pool.close(Duration::ZERO).await;
-                }
-                // The default action ends the process here.
-                let _ = raise(caught);
+        drop(entered);
+        std::thread::Builder::new().name("sshpool-signals".to_owned()).spawn(move || {
+            runtime.block_on(async move {
+                let caught = std::future::poll_fn(|context| {
+                    let come = streams
+                        .iter_mut()
+                        .find_map(|(signal, stream)| stream.poll_recv(context).is_ready().then_some(*signal));
+                    come.map_or(Poll::Pending, Poll::Ready)
+                });
+                let caught = caught.await;
+                end_by(caught, streams.iter().map(|(signal, _)| *signal)).await;
             });
-        }
+        })?;
     }
+    let pools = pools.get_or_insert_default();
+    pools.retain(|pool| pool.strong_count() > 0);
+    pools.push(pool);
     Ok(())
 }
 
-fn restore(signal: Signal) {
+async fn end_by(caught: Signal, handled: impl Iterator<Item = Signal>) {
+    ENDING.store(true, Ordering::Relaxed);
     let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
-    // SAFETY: the default action is no function of ours, so nothing can be unsafe in it.
-    if let Err(error) = unsafe { sigaction(signal, &default) } {
-        tracing::warn!(%signal, %error, "the default action could not be restored");
+    for signal in handled {
+        set(signal, &default);
     }
+    let pools = POOLS.lock().unwrap_or_else(|poison| poison.into_inner()).take();
+    for pool in pools.unwrap_or_default().iter().filter_map(Weak::upgrade) {
+        pool.close(Duration::ZERO).await;
+    }
+    // The default action ends the process here.
+    let _ = raise(caught);
+}
+
+fn is_ignored(signal: Signal) -> bool {
+    // There is no way to look but to change it.
+    let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+    let before = set(signal, &ignore);
+    let ignored = before.is_none_or(|before| matches!(before.handler(), SigHandler::SigIgn));
+    if let Some(before) = before {
+        set(signal, &before);
+    }
+    ignored
+}
+
+/// Gives the action before.
+fn set(signal: Signal, action: &SigAction) -> Option<SigAction> {
+    // SAFETY: an action set here is the default, to ignore, or the one that was there before: none is a function of ours.
+    let before = unsafe { sigaction(signal, action) };
+    before.inspect_err(|error| tracing::warn!(%signal, %error, "its action cannot be set")).ok()
 }

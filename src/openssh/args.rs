@@ -65,13 +65,14 @@ fn literal(path: &Path) -> OsString {
 }
 
 /// Where to, as whom and with which of the caller's options: shared by the master and by `ssh -G`.
-fn host_args(args: Args, host: &Host) -> Args {
-    let mut args = match host.get_config_file() {
+fn host_args(args: Args, host: &Host, config_file: Option<&Path>) -> Args {
+    let mut args = match config_file {
         Some(file) => args.pair("-F", file.as_os_str()),
         None => args,
     };
     if let Some(address) = host.get_address() {
-        args = args.option("HostName", address);
+        // The zone of an IPv6 address stands behind a `%`.
+        args = args.option("HostName", address.replace('%', "%%"));
     }
     if let Some(port) = host.get_port() {
         args = args.pair("-p", port.to_string());
@@ -84,14 +85,35 @@ fn host_args(args: Args, host: &Host) -> Args {
     }
     if let Some(file) = host.get_identity_file() {
         // Without IdentitiesOnly the keys of an agent are offered first, and a server stops listening after six.
-        args = args.pair("-i", literal(file)).option("IdentitiesOnly", "yes");
+        // Not `-i`, which looks for the file before it has read `%%` as `%`.
+        let mut quoted = OsString::from("\"");
+        quoted.push(literal(file));
+        quoted.push("\"");
+        args = args.option("IdentityFile", quoted).option("IdentitiesOnly", "yes");
     }
     args
 }
 
 /// `ssh -G`: what the configuration says about this host. Connects to nothing.
-pub(super) fn resolve(host: &Host) -> Vec<OsString> {
-    host_args(Args::default().flag("-G").option("BatchMode", "yes"), host).destination(host.name()).0
+pub(super) fn resolve(host: &Host, config_file: Option<&Path>) -> Vec<OsString> {
+    let args = Args::default().flag("-G").option("BatchMode", "yes");
+    host_args(args, host, config_file).destination(host.name()).0
+}
+
+/// An ssh_config that says what this host's says, and last, for whoever has said nothing about unknown host keys, to accept them.
+/// (`ssh -G` prints its default and an explicit `ask` alike.) `None` where the path could be read as a pattern.
+pub(super) fn config_with_default(host: &Host) -> Option<String> {
+    let include = match host.get_config_file() {
+        None => "Include ~/.ssh/config\nInclude /etc/ssh/ssh_config\n".to_owned(),
+        Some(file) if file == Path::new("none") => String::new(),
+        Some(file) => {
+            let file = std::path::absolute(file).ok()?;
+            let plain = |c: char| c.is_alphanumeric() || " ._/+,:@=-".contains(c);
+            let text = file.to_str().filter(|text| text.chars().all(plain))?;
+            format!("Include \"{text}\"\n")
+        }
+    };
+    Some(format!("{include}Host *\nStrictHostKeyChecking accept-new\n"))
 }
 
 /// Plain ssh with a login of its own, as a user without a pool would run it: what `sshpool bench` compares with.
@@ -105,7 +127,7 @@ pub(super) fn login(host: &Host, verbose: bool, command: &str) -> Vec<OsString> 
         ("RemoteCommand", "none"),
         ("ClearAllForwardings", "yes"),
     ]);
-    let mut args = host_args(args, host).destination(host.name()).0;
+    let mut args = host_args(args, host, host.get_config_file()).destination(host.name()).0;
     args.push(command.into());
     args
 }
@@ -135,7 +157,7 @@ pub(super) fn master(host: &Host, plan: &MasterPlan<'_>) -> Vec<OsString> {
     if plan.version.at_least(8, 7) {
         args = args.option("ForkAfterAuthentication", "no");
     }
-    args = host_args(args, host).options(&[
+    args = host_args(args, host, host.get_config_file()).options(&[
         ("ConnectionAttempts", "1"),
         // A server that says nothing any more is noticed after 45 s even where no probe is made.
         ("ServerAliveInterval", "15"),
@@ -207,7 +229,7 @@ mod tests {
         assert!(
             line.contains(
                 " -o ForkAfterAuthentication=no -F /etc/other -o HostName=10.0.0.7 -p 2222 -l deploy \
-                 -o Compression=yes -i /keys/100%% -o IdentitiesOnly=yes -o ConnectionAttempts=1 "
+                 -o Compression=yes -o IdentityFile=\"/keys/100%%\" -o IdentitiesOnly=yes -o ConnectionAttempts=1 "
             ),
             "{line}"
         );

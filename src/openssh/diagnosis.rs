@@ -12,6 +12,7 @@ use crate::error::{ConnectError, ConnectErrorKind as Kind};
 /// "Permission denied", and a changed host key by "Host key verification failed".
 const CONNECT_TEXTS: &[(&str, Kind)] = &[
     ("command-line: line ", Kind::BadOption),
+    ("command-line line ", Kind::BadOption),
     ("Bad configuration option", Kind::BadOption),
     ("terminating, ", Kind::BadOption),
     ("Can't open user config file", Kind::BadOption),
@@ -52,6 +53,15 @@ pub(super) fn connect_failure(stderr: &str, fallback: &str) -> ConnectError {
         Some(found) => found,
         None => (Kind::Other, lines.last().copied().unwrap_or(fallback)),
     };
+    // ssh's word for the other end of a pipe: the server itself was never reached.
+    if let Some(at) = lines.iter().position(|line| line.contains("UNKNOWN port 65535"))
+        && matches!(kind, Kind::ServerBusy | Kind::Other | Kind::HostKeyUnknown)
+    {
+        let before = lines[..at].iter().rfind(|line| !line.contains("kex_exchange_identification: "));
+        let detail = format!("the jump host or ProxyCommand failed: {}", before.unwrap_or(&line));
+        let kind = if kind == Kind::HostKeyUnknown { kind } else { Kind::Other };
+        return ConnectError::new(kind, detail, last_lines(stderr));
+    }
     let detail = match kind {
         // The telling line is a banner; what the user needs is the host and the file, which stand further down.
         Kind::HostKeyChanged => {
@@ -92,9 +102,9 @@ pub(super) fn check_pid(stderr: &str) -> Option<u32> {
     stderr.split_once("Master running (pid=")?.1.split_once(')')?.0.parse().ok()
 }
 
-/// Whether `ssh -G` found no opinion on unknown host keys (ssh's default is to ask, which nobody can answer here).
-pub(super) fn asks_about_host_keys(resolved: &str) -> bool {
-    resolved.lines().any(|line| matches!(line.trim(), "stricthostkeychecking ask"))
+/// What `ssh -G` says about unknown host keys, such as `ask`.
+pub(super) fn host_key_checking(resolved: &str) -> Option<&str> {
+    resolved.lines().find_map(|line| line.trim().strip_prefix("stricthostkeychecking "))
 }
 
 /// The key exchange that `ssh -v` says it agreed on.
@@ -104,10 +114,10 @@ pub(super) fn kex_algorithm(verbose: &str) -> Option<String> {
     Some(crate::error::printable(rest))
 }
 
-/// What the debug log of a session that ended with 255 says.
+/// What the debug log of a session that ended with another status than 0 says.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum SessionLog {
-    /// The command itself exited with 255.
+    /// The status is the command's own.
     Exited,
     /// It started, and no exit status came back.
     StartedAndEnded,
@@ -119,9 +129,10 @@ pub(super) enum SessionLog {
     Unknown(String),
 }
 
-pub(super) fn session_log(log: &str) -> SessionLog {
+pub(super) fn session_log(log: &str, code: i32) -> SessionLog {
     let find = |text: &str| log.lines().map(str::trim).find(|line| line.contains(text));
-    if find("Received exit status from master 255").is_some() {
+    let received = format!("Received exit status from master {code}");
+    if log.lines().any(|line| line.trim().ends_with(&received)) {
         return SessionLog::Exited;
     }
     if find("mux_client_request_session: master session id: ").is_some() {
@@ -137,9 +148,7 @@ pub(super) fn session_log(log: &str) -> SessionLog {
             return SessionLog::NotReached(reason(line));
         }
     }
-    let line =
-        find("mux_client_").or_else(|| log.lines().next_back()).unwrap_or("ssh left no word in its log");
-    SessionLog::Unknown(reason(line))
+    SessionLog::Unknown(reason(last_word(log).unwrap_or("ssh left no word in its log")))
 }
 
 /// ssh's line without the level and function that stand before the message.
@@ -149,20 +158,20 @@ fn reason(line: &str) -> String {
     crate::error::printable(line)
 }
 
-/// The last part of a file that ssh wrote. The start of a long one (a banner of megabytes, say) is of no interest. A file that is not
-/// there reads as empty: then ssh said nothing.
-pub(super) fn read_tail(path: &Path) -> String {
+/// The last part of a file that ssh wrote, from `from` on. The start of a long one (a banner of megabytes, say) is of no interest. `None`
+/// for a file that is not there.
+pub(super) fn read_tail(path: &Path, from: u64) -> Option<String> {
     use std::io::{Read, Seek, SeekFrom};
     const MOST: u64 = 64 * 1024;
     let read = || -> std::io::Result<Vec<u8>> {
         let mut file = std::fs::File::open(path)?;
         let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(MOST)))?;
+        file.seek(SeekFrom::Start(length.saturating_sub(MOST).max(from)))?;
         let mut bytes = Vec::new();
         file.take(MOST).read_to_end(&mut bytes)?;
         Ok(bytes)
     };
-    String::from_utf8_lossy(&read().unwrap_or_default()).into_owned()
+    Some(String::from_utf8_lossy(&read().ok()?).into_owned())
 }
 
 #[cfg(test)]
@@ -274,11 +283,11 @@ mod tests {
     )]
     #[case::killed_after_the_request(
         "debug2: mux_client_hello_exchange: master version 4\r\nmux_client_request_session: read from master failed: Broken pipe\r\n",
-        SessionLog::Unknown("mux_client_hello_exchange: master version 4".into())
+        SessionLog::Unknown("read from master failed: Broken pipe".into())
     )]
     #[case::empty("", SessionLog::Unknown("ssh left no word in its log".into()))]
     fn a_session_log_is_read(#[case] log: &str, #[case] expected: SessionLog) {
-        assert_eq!(session_log(log), expected);
+        assert_eq!(session_log(log, 255), expected);
     }
 
     #[cfg(feature = "cli")]

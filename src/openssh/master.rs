@@ -6,6 +6,7 @@
 //! command. "Ready" is what `connect` returns; a master that never got there is ended by the drop of its handle.
 
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,13 +14,14 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
 use tokio::process::Child;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::args::{self, MasterPlan};
 use super::diagnosis;
-use super::program::Program;
+use super::program::{self, Program};
 use super::runtime::{Runtime, Tenancy, local};
 use super::session::{Session, SessionEnd, Streams};
 use crate::error::{ConnectError, ConnectErrorKind, plain};
@@ -29,7 +31,11 @@ use crate::host::Host;
 const LOOK: Duration = Duration::from_millis(3);
 /// Said where the task that watched a master was stopped from outside.
 const SUPERVISOR_GONE: &str = "the runtime that the pool lived in was shut down";
-/// Between SIGTERM and SIGKILL. A master that is not stopped needs a few milliseconds.
+/// From the moment in which a dying master closes its sockets until its end is known.
+const DYING: Duration = Duration::from_millis(200);
+/// How often SIGTERM is sent: ssh can miss one that comes just before it begins to wait for something else.
+const REPEAT: Duration = Duration::from_millis(50);
+/// Between the first SIGTERM and SIGKILL. A master that is not stopped needs a few milliseconds.
 const GRACE: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
@@ -43,8 +49,18 @@ pub(crate) struct Master {
     kill: mpsc::UnboundedSender<()>,
     next_session: AtomicU64,
     call_timeout: Duration,
+    notes: Arc<Notes>,
     /// The account answers an echo. A forced command does not, and runs each time that it is asked: it is not asked again.
     echoes: AtomicBool,
+}
+
+/// What the supervisor has to know to tell why a master has ended.
+#[derive(Debug, Default)]
+struct Notes {
+    /// Where in its log the time begins in which it was ready.
+    ready_at: AtomicU64,
+    /// It was told to end when its last session has.
+    draining: AtomicBool,
 }
 
 /// The end of a master.
@@ -52,6 +68,8 @@ pub(crate) struct Master {
 struct End {
     /// In one line.
     reason: String,
+    /// It was drained: it ended by itself, when its last session had.
+    drained: bool,
     /// The last of what it wrote.
     stderr: Arc<str>,
 }
@@ -69,7 +87,7 @@ impl Master {
     pub(super) async fn connect(host: &Host, launch: Launch<'_>) -> Result<Self, ConnectError> {
         let Launch { program, deadline, connect_timeout, .. } = launch;
         let version = program.version(deadline).await.map_err(|e| call_failed("ssh -V", &e))?;
-        let accept_new_host_keys = asks_about_host_keys(program, host, deadline).await?;
+        let accept_new_host_keys = accepts_new_host_keys(&launch, host).await?;
         let socket = launch.runtime.fresh_path();
         let plan = MasterPlan { socket: &socket, connect_timeout, version, accept_new_host_keys };
         let arguments = args::master(host, &plan);
@@ -84,7 +102,7 @@ impl Master {
                 } else {
                     "no login"
                 };
-                let stderr = diagnosis::read_tail(&log_of(&master.socket));
+                let stderr = diagnosis::read_tail(&log_of(&master.socket), 0).unwrap_or_default();
                 let detail = match diagnosis::last_word(&stderr) {
                     Some(last) => format!("{stage} within {connect_timeout:?}; ssh's last word: {last}"),
                     None => format!("{stage} within {connect_timeout:?}"),
@@ -117,10 +135,12 @@ impl Master {
         let pid = tenancy.pid();
         let (ended_sender, ended) = watch::channel(None);
         let (kill, kill_receiver) = mpsc::unbounded_channel();
+        let notes = Arc::new(Notes::default());
         let supervisor = Supervisor {
             child,
             pid,
             socket: socket.clone(),
+            notes: Arc::clone(&notes),
             tenancy,
             kill: kill_receiver,
             ended: ended_sender,
@@ -135,6 +155,7 @@ impl Master {
             kill,
             next_session: AtomicU64::new(0),
             call_timeout: launch.connect_timeout,
+            notes,
             echoes: AtomicBool::new(true),
         })
     }
@@ -173,6 +194,9 @@ impl Master {
                 return Err(ConnectError::new(ConnectErrorKind::Other, reason, Vec::new()));
             }
         }
+        // What it has said until now (a banner, a new host key) is not why it will end.
+        let said = std::fs::metadata(log_of(&self.socket)).map_or(0, |log| log.len());
+        self.notes.ready_at.store(said, Ordering::Relaxed);
         Ok(())
     }
 
@@ -230,7 +254,9 @@ impl Master {
             }
             SessionEnd::Exited(_) | SessionEnd::Killed => Echo::Other,
             SessionEnd::Refused(reason) => Echo::Refused(reason),
-            SessionEnd::NotReached(reason) | SessionEnd::Lost(reason) => Echo::Failed(reason),
+            SessionEnd::NotReached(reason) | SessionEnd::Lost(reason) | SessionEnd::ClientKilled(reason) => {
+                Echo::Failed(reason)
+            }
         }
     }
 
@@ -246,6 +272,28 @@ impl Master {
         let log = PathBuf::from(log);
         let command = self.program.client(args::session(&self.socket, &log, command));
         Session::spawn(command, log, self.runtime.claim(), streams)
+    }
+
+    /// Whether the connection was there when a session on it had ended, so that the session's end and all its output are the command's.
+    /// `Err` says why it was not.
+    ///
+    /// A master that dies closes the socket on which it listens before those of its sessions (test
+    /// `a_loss_is_told_though_a_status_had_come`), so that one that takes a connection was alive when the session had ended. One that is
+    /// being drained listens no more, and ends by itself later.
+    pub(super) async fn outlived(&self) -> Result<(), String> {
+        match UnixStream::connect(&self.socket).await {
+            Ok(_) => return Ok(()),
+            // Somebody listens, and is busy.
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
+            Err(_) => {}
+        }
+        if timeout(DYING, self.ended()).await.is_err() {
+            return Ok(());
+        }
+        match self.ended.borrow().as_ref() {
+            Some(end) if end.drained => Ok(()),
+            _ => Err(self.end_reason().unwrap_or_else(|| SUPERVISOR_GONE.to_owned())),
+        }
     }
 
     /// Whether the process runs at this instant. The system knows of its end a moment before the supervisor does.
@@ -271,6 +319,7 @@ impl Master {
     pub(crate) async fn close(&self, patience: Duration) {
         if self.end_reason().is_none() && !patience.is_zero() {
             let deadline = Instant::now() + patience;
+            self.notes.draining.store(true, Ordering::Relaxed);
             match self.call("stop", deadline.min(Instant::now() + self.call_timeout)).await {
                 Ok(finished) if finished.code == Some(0) => {
                     if timeout_at(deadline, self.ended()).await.is_err() {
@@ -286,7 +335,7 @@ impl Master {
         self.ended().await;
     }
 
-    async fn call(&self, operation: &str, deadline: Instant) -> Result<super::program::Finished, String> {
+    async fn call(&self, operation: &str, deadline: Instant) -> Result<program::Finished, String> {
         self.program.call(args::control(&self.socket, operation), deadline).await.map_err(|error| match error
             .kind()
         {
@@ -324,6 +373,7 @@ struct Supervisor {
     child: Child,
     pid: u32,
     socket: PathBuf,
+    notes: Arc<Notes>,
     tenancy: Tenancy,
     kill: mpsc::UnboundedReceiver<()>,
     ended: watch::Sender<Option<End>>,
@@ -331,36 +381,49 @@ struct Supervisor {
 
 impl Supervisor {
     async fn run(mut self) {
-        let status = tokio::select! {
-            status = self.child.wait() => status,
+        let (status, asked) = tokio::select! {
+            status = self.child.wait() => (status, false),
             // A message and a closed channel mean the same.
-            _ = self.kill.recv() => {
-                self.signal(Signal::SIGTERM);
-                match timeout(GRACE, self.child.wait()).await {
-                    Ok(status) => status,
-                    Err(_) => {
-                        self.signal(Signal::SIGKILL);
-                        self.child.wait().await
-                    }
-                }
-            }
+            _ = self.kill.recv() => (self.end().await, true),
         };
         // What it left in its group (a jump host's ssh, a ProxyCommand) has nobody to talk to any more.
         self.signal(Signal::SIGKILL);
-        let fallback = match status {
+        let fallback = match &status {
             Ok(status) => format!("the control master ended ({status})"),
             Err(error) => format!("the control master cannot be waited for: {error}"),
         };
         let log = log_of(&self.socket);
-        let stderr = diagnosis::read_tail(&log);
-        let reason = diagnosis::master_end(&stderr, &fallback);
+        let stderr =
+            diagnosis::read_tail(&log, self.notes.ready_at.load(Ordering::Relaxed)).unwrap_or_default();
+        let reason = match asked {
+            true => "the pool closed the connection".to_owned(),
+            false => diagnosis::master_end(&stderr, &fallback),
+        };
+        // Its status is 255 then as well, but it has nothing to say.
+        let drained = !asked
+            && self.notes.draining.load(Ordering::Relaxed)
+            && status.is_ok_and(|status| status.code().is_some())
+            && diagnosis::last_word(&stderr).is_none();
         tracing::debug!(pid = self.pid, reason, "master ended");
         // ssh removes its socket unless it was killed; neither file is missed if it is gone already.
         let _ = std::fs::remove_file(&self.socket);
         let _ = std::fs::remove_file(&log);
         let Supervisor { tenancy, ended, .. } = self;
         drop(tenancy);
-        ended.send_replace(Some(End { reason, stderr: stderr.into() }));
+        ended.send_replace(Some(End { reason, drained, stderr: stderr.into() }));
+    }
+
+    /// TERM, then KILL.
+    async fn end(&mut self) -> std::io::Result<ExitStatus> {
+        let deadline = Instant::now() + GRACE;
+        while Instant::now() < deadline {
+            self.signal(Signal::SIGTERM);
+            if let Ok(status) = timeout(REPEAT, self.child.wait()).await {
+                return status;
+            }
+        }
+        self.signal(Signal::SIGKILL);
+        self.child.wait().await
     }
 
     fn signal(&self, signal: Signal) {
@@ -374,17 +437,38 @@ fn log_of(socket: &Path) -> PathBuf {
     socket.with_extension("log")
 }
 
-async fn asks_about_host_keys(
-    program: &Program,
-    host: &Host,
-    deadline: Instant,
-) -> Result<bool, ConnectError> {
-    let finished =
-        program.call(args::resolve(host), deadline).await.map_err(|e| call_failed("ssh -G", &e))?;
+/// Whether unknown host keys are to be accepted: the configuration says so, or says nothing.
+async fn accepts_new_host_keys(launch: &Launch<'_>, host: &Host) -> Result<bool, ConnectError> {
+    if let Some(config) = args::config_with_default(host) {
+        let path = launch.runtime.fresh_path();
+        std::fs::write(&path, config)
+            .map_err(|error| local(format!("cannot write {}: {}", path.display(), plain(&error))))?;
+        let finished = resolve(launch, host, Some(&path)).await;
+        // It is missed by nobody, and goes with its directory at the latest.
+        let _ = std::fs::remove_file(&path);
+        let finished = finished?;
+        if finished.code == Some(0) {
+            return Ok(diagnosis::host_key_checking(&finished.stdout) == Some("accept-new"));
+        }
+    }
+    // As ssh itself reads it, be it for the reason why it cannot.
+    let finished = resolve(launch, host, host.get_config_file()).await?;
     match finished.code {
-        Some(0) => Ok(diagnosis::asks_about_host_keys(&finished.stdout)),
+        Some(0) => Ok(matches!(diagnosis::host_key_checking(&finished.stdout), Some("ask" | "accept-new"))),
         _ => Err(diagnosis::connect_failure(&finished.stderr, "ssh -G failed")),
     }
+}
+
+/// `ssh -G`, under the eyes of the guard like a master: a configuration can run programs.
+async fn resolve(
+    launch: &Launch<'_>,
+    host: &Host,
+    config_file: Option<&Path>,
+) -> Result<program::Finished, ConnectError> {
+    let mut command = launch.program.command(args::resolve(host, config_file));
+    let spawned = launch.runtime.spawn(program::captured(&mut command));
+    let (child, _tenancy) = spawned.map_err(|error| call_failed("ssh -G", &error))?;
+    program::finish(child, launch.deadline).await.map_err(|error| call_failed("ssh -G", &error))
 }
 
 fn call_failed(what: &str, error: &std::io::Error) -> ConnectError {
@@ -394,6 +478,9 @@ fn call_failed(what: &str, error: &std::io::Error) -> ConnectError {
             "the ssh program is gone from where it was found",
             Vec::new(),
         ),
+        std::io::ErrorKind::TimedOut => {
+            ConnectError::new(ConnectErrorKind::TimedOut, format!("{what} did not end in time"), Vec::new())
+        }
         _ => local(format!("{what}: {}", plain(error))),
     }
 }

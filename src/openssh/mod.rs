@@ -12,6 +12,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::error::{ConnectError, ConnectErrorKind, plain};
@@ -29,12 +30,22 @@ pub(crate) struct OpenSsh {
     program: Arc<Program>,
     connect_timeout: Duration,
     /// A std mutex: held to make or to take the runtime, never across an await.
-    runtime: Mutex<Option<Arc<runtime::Runtime>>>,
+    runtime: Mutex<State>,
+}
+
+#[derive(Debug)]
+enum State {
+    /// No connection was made yet. → There, Finished
+    New,
+    /// → There (another, when somebody has removed the directory), Finished
+    There(Arc<runtime::Runtime>),
+    /// Shut down for good. The receiver is told when nothing is left.
+    Finished(watch::Receiver<bool>),
 }
 
 impl OpenSsh {
     pub(crate) fn new(program: Program, connect_timeout: Duration) -> Self {
-        OpenSsh { program: Arc::new(program), connect_timeout, runtime: Mutex::new(None) }
+        OpenSsh { program: Arc::new(program), connect_timeout, runtime: Mutex::new(State::New) }
     }
 
     pub(crate) fn program(&self) -> &Program {
@@ -42,11 +53,39 @@ impl OpenSsh {
     }
 
     fn runtime(&self) -> Result<Arc<runtime::Runtime>, ConnectError> {
-        let mut slot = self.runtime.lock().unwrap_or_else(|poison| poison.into_inner());
-        match &*slot {
-            Some(runtime) => Ok(Arc::clone(runtime)),
-            None => Ok(Arc::clone(slot.insert(Arc::new(runtime::Runtime::create()?)))),
+        let mut state = self.lock();
+        match &*state {
+            // A logout can take XDG_RUNTIME_DIR away under a process that goes on.
+            State::There(runtime) if runtime.is_there() => Ok(Arc::clone(runtime)),
+            State::New | State::There(_) => {
+                let runtime = Arc::new(runtime::Runtime::create()?);
+                *state = State::There(Arc::clone(&runtime));
+                Ok(runtime)
+            }
+            State::Finished(_) => Err(runtime::local("the pool is closed".to_owned())),
         }
+    }
+
+    /// Begins to remove what there is, unless somebody has begun already. A task, so that it goes on when nobody waits for it.
+    fn finish(&self) -> watch::Receiver<bool> {
+        let mut state = self.lock();
+        if let State::Finished(finished) = &*state {
+            return finished.clone();
+        }
+        let (sender, finished) = watch::channel(false);
+        let before = std::mem::replace(&mut *state, State::Finished(finished.clone()));
+        tokio::spawn(async move {
+            if let State::There(runtime) = before {
+                runtime.finish().await;
+            }
+            sender.send_replace(true);
+        });
+        finished
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        // Nothing panics half-way through a change.
+        self.runtime.lock().unwrap_or_else(|poison| poison.into_inner())
     }
 }
 
@@ -97,10 +136,9 @@ impl Transport for OpenSsh {
     }
 
     async fn shutdown(&self) {
-        let runtime = self.runtime.lock().unwrap_or_else(|poison| poison.into_inner()).take();
-        if let Some(runtime) = runtime {
-            runtime.finish().await;
-        }
+        let mut finished = self.finish();
+        // The sender is gone without a word only when the runtime was shut down, and then there is nobody to wait.
+        let _ = finished.wait_for(|finished| *finished).await;
     }
 }
 

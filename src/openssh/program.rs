@@ -6,12 +6,16 @@
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::Stdio;
+use std::time::Duration;
 
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
 use tokio::sync::OnceCell;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// How much of what a short call prints is kept. `ssh -G` prints about 6 KiB.
 const MOST_OUTPUT: u64 = 256 * 1024;
@@ -104,26 +108,56 @@ impl Program {
 
     /// Runs a short call with empty input to its end, or to the deadline (`ErrorKind::TimedOut`), where it is killed.
     pub(super) async fn call(&self, args: Vec<OsString>, deadline: Instant) -> io::Result<Finished> {
-        let mut child =
-            self.command(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-        let (mut out, mut err) = (Vec::new(), Vec::new());
-        let code = timeout_at(deadline, read_to_end(&mut child, &mut out, &mut err)).await??;
-        Ok(Finished {
-            code,
-            stdout: String::from_utf8_lossy(&out).into_owned(),
-            stderr: String::from_utf8_lossy(&err).into_owned(),
-        })
+        finish(captured(&mut self.client(args)).spawn()?, deadline).await
     }
 }
 
-async fn read_to_end(child: &mut Child, out: &mut Vec<u8>, err: &mut Vec<u8>) -> io::Result<Option<i32>> {
-    let mut stdout = child.stdout.take().expect("stdout was piped").take(MOST_OUTPUT);
-    let mut stderr = child.stderr.take().expect("stderr was piped").take(MOST_OUTPUT);
-    let (read_out, read_err, status) =
-        tokio::join!(stdout.read_to_end(out), stderr.read_to_end(err), child.wait());
-    read_out?;
-    read_err?;
-    Ok(status?.code())
+/// No input, and both outputs to be read.
+pub(super) fn captured(command: &mut Command) -> &mut Command {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped())
+}
+
+/// How long output is still read after the end: what a configuration has started may hold it open.
+const LAST_WORDS: Duration = Duration::from_millis(50);
+
+/// Waits for the end of a process that leads a group and whose output is [`captured`]. The group is killed at the deadline, and when the
+/// future is dropped.
+pub(super) async fn finish(child: Child, deadline: Instant) -> io::Result<Finished> {
+    let mut group = Group(child);
+    let stdout = group.0.stdout.take().expect("stdout was piped");
+    let stderr = group.0.stderr.take().expect("stderr was piped");
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let status = timeout_at(deadline, async {
+        let (mut stdout, mut stderr) = (stdout.take(MOST_OUTPUT), stderr.take(MOST_OUTPUT));
+        let read = async { tokio::join!(stdout.read_to_end(&mut out), stderr.read_to_end(&mut err)) };
+        let mut read = pin!(read);
+        tokio::select! {
+            // A pipe does not fail; if it ever does, there is nothing more to come from it.
+            _ = &mut read => group.0.wait().await,
+            status = group.0.wait() => {
+                let _ = timeout(LAST_WORDS, read).await;
+                status
+            }
+        }
+    });
+    let code = status.await??.code();
+    Ok(Finished {
+        code,
+        stdout: String::from_utf8_lossy(&out).into_owned(),
+        stderr: String::from_utf8_lossy(&err).into_owned(),
+    })
+}
+
+/// A process and its group, which are killed when this is dropped before the process has ended.
+struct Group(Child);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // There is no id any more once it was waited for.
+        if let Some(pid) = self.0.id() {
+            let _ = killpg(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
+        }
+    }
 }
 
 /// The one place where a process of this crate begins. What it starts dies with its handle.

@@ -87,6 +87,10 @@ impl Runtime {
         Ok(Runtime { guard, directory, next: AtomicU64::new(0), processes: watch::Sender::new(0) })
     }
 
+    pub(super) fn is_there(&self) -> bool {
+        self.directory.path().is_dir()
+    }
+
     /// A path that nothing has used before: a master that finds its socket's path taken runs on without one.
     pub(super) fn fresh_path(&self) -> PathBuf {
         self.directory.path().join(self.next.fetch_add(1, Ordering::Relaxed).to_string())

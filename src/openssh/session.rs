@@ -1,23 +1,19 @@
 //! A session: one spawned `ssh -S` process, one remote command.
 //!
 //! Its end is never ambiguous. ssh gives 255 for a command that exited with 255, for one that a signal killed, for a lost connection and
-//! for a session that was never opened; with `-E FILE` its own log tells these apart, and is read in that case only. Whether a command
-//! without an exit status was killed or lost is then asked of the master.
+//! for a session that was never opened; with `-E FILE` its own log tells these apart, and is read when the status is not 0. Whether a
+//! command without an exit status was killed or lost, and whether all output of one with a status has arrived, is told by the master:
+//! it must have outlived the session.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
 
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
-use tokio::time::Instant;
 
 use super::diagnosis::{self, SessionLog};
 use super::master::Master;
 use super::runtime::Claim;
-
-/// How long the master is asked, after a session without an exit status, whether it still lives.
-const ASK: Duration = Duration::from_secs(2);
 
 /// How a session ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +24,8 @@ pub(crate) enum SessionEnd {
     Killed,
     /// It started, or may have, and the connection was lost.
     Lost(String),
+    /// Somebody killed the local ssh; the connection lives.
+    ClientKilled(String),
     /// The server would not open one more session. The command was not executed; the connection lives.
     Refused(String),
     /// The master could not be reached. The command was not executed.
@@ -99,27 +97,34 @@ impl Session {
             Ok(status) => status,
             Err(error) => return SessionEnd::Lost(format!("the local ssh cannot be waited for: {error}")),
         };
-        match status.code() {
-            Some(255) => classify(&self.log.0, master).await,
-            Some(code) => SessionEnd::Exited(code),
-            None => SessionEnd::Lost(format!("the local ssh ended ({status})")),
+        let end = match status.code() {
+            Some(0) => SessionEnd::Exited(0),
+            Some(code) => classify(&self.log.0, code),
+            None => SessionEnd::ClientKilled(format!("the local ssh ended ({status})")),
+        };
+        match end {
+            // ssh passes a status on as soon as it has come, and output that was still on its way when the connection went is missing.
+            SessionEnd::Exited(_) | SessionEnd::Killed | SessionEnd::ClientKilled(_) => {
+                master.outlived().await.map_or_else(SessionEnd::Lost, |()| end)
+            }
+            end => end,
         }
     }
 }
 
-async fn classify(log: &Path, master: &Master) -> SessionEnd {
-    match diagnosis::session_log(&diagnosis::read_tail(log)) {
-        SessionLog::Exited => SessionEnd::Exited(255),
+/// What a status other than 0 means. Only what ssh's log confirms was the remote command's own.
+fn classify(log: &Path, code: i32) -> SessionEnd {
+    let Some(log) = diagnosis::read_tail(log, 0) else {
+        let reason = format!("the local ssh ended with status {code} before it had opened its log");
+        return SessionEnd::NotReached(reason);
+    };
+    match diagnosis::session_log(&log, code) {
+        SessionLog::Exited => SessionEnd::Exited(code),
         SessionLog::Refused(reason) => SessionEnd::Refused(reason),
         SessionLog::NotReached(reason) => SessionEnd::NotReached(reason),
-        SessionLog::Unknown(reason) => SessionEnd::Lost(reason),
-        SessionLog::StartedAndEnded => match master.check(Instant::now() + ASK).await {
-            Ok(()) => SessionEnd::Killed,
-            // The socket goes before the process: its last word may be a moment away.
-            Err(reason) => match tokio::time::timeout(ASK, master.ended()).await {
-                Ok(ended) => SessionEnd::Lost(ended),
-                Err(_) => SessionEnd::Lost(reason),
-            },
-        },
+        SessionLog::StartedAndEnded => SessionEnd::Killed,
+        SessionLog::Unknown(reason) if code == 255 => SessionEnd::Lost(reason),
+        // A disk that is full has no room for the log, and ssh's own failures are 255.
+        SessionLog::Unknown(_) => SessionEnd::Exited(code),
     }
 }

@@ -170,6 +170,14 @@ impl<T: Transport> Lease<T> {
         }
     }
 
+    /// The connection may not work any more: it is probed before anybody gets it again.
+    pub(crate) fn suspect(&self) {
+        if let Some(Grant { slot, generation, .. }) = &self.grant {
+            self.cell.update(|state, _| state.suspect(*slot, *generation));
+            self.cell.shared.wake.notify_one();
+        }
+    }
+
     /// Counts something in the statistics of the host.
     pub(crate) fn count(&self, change: impl FnOnce(&mut Stats)) {
         change(self.cell.lock().counters());

@@ -1,19 +1,14 @@
-//! The periodic work, one task per pool: it probes idle connections and closes those that nobody has used for long.
+//! The periodic work, one task per pool: it probes idle connections and suspect ones, and closes those that nobody has used for long.
 //!
-//! It sleeps until the next connection is due and is woken only by a new connection, so the way of a command does not touch it. It
+//! It sleeps until the next connection is due and is woken only by a new connection or suspicion, so the way of a command does not touch it. It
 //! holds the pool weakly: dropping the last handle ends it.
 
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::cell::Cell;
 use super::{Connection, Core, Shared, Transport};
-
-/// An idle connection has no command of ours on it, but somebody else may use its socket: those sessions may finish for so long. So may
-/// the commands of a caller that leased a connection while it was checked.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) async fn run<T: Transport>(core: Weak<Core<T>>, shared: Arc<Shared>) {
     loop {
@@ -37,7 +32,7 @@ fn work<T: Transport>(core: &Arc<Core<T>>) -> Option<Instant> {
     let mut next: Option<Instant> = None;
     for cell in core.cells() {
         let (checks, due) = cell.update(|state, now| {
-            state.retire_idle(now, config, PATIENCE);
+            state.retire_idle(now, config);
             (state.due_for_check(now, config), state.next_due(now, config))
         });
         for (slot, generation, connection) in checks {
@@ -60,9 +55,9 @@ async fn check<T: Transport>(
         .await
         .unwrap_or_else(|_| Err(format!("no answer within {limit:?}")));
     if let Err(reason) = &answer {
-        tracing::warn!(reason, "an idle connection failed its health check and is closed");
+        tracing::warn!(reason, "a connection failed its health check and is closed");
     }
-    cell.update(|state, now| state.checked(slot, generation, answer.is_ok(), now, PATIENCE));
+    cell.update(|state, now| state.checked(slot, generation, answer.is_ok(), now));
     // It is due for its next check only now.
     cell.shared.wake.notify_one();
 }

@@ -20,8 +20,8 @@ use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::{Instant, timeout};
 
 use crate::config::PoolConfig;
 use crate::error::{ConnectError, Error};
@@ -80,11 +80,20 @@ pub(crate) struct Shared {
     pub(crate) config: PoolConfig,
     /// Wakes the maintenance task when there is a new connection to look after, or when the pool is dropped.
     wake: Notify,
+    /// Places for logins, over all hosts: each costs this machine a tenth of a second of computing, and a hundred at once would all
+    /// run into their timeouts.
+    logins: Arc<Semaphore>,
 }
 
+/// How long the end of a connection may take once nothing is waited for any more.
+const CLOSING: Duration = Duration::from_secs(5);
+/// The longest patience when something is closed. Longer ones could not be added to a time.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(365 * 86_400);
+
 impl<T: Transport> Core<T> {
-    pub(crate) fn new(transport: T, config: PoolConfig) -> Self {
-        let shared = Shared { config, wake: Notify::new() };
+    /// `logins_at_once` is how many hosts are logged in to at once; the others wait for a place.
+    pub(crate) fn new(transport: T, config: PoolConfig, logins_at_once: usize) -> Self {
+        let shared = Shared { config, wake: Notify::new(), logins: Arc::new(Semaphore::new(logins_at_once)) };
         let hosts = Hosts { closed: false, cells: HashMap::new(), maintenance: None };
         Core { transport: Arc::new(transport), shared: Arc::new(shared), hosts: Mutex::new(hosts) }
     }
@@ -133,16 +142,16 @@ impl<T: Transport> Core<T> {
     pub(crate) async fn close_host(&self, key: &PoolKey, patience: Duration) {
         let mut cells = self.cells();
         cells.retain(|cell| cell.key() == key);
+        let patience = patience.min(LONGEST_PATIENCE);
         for cell in &cells {
             cell.close(patience);
         }
-        for cell in &cells {
-            cell.closed().await;
-        }
+        gone(&cells, patience).await;
     }
 
-    /// Closes everything, for good.
-    pub(crate) async fn close(&self, patience: Duration) {
+    /// Closes everything, for good. Once begun it goes on by itself, and every caller waits for all of it.
+    pub(crate) async fn close(self: &Arc<Self>, patience: Duration) {
+        let patience = patience.min(LONGEST_PATIENCE);
         let cells: Vec<_> = {
             let mut hosts = self.lock();
             hosts.closed = true;
@@ -151,11 +160,14 @@ impl<T: Transport> Core<T> {
         for cell in &cells {
             cell.close_for_good(patience);
         }
-        for cell in &cells {
-            cell.closed().await;
-        }
-        self.transport.shutdown().await;
-        self.shared.wake.notify_one();
+        let core = Arc::clone(self);
+        let rest = tokio::spawn(async move {
+            gone(&cells, patience).await;
+            core.transport.shutdown().await;
+            core.shared.wake.notify_one();
+        });
+        // It fails when the runtime is shut down, and then there is nobody to wait.
+        let _ = rest.await;
     }
 
     fn cells(&self) -> Vec<Arc<Cell<T>>> {
@@ -166,6 +178,17 @@ impl<T: Transport> Core<T> {
         // Nothing below panics half-way through a change.
         self.hosts.lock().unwrap_or_else(|poison| poison.into_inner())
     }
+}
+
+/// Waits until what was closed is gone. The tasks that see to it can be in a runtime that nobody drives: they are not waited for without
+/// end.
+async fn gone<T: Transport>(cells: &[Arc<Cell<T>>], patience: Duration) {
+    let gone = async {
+        for cell in cells {
+            cell.closed().await;
+        }
+    };
+    let _ = timeout(patience + CLOSING * 2, gone).await;
 }
 
 impl<T: Transport> Drop for Core<T> {

@@ -1,20 +1,21 @@
 //! The task of a slot: it leads one connection from its login to its end, and is the only one that does.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::cell::Cell;
-use super::{Connection, Transport};
+use super::{CLOSING, Connection, Transport};
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::host::Host;
 
 /// A transport keeps its deadlines by itself, and knows then how far it came. This much later we stop believing that.
 const LENIENCY: Duration = Duration::from_secs(1);
-/// How long an end may take once nothing is waited for any more.
-const CLOSING: Duration = Duration::from_secs(5);
+/// A login keeps its place for so long at most: one that takes longer waits for somebody, and does not compute.
+const PLACE: Duration = Duration::from_secs(1);
 
 /// A slot with a task in it. Dropped, the slot is empty again, whatever became of the task.
 pub(super) struct Slot<T: Transport> {
@@ -54,20 +55,30 @@ impl<T: Transport> Drop for Slot<T> {
 pub(super) async fn run<T: Transport>(
     mut slot: Slot<T>,
     host: Host,
-    mut retired: oneshot::Receiver<Duration>,
+    mut retired: mpsc::UnboundedReceiver<Duration>,
 ) {
     let cell = Arc::clone(&slot.cell);
     let (index, config) = (slot.index, &cell.shared.config);
-    let started = Instant::now();
-    let deadline = started + config.connect_timeout;
-    let connected = tokio::select! {
+    let connect = async {
+        let place = Arc::clone(&cell.shared.logins).acquire_owned().await.expect("it is never closed");
+        let started = Instant::now();
+        let deadline = started + config.connect_timeout;
+        let mut connect = pin!(timeout_at(deadline + LENIENCY, cell.transport.connect(&host, deadline)));
+        tokio::select! {
+            connected = &mut connect => return (connected, started),
+            () = sleep(PLACE) => {}
+        }
+        drop(place);
+        (connect.await, started)
+    };
+    let (connected, started) = tokio::select! {
         biased;
         // Closed before it was there. Nobody is to hear of a failure: those who waited were turned away.
-        _ = &mut retired => {
+        _ = retired.recv() => {
             slot.becomes_empty(None);
             return;
         }
-        connected = timeout_at(deadline + LENIENCY, cell.transport.connect(&host, deadline)) => connected,
+        connected = connect => connected,
     };
     let connection = match connected {
         Ok(Ok(connection)) => Arc::new(connection),
@@ -90,15 +101,26 @@ pub(super) async fn run<T: Transport>(
 
     let patience = tokio::select! {
         biased;
-        patience = &mut retired => patience.unwrap_or_default(),
+        patience = retired.recv() => patience.unwrap_or_default(),
         reason = connection.ended() => {
             tracing::warn!(reason, "connection lost");
             cell.update(|state, _| state.lost(index, config));
             Duration::ZERO
         }
     };
-    if timeout(patience + CLOSING, connection.close(patience)).await.is_err() {
-        tracing::error!("the connection could not be ended in time; it is left to the guard");
+    let mut deadline = Instant::now() + patience;
+    loop {
+        let patience = deadline.saturating_duration_since(Instant::now());
+        tokio::select! {
+            biased;
+            Some(patience) = retired.recv() => deadline = deadline.min(Instant::now() + patience),
+            closed = timeout(patience + CLOSING, connection.close(patience)) => {
+                if closed.is_err() {
+                    tracing::error!("the connection could not be ended in time; it is left to the guard");
+                }
+                tracing::info!("closed");
+                return;
+            }
+        }
     }
-    tracing::info!("closed");
 }

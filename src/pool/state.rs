@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::cell::Lease;
@@ -23,30 +23,38 @@ const LIMIT_STANDS: Duration = Duration::from_secs(10);
 const FIRST_REST: Duration = Duration::from_millis(4);
 const LONGEST_REST: Duration = Duration::from_secs(1);
 
+/// For what runs on a connection that is not handed out any more though it may still work: it is idle, and somebody else may use its
+/// socket; or it has failed a check or one of its commands, which need not mean all.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// The life of a slot. Each state names its successors; only the methods below change it.
 enum Slot<C> {
     /// → Connecting
     Empty,
     /// A login is under way. → Ready, Closing (closed meanwhile), Empty (it failed)
-    Connecting { retire: oneshot::Sender<Duration> },
+    Connecting { retire: Retire },
     /// → Closing
     Ready(Ready<C>),
     /// Its connection is being ended. It still counts towards the maximum. → Empty
-    Closing,
+    Closing { retire: Retire },
 }
+
+/// Tells the slot's task to close, with the patience that it has for what still runs. Told again, the sooner end counts.
+type Retire = mpsc::UnboundedSender<Duration>;
 
 struct Ready<C> {
     connection: Arc<C>,
     /// Tells this connection from others that the slot has had: a lease of an earlier one changes nothing here.
     generation: u64,
-    /// Tells the slot's task to close, with the patience it has for what still runs.
-    retire: oneshot::Sender<Duration>,
+    retire: Retire,
     leases: usize,
     /// The last lease or release, which is what `idle_timeout` counts from.
     used: Instant,
     /// The last proof that it works.
     proven: Instant,
     checking: bool,
+    /// A command on it has timed out: nobody gets it before a check has passed.
+    suspect: bool,
     /// Sessions at once, as far as the server has let us know.
     limit: usize,
     limit_set: Instant,
@@ -57,7 +65,7 @@ struct Ready<C> {
 
 impl<C> Ready<C> {
     fn has_room(&self, now: Instant) -> bool {
-        self.leases < self.limit && self.rests_until.is_none_or(|until| until <= now)
+        !self.suspect && self.leases < self.limit && self.rests_until.is_none_or(|until| until <= now)
     }
 }
 
@@ -81,7 +89,7 @@ pub(super) enum Action<T: Transport> {
     Connect {
         slot: usize,
         host: Host,
-        retired: oneshot::Receiver<Duration>,
+        retired: mpsc::UnboundedReceiver<Duration>,
     },
     /// Somebody waits for nothing but the time.
     SettleAt(Instant),
@@ -169,7 +177,7 @@ impl<T: Transport> HostState<T> {
         config: &PoolConfig,
     ) {
         self.forget_the_gone();
-        let unused = |slot: &Slot<T::Connection>| matches!(slot, Slot::Empty | Slot::Closing);
+        let unused = |slot: &Slot<T::Connection>| matches!(slot, Slot::Empty | Slot::Closing { .. });
         if self.slots.iter().all(unused) && self.waiters.is_empty() {
             // Nobody gets a connection to the old address any more: the newest caller's counts.
             self.host = host.clone();
@@ -216,10 +224,18 @@ impl<T: Transport> HostState<T> {
         }
     }
 
-    /// Found broken: nobody gets it any more.
+    /// Found broken: nobody gets it any more. What else runs on it may finish, should it be able to.
     pub(super) fn broken(&mut self, slot: usize, generation: u64) {
-        if self.ready(slot, generation).is_some() {
-            self.retire(slot, Duration::ZERO);
+        if let Some(ready) = self.ready(slot, generation) {
+            let patience = if ready.leases > 1 { PATIENCE } else { Duration::ZERO };
+            self.retire(slot, patience);
+        }
+    }
+
+    /// It may be broken: a check is due at once, though somebody may use it.
+    pub(super) fn suspect(&mut self, slot: usize, generation: u64) {
+        if let Some(ready) = self.ready(slot, generation) {
+            ready.suspect = true;
         }
     }
 
@@ -240,26 +256,25 @@ impl<T: Transport> HostState<T> {
         self.counters.connects += 1;
         self.failure = None;
         self.trusted = true;
-        match std::mem::replace(&mut self.slots[slot], Slot::Closing) {
-            Slot::Connecting { retire } => {
-                self.next_generation += 1;
-                self.slots[slot] = Slot::Ready(Ready {
-                    connection,
-                    generation: self.next_generation,
-                    retire,
-                    leases: 0,
-                    used: now,
-                    proven: now,
-                    checking: false,
-                    limit: config.sessions_per_connection,
-                    limit_set: now,
-                    rests: 0,
-                    rests_until: None,
-                });
-                true
-            }
-            _ => false,
-        }
+        let Slot::Connecting { retire } = &self.slots[slot] else {
+            return false;
+        };
+        self.next_generation += 1;
+        self.slots[slot] = Slot::Ready(Ready {
+            connection,
+            generation: self.next_generation,
+            retire: retire.clone(),
+            leases: 0,
+            used: now,
+            proven: now,
+            checking: false,
+            suspect: false,
+            limit: config.sessions_per_connection,
+            limit_set: now,
+            rests: 0,
+            rests_until: None,
+        });
+        true
     }
 
     pub(super) fn connect_failed(&mut self, slot: usize, error: ConnectError, now: Instant) {
@@ -284,7 +299,7 @@ impl<T: Transport> HostState<T> {
         {
             self.counters.health_check_failures += 1;
         }
-        self.slots[slot] = Slot::Closing;
+        self.retire(slot, Duration::ZERO);
     }
 
     /// Nothing is left in the slot.
@@ -310,38 +325,36 @@ impl<T: Transport> HostState<T> {
 
     /// No connection is being ended. Others may have been made since.
     pub(super) fn is_closed(&self) -> bool {
-        !self.slots.iter().any(|slot| matches!(slot, Slot::Closing))
+        !self.slots.iter().any(|slot| matches!(slot, Slot::Closing { .. }))
     }
 
     fn retire(&mut self, slot: usize, patience: Duration) {
-        match std::mem::replace(&mut self.slots[slot], Slot::Empty) {
-            Slot::Empty => {}
-            Slot::Connecting { retire } | Slot::Ready(Ready { retire, .. }) => {
-                // The task is there as long as the slot is not empty; if it is just ending, it needs no telling.
-                let _ = retire.send(patience);
-                self.slots[slot] = Slot::Closing;
-            }
-            Slot::Closing => self.slots[slot] = Slot::Closing,
+        if let Slot::Connecting { retire } | Slot::Ready(Ready { retire, .. }) | Slot::Closing { retire } =
+            &self.slots[slot]
+        {
+            let retire = retire.clone();
+            // The task is there as long as the slot is not empty; if it is just ending, it needs no telling.
+            let _ = retire.send(patience);
+            self.slots[slot] = Slot::Closing { retire };
         }
     }
 
     // ---- maintenance ----
 
-    /// Idle connections whose last proof is too old, marked as being checked.
+    /// Idle connections whose last proof is too old, and suspects; marked as being checked.
     pub(super) fn due_for_check(
         &mut self,
         now: Instant,
         config: &PoolConfig,
     ) -> Vec<(usize, u64, Arc<T::Connection>)> {
-        if !config.health_checks {
-            return Vec::new();
-        }
         let mut due = Vec::new();
         for (index, slot) in self.slots.iter_mut().enumerate() {
             if let Slot::Ready(ready) = slot
-                && ready.leases == 0
                 && !ready.checking
-                && ready.proven + config.health_check_interval <= now
+                && (ready.suspect
+                    || (config.health_checks
+                        && ready.leases == 0
+                        && ready.proven + config.health_check_interval <= now))
             {
                 ready.checking = true;
                 due.push((index, ready.generation, Arc::clone(&ready.connection)));
@@ -350,37 +363,30 @@ impl<T: Transport> HostState<T> {
         due
     }
 
-    /// The result of a check. Who leased the connection since it began has `patience`: that it does not work for us is not certain.
-    pub(super) fn checked(
-        &mut self,
-        slot: usize,
-        generation: u64,
-        works: bool,
-        now: Instant,
-        patience: Duration,
-    ) {
+    /// The result of a check. Who has a lease meanwhile may finish: that it does not work for us is not certain.
+    pub(super) fn checked(&mut self, slot: usize, generation: u64, works: bool, now: Instant) {
         let Some(ready) = self.ready(slot, generation) else {
             return; // Closed meanwhile: the answer says nothing.
         };
-        ready.checking = false;
+        (ready.checking, ready.suspect) = (false, false);
         if works {
             ready.proven = now;
             self.counters.health_checks_passed += 1;
         } else {
-            let patience = if ready.leases == 0 { Duration::ZERO } else { patience };
+            let patience = if ready.leases == 0 { Duration::ZERO } else { PATIENCE };
             self.counters.health_check_failures += 1;
             self.retire(slot, patience);
         }
     }
 
     /// Retires connections that nobody has used for `idle_timeout`.
-    pub(super) fn retire_idle(&mut self, now: Instant, config: &PoolConfig, patience: Duration) {
+    pub(super) fn retire_idle(&mut self, now: Instant, config: &PoolConfig) {
         for index in 0..self.slots.len() {
             if let Slot::Ready(ready) = &self.slots[index]
                 && ready.leases == 0
                 && ready.used + config.idle_timeout <= now
             {
-                self.retire(index, patience);
+                self.retire(index, PATIENCE);
             }
         }
     }
@@ -395,6 +401,9 @@ impl<T: Transport> HostState<T> {
                 _ => None,
             })
             .map(|ready| {
+                if ready.suspect && !ready.checking {
+                    return now;
+                }
                 let idle_since = if ready.leases == 0 { ready.used } else { now };
                 let idle = idle_since + config.idle_timeout;
                 if !config.health_checks || ready.checking {
@@ -427,7 +436,7 @@ impl<T: Transport> HostState<T> {
         }
 
         // 2. Nothing is there, nothing is coming, and it is too early to try: everybody hears why.
-        let nothing_there = self.slots.iter().all(|slot| matches!(slot, Slot::Empty | Slot::Closing));
+        let nothing_there = self.slots.iter().all(|slot| matches!(slot, Slot::Empty | Slot::Closing { .. }));
         if let Some(failure) = &self.failure
             && nothing_there
             && self.backs_off(now)
@@ -439,12 +448,14 @@ impl<T: Transport> HostState<T> {
         // 3. As many logins as the queue needs; one at a time as long as the last word of the server was not a success.
         let wanted = self.waiters.len().div_ceil(config.sessions_per_connection);
         let mut connecting = self.connecting();
+        // A check of a suspect takes but a moment, and most pass it.
+        let wanted = wanted.saturating_sub(self.suspects());
         while connecting < wanted
             && !self.backs_off(now)
             && (self.trusted || connecting == 0)
             && let Some(slot) = self.slots.iter().position(|slot| matches!(slot, Slot::Empty))
         {
-            let (retire, retired) = oneshot::channel();
+            let (retire, retired) = mpsc::unbounded_channel();
             self.slots[slot] = Slot::Connecting { retire };
             actions.push(Action::Connect { slot, host: self.host.clone(), retired });
             connecting += 1;
@@ -480,14 +491,17 @@ impl<T: Transport> HostState<T> {
     }
 
     /// Slots from which sessions can be expected soon without anybody giving one back: logins under way or possible (now, or when the
-    /// connection before it is closed), connections that rest, and those that have ended without their task having heard of it.
+    /// connection before it is closed), connections that rest or are suspect, and those that have ended without their task having heard
+    /// of it.
     fn pending_slots(&self, now: Instant) -> usize {
         let can_start = !self.backs_off(now);
         let pending = |slot: &&Slot<T::Connection>| match slot {
-            Slot::Empty | Slot::Closing => can_start,
+            Slot::Empty | Slot::Closing { .. } => can_start,
             Slot::Connecting { .. } => true,
             Slot::Ready(ready) => {
-                ready.rests_until.is_some_and(|until| until > now) || !ready.connection.is_alive()
+                ready.suspect
+                    || ready.rests_until.is_some_and(|until| until > now)
+                    || !ready.connection.is_alive()
             }
         };
         self.slots.iter().filter(pending).count()
@@ -507,6 +521,10 @@ impl<T: Transport> HostState<T> {
 
     fn connecting(&self) -> usize {
         self.slots.iter().filter(|slot| matches!(slot, Slot::Connecting { .. })).count()
+    }
+
+    fn suspects(&self) -> usize {
+        self.slots.iter().filter(|slot| matches!(slot, Slot::Ready(ready) if ready.suspect)).count()
     }
 
     /// Callers that were dropped left their place in the queue behind.

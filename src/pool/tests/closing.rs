@@ -200,9 +200,44 @@ async fn closing_goes_on_when_nobody_waits_for_it() {
     pass(ms(10)).await;
     assert_eq!(stage.there(), 0);
     assert!(is_closed(stage.try_take(&web1()).await));
-    // And whoever asks again waits for the rest.
-    stage.close(secs(5)).await;
     assert_eq!(stage.world.books(|truth| truth.shutdowns), 1);
+    // And whoever asks again has it done.
+    stage.close(secs(5)).await;
+}
+
+#[rstest]
+#[case::of_the_pool(true)]
+#[case::of_the_host(false)]
+#[tokio::test(start_paused = true)]
+async fn a_close_that_is_in_more_of_a_hurry_is_heard(#[case] all: bool) {
+    let stage = Stage::new(config(2, 1));
+    let held = stage.take(&web1()).await;
+    let start = Instant::now();
+    let (pool, world) = (Arc::clone(&stage.pool), Arc::clone(&stage.world));
+    let patient = tokio::spawn(async move { close_host(&pool, &world, &web1(), secs(5)).await });
+    pass(secs(1)).await;
+    match all {
+        true => stage.close(secs(1)).await,
+        false => stage.close_host(&web1(), secs(1)).await,
+    }
+    assert_eq!((start.elapsed(), stage.there()), (secs(2), 0));
+    patient.await.expect("it ends as well");
+    assert_eq!(start.elapsed(), secs(2));
+    drop(held);
+}
+
+#[tokio::test(start_paused = true)]
+async fn patience_without_end_is_as_good_as_a_year() {
+    let stage = Stage::new(config(2, 1));
+    let held = stage.take(&web1()).await;
+    let command = tokio::spawn(async move {
+        sleep(secs(1000)).await;
+        drop(held);
+    });
+    let start = Instant::now();
+    stage.close(Duration::MAX).await;
+    assert_eq!(start.elapsed(), secs(1000));
+    command.await.expect("it was not cut off");
 }
 
 #[tokio::test(start_paused = true)]

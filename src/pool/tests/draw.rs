@@ -45,6 +45,7 @@ pub(super) enum Ending {
     Released,
     Refused,
     Broken,
+    Suspect,
 }
 
 /// Somebody closes something.
@@ -98,6 +99,7 @@ impl Schedule {
                 let ending = match random.chance(refusals) {
                     true => Ending::Refused,
                     false if random.chance(breaks) => Ending::Broken,
+                    false if random.chance(breaks * 2) => Ending::Suspect,
                     false => Ending::Released,
                 };
                 let holds = if random.chance(5) { random.millis(0, 5000) } else { random.millis(0, 300) };

@@ -30,6 +30,9 @@ use crate::host::Host;
 use fake::{Fake, FakeConnection};
 use world::World;
 
+/// More than any test has, but for the one about it.
+const LOGINS_AT_ONCE: usize = 1000;
+
 /// How long a login of the fake takes when nothing else was planned.
 const LOGIN: Duration = ms(100);
 
@@ -60,7 +63,7 @@ impl Stage {
     fn new(config: PoolConfig) -> Self {
         let world = World::new(&config);
         let transport = Fake { world: Arc::clone(&world) };
-        Stage { pool: Arc::new(Core::new(transport, config)), world }
+        Stage { pool: Arc::new(Core::new(transport, config, LOGINS_AT_ONCE)), world }
     }
 
     async fn try_take(&self, host: &Host) -> Result<Held, Error> {
@@ -158,6 +161,11 @@ impl Held {
 
     fn connection(&self) -> &Arc<FakeConnection> {
         self.lease().connection()
+    }
+
+    fn suspect(&self) {
+        self.world.suspects(self.id);
+        self.lease().suspect();
     }
 
     fn broken(&self) {

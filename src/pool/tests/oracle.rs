@@ -51,6 +51,11 @@ impl View<'_> {
         self.there.iter().copied().filter(|facts| !facts.closing)
     }
 
+    /// Connections that nobody gets before a probe.
+    fn suspects(&self) -> impl Iterator<Item = &Facts> {
+        self.open().filter(|facts| facts.suspect.is_some())
+    }
+
     /// The pool counts what there is.
     fn counts(&self) -> Vec<&'static str> {
         let (stats, host) = (self.stats, self.host);
@@ -91,12 +96,17 @@ impl View<'_> {
         let busy = |facts: &&Facts| facts.phase() == Phase::Up;
         let full = self.open().filter(busy).all(|facts| {
             // How many sessions a connection takes after a refusal is the pool's own business, but one it takes.
-            facts.sessions == most || (host.refusals > 0 && (rests || facts.sessions > 0))
+            facts.sessions == most
+                || facts.suspect.is_some()
+                || (host.refusals > 0 && (rests || facts.sessions > 0))
         });
         let room = self.config.max_connections > self.there.len() + host.logins_under_way;
+        // A suspect is expected to serve as many as a login.
+        let tried = host.logins_under_way + self.suspects().count();
         let growth = match host.outcome {
+            _ if tried * most >= waiting => true,
             Outcome::Uncertain => true,
-            Outcome::Succeeded => host.logins_under_way * most >= waiting,
+            Outcome::Succeeded => false,
             Outcome::None => host.logins_under_way > 0,
             Outcome::Failed(failed) => {
                 let again = failed.at + longest_pause(host.failures_in_a_row);
@@ -106,7 +116,8 @@ impl View<'_> {
         };
         let backs_off = matches!(host.outcome, Outcome::Failed(failed) if now < failed.at + SHORTEST_PAUSE);
         let hopeless = backs_off && host.logins_under_way == 0 && self.open().next().is_none();
-        let busy = if rests { 0 } else { self.open().filter(busy).count() };
+        let busy =
+            if rests { 0 } else { self.open().filter(busy).count() - self.suspects().filter(busy).count() };
         let overdue = host.asking.iter().filter(|&&until| until < now).count();
         let expected = (self.config.max_connections - busy) * most;
         let coming = self.there.len() + host.logins_under_way > busy;

@@ -2,6 +2,7 @@
 
 use rstest::rstest;
 
+use super::plan::{Login, Plan};
 use super::world::Truth;
 use super::*;
 
@@ -133,6 +134,52 @@ async fn a_caller_whose_time_is_over_still_gets_the_login_that_is_on_its_way() {
     let start = Instant::now();
     drop(stage.take(&web1()).await);
     assert_eq!(start.elapsed(), LOGIN);
+}
+
+/// Logins compute: a hundred at once would all run into their timeouts.
+#[tokio::test(start_paused = true)]
+async fn logins_to_many_hosts_take_turns_and_their_time_counts_from_their_own_turn() {
+    let world = World::new(&config(1, 1));
+    let settings = PoolConfig { connect_timeout: ms(150), acquire_timeout: Duration::ZERO, ..config(1, 1) };
+    let pool = Arc::new(Core::new(Fake { world: Arc::clone(&world) }, settings, 3));
+    let start = Instant::now();
+    let mut callers = Vec::new();
+    for n in 0..9 {
+        let (pool, world, host) = (Arc::clone(&pool), Arc::clone(&world), format!("web{n}").parse().unwrap());
+        callers.push(tokio::spawn(async move { take(&pool, &world, &host).await }));
+    }
+    settled().await;
+    for turn in 1..=3 {
+        assert_eq!(world.books(|truth| truth.logins_under_way()), 3);
+        at(start + LOGIN * turn).await;
+    }
+    for caller in callers {
+        drop(served(caller).await);
+    }
+    world.condemn(|_| true);
+    pool.close(Duration::ZERO).await;
+    world.verify();
+}
+
+/// Whoever does not answer does not compute, and keeps nobody else waiting for long.
+#[tokio::test(start_paused = true)]
+async fn a_login_that_waits_for_a_dead_host_gives_up_its_place_after_a_second() {
+    let world = World::new(&config(1, 1));
+    let pool = Arc::new(Core::new(Fake { world: Arc::clone(&world) }, config(1, 1), 1));
+    world.plan([Plan { login: Login::Hangs, ..Plan::default() }]);
+    let start = Instant::now();
+    let dead = tokio::spawn({
+        let (pool, world) = (Arc::clone(&pool), Arc::clone(&world));
+        async move { take(&pool, &world, &"dead".parse().unwrap()).await }
+    });
+    settled().await;
+    drop(take(&pool, &world, &web1()).await.expect("a lease"));
+    assert_eq!(start.elapsed(), secs(1) + LOGIN);
+    at(start + secs(5)).await;
+    assert_eq!(kind_of(answer(dead).await), ConnectErrorKind::TimedOut);
+    world.condemn(|_| true);
+    pool.close(Duration::ZERO).await;
+    world.verify();
 }
 
 #[tokio::test(start_paused = true)]

@@ -27,7 +27,7 @@ const CLOSING: Duration = secs(5);
 type Seen = BTreeMap<&'static str, u64>;
 
 /// What the schedules have to reach to be worth something.
-const WORTH: [&str; 14] = [
+const WORTH: [&str; 15] = [
     "leases",
     "exhausted",
     "failed logins",
@@ -36,6 +36,7 @@ const WORTH: [&str; 14] = [
     "gone with a lease",
     "refused sessions",
     "broken",
+    "suspect",
     "ended by themselves",
     "checks passed",
     "checks failed",
@@ -96,7 +97,8 @@ fn ten_thousand_random_schedules_break_no_promise() {
 fn run(seed: u64) -> Result<Seen, Vec<String>> {
     let schedule = Schedule::draw(&mut Random(seed));
     let world = World::new(&schedule.config);
-    let pool = Arc::new(Core::new(Fake { world: Arc::clone(&world) }, schedule.config.clone()));
+    let pool =
+        Arc::new(Core::new(Fake { world: Arc::clone(&world) }, schedule.config.clone(), LOGINS_AT_ONCE));
     let (fortune, mut random) = (schedule.fortune, Random(!seed));
     world.plan_with(move || fortune.plan(&mut random));
 
@@ -204,6 +206,10 @@ async fn call(pool: Arc<Core<Fake>>, world: Arc<World>, caller: Caller) {
                 match ending {
                     Ending::Released => drop(held),
                     Ending::Refused => held.refused(),
+                    Ending::Suspect => {
+                        world.saw("suspect");
+                        held.suspect();
+                    }
                     Ending::Broken => {
                         world.saw("broken");
                         held.broken();

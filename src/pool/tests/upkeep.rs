@@ -193,6 +193,26 @@ async fn a_connection_that_ends_under_its_leases_is_removed() {
     stage.is_whole(&web1()).await;
 }
 
+#[rstest]
+#[case::that_passes(Probe::Passes(secs(1)), 0)]
+#[case::that_fails(Probe::Fails(secs(1)), 1)]
+#[tokio::test(start_paused = true)]
+async fn a_suspect_is_checked_before_anybody_gets_it(#[case] probe: Probe, #[case] next: usize) {
+    let stage = Stage::new(PoolConfig { health_checks: false, ..checked(2, 2) });
+    stage.world.plan([Plan::default().probe(probe)]);
+    let (a, b) = (stage.take(&web1()).await, stage.take(&web1()).await);
+    a.suspect();
+    drop(a);
+    let start = Instant::now();
+    let waits = stage.caller(&web1()).await;
+    assert_eq!((stage.stats().waiting, stage.stats().connecting), (1, 0), "a check takes but a moment");
+    at(start + secs(1) + LOGIN).await;
+    assert_eq!(served(waits).await.id, next);
+    assert_eq!(stage.stats().health_check_failures, next as u64);
+    assert!(b.connection().is_alive(), "what runs may finish");
+    drop(b);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_connection_found_broken_is_never_handed_out_again() {
     let stage = Stage::new(checked(2, 2));
@@ -201,11 +221,12 @@ async fn a_connection_found_broken_is_never_handed_out_again() {
     a.broken();
     assert_eq!((stage.stats().total_connections, stage.stats().open_sessions), (0, 0));
     a.broken();
-    settled().await;
-    assert!(!b.connection().is_alive());
     pass(LOGIN).await;
     let c = served(waits).await;
     assert_eq!(c.id, 1);
+    assert!(b.connection().is_alive(), "what else runs on it may finish");
+    pass(secs(5)).await;
+    assert!(!b.connection().is_alive());
     // The slot has another connection by now, perhaps; the old leases cannot break that.
     a.broken();
     b.broken();

@@ -97,6 +97,8 @@ pub(super) struct Facts {
     pub nature: Nature,
     phase: watch::Sender<Phase>,
     pub closing: bool,
+    /// Nobody is to get it before it is probed.
+    pub suspect: Option<Instant>,
     /// The first instant at which it was not fit for a caller any more.
     ended: Option<Instant>,
     /// The pool has a reason to end it other than that nobody uses it.
@@ -194,6 +196,10 @@ impl World {
         if facts.sessions > most {
             violations.push(format!("connection {id} has more than {most} sessions"));
         }
+        // It may have been on its way to this caller.
+        if facts.suspect.is_some_and(|since| since < now) {
+            violations.push(format!("connection {id} was handed out though it is suspect"));
+        }
         // What ends at the very instant at which it is handed out is nobody's mistake.
         if facts.ended.is_some_and(|ended| ended < now) {
             violations.push(format!("connection {id} was handed out after its end"));
@@ -234,6 +240,11 @@ impl World {
     /// The pool is about to be told, or to find out, that this connection does not work.
     pub(super) fn condemn_one(&self, id: usize) {
         self.truth().connections[id].condemned = true;
+    }
+
+    /// A command on this connection has timed out: it may be probed while it is in use.
+    pub(super) fn suspects(&self, id: usize) {
+        self.truth().connections[id].suspect = Some(Instant::now());
     }
 
     // ---- logins ----
@@ -343,7 +354,7 @@ impl World {
         if facts.probing > 1 {
             violations.push(format!("connection {id} is probed twice at once"));
         }
-        if facts.sessions > 0 && facts.used < now {
+        if facts.sessions > 0 && facts.used < now && facts.suspect.is_none() {
             violations.push(format!("connection {id} is probed while in use"));
         }
         ProbeUnderWay { world: Arc::clone(self), id, passed: false }
@@ -467,6 +478,7 @@ impl LoginUnderWay {
             nature,
             phase,
             closing: false,
+            suspect: None,
             ended: None,
             condemned: self.number < this.unwanted_logins,
             sessions: 0,
@@ -534,6 +546,7 @@ impl Drop for ProbeUnderWay {
     fn drop(&mut self) {
         let facts = &mut self.world.truth().connections[self.id];
         facts.probing -= 1;
+        facts.suspect = None;
         facts.proven = Instant::now();
         facts.condemned |= !self.passed;
     }
