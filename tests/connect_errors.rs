@@ -190,3 +190,91 @@ async fn a_new_host_key_is_accepted_and_remembered_unless_the_configuration_says
     });
     pool.close().await;
 }
+
+/// ssh prints its default and an explicit `ask` alike, and only the first is ours to decide.
+#[rstest]
+#[tokio::test]
+async fn a_configuration_that_asks_about_host_keys_is_respected() {
+    let sshd = Sshd::builder().start();
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        let rest = fs::read_to_string(sshd.ssh_config()).expect("it is there");
+        let rest = rest.replace("StrictHostKeyChecking accept-new", "");
+        let known = directory.path().join(format!("known {name}"));
+        let rest = rest.replace(&*sshd.known_hosts().to_string_lossy(), &known.to_string_lossy());
+        fs::write(&path, format!("{text}\n{rest}")).expect("a file");
+        (pooled::host_of(&path), known)
+    };
+    let pool = pool(config());
+    let (asks, known) = file("asks", "StrictHostKeyChecking ask");
+    let error = pool.exec(&asks, "true").await.expect_err("nobody can answer");
+    assert!(
+        matches!(&error, Error::Connect { source, .. } if source.kind() == Kind::HostKeyUnknown),
+        "{error}"
+    );
+    assert!(!known.exists());
+    let (says_nothing, known) = file("says nothing", "");
+    pool.exec(&says_nothing, "true").await.expect("a new key is accepted");
+    assert!(known.exists());
+    pool.close().await;
+}
+
+/// The configuration is read before the login, and can run programs.
+#[rstest]
+#[tokio::test]
+async fn a_program_of_the_configuration_has_no_more_time_than_the_login() {
+    let sshd = Sshd::builder().start();
+    let directory = tempfile::tempdir().expect("a directory");
+    let mark = format!("300.{}", sshd.port());
+    let with = |program: &str| {
+        let path = directory.path().join(program.replace(['/', ' ', '(', ')', '&', ';', '"'], "_"));
+        let rest = fs::read_to_string(sshd.ssh_config()).expect("it is there");
+        fs::write(&path, format!("Match originalhost lab exec \"{program}\"\n    Compression yes\n{rest}"))
+            .expect("a file");
+        pooled::host_of(&path)
+    };
+    let settings = PoolConfig { connect_timeout: Duration::from_secs(3), ..config() };
+    let pool = pool(settings);
+    // What it leaves in the background is nobody's affair, even if it holds ssh's own outputs.
+    pool.exec(&with("(sleep 5 &) ; true"), "true").await.expect("it works as with ssh");
+    let error = pool.exec(&with(&format!("sleep {mark}")), "true").await.expect_err("it hangs");
+    assert!(matches!(&error, Error::Connect { source, .. } if source.kind() == Kind::TimedOut), "{error}");
+    wait_for("the end of the program", pooled::PATIENCE, || pooled::processes_with(&mark).is_empty());
+    pool.close().await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_key_may_have_any_name() {
+    let sshd = Sshd::builder().start();
+    let directory = tempfile::tempdir().expect("a directory");
+    for name in ["100%", "a b", "%h", "it's", "~x"] {
+        let key = directory.path().join(name);
+        fs::copy(sshd.identity_file(), &key).expect("it is copied, with its mode");
+        let host = Host::new("127.0.0.1")
+            .and_then(|host| host.port(sshd.port()))
+            .and_then(|host| host.user(sshd.user()))
+            .and_then(|host| host.config_file("none"))
+            .and_then(|host| host.identity_file(&key))
+            .and_then(|host| host.option("UserKnownHostsFile", sshd.known_hosts().to_string_lossy()))
+            .expect("a valid host");
+        let pool = pool(config());
+        pool.exec(&host, "true").await.unwrap_or_else(|error| panic!("{name}: {error}"));
+        pool.close().await;
+    }
+}
+
+#[rstest]
+#[case("false", "the jump host or ProxyCommand failed: ")]
+#[case("no-such-program", "not found")]
+#[tokio::test]
+async fn a_proxy_that_fails_is_not_a_busy_server(#[case] program: &str, #[case] text: &str) {
+    let sshd = Sshd::builder().start();
+    let host = host(&sshd).option("ProxyCommand", program).expect("a valid option");
+    let pool = pool(config());
+    let error = pool.exec(&host, "true").await.expect_err("there is no way");
+    assert!(matches!(&error, Error::Connect { source, .. } if source.kind() == Kind::Other), "{error}");
+    assert!(error.to_string().contains(text), "{error}");
+    pool.close().await;
+}

@@ -353,3 +353,87 @@ fn sigterm_closes_and_ends() {
 fn sigint_closes_and_ends() {
     ends_by(nix::sys::signal::Signal::SIGINT, actor("sigint_closes_and_ends", closes_on_signals));
 }
+
+/// As when a user logs out and XDG_RUNTIME_DIR is emptied under a process that goes on.
+#[test]
+fn a_pool_whose_directory_is_removed_makes_another() {
+    let mut actor = actor("a_pool_whose_directory_is_removed_makes_another", |host| {
+        runtime().block_on(async {
+            let pool = pool(config());
+            assert_eq!(pool.exec(&host, "echo one").await.expect("it runs"), "one");
+            let sockets = std::env::var("XDG_RUNTIME_DIR").expect("the test sets it");
+            for entry in std::fs::read_dir(&sockets).expect("it is there").flatten() {
+                std::fs::remove_dir_all(entry.path()).expect("it is ours");
+            }
+            assert_eq!(pool.exec(&host, "echo two; exit 0").await.expect("it runs"), "two");
+            assert_eq!(pool.stats().connects, 2);
+            ready();
+            tokio::task::spawn_blocking(wait_for_the_end).await.expect("no panic");
+        });
+    });
+    actor.process.kill().expect("it is our child");
+    actor.process.wait().expect("it is our child");
+    actor.assert_nothing_is_left();
+}
+
+/// Whoever closes, first or not, finds nothing left; and so does whoever looks after a close that nobody waited for.
+#[test]
+fn every_close_waits_for_all_of_it() {
+    let mut actor = actor("every_close_waits_for_all_of_it", |host| {
+        let left = || {
+            let sockets = std::env::var("XDG_RUNTIME_DIR").expect("the test sets it");
+            std::fs::read_dir(sockets).expect("it is there").count()
+        };
+        runtime().block_on(async {
+            let pool = pool(config());
+            pool.exec(&host, "true").await.expect("it runs");
+            assert_eq!(left(), 1);
+            let (first, second) = (pool.clone(), pool.clone());
+            tokio::join!(
+                async {
+                    first.close().await;
+                    assert_eq!(left(), 0)
+                },
+                async {
+                    second.close().await;
+                    assert_eq!(left(), 0)
+                }
+            );
+
+            let pool = pooled::pool(config());
+            pool.exec(&host, "true").await.expect("it runs");
+            let closing = pool.close();
+            drop(tokio::time::timeout(Duration::from_millis(1), closing).await);
+            common::wait_for_async("the end of the close", PATIENCE, || left() == 0).await;
+            ready();
+            tokio::task::spawn_blocking(wait_for_the_end).await.expect("no panic");
+        });
+    });
+    assert_eq!(actor.left(), [""; 0]);
+    assert!(actor.ends().success());
+}
+
+/// Signals are listened for though the runtime in which that was asked for is gone, and another one is not driven.
+#[test]
+fn a_signal_is_heard_after_its_runtime() {
+    fn play(host: Host) {
+        let before = runtime();
+        before.block_on(async { pool(config()).close_on_signals().expect("a handler") });
+        drop(before);
+        let idle = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let _busy = idle.block_on(async {
+            let busy = busy(&host).await;
+            busy.0.close_on_signals().expect("a handler");
+            busy
+        });
+        ready();
+        wait_for_the_end();
+    }
+    let mut actor = actor("a_signal_is_heard_after_its_runtime", play);
+    let pid = nix::unistd::Pid::from_raw(actor.process.id().cast_signed());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("it is our child");
+    let end = std::time::Instant::now() + PATIENCE;
+    let status = common::process::wait_until(&mut actor.process, end).expect("it ends");
+    assert_eq!(status.signal(), Some(15));
+    actor.assert_nothing_is_left();
+}

@@ -225,3 +225,32 @@ async fn callers_in_the_queue_hear_of_the_close() {
     drop(lease);
     timeout(PATIENCE, closing).await.expect("the close ends").expect("no panic");
 }
+
+/// Traffic keeps a connection from being idle, and so from its health checks.
+#[rstest]
+#[tokio::test]
+async fn a_command_that_times_out_makes_its_connection_suspect() {
+    let sshd = Sshd::builder().start();
+    let settings = PoolConfig { connect_timeout: Duration::from_secs(5), ..config() };
+    let (pool, host) = (pool(settings), host(&sshd));
+    let lease = pool.acquire(&host).await.expect("a connection");
+    let pid = lease.master_pid();
+    // A slow command on a good connection costs one probe.
+    let slow = lease.shell("sleep 300").timeout(SHORT).output().await;
+    assert!(matches!(slow, Err(Error::TimedOut { .. })), "{slow:?}");
+    wait_for_async("the probe", PATIENCE, || pool.stats().health_checks_passed == 1).await;
+    assert!(is_alive(pid));
+
+    sshd.freeze();
+    let frozen = lease.shell("true").timeout(SHORT).output().await;
+    assert!(matches!(frozen, Err(Error::TimedOut { .. })), "{frozen:?}");
+    drop(lease);
+    wait_for_async("the end of the connection", PATIENCE, || {
+        pool.stats().total_connections == 0 && !is_alive(pid)
+    })
+    .await;
+    assert_eq!(pool.stats().health_check_failures, 1);
+    sshd.thaw();
+    assert_eq!(pool.exec(&host, "echo again").await.expect("another connection is made"), "again");
+    pool.close_within(Duration::ZERO).await;
+}

@@ -168,3 +168,103 @@ async fn exec_gives_text_or_an_error_with_the_commands_words() {
     assert!(matches!(error, Error::Killed { .. }), "{error:?}");
     pool.close().await;
 }
+
+/// How a connection goes while output is on its way.
+#[derive(Clone, Copy, Debug)]
+enum Cut {
+    MasterKilled,
+    ConnectionKilled,
+    PoolClosed,
+}
+
+/// A server passes a status on as soon as the command has ended, before its output; ssh ends with that status whatever becomes of the rest.
+#[rstest]
+#[case(Cut::MasterKilled)]
+#[case(Cut::ConnectionKilled)]
+#[case(Cut::PoolClosed)]
+#[tokio::test]
+async fn a_loss_is_told_though_a_status_had_come(#[case] cut: Cut) {
+    const SIZE: usize = 2_000_000;
+    let sshd = Sshd::builder().start();
+    for round in 0..5 {
+        let (pool, host) = (pool(config()), host(&sshd));
+        let lease = pool.acquire(&host).await.expect("a connection");
+        let ended = "/tmp/sshpool-test-ended";
+        let command = format!("rm -f {ended}; head -c {SIZE} /dev/zero; touch {ended}");
+        let mut child = lease.shell(command).spawn().await.expect("it starts");
+        // It has ended, and nobody has read.
+        let looks = format!("while [ ! -e {ended} ]; do sleep 0.01; done; rm -f {ended}; sleep 0.1");
+        pool.exec(&host, &looks).await.expect("it ends");
+        match cut {
+            Cut::MasterKilled => kill(lease.master_pid()),
+            Cut::ConnectionKilled => sshd.kill_connections(),
+            Cut::PoolClosed => pool.close_within(Duration::ZERO).await,
+        }
+        let mut output = Vec::new();
+        child.stdout.take().expect("not taken").read_to_end(&mut output).await.expect("a pipe can be read");
+        let end = timeout(PATIENCE, child.wait()).await.expect("it ends");
+        assert!(output.len() < SIZE, "some of it is missing");
+        assert!(matches!(end, Err(Error::Lost { .. })), "round {round}: {end:?} with {} bytes", output.len());
+        pool.close_within(Duration::ZERO).await;
+    }
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_local_ssh_that_is_killed_costs_its_own_command_only() {
+    let sshd = Sshd::builder().start();
+    let (pool, host) = (pool(config()), host(&sshd));
+    let lease = pool.acquire(&host).await.expect("a connection");
+    let other = tokio::spawn(lease.shell("sleep 2; echo whole").output());
+    let mark = format!("sleep 300; : {}", sshd.port());
+    let running = tokio::spawn(lease.shell(&mark).timeout(None).output());
+    let client = async {
+        loop {
+            if let Some(pid) = process_of(&mark) {
+                return pid;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    kill(timeout(PATIENCE, client).await.expect("there is a client"));
+    let result = timeout(PATIENCE, running).await.expect("it ends").expect("no panic");
+    assert!(matches!(result, Err(Error::Lost { .. })), "{result:?}");
+    let other = timeout(PATIENCE, other).await.expect("it ends").expect("no panic").expect("it runs on");
+    assert_eq!(other.stdout, b"whole\n");
+    assert_eq!(
+        (lease.exec("echo on").await.expect("the connection lives"), sshd.logins()),
+        ("on".to_owned(), 1)
+    );
+    pool.close_within(Duration::ZERO).await;
+}
+
+/// The local client whose last argument this is.
+fn process_of(argument: &str) -> Option<u32> {
+    std::fs::read_dir("/proc").expect("there is a /proc").flatten().find_map(|entry| {
+        let line = std::fs::read(entry.path().join("cmdline")).ok()?;
+        let mut words = line.strip_suffix(b"\0")?.split(|&byte| byte == 0);
+        let is_client = words.next()?.ends_with(b"ssh") && words.next_back()? == argument.as_bytes();
+        is_client.then(|| entry.file_name().to_string_lossy().parse().ok())?
+    })
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_signal_is_told_while_the_connection_drains() {
+    let sshd = Sshd::builder().start();
+    let (pool, host) = (pool(config()), host(&sshd));
+    let lease = pool.acquire(&host).await.expect("a connection");
+    let mut first = lease.shell("echo on; sleep 1.5; exit 3").spawn().await.expect("it starts");
+    let mut second = lease.shell("echo on; sleep 1; kill -9 $$").spawn().await.expect("it starts");
+    for child in [&mut first, &mut second] {
+        child.stdout.take().expect("not taken").read_exact(&mut [0; 3]).await.expect("it runs");
+    }
+    drop(lease);
+    let closing = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.close().await }
+    });
+    assert_eq!(second.wait().await.expect("its end is known").code(), None);
+    assert_eq!(first.wait().await.expect("its end is known").code(), Some(3));
+    timeout(PATIENCE, closing).await.expect("the close ends").expect("no panic");
+}
