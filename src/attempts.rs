@@ -209,7 +209,7 @@ pub(crate) async fn pump(
         end = session.wait(lease.connection()) => {
             // The streams end with the session, unless the local ssh was killed: then the master keeps stderr open.
             match end {
-                SessionEnd::Lost(_) => drop(timeout(LAST_WORDS, read).await),
+                SessionEnd::Lost(_) | SessionEnd::ClientKilled(_) => drop(timeout(LAST_WORDS, read).await),
                 _ => drop(read.await?),
             }
             Ok(end)

@@ -5,16 +5,17 @@
 //! A master is ready when that was proven: its socket is there, the process behind the socket is our child, and the server ran a
 //! command. "Ready" is what `connect` returns; a master that never got there is ended by the drop of its handle.
 
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::io::AsyncReadExt;
-use tokio::net::UnixStream;
 use tokio::process::Child;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -277,15 +278,12 @@ impl Master {
     /// Whether the connection was there when a session on it had ended, so that the session's end and all its output are the command's.
     /// `Err` says why it was not.
     ///
-    /// A master that dies closes the socket on which it listens before those of its sessions (test
-    /// `a_loss_is_told_though_a_status_had_come`), so that one that takes a connection was alive when the session had ended. One that is
-    /// being drained listens no more, and ends by itself later.
+    /// A master that ends by itself closes the socket on which it listens before those of its sessions, and one that is killed is known
+    /// to the system as exiting before any of them (test `a_loss_is_told_though_a_status_had_come`). So one of which neither is true was
+    /// alive when the session had ended. One that is being drained listens no more, and ends by itself later.
     pub(super) async fn outlived(&self) -> Result<(), String> {
-        match UnixStream::connect(&self.socket).await {
-            Ok(_) => return Ok(()),
-            // Somebody listens, and is busy.
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
-            Err(_) => {}
+        if self.listens() && !is_exiting(self.pid) {
+            return Ok(());
         }
         if timeout(DYING, self.ended()).await.is_err() {
             return Ok(());
@@ -294,6 +292,20 @@ impl Master {
             Some(end) if end.drained => Ok(()),
             _ => Err(self.end_reason().unwrap_or_else(|| SUPERVISOR_GONE.to_owned())),
         }
+    }
+
+    /// Whether its socket takes a connection. Never blocks: either somebody listens there or not.
+    fn listens(&self) -> bool {
+        use nix::errno::Errno;
+        use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+        let Ok(address) = UnixAddr::new(&self.socket) else { return false };
+        // Without a descriptor to spare nothing can be said against it.
+        let Ok(asking) = socket(AddressFamily::Unix, SockType::Stream, SockFlag::empty(), None) else {
+            return true;
+        };
+        let _ = fcntl(&asking, FcntlArg::F_SETFL(OFlag::O_NONBLOCK));
+        // `EAGAIN` is a listener with many who wait to be heard.
+        matches!(connect(asking.as_raw_fd(), &address), Ok(()) | Err(Errno::EAGAIN))
     }
 
     /// Whether the process runs at this instant. The system knows of its end a moment before the supervisor does.
@@ -357,6 +369,26 @@ fn runs(child: Pid) -> bool {
 #[cfg(not(target_os = "linux"))]
 fn runs(child: Pid) -> bool {
     nix::sys::signal::kill(child, None).is_ok()
+}
+
+/// Whether the process has begun to exit: `PF_EXITING` in the flags of proc_pid_stat(5), which stands there before its descriptors are
+/// closed.
+#[cfg(target_os = "linux")]
+fn is_exiting(pid: u32) -> bool {
+    const PF_EXITING: u64 = 0x4;
+    let flags = || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // Behind the name in brackets, which can contain anything: state, parent, group, session, terminal, its group, flags.
+        stat.rsplit_once(") ")?.1.split(' ').nth(6)?.parse::<u64>().ok()
+    };
+    // One that is not there has exited.
+    flags().is_none_or(|flags| flags & PF_EXITING != 0)
+}
+
+/// Nobody tells: one that is being killed may be taken for alive for a moment.
+#[cfg(not(target_os = "linux"))]
+fn is_exiting(_: u32) -> bool {
+    false
 }
 
 enum Echo {
