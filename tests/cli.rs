@@ -400,3 +400,85 @@ fn verbose_logs_what_the_pool_does() {
     ]);
     assert!(verbose.stderr.contains("connected"), "{}", verbose.stderr);
 }
+
+/// What is to be read may never be.
+#[test]
+fn a_reader_that_does_not_read_holds_up_neither_a_timeout_nor_a_signal() {
+    let (sshd, program) = (Sshd::builder().start(), Program::new());
+    let mut child = program
+        .exec_command(&sshd, &["--timeout", "1s", "lab", "yes"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it starts");
+    let end = std::time::Instant::now() + PATIENCE;
+    assert_eq!(common::process::wait_until(&mut child, end).expect("it ends").code(), Some(124));
+
+    let mut child = program
+        .exec_command(&sshd, &["--json", "lab", "--", "head -c 300000 /dev/zero"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    // It is ready to be read, and more of it than a pipe holds.
+    child.stdout.as_mut().expect("a pipe").read_exact(&mut [0; 1]).expect("it begins");
+    let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("it is our child");
+    let status = common::process::wait_until(&mut child, end).expect("it ends");
+    assert_eq!(status.signal(), Some(15));
+    program.assert_nothing_is_left();
+}
+
+#[test]
+fn streams_that_were_left_non_blocking_lose_nothing() {
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    let (sshd, program) = (Sshd::builder().start(), Program::new());
+    let (reader, mut writer) = std::io::pipe().expect("a pipe");
+    fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).expect("a flag can be set");
+    let feed = std::thread::spawn(move || {
+        for _ in 0..20 {
+            writer.write_all(&[b'x'; 1000]).expect("somebody reads");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    });
+    let mut command = program.exec_command(&sshd, &["--stdin", "lab", "wc -c"]);
+    let output = command.stdin(reader.try_clone().expect("a descriptor")).output().expect("it runs");
+    feed.join().expect("no panic");
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "20000");
+    let flags = OFlag::from_bits_retain(fcntl(&reader, FcntlArg::F_GETFL).expect("a flag can be read"));
+    assert!(flags.contains(OFlag::O_NONBLOCK), "it is left as it was");
+}
+
+#[rstest]
+#[case::full(
+    "exec lab -- 'echo hi' >/dev/full",
+    255,
+    "sshpool: lab: the command's stdout cannot be written: No space left on device\n"
+)]
+#[case::json_full(
+    "exec --json lab -- 'echo hi' >/dev/full",
+    255,
+    "sshpool: cannot write to stdout: No space left on device\n"
+)]
+#[case::no_input("exec --stdin lab -- cat </", 2, "sshpool: cannot read stdin: Is a directory\n")]
+fn streams_that_do_not_work_are_told(#[case] line: &str, #[case] code: i32, #[case] stderr: &str) {
+    let (sshd, program) = (Sshd::builder().start(), Program::new());
+    let mut shell = pooled::command("sh");
+    let line = format!("{:?} -F {:?} {line}", env!("CARGO_BIN_EXE_sshpool"), sshd.ssh_config());
+    shell.args(["-c", &line]).env("XDG_CONFIG_HOME", program.home.path());
+    assert_is(&run(&mut shell, PATIENCE), code, "", stderr);
+}
+
+/// As under nohup, and in the background of a script.
+#[test]
+fn a_signal_that_is_ignored_from_the_start_stays_ignored() {
+    let (sshd, program) = (Sshd::builder().start(), Program::new());
+    let mut shell = pooled::command("sh");
+    let words = ["-c", "trap '' INT; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_sshpool"), "-F"];
+    shell.args(words).arg(sshd.ssh_config()).args(["exec", "lab", "--", "echo on; sleep 1; exit 3"]);
+    let mut child =
+        shell.env("XDG_CONFIG_HOME", program.home.path()).stdout(Stdio::piped()).spawn().expect("it starts");
+    child.stdout.as_mut().expect("a pipe").read_exact(&mut [0; 3]).expect("it runs");
+    let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).expect("it is our child");
+    assert_eq!(child.wait().expect("it is our child").code(), Some(3));
+}

@@ -40,7 +40,7 @@ async fn a_status_is_the_commands_own(#[case] command: &str, #[case] code: Optio
 #[rstest]
 #[tokio::test]
 async fn a_master_killed_during_the_command_is_a_loss() {
-    let sshd = Sshd::builder().start();
+    let sshd = Sshd::builder().option("Banner", "/etc/hostname").start();
     let (pool, host) = (pool(config()), host(&sshd));
     let lease = pool.acquire(&host).await.expect("a connection");
     let running = tokio::spawn(lease.shell("echo begun; exec sleep 300").timeout(None).output());
@@ -49,7 +49,8 @@ async fn a_master_killed_during_the_command_is_a_loss() {
     let error =
         timeout(PATIENCE, running).await.expect("it ends").expect("no panic").expect_err("it is lost");
     assert!(!error.never_started());
-    assert!(matches!(error, Error::Lost { .. }), "{error:?}");
+    let Error::Lost { reason, .. } = &error else { panic!("{error:?}") };
+    assert!(reason.starts_with("the control master ended (signal: 9"), "a banner is no reason: {reason}");
     drop(lease);
     assert_eq!(pool.exec(&host, "echo again").await.expect("another connection"), "again");
     pool.close().await;

@@ -104,9 +104,9 @@ impl Bench {
             reuse_rate: 1.0 - connects as f64 / f64::from(self.count),
         };
         if self.json {
-            print_json(&report)?
+            print_json(&report).await?
         } else {
-            print(&report.table())?
+            print(&report.table()).await?
         }
         Ok(u8::from(report.cold.errors + report.pooled.errors > 0))
     }

@@ -117,6 +117,7 @@ impl Compose {
                 many.show(&answers, |answers| {
                     rows(answers, PROJECT_COLUMNS, |found| &found.projects, project_row)
                 })
+                .await
             }
             What::Ps { project, many } => {
                 let status = |host| async move {
@@ -125,7 +126,8 @@ impl Compose {
                 let answers = many.ask(hosts, status).await?;
                 let status = many.show(&answers, |answers| {
                     rows(answers, SERVICE_COLUMNS, |found| &found.services, service_row)
-                })?;
+                });
+                let status = status.await?;
                 Ok(answers.iter().fold(status, warn_unreadable))
             }
             _ => {

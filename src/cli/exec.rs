@@ -68,7 +68,7 @@ impl Exec {
         if self.stdin {
             let mut input = Vec::new();
             let read = tokio::io::stdin().read_to_end(&mut input).await;
-            read.map_err(|error| Failure::Usage(format!("cannot read stdin: {error}")))?;
+            read.map_err(|error| super::cannot_read(&error))?;
             command = command.stdin(input);
         }
         let host = session.host.name();
@@ -97,7 +97,7 @@ impl Exec {
                 (report, status_of(&error))
             }
         };
-        super::print_json(&report)?;
+        super::print_json(&report).await?;
         Ok(status)
     }
 

@@ -56,16 +56,16 @@ impl Many {
     }
 
     /// Prints the answers, complains of those that are missing, and gives the status to end with.
-    pub(super) fn show<T: Serialize>(
+    pub(super) async fn show<T: Serialize>(
         &self,
         answers: &[Answer<T>],
         text: impl Fn(&[Answer<T>]) -> String,
     ) -> Result<u8, Failure> {
         if self.json {
-            print_json(&answers)?;
+            print_json(&answers).await?;
         } else {
             if answers.iter().any(|answer| answer.found.is_some()) {
-                print(&text(answers))?;
+                print(&text(answers)).await?;
             }
             for answer in answers {
                 if let Some(error) = &answer.error {

@@ -8,6 +8,7 @@ mod exec;
 mod many;
 mod relay;
 mod resources;
+mod stdio;
 mod table;
 
 use std::ffi::OsString;
@@ -103,6 +104,7 @@ enum Failure {
 pub fn main() -> ExitCode {
     let cli = Cli::parse_from(std::env::args_os().collect::<Vec<OsString>>());
     log_to_stderr(cli.verbose);
+    let _blocking = stdio::Blocking::new();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(format_args!("cannot start: {error}"), NOT_RUN),
@@ -225,6 +227,8 @@ fn log_to_stderr(verbose: u8) {
     };
     tracing_subscriber::fmt()
         .with_env_filter(level)
+        // A stderr that nobody reads any more is no reason to panic.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .init();
@@ -258,14 +262,29 @@ fn complain(message: impl Display) {
 }
 
 /// One object on stdout.
-fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+async fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string(value).expect("the reports have text keys and finite numbers");
-    print(&text)
+    print(&text).await
 }
 
-fn print(text: &str) -> Result<(), Failure> {
-    use std::io::Write;
-    writeln!(std::io::stdout(), "{text}").map_err(|error| cannot_print(&error))
+/// A line on stdout.
+async fn print(text: &str) -> Result<(), Failure> {
+    write(format!("{text}\n")).await
+}
+
+/// Writes to stdout. Signals are heard meanwhile: whoever is to read may never do so.
+async fn write(text: String) -> Result<(), Failure> {
+    use tokio::io::AsyncWriteExt;
+    let mut stdout = tokio::io::stdout();
+    let written = async {
+        stdout.write_all(text.as_bytes()).await?;
+        stdout.flush().await
+    };
+    written.await.map_err(|error| cannot_print(&error))
+}
+
+fn cannot_read(error: &std::io::Error) -> Failure {
+    Failure::Usage(format!("cannot read stdin: {}", plain(error)))
 }
 
 fn cannot_print(error: &std::io::Error) -> Failure {

@@ -1,9 +1,12 @@
 //! Passing on the streams of a command that runs, every byte as it comes.
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
 
 use super::{Failure, NOT_RUN};
 use crate::child::Child;
@@ -32,34 +35,50 @@ impl Relayed {
     }
 }
 
+/// How long what a command has written is still passed on when it was given up: whoever is to read it may not do so.
+const LAST_WRITES: Duration = Duration::from_secs(1);
+
 /// Relays the command's streams until it has ended. `most` limits each output.
 pub(super) async fn relay(mut child: Child, host: &str, most: usize) -> Result<Relayed, Failure> {
-    let failure = |error: Error| Failure::of(host, &error);
-    let stdin = child.stdin.take().map(|to| tokio::spawn(feed(to)));
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let copied = tokio::try_join!(
-        copy(stdout, tokio::io::stdout(), "stdout", most),
-        copy(stderr, tokio::io::stderr(), "stderr", most),
-    );
-    let (last_out, last_words) = match copied {
-        Ok(last) => last,
-        Err(Stopped::NobodyReads) => return Err(Failure::NobodyReads),
-        Err(Stopped::Limit(stream)) => {
+    let stopped = |stopped| match stopped {
+        Stopped::NobodyReads => Failure::NobodyReads,
+        Stopped::Limit(stream) => {
             let (host, partial) = (host.to_owned(), Arc::default());
-            return Err(failure(Error::OutputLimit { host, stream, limit: most, partial }));
+            Failure::of(&host.clone(), &Error::OutputLimit { host, stream, limit: most, partial })
         }
-        Err(Stopped::Failed(stream, error)) => {
+        Stopped::Failed(stream, error) => {
             let error = crate::error::plain(&error);
-            return Err(Failure::Output(format!(
-                "{host}: the command's {stream} cannot be written: {error}"
-            )));
+            Failure::Output(format!("{host}: the command's {stream} cannot be written: {error}"))
         }
     };
-    let status = child.wait().await.map_err(failure)?;
-    if let Some(stdin) = stdin {
-        stdin.abort();
+    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let copies = async {
+        tokio::try_join!(
+            copy(stdout, tokio::io::stdout(), "stdout", most),
+            copy(stderr, tokio::io::stderr(), "stderr", most),
+        )
+    };
+    let mut copies = pin!(copies);
+    let ends = async {
+        let (copied, end) = tokio::select! {
+            copied = &mut copies => (Some(copied.map_err(stopped)?), child.wait().await),
+            end = child.wait() => match end {
+                // However slow the reader is, all of it is the command's.
+                Ok(status) => (Some(copies.await.map_err(stopped)?), Ok(status)),
+                Err(error) => {
+                    let _ = timeout(LAST_WRITES, copies).await;
+                    (None, Err(error))
+                }
+            },
+        };
+        let status = end.map_err(|error| Failure::of(host, &error))?;
+        let (last_out, last_words) = copied.unwrap_or_default();
+        Ok(Relayed { status, quiet: last_out.is_empty() && last_words.is_empty(), last_words })
+    };
+    tokio::select! {
+        relayed = ends => relayed,
+        Err(error) = feed(stdin) => Err(super::cannot_read(&error)),
     }
-    Ok(Relayed { status, quiet: last_out.is_empty() && last_words.is_empty(), last_words })
 }
 
 pub(super) fn exit_code(status: ExitStatus) -> u8 {
@@ -71,9 +90,20 @@ pub(super) fn killed(status: ExitStatus) -> Option<String> {
     status.code().is_none().then(|| "command was killed by a signal".to_owned())
 }
 
-async fn feed(mut to: impl AsyncWrite + Unpin) {
-    // A command need not read its input, and an input that cannot be read any more has ended.
-    let _ = tokio::io::copy(&mut tokio::io::stdin(), &mut to).await;
+/// Passes our stdin on. `Err` when it cannot be read.
+async fn feed(to: Option<impl AsyncWrite + Unpin>) -> io::Result<()> {
+    let Some(mut to) = to else {
+        return Ok(());
+    };
+    let mut from = tokio::io::stdin();
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let read = from.read(&mut buffer).await?;
+        // A command need not read its input.
+        if read == 0 || to.write_all(&buffer[..read]).await.is_err() {
+            return Ok(());
+        }
+    }
 }
 
 enum Stopped {

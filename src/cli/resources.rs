@@ -1,12 +1,12 @@
 //! `sshpool resources`.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use clap::Args;
 
 use super::many::{Answer, Many, rows};
-use super::{Failure, cannot_print, print};
+use super::{Failure, print, write};
 use crate::config;
 use crate::host::Host;
 use crate::public::Pool;
@@ -36,15 +36,15 @@ impl Resources {
         loop {
             let answers = self.many.ask(hosts, ask).await?;
             let Some(pause) = self.watch else {
-                return self.many.show(&answers, text);
+                return self.many.show(&answers, text).await;
             };
             if self.many.json() {
-                self.many.show(&answers, text)?;
+                self.many.show(&answers, text).await?;
             } else {
                 // What is wrong has its place on the screen, too.
                 let errors = answers.iter().filter_map(|answer| Some((&answer.host, answer.error.as_ref()?)));
                 let errors = errors.map(|(host, error)| format!("\n{host}: {error}"));
-                screen.show(&(text(&answers) + &errors.collect::<String>()))?;
+                screen.show(&(text(&answers) + &errors.collect::<String>())).await?;
             }
             tokio::time::sleep(pause).await;
         }
@@ -58,19 +58,16 @@ struct Screen {
 }
 
 impl Screen {
-    fn show(&mut self, text: &str) -> Result<(), Failure> {
-        let out = std::io::stdout();
-        if !out.is_terminal() {
-            return print(&format!("{text}\n"));
+    async fn show(&mut self, text: &str) -> Result<(), Failure> {
+        if !std::io::stdout().is_terminal() {
+            return print(&format!("{text}\n")).await;
         }
         // Cleared once; then each line is written over the one before it, which does not flicker. What does not fit would scroll.
         let start = if std::mem::replace(&mut self.began, true) { "" } else { "\x1b[2J" };
         let height = terminal_size::terminal_size().map_or(usize::MAX, |(_, height)| usize::from(height.0));
         let lines: String =
             text.lines().take(height.saturating_sub(1)).map(|line| format!("{line}\x1b[K\n")).collect();
-        let mut out = out.lock();
-        let shown = write!(out, "{start}\x1b[H{lines}\x1b[J").and_then(|()| out.flush());
-        shown.map_err(|error| cannot_print(&error))
+        write(format!("{start}\x1b[H{lines}\x1b[J")).await
     }
 }
 
