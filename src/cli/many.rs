@@ -97,7 +97,7 @@ pub(super) fn rows<'a, T, R: 'a>(
     };
     let mut table = vec![with_host("HOST", columns.iter().map(|column| (*column).to_owned()).collect())];
     for answer in answers {
-        let items = answer.found.iter().flat_map(|found| items(found));
+        let items = answer.found.iter().flat_map(&items);
         table.extend(items.map(|item| with_host(&answer.host, row(item))));
     }
     aligned(&table)
