@@ -198,6 +198,8 @@ impl Sshd {
             Engine::Process { sshd } => {
                 let mut command = Command::new("sh");
                 command.arg(engine::source("supervise")).arg(sshd).arg(files.server(""));
+                // A socket of an engine that is found here is this machine's, and none that was given to the server.
+                command.env("KEEP_OUT", "yes");
                 (command, own_name(), None)
             }
         };
