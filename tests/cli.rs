@@ -348,6 +348,27 @@ fn a_host_of_the_configuration_file_is_found_by_its_name() {
 }
 
 #[test]
+fn a_user_and_a_port_are_put_over_those_of_the_configuration_file() {
+    let (sshd, program) = (Sshd::builder().start(), Program::new());
+    // What is not said again, the key and the options for instance, is still that of the file.
+    program.config(&format!(
+        "[hosts.box]\naddress = \"127.0.0.1\"\nport = 1\nuser = \"nobody-there\"\nidentity_file = {:?}\nssh_config = \"none\"\n\
+         [hosts.box.options]\nUserKnownHostsFile = {:?}\nHostKeyAlias = \"box\"\n",
+        sshd.identity_file(),
+        program.home.path().join("sshpool/known_hosts"),
+    ));
+    let (user, port) = (sshd.user(), sshd.port());
+    assert_is(&program.run(["exec", &format!("{user}@box:{port}"), "echo", "here"]), 0, "here\n", "");
+    let ended = program.run(["exec", &format!("box:{port}"), "true"]);
+    let message = "sshpool: box: cannot connect: authentication failed: nobody-there@127.0.0.1: ";
+    assert!(ended.stderr.starts_with(message), "{}", ended.stderr);
+    let ended = program.run(["exec", &format!("{user}@box"), "true"]);
+    let message = "sshpool: box: cannot connect: connection refused: connect to host 127.0.0.1 port 1: ";
+    assert!(ended.stderr.starts_with(message), "{}", ended.stderr);
+    program.assert_nothing_is_left();
+}
+
+#[test]
 fn bench_prints_a_table_or_an_object() {
     let (sshd, program) = (Sshd::builder().start(), Program::new());
     let config = sshd.ssh_config();

@@ -171,12 +171,20 @@ impl Setup {
         Ok((self.pool(hosts[0].name())?, hosts))
     }
 
-    /// A name of the configuration file, or what ssh would take.
-    fn host(&self, name: &str) -> Result<Host, Failure> {
-        let host = match self.config.hosts.get(name) {
-            Some(host) => Ok(host.clone()),
-            None => name.parse(),
-        };
+    /// What ssh would take. Where the configuration file has a host of that name, it is that one, with the user and the port that are said
+    /// here put over its own.
+    fn host(&self, text: &str) -> Result<Host, Failure> {
+        let host = text.parse().and_then(|said: Host| {
+            let Some(host) = self.config.hosts.get(said.name()) else { return Ok(said) };
+            let host = match said.get_user() {
+                Some(user) => host.clone().user(user)?,
+                None => host.clone(),
+            };
+            match said.get_port() {
+                Some(port) => host.port(port),
+                None => Ok(host),
+            }
+        });
         let host = match &self.ssh_config {
             Some(file) => host.and_then(|host: Host| host.config_file(file)),
             None => host,
