@@ -276,6 +276,20 @@ fn a_bad_environment_variable_is_named_with_its_value() {
 }
 
 #[test]
+fn an_unknown_environment_variable_is_named_with_the_one_that_was_meant() {
+    let program = Program::new();
+    let mut command = program.command(["exec", "web1", "true"]);
+    let ended = run(command.env("SSH_POOL_CONNECT_TIMEOUT_MS", "5000"), PATIENCE);
+    assert_is(
+        &ended,
+        2,
+        "",
+        "sshpool: unknown environment variable \"SSH_POOL_CONNECT_TIMEOUT_MS\": did you mean \"SSH_POOL_CONNECTION_TIMEOUT_MS\"?\n",
+    );
+    program.assert_nothing_is_left();
+}
+
+#[test]
 fn usage_errors_have_status_2() {
     let program = Program::new();
     for args in

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
+use super::advice::advice;
 use super::settings::SETTINGS;
 use super::{Config, ConfigError, PoolConfig, quoted};
 use crate::host::{Host, HostError};
@@ -188,14 +189,7 @@ impl Reader<'_> {
 
     fn unknown_key(&self, key: &Key<'_>, table: &str, known: &[&str]) -> ConfigError {
         let name = key.get_ref();
-        let nearest = known.iter().min_by_key(|known| distance(name, known));
-        let advice = match nearest {
-            // Close enough for a slip of the hand: one character in three at most.
-            Some(nearest) if distance(name, nearest) * 3 <= name.chars().count() => {
-                format!("did you mean \"{nearest}\"?")
-            }
-            _ => format!("expected one of {}", known.join(", ")),
-        };
+        let advice = advice(name, known);
         self.error(key.span(), format!("unknown key {} {table}: {advice}", quoted(name.as_ref())))
     }
 }
@@ -222,21 +216,6 @@ fn written_key(key: &str) -> String {
 
 fn one_line(message: &str) -> String {
     message.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-/// How many characters have to be put in, left out or changed to make `b` of `a`.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, to) in b.iter().enumerate() {
-            let changed = diagonal + usize::from(from != *to);
-            diagonal = row[j + 1];
-            row[j + 1] = changed.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]
@@ -529,7 +508,7 @@ mod tests {
     #[test]
     fn the_environment_wins_over_the_file() {
         let mut pool = read("[pool]\nmax_connections = 3\nstandby_sessions = 1").expect("valid").pool;
-        let result = pool.apply_variables(|name| (name == "SSH_POOL_MAX_CONNECTIONS").then(|| "7".into()));
+        let result = pool.apply_variables([("SSH_POOL_MAX_CONNECTIONS".into(), "7".into())]);
         let expected = PoolConfig { max_connections: 7, standby_sessions: 1, ..PoolConfig::default() };
         assert_eq!((result, pool), (Ok(()), expected));
     }
@@ -584,16 +563,5 @@ mod tests {
         }
         let deep = format!("a = {}", "[".repeat(100_000));
         assert!(message(&deep).starts_with("config.toml:1: not valid TOML: "));
-    }
-
-    #[rstest]
-    #[case("", "", 0)]
-    #[case("abc", "abc", 0)]
-    #[case("", "abc", 3)]
-    #[case("abc", "", 3)]
-    #[case("kitten", "sitting", 3)]
-    #[case("ä", "a", 1)]
-    fn distances(#[case] a: &str, #[case] b: &str, #[case] expected: usize) {
-        assert_eq!(distance(a, b), expected);
     }
 }

@@ -17,6 +17,7 @@
 //! # Ok::<(), sshpool::ConfigError>(())
 //! ```
 
+mod advice;
 mod file;
 mod settings;
 mod units;

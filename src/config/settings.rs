@@ -1,11 +1,13 @@
 //! The pool's settings: one table has every name, variable and range, and whoever reads a value asks that table.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use toml::de::DeValue;
 
+use super::advice::advice;
 use super::units::{LARGEST, LONGEST, format_millis, format_size, is_digits, parse_duration, parse_size};
 use super::{ConfigError, quoted};
 
@@ -62,7 +64,7 @@ impl PoolConfig {
     ///
     /// # Errors
     ///
-    /// For a variable whose value is not valid, an empty one included.
+    /// As [`apply_env`](Self::apply_env).
     pub fn from_env() -> Result<PoolConfig, ConfigError> {
         let mut config = PoolConfig::default();
         config.apply_env()?;
@@ -73,9 +75,10 @@ impl PoolConfig {
     ///
     /// # Errors
     ///
-    /// For a variable whose value is not valid, an empty one included. Nothing is changed then.
+    /// For a variable whose value is not valid, an empty one included, and for one that begins with `SSH_POOL_` and is not known.
+    /// Nothing is changed then.
     pub fn apply_env(&mut self) -> Result<(), ConfigError> {
-        self.apply_variables(|name| std::env::var_os(name))
+        self.apply_variables(std::env::vars_os())
     }
 
     /// Checks every value against its range.
@@ -101,12 +104,20 @@ impl PoolConfig {
     /// [`apply_env`](Self::apply_env) with the environment as an argument.
     pub(super) fn apply_variables(
         &mut self,
-        mut lookup: impl FnMut(&str) -> Option<OsString>,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<(), ConfigError> {
+        let ours = |name: &OsString| name.as_encoded_bytes().starts_with(PREFIX.as_bytes());
+        // In the order of their names, so that of several mistakes it is always the same one that is told.
+        let variables: BTreeMap<_, _> = environment.into_iter().filter(|(name, _)| ours(name)).collect();
         let mut changed = self.clone();
-        for setting in &SETTINGS {
-            let Some(value) = lookup(setting.variable) else {
-                continue;
+        for (name, value) in &variables {
+            let Some(setting) = SETTINGS.iter().find(|setting| setting.variable == name) else {
+                let known = SETTINGS.each_ref().map(|setting| setting.variable);
+                let advice = advice(&name.to_string_lossy(), &known);
+                return Err(ConfigError::new(format!(
+                    "unknown environment variable {}: {advice}",
+                    quoted(name)
+                )));
             };
             let mut field = (setting.field)(&mut changed);
             let read = value.to_str().and_then(|text| field.read_variable(text));
@@ -114,7 +125,7 @@ impl PoolConfig {
                 let place = format!("environment variable {}", setting.variable);
                 return Err(ConfigError::invalid(
                     place,
-                    &quoted(&value),
+                    &quoted(value),
                     &setting.expected(&field, Source::Variable),
                 ));
             }
@@ -142,6 +153,9 @@ pub(super) struct Setting {
     range: RangeInclusive<u64>,
     field: for<'a> fn(&'a mut PoolConfig) -> Field<'a>,
 }
+
+/// What all our environment variables begin with, and none of anybody else.
+const PREFIX: &str = "SSH_POOL_";
 
 const YEAR: u64 = LONGEST.as_secs() * 1000;
 
@@ -313,7 +327,7 @@ mod tests {
 
     fn with(name: &str, value: impl AsRef<OsStr>) -> Result<PoolConfig, ConfigError> {
         let mut config = PoolConfig::default();
-        config.apply_variables(|asked| (asked == name).then(|| value.as_ref().to_owned()))?;
+        config.apply_variables([(name.into(), value.as_ref().to_owned())])?;
         Ok(config)
     }
 
@@ -345,7 +359,10 @@ mod tests {
     fn an_empty_environment_changes_nothing() {
         let mut config = PoolConfig { max_connections: 7, ..PoolConfig::default() };
         let before = config.clone();
-        assert_eq!(config.apply_variables(|_| None), Ok(()));
+        // What only looks like one of ours is somebody else's.
+        let others = ["PATH", "SSHPOOL_X", "ssh_pool_max_connections", "X_SSH_POOL_MAX_CONNECTIONS"];
+        assert_eq!(config.apply_variables(others.map(|name| (name.into(), "x".into()))), Ok(()));
+        assert_eq!(config.apply_variables([]), Ok(()));
         assert_eq!(config, before);
     }
 
@@ -368,7 +385,7 @@ mod tests {
         let mut expected = PoolConfig { health_checks: value == "false", ..PoolConfig::default() };
         change(&mut expected);
         let mut config = PoolConfig { health_checks: value == "false", ..PoolConfig::default() };
-        let result = config.apply_variables(|asked| (asked == name).then(|| value.into()));
+        let result = config.apply_variables([(name.into(), value.into())]);
         assert_eq!((result, config), (Ok(()), expected));
     }
 
@@ -392,6 +409,33 @@ mod tests {
         }
     }
 
+    #[rstest]
+    #[case("SSH_POOL_MAX_CONNECTION", "did you mean \"SSH_POOL_MAX_CONNECTIONS\"?")]
+    #[case("SSH_POOL_CONNECT_TIMEOUT_MS", "did you mean \"SSH_POOL_CONNECTION_TIMEOUT_MS\"?")]
+    #[case("SSH_POOL_IDLE_TIMEOUT", "did you mean \"SSH_POOL_IDLE_TIMEOUT_MS\"?")]
+    #[case(
+        "SSH_POOL_",
+        "expected one of SSH_POOL_MAX_CONNECTIONS, SSH_POOL_IDLE_TIMEOUT_MS, SSH_POOL_CONNECTION_TIMEOUT_MS, SSH_POOL_HEALTH_CHECKS, SSH_POOL_HEALTH_CHECK_INTERVAL_MS, SSH_POOL_SESSIONS_PER_CONNECTION, SSH_POOL_ACQUIRE_TIMEOUT_MS, SSH_POOL_STANDBY_SESSIONS, SSH_POOL_COMMAND_TIMEOUT_MS, SSH_POOL_MAX_OUTPUT_BYTES"
+    )]
+    fn an_unknown_variable_is_refused(#[case] name: &str, #[case] advice: &str) {
+        // Whatever its value is: a good one would otherwise have no effect, without a word.
+        for value in ["", "5", "many"] {
+            assert_eq!(message(name, value), format!("unknown environment variable \"{name}\": {advice}"));
+        }
+    }
+
+    #[test]
+    fn of_several_bad_variables_the_first_by_name_is_told() {
+        let mut variables = ["SSH_POOL_SIZE", "SSH_POOL_MAX_CONNECTIONS", "SSH_POOL_IDLE"]
+            .map(|name| (name.into(), "x".into()));
+        for _ in 0..2 {
+            let result = PoolConfig::default().apply_variables(variables.clone());
+            let message = result.expect_err("there are three").to_string();
+            assert!(message.starts_with("unknown environment variable \"SSH_POOL_IDLE\": "), "{message}");
+            variables.reverse();
+        }
+    }
+
     #[test]
     fn a_variable_that_is_not_utf8_is_refused() {
         assert_eq!(
@@ -409,11 +453,10 @@ mod tests {
     #[test]
     fn a_bad_variable_leaves_the_others_unapplied() {
         let mut config = PoolConfig::default();
-        let result = config.apply_variables(|name| match name {
-            "SSH_POOL_MAX_CONNECTIONS" => Some("7".into()),
-            "SSH_POOL_MAX_OUTPUT_BYTES" => Some("lots".into()),
-            _ => None,
-        });
+        let result = config.apply_variables([
+            ("SSH_POOL_MAX_CONNECTIONS".into(), "7".into()),
+            ("SSH_POOL_MAX_OUTPUT_BYTES".into(), "lots".into()),
+        ]);
         assert!(result.is_err());
         assert_eq!(config, PoolConfig::default());
     }
