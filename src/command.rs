@@ -3,14 +3,14 @@
 //! [`Command`] collects what to run and how; [`Command::output`], [`Command::status`] and [`Command::spawn`] run it. What reaches the
 //! remote shell is one text, put together here and nowhere else: arguments are escaped, shell text is taken as it is.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::attempts::{Attempts, pump};
 use crate::child::Child;
-use crate::error::{Error, PartialOutput};
+use crate::error::{Error, PartialOutput, Text};
 use crate::escape::escape;
 use crate::host::PoolKey;
 use crate::openssh::{OpenSsh, Streams};
@@ -40,8 +40,8 @@ impl ExitStatus {
     }
 }
 
-impl std::fmt::Display for ExitStatus {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for ExitStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Some(code) => write!(f, "exit status: {code}"),
             None => f.write_str("killed by a signal"),
@@ -50,7 +50,7 @@ impl std::fmt::Display for ExitStatus {
 }
 
 /// What a finished command left.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Output {
     /// How it ended.
     pub status: ExitStatus,
@@ -58,6 +58,17 @@ pub struct Output {
     pub stdout: Vec<u8>,
     /// Every byte of its standard error; nothing of ssh's own is mixed in.
     pub stderr: Vec<u8>,
+}
+
+/// As that of `std::process::Output`, text where it is text; what is long is cut, and its length said.
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Output")
+            .field("status", &self.status)
+            .field("stdout", &Text(&self.stdout))
+            .field("stderr", &Text(&self.stderr))
+            .finish()
+    }
 }
 
 /// What a command reads as its standard input.

@@ -3,7 +3,7 @@
 //! Every error is one line that names the host, what was tried, why it failed and, where there is something to do, what.
 //! Errors are cheap to clone: several callers can wait for one login, and all of them hear why it failed.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -156,12 +156,22 @@ impl Error {
 }
 
 /// What a command had written when it was given up.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct PartialOutput {
     /// Bytes of standard output.
     pub stdout: Vec<u8>,
     /// Bytes of standard error.
     pub stderr: Vec<u8>,
+}
+
+/// As that of [`Output`](crate::Output).
+impl fmt::Debug for PartialOutput {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PartialOutput")
+            .field("stdout", &Text(&self.stdout))
+            .field("stderr", &Text(&self.stderr))
+            .finish()
+    }
 }
 
 /// The causes of a failed connect that can be told apart.
@@ -288,6 +298,40 @@ pub(crate) fn printable(text: &str) -> String {
     out
 }
 
+/// Bytes for `{:?}`: in quotes, escaped, and of what is long only both ends and the length.
+pub(crate) struct Text<'a>(pub &'a [u8]);
+
+impl Text<'_> {
+    /// How many bytes of each end are shown. What is not longer than both is shown whole.
+    const END: usize = 500;
+}
+
+impl fmt::Debug for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let quoted = |f: &mut fmt::Formatter<'_>, bytes: &[u8]| {
+            f.write_char('"')?;
+            for chunk in bytes.utf8_chunks() {
+                write!(f, "{}{}", chunk.valid().escape_debug(), chunk.invalid().escape_ascii())?;
+            }
+            f.write_char('"')
+        };
+        let length = self.0.len();
+        if length <= 2 * Self::END {
+            return quoted(f, self.0);
+        }
+        // Where a character begins, or where there is none: it goes on for three bytes at most.
+        let boundary = |at: usize| {
+            let goes_on = |byte: &&u8| **byte & 0b1100_0000 == 0b1000_0000;
+            at + self.0[at..].iter().take(3).take_while(goes_on).count()
+        };
+        let (head, tail) = (&self.0[..boundary(Self::END)], &self.0[boundary(length - Self::END)..]);
+        quoted(f, head)?;
+        f.write_str(" … ")?;
+        quoted(f, tail)?;
+        write!(f, " ({length} bytes)")
+    }
+}
+
 /// What the system says, without its number and without a path that the message names already.
 pub(crate) fn plain(error: &io::Error) -> String {
     let text = error.to_string();
@@ -328,6 +372,47 @@ mod tests {
     fn a_failed_command_reads_as_the_contract_says() {
         let error = Error::Failed { code: 2, stderr: "ls: cannot access 'x'".into() };
         assert_eq!(error.to_string(), "Command failed with code 2: ls: cannot access 'x'");
+    }
+
+    #[rstest]
+    #[case::text(b"a \"b\"\n\tgr\xc3\xbcn", r#""a \"b\"\n\tgrün""#)]
+    #[case::no_text(b"\x1b\xff\0a\xc3", r#""\u{1b}\xff\0a\xc3""#)]
+    #[case::nothing(b"", r#""""#)]
+    fn output_is_shown_as_text(#[case] bytes: &[u8], #[case] expected: &str) {
+        assert_eq!(format!("{:?}", Text(bytes)), expected);
+    }
+
+    #[rstest]
+    #[case::whole(1000, "a", "a", 1000, None)]
+    #[case::one_too_long(1001, "a", "a", 500, Some(500))]
+    #[case::large(1 << 20, "a", "a", 500, Some(500))]
+    // 500 is no multiple of 3: the character at the cut stays whole in front, and is left out behind.
+    #[case::wide(3000, "€", "€", 167, Some(166))]
+    #[case::not_even_text(3000, "\u{80}", "\\x80", 503, Some(497))]
+    fn long_output_is_cut_and_its_length_said(
+        #[case] length: usize,
+        #[case] piece: &str,
+        #[case] shown: &str,
+        #[case] head: usize,
+        #[case] tail: Option<usize>,
+    ) {
+        // The second byte of U+0080 alone is the middle of a character that has no beginning.
+        let piece = if piece == "\u{80}" { &piece.as_bytes()[1..] } else { piece.as_bytes() };
+        let expected = match tail {
+            None => format!("\"{}\"", shown.repeat(head)),
+            Some(tail) => format!("\"{}\" … \"{}\" ({length} bytes)", shown.repeat(head), shown.repeat(tail)),
+        };
+        assert_eq!(format!("{:?}", Text(&piece.repeat(length / piece.len()))), expected);
+    }
+
+    #[test]
+    fn an_error_shows_output_as_text() {
+        let partial = Arc::new(PartialOutput { stdout: b"half".into(), stderr: Vec::new() });
+        let error = Error::TimedOut { host: "web1".into(), after: Duration::from_secs(1), partial };
+        assert_eq!(
+            format!("{error:?}"),
+            r#"TimedOut { host: "web1", after: 1s, partial: PartialOutput { stdout: "half", stderr: "" } }"#
+        );
     }
 
     #[test]
