@@ -107,9 +107,11 @@ pub enum Error {
         partial: Arc<PartialOutput>,
     },
 
-    /// From [`Pool::exec`](crate::Pool::exec) only: the command ended with a status other than 0.
+    /// From [`Pool::exec`](crate::Pool::exec) only: the command ended with a status other than 0. Its text does not name the host.
     #[error("Command failed with code {code}{}", last_words(stderr))]
     Failed {
+        /// The host's name.
+        host: String,
         /// The remote command's exit status, 1 to 255.
         code: i32,
         /// Its standard error, trimmed.
@@ -370,7 +372,7 @@ mod tests {
 
     #[test]
     fn a_failed_command_reads_as_the_contract_says() {
-        let error = Error::Failed { code: 2, stderr: "ls: cannot access 'x'".into() };
+        let error = Error::Failed { host: "web1".into(), code: 2, stderr: "ls: cannot access 'x'".into() };
         assert_eq!(error.to_string(), "Command failed with code 2: ls: cannot access 'x'");
     }
 

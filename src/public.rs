@@ -219,7 +219,7 @@ fn checked(host: &Host, output: Output) -> Result<String, Error> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
     match output.status.code() {
         Some(0) => Ok(text(&output.stdout)),
-        Some(code) => Err(Error::Failed { code, stderr: text(&output.stderr) }),
+        Some(code) => Err(Error::Failed { host: host.name().to_owned(), code, stderr: text(&output.stderr) }),
         None => Err(Error::Killed { host: host.name().to_owned(), stderr: text(&output.stderr) }),
     }
 }

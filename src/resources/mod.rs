@@ -118,7 +118,7 @@ impl HostResources {
                     // Without a single part there was no script: a forced command, or no sh.
                     Some(code) if code != 0 && found == Self::default() => {
                         let stderr = String::from_utf8_lossy(&output.stderr).trim_end().to_owned();
-                        Err(Error::Failed { code, stderr })
+                        Err(Error::Failed { host: host.name().to_owned(), code, stderr })
                     }
                     _ => Ok(found),
                 }
