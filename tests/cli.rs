@@ -289,6 +289,19 @@ fn an_unknown_environment_variable_is_named_with_the_one_that_was_meant() {
     program.assert_nothing_is_left();
 }
 
+#[rstest]
+#[case::host(&["web1", "true"], "did you mean \"sshpool exec web1 …\"?")]
+#[case::near(&["exce", "web1", "true"], "'exec'")]
+#[case::timeout(&["exec", "--timeout", "1m30s", "web1", "true"], "write one number and one unit (ms, s, m or h), such as \"90s\"")]
+#[case::max_output(&["exec", "--max-output", "0", "web1", "true"], "the least is 1B")]
+fn usage_errors_say_what_was_meant(#[case] args: &[&str], #[case] advice: &str) {
+    let ended = Program::new().run(args);
+    assert_eq!((ended.code(), &*ended.stdout), (2, ""), "{}", ended.stderr);
+    assert!(ended.stderr.contains(advice), "{}", ended.stderr);
+    let tips = ended.stderr.matches("tip: ").count();
+    assert!(tips <= 1, "{}", ended.stderr);
+}
+
 #[test]
 fn usage_errors_have_status_2() {
     let program = Program::new();

@@ -15,13 +15,14 @@ use crate::error::{Error, PartialOutput};
 
 #[derive(Debug, Args)]
 pub(super) struct Exec {
-    /// End the command after this time, such as 90s or 5m; 0 for no limit [default: the command_timeout of the settings, 30s]
+    /// End the command after this time, such as 90s or 5m; 0 for no limit. Connecting does not count: it has the connect_timeout of the
+    /// settings [default: the command_timeout of the settings, 30s]
     #[arg(long, value_name = "DURATION", value_parser = config::parse_duration)]
     timeout: Option<Duration>,
 
-    /// Give up when the command has written more than this to stdout or to stderr, such as 64KiB [default: no limit, with
-    /// --json the max_output of the settings, 10MiB]
-    #[arg(long, value_name = "SIZE", value_parser = config::parse_size)]
+    /// Give up, with status 255, when the command has written more than this to stdout or to stderr, such as 64KiB [default: no limit,
+    /// with --json the max_output of the settings, 10MiB]
+    #[arg(long, value_name = "SIZE", value_parser = parse_limit)]
     max_output: Option<usize>,
 
     /// Give the command this program's stdin; otherwise it reads nothing
@@ -107,6 +108,14 @@ impl Exec {
         let child = command.stdin(input).spawn().await.map_err(|error| session.failure(error))?;
         let host = session.host.name();
         Ok(relay(child, host, self.max_output.unwrap_or(usize::MAX)).await?.exit_code(host))
+    }
+}
+
+/// As the setting `max_output`, from 1 byte: who wants none of the output has /dev/null.
+fn parse_limit(text: &str) -> Result<usize, String> {
+    match config::parse_size(text) {
+        Ok(0) => Err("the least is 1B".to_owned()),
+        size => size.map_err(|error| error.to_string()),
     }
 }
 

@@ -11,12 +11,12 @@ mod resources;
 mod stdio;
 mod table;
 
-use std::ffi::OsString;
 use std::fmt::Display;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Config};
@@ -102,7 +102,7 @@ enum Failure {
 
 /// Runs the program with the arguments of this process.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse_from(std::env::args_os().collect::<Vec<OsString>>());
+    let cli = Cli::try_parse().unwrap_or_else(|error| advised(error).exit());
     log_to_stderr(cli.verbose);
     let _blocking = stdio::Blocking::new();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -119,6 +119,17 @@ pub fn main() -> ExitCode {
         Err(Failure::NobodyReads) => ExitCode::from(NOBODY_READS),
         Err(Failure::Host { host, text, status }) => fail(format_args!("{host}: {text}"), status),
     }
+}
+
+/// A host where the name of a subcommand belongs is a slip that comes easily: ssh takes it.
+fn advised(mut error: clap::Error) -> clap::Error {
+    // With a name that is nearly one of the subcommands clap says that.
+    let near = error.get(ContextKind::SuggestedSubcommand).is_some();
+    if let (false, Some(ContextValue::String(name))) = (near, error.get(ContextKind::InvalidSubcommand)) {
+        let tip = format!("did you mean \"sshpool exec {name} …\"?").into();
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
+    }
+    error
 }
 
 async fn run(cli: Cli) -> Result<u8, Failure> {

@@ -240,7 +240,7 @@ impl Setting {
             (Field::Time(_), Source::Variable) => format!("whole milliseconds from {least} to {most}"),
             (Field::Time(_), Source::File) => {
                 let (least, most) = (format_millis(least), format_millis(most));
-                format!("a duration with a unit, such as \"60s\", from {least} to {most}")
+                format!("a duration of one number and one unit, such as \"60s\", from {least} to {most}")
             }
             (Field::Time(_), Source::Code) => {
                 format!("a duration from {} to {}", format_millis(least), format_millis(most))
