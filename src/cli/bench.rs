@@ -18,7 +18,7 @@ pub(super) struct Bench {
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     count: u32,
 
-    /// How many at once
+    /// How many at once, of logins too
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     concurrency: u32,
 

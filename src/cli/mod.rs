@@ -58,8 +58,10 @@ struct Cli {
 enum Command {
     /// Run a command on a host
     ///
-    /// The words are joined by spaces and given to the remote shell, as ssh does. The exit status is the command's own; 124 when it
-    /// timed out, 255 when it could not be run, 2 for wrong usage.
+    /// The words are joined by spaces and given to the remote shell, as ssh does. There is no terminal. The exit status is the command's
+    /// own; 124 when it timed out; 255 when it could not be run, a signal killed it, its connection was lost or it wrote more than
+    /// --max-output; 141 when whoever read the output has gone away; 2 for wrong usage or configuration. After SIGINT and SIGTERM the
+    /// connection is closed, and then this program ends as by that signal.
     Exec(exec::Exec),
     /// Look at Docker Compose projects on hosts, and change them
     ///
@@ -71,13 +73,16 @@ enum Command {
     /// The exit status is 255 when some host did not answer, 124 when the worst was a timeout.
     Resources(resources::Resources),
     /// Measure a command through the pool against plain ssh
+    ///
+    /// The command is `true`, which does nothing. Plain ssh logs in each time: with many of them at once a real server may drop some
+    /// (MaxStartups) or ban this machine (fail2ban). The exit status is 1 when some run failed, 255 when no login was possible.
     Bench(bench::Bench),
 }
 
 /// Where to.
 #[derive(Debug, Args)]
 struct Target {
-    /// A name from the [hosts] of the TOML file, an alias of the ssh_config, or [user@]host[:port]
+    /// [user@]HOST[:port], where HOST is a name from the [hosts] of the TOML file, an alias of the ssh_config, or a name or address
     #[arg(value_name = "HOST")]
     host: String,
 }
