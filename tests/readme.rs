@@ -16,6 +16,7 @@ use pooled::PATIENCE;
 const README: &str = include_str!("../README.md");
 const GUIDE: &str = include_str!("../docs/ssh-connection-pooling.md");
 const QUICKSTART: &str = include_str!("../examples/quickstart.rs");
+const MANY: &str = include_str!("../examples/many.rs");
 
 /// The insides of the fenced blocks of this language, in the order of the text.
 fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
@@ -62,14 +63,14 @@ fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
 // ---- the library example ----
 
 #[test]
-fn the_library_example_is_the_one_that_is_built() {
-    assert_eq!(blocks(README, "rust"), [QUICKSTART]);
+fn the_library_examples_are_those_that_are_built() {
+    assert_eq!(blocks(README, "rust"), [QUICKSTART, MANY]);
 }
 
 #[test]
 fn the_library_example_prints_what_the_readme_says() {
     let sshd = Sshd::builder().start();
-    let mut program = command(quickstart());
+    let mut program = command(example("quickstart"));
     program.arg("lab").arg(sshd.ssh_config()).env("SSH_POOL_CONNECTION_TIMEOUT_MS", "30000");
     let ended = run(&mut program, PATIENCE);
     assert_eq!((ended.code(), &*ended.stderr), (0, ""), "{}", ended.stdout);
@@ -77,18 +78,58 @@ fn the_library_example_prints_what_the_readme_says() {
     assert_eq!(sshd.logins(), 1);
 }
 
+#[test]
+fn the_example_of_many_hosts_prints_what_the_readme_says() {
+    let (sshd, stranger, down) = (Sshd::builder().start(), Sshd::builder().start(), Sshd::builder().start());
+    down.kill();
+    // The second server lets its own key in, and not that of the first.
+    let hosts = [("web1", &sshd), ("web2", &stranger), ("web3", &down)];
+    let text: String = hosts.iter().map(|(name, server)| host_table(name, server, &sshd)).collect();
+    let home = tempfile::tempdir().expect("a directory");
+    let file = home.path().join("config.toml");
+    std::fs::write(&file, format!("pool.connect_timeout = \"30s\"\n{text}"))
+        .expect("a file in a new directory");
+
+    let ended = run(command(example("many")).arg(&file), PATIENCE);
+    assert_eq!((ended.code(), &*ended.stderr), (0, ""), "{}", ended.stdout);
+    let expected = blocks(section(README, "## From Rust"), "text")[1];
+    assert!(matches(expected, &ended.stdout), "{}instead of\n{expected}", ended.stdout);
+    assert_eq!((sshd.logins(), stranger.logins()), (1, 0));
+}
+
+/// `[hosts.NAME]` for this server, with the key of another.
+fn host_table(name: &str, sshd: &Sshd, key: &Sshd) -> String {
+    format!(
+        "[hosts.{name}]\naddress = \"127.0.0.1\"\nport = {}\nuser = {:?}\nidentity_file = {:?}\nssh_config = \"none\"\n\
+         [hosts.{name}.options]\nUserKnownHostsFile = {:?}\nGlobalKnownHostsFile = \"none\"\n",
+        sshd.port(),
+        sshd.user(),
+        key.identity_file(),
+        sshd.known_hosts(),
+    )
+}
+
 /// Cargo builds the examples with the tests, beside the directory of this binary, unless it is told to build something else only.
-fn quickstart() -> PathBuf {
+fn example(name: &str) -> PathBuf {
     let own = std::env::current_exe().expect("a process knows its program");
-    let path = own.parent().and_then(Path::parent).expect("cargo's directories").join("examples/quickstart");
+    let path = own.parent().and_then(Path::parent).expect("cargo's directories").join("examples").join(name);
     let built = |path: &Path| path.metadata().and_then(|file| file.modified()).ok();
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/quickstart.rs");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("examples/{name}.rs"));
     assert!(
         built(&path) > built(&source),
         "{} is missing or old: run `cargo build --examples`, or all tests",
         path.display()
     );
     path
+}
+
+#[test]
+fn the_way_to_depend_on_the_library_is_right() {
+    let text = section(README, "## From Rust");
+    let shown: toml::Table = blocks(text, "toml")[0].parse().expect("it is TOML");
+    assert_eq!(shown["dependencies"]["sshpool"]["default-features"], toml::Value::Boolean(false));
+    let version = concat!("Rust ", env!("CARGO_PKG_RUST_VERSION"), " or later");
+    assert!(text.contains(version), "{version}");
 }
 
 // ---- the program ----
@@ -131,15 +172,7 @@ fn the_console_examples_print_what_the_readme_says() {
     let home = tempfile::tempdir().expect("a directory");
     let directory = home.path().join("sshpool");
     std::fs::create_dir(&directory).expect("a directory in a new directory");
-    let config = format!(
-        "pool.connect_timeout = \"30s\"\n\
-         [hosts.web1]\naddress = \"127.0.0.1\"\nport = {}\nuser = {:?}\nidentity_file = {:?}\nssh_config = \"none\"\n\
-         [hosts.web1.options]\nUserKnownHostsFile = {:?}\nGlobalKnownHostsFile = \"none\"\n",
-        sshd.port(),
-        sshd.user(),
-        sshd.identity_file(),
-        sshd.known_hosts(),
-    );
+    let config = format!("pool.connect_timeout = \"30s\"\n{}", host_table("web1", &sshd, &sshd));
     std::fs::write(directory.join("config.toml"), config).expect("a file in a new directory");
     let programs = Path::new(env!("CARGO_BIN_EXE_sshpool")).parent().expect("it is in a directory");
     let path = std::env::var_os("PATH").expect("there is a PATH");
@@ -241,7 +274,9 @@ fn the_table_of_settings_has_every_variable() {
 
 #[test]
 fn the_configuration_files_that_are_shown_are_valid() {
-    for (name, text) in [("README.md", README), ("docs/ssh-connection-pooling.md", GUIDE)] {
+    for (name, text) in
+        [("README.md", section(README, "## Settings")), ("docs/ssh-connection-pooling.md", GUIDE)]
+    {
         for block in blocks(text, "toml") {
             let config =
                 Config::from_toml(block, name.as_ref()).unwrap_or_else(|error| panic!("{error}\n{block}"));
