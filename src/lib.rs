@@ -21,12 +21,13 @@
 //! - How a command ended is never ambiguous: it exited with a status (255 included), a signal killed it, it was lost with its connection,
 //!   or it never started. [`Error::never_started`] tells whether running it again is safe; what never started is tried again by the pool
 //!   itself, within limits.
-//! - Nothing is left behind, by [`Pool::close`], by dropping everything, by a panic or by `kill -9`: no process, no socket, no directory.
+//! - Nothing is left behind on this machine, by [`Pool::close`], by dropping everything, by a panic or by `kill -9`: no process, no
+//!   socket, no directory.
 //! - The pool never asks for a password, and never logs in unless a command or [`Pool::acquire`] needs a connection.
 //!
 //! # Limits
 //!
-//! - Unix only, and an OpenSSH client on `PATH`: 7.6 or later, since it has to know `accept-new` (tested with 9.2).
+//! - Unix only, and an OpenSSH client on `PATH`: 7.6 or later, since it has to know `accept-new` (tested with 9.2 and 10.0).
 //! - When a command times out or its future is dropped, the local ssh is ended. The remote program notices that when it next reads or
 //!   writes; one that does neither runs on.
 //! - OpenSSH's multiplexing does not tell which signal ended a command.

@@ -109,6 +109,10 @@ fn json_is_one_object() {
     let value: serde_json::Value = serde_json::from_str(&ended.stdout).expect("it is JSON");
     assert_eq!((&value["exit_code"], &value["stdout"]), (&serde_json::Value::Null, &"out\n".into()));
     assert_eq!(value["error"], "command timed out after 1s");
+
+    let ended = program.exec(&sshd, &["--json", "lab", "--", "printf 'a\\377b'"]);
+    let value: serde_json::Value = serde_json::from_str(&ended.stdout).expect("it is JSON");
+    assert_eq!(value["stdout"], "a\u{fffd}b");
     program.assert_nothing_is_left();
 }
 
@@ -338,6 +342,32 @@ fn a_missing_identity_file_is_named_before_anything_is_started() {
         "sshpool: web1: cannot connect: bad identity file: /nonexistent/key: No such file or directory\n",
     );
     program.assert_nothing_is_left();
+}
+
+#[test]
+fn a_bad_option_is_found_by_ssh_and_is_no_wrong_usage() {
+    let program = Program::new();
+    program.config(
+        "[hosts.web1]\naddress = \"127.0.0.1\"\nport = 1\n[hosts.web1.options]\nNoSuchOption = \"x\"\n",
+    );
+    let ended = program.run(["exec", "web1", "true"]);
+    assert_eq!((ended.code(), &*ended.stdout), (255, ""), "{}", ended.stderr);
+    let message = "sshpool: web1: cannot connect: bad ssh configuration: ";
+    assert!(ended.stderr.starts_with(message), "{}", ended.stderr);
+    program.assert_nothing_is_left();
+}
+
+#[rstest]
+#[case::runtime_directory("XDG_RUNTIME_DIR", 0)]
+#[case::directory_for_temporary_files("TMPDIR", 255)]
+fn only_a_runtime_directory_that_is_missing_has_another_in_its_place(#[case] name: &str, #[case] code: i32) {
+    let (sshd, program) = (Sshd::builder().start(), Program::new());
+    let mut command = program.exec_command(&sshd, &["lab", "true"]);
+    let ended = run(command.env_remove("XDG_RUNTIME_DIR").env(name, "/nonexistent"), PATIENCE);
+    assert_eq!(ended.code(), code, "{}", ended.stderr);
+    let message =
+        "sshpool: lab: cannot connect: local failure: no directory for control sockets below /nonexistent: ";
+    assert_eq!(ended.stderr.starts_with(message), code == 255, "{}", ended.stderr);
 }
 
 #[test]
