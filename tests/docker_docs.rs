@@ -72,7 +72,7 @@ struct Shop {
     /// What the pages show, and what it is here.
     names: [(&'static str, String); 3],
     web1: Sshd,
-    /// The port of the project, which is no other test's as long as this lives (see tests/common/port.rs).
+    /// The port of the project. As long as this lives no other test has it (see tests/common/port.rs), nor the name that goes with it.
     _reserved: UdpSocket,
 }
 
@@ -83,16 +83,16 @@ impl Shop {
             common::skip("a private sshd process has no Docker");
             return None;
         };
-        let mut numbers = (0..1000).map(|n| (std::process::id() + n) % 1000).map(|n| format!("s{n:03}"));
-        let name = numbers.find(|name| left(engine, name).is_empty()).expect("not all are taken");
-        let mut ports = (0..10_000).map(|n| 20_000 + (std::process::id() % 1000 * 10 + n) % 10_000);
-        let (port, reserved) = ports
-            .find_map(|port| {
-                let address = (Ipv4Addr::LOCALHOST, u16::try_from(port).expect("it is below 30000"));
-                let reserved = UdpSocket::bind(address).ok()?;
-                TcpListener::bind(address).ok().map(|_| (port, reserved))
+        let mut numbers = (0..10_000).map(|n| (std::process::id() % 1000 * 10 + n) % 10_000);
+        let (name, port, reserved) = numbers
+            .find_map(|number| {
+                let port = u16::try_from(20_000 + number).expect("it is below 30000");
+                let reserved = UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).ok()?;
+                TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()?;
+                let name = name(number as usize);
+                left(engine, &name).is_empty().then_some((name, port, reserved))
             })
-            .expect("some port is free");
+            .expect("some port is free, and some name");
         let web1 = docker_host(&name)?;
         let names =
             [("shop", name), ("8080", port.to_string()), ("debian:trixie-slim", web1.image().to_owned())];
@@ -129,6 +129,13 @@ impl Drop for Shop {
             let _ = run(command(self.engine).args([kind, "rm"]).args(force).arg(&id), PATIENCE);
         }
     }
+}
+
+/// As long as `shop`, another one for each port, and in no word that is printed.
+fn name(number: usize) -> String {
+    const LETTERS: &[u8; 22] = b"0123456789bcdfghjkmnpq";
+    let letters = [number / 22 / 22, number / 22, number].map(|n| char::from(LETTERS[n % 22]));
+    letters.iter().fold("s".to_owned(), |name, letter| format!("{name}{letter}"))
 }
 
 /// Containers and networks of a project by their ids, in the order in which they can be removed.
