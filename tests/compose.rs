@@ -315,7 +315,7 @@ async fn a_project_lives_its_life_through_the_program() {
 
     let started = |service| shop.inspect(service)["State"]["StartedAt"].clone();
     let (web, db) = (started("web"), started("db"));
-    run(&["lab", "restart", name, "web"]);
+    run(&["--timeout", "60s", "lab", "restart", name, "web", "--option", "--no-deps"]);
     assert!(started("web") != web && started("db") == db);
     assert!(run(&["lab", "logs", name, "job", "-n", "1"]).stdout.contains("| working\n"));
     assert_eq!(run(&["lab", "exec", name, "web", "echo", "-n", "a b"]).stdout, "a b");
@@ -335,8 +335,19 @@ async fn a_project_lives_its_life_through_the_program() {
     assert_eq!(json(&run(&["lab", "ps", name, "--json"]))[0]["status"], "stopped");
     run(&["lab", "start", name]);
     assert!(run(&["lab", "top", name, "web"]).stdout.contains("sleep 600"), "any other action");
+    assert_eq!(
+        run(&["lab", "config", name, "--services"]).stdout,
+        "db\njob\nweb\n",
+        "with the files that it needs"
+    );
     run(&["lab", "down", name]);
     assert_eq!(shop.left(), []);
+    assert_eq!(run(&["--file", &shop.file, "lab", "config", name, "--services"]).stdout, "db\njob\nweb\n");
+    let timed_out = compose(&sshd, &["lab", "logs", name, "--timeout", "1ms", "--follow"]);
+    assert_eq!(timed_out.code(), 124, "{timed_out:?}");
+    let ended = compose(&sshd, &["lab", "top"]);
+    assert_eq!((ended.code(), ended.stderr.lines().count()), (2, 1), "{ended:?}");
+    assert!(ended.stderr.starts_with("sshpool: top needs a project: "), "{ended:?}");
     pool.close().await;
 }
 
@@ -355,6 +366,9 @@ async fn a_project_lives_its_life_through_the_program() {
 #[tokio::test]
 async fn a_failure_says_what_the_host_lacks(#[case] server: common::sshd::Builder, #[case] text: &str) {
     let Some(sshd) = server.start_or_skip() else { return };
+    if sshd.kind() == Kind::Process {
+        return common::skip("this machine itself may have a docker");
+    }
     let (pool, host) = (pool(config()), host(&sshd));
     let docker = Compose::new(&pool, &host);
     let expected = format!("lab: {text}");

@@ -14,7 +14,7 @@ use crate::docker::{Action, Compose as Docker, ComposeError, Project, ProjectSta
 use crate::host::Host;
 use crate::public::Pool;
 
-/// Compose was content with doing nothing, and we are not.
+/// There is no such project, though Compose may be content with doing nothing.
 const FAILED: u8 = 1;
 
 #[derive(Debug, Args)]
@@ -22,6 +22,14 @@ pub(super) struct Compose {
     /// As for exec; for ls and ps several, separated by commas
     #[arg(value_name = "HOST[,HOST…]")]
     hosts: String,
+
+    /// A Compose file on the host; by default those that the project was made from
+    #[arg(long = "file", value_name = "FILE", global = true)]
+    files: Vec<String>,
+
+    /// Give an action up after this time; 0 for no limit [default: 30s, none for up, pull and logs --follow]
+    #[arg(long, value_name = "DURATION", value_parser = config::parse_duration, global = true)]
+    timeout: Option<Duration>,
 
     #[command(subcommand)]
     what: What,
@@ -76,7 +84,7 @@ enum What {
         #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         words: Vec<String>,
     },
-    /// Any other action of docker compose: ACTION PROJECT [ARGUMENT]…
+    /// Any other action of docker compose: ACTION PROJECT [ARGUMENT]…; --file and --timeout stand before the host
     #[command(external_subcommand)]
     Other(Vec<String>),
 }
@@ -87,12 +95,9 @@ struct Change {
     project: String,
     #[arg(value_name = "SERVICE")]
     services: Vec<String>,
-    /// A Compose file on the host; by default those that the project was made from
-    #[arg(long = "file", value_name = "FILE")]
-    files: Vec<String>,
-    /// Give up after this time; 0 for no limit [default: 30s, none for up, pull and logs --follow]
-    #[arg(long, value_name = "DURATION", value_parser = config::parse_duration)]
-    timeout: Option<Duration>,
+    /// An option of Compose's own for the action, such as --option=--build
+    #[arg(short, long = "option", value_name = "OPTION", allow_hyphen_values = true)]
+    options: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -135,7 +140,7 @@ impl Compose {
                     return Err(Failure::Usage("several hosts are for ls and ps only".to_owned()));
                 };
                 let failure = |error: ComposeError| failure(host, &error);
-                let action = self.action(&Docker::new(pool, host)).map_err(failure)?;
+                let action = self.action(&Docker::new(pool, host))?.map_err(failure)?;
                 let child = action.spawn().await.map_err(failure)?;
                 let relayed = relay(child, host.name(), usize::MAX).await?;
                 let status = relayed.exit_code(host.name());
@@ -150,43 +155,51 @@ impl Compose {
         }
     }
 
-    fn action(&self, docker: &Docker) -> Result<Action, ComposeError> {
-        match &self.what {
-            What::Up(change) => change.to(docker.up(&change.project)?),
-            What::Down(change) => change.to(docker.down(&change.project)?),
-            What::Start(change) => change.to(docker.start(&change.project)?),
-            What::Stop(change) => change.to(docker.stop(&change.project)?),
-            What::Restart(change) => change.to(docker.restart(&change.project)?),
-            What::Pull(change) => change.to(docker.pull(&change.project)?),
+    /// The action that is meant. Wrong usage is one failure, a name that is none another.
+    fn action(&self, docker: &Docker) -> Result<Result<Action, ComposeError>, Failure> {
+        let action = match &self.what {
+            What::Up(change) => docker.up(&change.project).and_then(|action| change.to(action)),
+            What::Down(change) => docker.down(&change.project).and_then(|action| change.to(action)),
+            What::Start(change) => docker.start(&change.project).and_then(|action| change.to(action)),
+            What::Stop(change) => docker.stop(&change.project).and_then(|action| change.to(action)),
+            What::Restart(change) => docker.restart(&change.project).and_then(|action| change.to(action)),
+            What::Pull(change) => docker.pull(&change.project).and_then(|action| change.to(action)),
             What::Logs { follow, tail, change } => {
-                let action = docker.logs(&change.project, *follow)?;
-                change.to(match tail {
+                let action = docker.logs(&change.project, *follow).map(|action| match tail {
                     Some(lines) => action.option(format!("--tail={lines}")),
                     None => action,
-                })
+                });
+                action.and_then(|action| change.to(action))
             }
             What::Exec { stdin, project, service, words } => {
                 let stdin = if *stdin { Stdin::Piped } else { Stdin::Empty };
-                Ok(docker.exec(project, service, words)?.stdin(stdin))
+                docker.exec(project, service, words).map(|action| action.stdin(stdin))
             }
             What::Other(words) => {
                 let (action, words) = words.split_first().expect("clap gives the action's name");
-                // A name that is not there is one that is not valid, and is said to be.
-                let (project, words) = words.split_first().map_or(("", words), |(first, rest)| (first, rest));
-                Ok(docker.action(project, action)?.args(words))
+                let Some((project, words)) = words.split_first() else {
+                    let usage = format!(
+                        "{action} needs a project: sshpool compose HOST {action} PROJECT [ARGUMENT]…"
+                    );
+                    return Err(Failure::Usage(usage));
+                };
+                docker.action(project, action).map(|action| action.args(words))
             }
             What::Ls { .. } | What::Ps { .. } => unreachable!("these are answered by `run`"),
-        }
+        };
+        Ok(action.map(|action| {
+            let action = self.files.iter().fold(action, |action, file| action.file(file));
+            match self.timeout {
+                Some(timeout) => action.timeout((!timeout.is_zero()).then_some(timeout)),
+                None => action,
+            }
+        }))
     }
 }
 
 impl Change {
     fn to(&self, action: Action) -> Result<Action, ComposeError> {
-        let action = self.files.iter().fold(action, |action, file| action.file(file));
-        let action = match self.timeout {
-            Some(timeout) => action.timeout((!timeout.is_zero()).then_some(timeout)),
-            None => action,
-        };
+        let action = self.options.iter().fold(action, |action, option| action.option(option));
         self.services.iter().try_fold(action, |action, service| action.service(service))
     }
 }
@@ -195,6 +208,7 @@ fn failure(host: &Host, error: &ComposeError) -> Failure {
     match error {
         ComposeError::Name { .. } => Failure::Usage(error.to_string()),
         ComposeError::Run(run) => Failure::of_host(host, error, status_of(run)),
+        ComposeError::NoProject { .. } => Failure::of_host(host, error, FAILED),
         error => Failure::of_host(host, error, NOT_RUN),
     }
 }

@@ -25,23 +25,18 @@ pub struct Action {
 }
 
 impl Action {
-    pub(super) fn new(compose: &Compose, project: &str, name: &str) -> Self {
+    pub(super) fn new(compose: &Compose, project: &str, name: &str, needs_files: bool) -> Self {
         Action {
             compose: compose.clone(),
             project: project.to_owned(),
             name: name.to_owned(),
             files: Vec::new(),
-            needs_files: false,
+            needs_files,
             options: Vec::new(),
             operands: Vec::new(),
             stdin: Stdin::Empty,
             timeout: Some(CHANGE),
         }
-    }
-
-    pub(super) fn with_files(mut self) -> Self {
-        self.needs_files = true;
-        self
     }
 
     /// Adds an option of the action, such as `"--build"` or `"--tail=100"`. Options come before services.

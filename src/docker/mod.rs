@@ -39,6 +39,11 @@ const LOOK: Duration = Duration::from_secs(15);
 /// For what changes something, unless it may well take minutes.
 const CHANGE: Duration = Duration::from_secs(30);
 
+/// The actions that work with the files of a project, and not with its containers only.
+const NEED_FILES: &[&str] = &[
+    "build", "config", "convert", "create", "publish", "pull", "push", "run", "scale", "up", "viz", "watch",
+];
+
 /// `docker compose` on one host. Cheap to make and to clone.
 #[derive(Clone, Debug)]
 pub struct Compose {
@@ -96,7 +101,7 @@ impl Compose {
     ///
     /// [`ComposeError::Name`], as for all actions.
     pub fn up(&self, project: &str) -> Result<Action, ComposeError> {
-        Ok(self.action(project, "up")?.option("--detach").with_files().timeout(None))
+        Ok(self.action(project, "up")?.option("--detach").timeout(None))
     }
 
     /// Stops a project's containers and removes them and their networks; volumes stay.
@@ -141,7 +146,7 @@ impl Compose {
     ///
     /// [`ComposeError::Name`], as for all actions.
     pub fn pull(&self, project: &str) -> Result<Action, ComposeError> {
-        Ok(self.action(project, "pull")?.with_files().timeout(None))
+        Ok(self.action(project, "pull")?.timeout(None))
     }
 
     /// The logs of a project. With `follow` they go on until the [`Child`](crate::Child) is dropped, without a time limit.
@@ -168,13 +173,15 @@ impl Compose {
         Ok(self.action(project, "exec")?.option("-T").service(service)?.args(words))
     }
 
-    /// Any action of `docker compose`, such as `"kill"` or `"top"`. It has 30 s unless another limit is set.
+    /// Any action of `docker compose`, such as `"kill"` or `"top"`. It has 30 s unless another limit is set. Actions that work with the
+    /// files of a project, `"build"` or `"run"` say, have them as for [`up`](Self::up).
     ///
     /// # Errors
     ///
     /// [`ComposeError::Name`] when the project or the action is not a name.
     pub fn action(&self, project: &str, action: &str) -> Result<Action, ComposeError> {
-        Ok(Action::new(self, names::project(project)?, names::action(action)?))
+        let needs_files = NEED_FILES.contains(&action);
+        Ok(Action::new(self, names::project(project)?, names::action(action)?, needs_files))
     }
 
     /// The host's name, for messages.
