@@ -107,7 +107,8 @@ pub enum Error {
         partial: Arc<PartialOutput>,
     },
 
-    /// From [`Pool::exec`](crate::Pool::exec) only: the command ended with a status other than 0. Its text does not name the host.
+    /// From `exec` (and from [`HostResources::of`](crate::resources::HostResources::of)) only: the command ended with a status other than 0. Its
+    /// text does not name the host.
     #[error("Command failed with code {code}{}", last_words(stderr))]
     Failed {
         /// The host's name.

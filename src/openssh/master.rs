@@ -6,25 +6,24 @@
 //! command. "Ready" is what `connect` returns; a master that never got there is ended by the drop of its handle.
 
 use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::io::AsyncReadExt;
-use tokio::process::Child;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::args::{self, MasterPlan};
 use super::diagnosis;
 use super::program::{self, Program};
-use super::runtime::{Runtime, Tenancy, local};
+use super::resolve::{accepts_new_host_keys, call_failed};
+use super::runtime::{Runtime, local};
 use super::session::{Session, SessionEnd, Streams};
+use super::supervisor::{End, Notes, Supervisor, is_exiting, log_of, runs};
 use crate::error::{ConnectError, ConnectErrorKind, plain};
 use crate::host::Host;
 
@@ -34,10 +33,6 @@ const LOOK: Duration = Duration::from_millis(3);
 const SUPERVISOR_GONE: &str = "the runtime that the pool lived in was shut down";
 /// From the moment in which a dying master closes its sockets until its end is known.
 const DYING: Duration = Duration::from_millis(200);
-/// How often SIGTERM is sent: ssh can miss one that comes just before it begins to wait for something else.
-const REPEAT: Duration = Duration::from_millis(50);
-/// Between the first SIGTERM and SIGKILL. A master that is not stopped needs a few milliseconds.
-const GRACE: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
 pub(crate) struct Master {
@@ -53,26 +48,6 @@ pub(crate) struct Master {
     notes: Arc<Notes>,
     /// The account answers an echo. A forced command does not, and runs each time that it is asked: it is not asked again.
     echoes: AtomicBool,
-}
-
-/// What the supervisor has to know to tell why a master has ended.
-#[derive(Debug, Default)]
-struct Notes {
-    /// Where in its log the time begins in which it was ready.
-    ready_at: AtomicU64,
-    /// It was told to end when its last session has.
-    draining: AtomicBool,
-}
-
-/// The end of a master.
-#[derive(Clone, Debug)]
-struct End {
-    /// In one line.
-    reason: String,
-    /// It was drained: it ended by itself, when its last session had.
-    drained: bool,
-    /// The last of what it wrote.
-    stderr: Arc<str>,
 }
 
 /// What a login needs beyond its host.
@@ -357,40 +332,6 @@ impl Master {
     }
 }
 
-/// Whether this child of ours still runs. Only looks: to wait for it is the supervisor's part.
-#[cfg(target_os = "linux")]
-fn runs(child: Pid) -> bool {
-    use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
-    let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-    matches!(waitid(Id::Pid(child), look), Ok(WaitStatus::StillAlive))
-}
-
-/// Where nix has no waitid, a process that has ended counts as running until the supervisor has heard of it.
-#[cfg(not(target_os = "linux"))]
-fn runs(child: Pid) -> bool {
-    nix::sys::signal::kill(child, None).is_ok()
-}
-
-/// Whether the process has begun to exit: `PF_EXITING` in the flags of proc_pid_stat(5), which stands there before its descriptors are
-/// closed.
-#[cfg(target_os = "linux")]
-fn is_exiting(pid: u32) -> bool {
-    const PF_EXITING: u64 = 0x4;
-    let flags = || {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // Behind the name in brackets, which can contain anything: state, parent, group, session, terminal, its group, flags.
-        stat.rsplit_once(") ")?.1.split(' ').nth(6)?.parse::<u64>().ok()
-    };
-    // One that is not there has exited.
-    flags().is_none_or(|flags| flags & PF_EXITING != 0)
-}
-
-/// Nobody tells: one that is being killed may be taken for alive for a moment.
-#[cfg(not(target_os = "linux"))]
-fn is_exiting(_: u32) -> bool {
-    false
-}
-
 enum Echo {
     Right,
     /// A session ran, but what ran was not our command.
@@ -398,121 +339,4 @@ enum Echo {
     /// The connection lives, and has no session to spare.
     Refused(String),
     Failed(String),
-}
-
-/// Owns the process of a master from its launch to its end.
-struct Supervisor {
-    child: Child,
-    pid: u32,
-    socket: PathBuf,
-    notes: Arc<Notes>,
-    tenancy: Tenancy,
-    kill: mpsc::UnboundedReceiver<()>,
-    ended: watch::Sender<Option<End>>,
-}
-
-impl Supervisor {
-    async fn run(mut self) {
-        let (status, asked) = tokio::select! {
-            status = self.child.wait() => (status, false),
-            // A message and a closed channel mean the same.
-            _ = self.kill.recv() => (self.end().await, true),
-        };
-        // What it left in its group (a jump host's ssh, a ProxyCommand) has nobody to talk to any more.
-        self.signal(Signal::SIGKILL);
-        let fallback = match &status {
-            Ok(status) => format!("the control master ended ({status})"),
-            Err(error) => format!("the control master cannot be waited for: {error}"),
-        };
-        let log = log_of(&self.socket);
-        let stderr =
-            diagnosis::read_tail(&log, self.notes.ready_at.load(Ordering::Relaxed)).unwrap_or_default();
-        let reason = match asked {
-            true => "the pool closed the connection".to_owned(),
-            false => diagnosis::master_end(&stderr, &fallback),
-        };
-        // Its status is 255 then as well, but it has nothing to say.
-        let drained = !asked
-            && self.notes.draining.load(Ordering::Relaxed)
-            && status.is_ok_and(|status| status.code().is_some())
-            && diagnosis::last_word(&stderr).is_none();
-        tracing::debug!(pid = self.pid, reason, "master ended");
-        // ssh removes its socket unless it was killed; neither file is missed if it is gone already.
-        let _ = std::fs::remove_file(&self.socket);
-        let _ = std::fs::remove_file(&log);
-        let Supervisor { tenancy, ended, .. } = self;
-        drop(tenancy);
-        ended.send_replace(Some(End { reason, drained, stderr: stderr.into() }));
-    }
-
-    /// TERM, then KILL.
-    async fn end(&mut self) -> std::io::Result<ExitStatus> {
-        let deadline = Instant::now() + GRACE;
-        while Instant::now() < deadline {
-            self.signal(Signal::SIGTERM);
-            if let Ok(status) = timeout(REPEAT, self.child.wait()).await {
-                return status;
-            }
-        }
-        self.signal(Signal::SIGKILL);
-        self.child.wait().await
-    }
-
-    fn signal(&self, signal: Signal) {
-        // The group may be gone already. Its number is not given to a new process while the
-        // group has members, and a moment after the end of the last one it has not been given to anybody either.
-        let _ = killpg(Pid::from_raw(self.pid.cast_signed()), signal);
-    }
-}
-
-fn log_of(socket: &Path) -> PathBuf {
-    socket.with_extension("log")
-}
-
-/// Whether unknown host keys are to be accepted: the configuration says so, or says nothing.
-async fn accepts_new_host_keys(launch: &Launch<'_>, host: &Host) -> Result<bool, ConnectError> {
-    if let Some(config) = args::config_with_default(host) {
-        let path = launch.runtime.fresh_path();
-        std::fs::write(&path, config)
-            .map_err(|error| local(format!("cannot write {}: {}", path.display(), plain(&error))))?;
-        let finished = resolve(launch, host, Some(&path)).await;
-        // It is missed by nobody, and goes with its directory at the latest.
-        let _ = std::fs::remove_file(&path);
-        let finished = finished?;
-        if finished.code == Some(0) {
-            return Ok(diagnosis::host_key_checking(&finished.stdout) == Some("accept-new"));
-        }
-    }
-    // As ssh itself reads it, be it for the reason why it cannot.
-    let finished = resolve(launch, host, host.get_config_file()).await?;
-    match finished.code {
-        Some(0) => Ok(matches!(diagnosis::host_key_checking(&finished.stdout), Some("ask" | "accept-new"))),
-        _ => Err(diagnosis::connect_failure(&finished.stderr, "ssh -G failed")),
-    }
-}
-
-/// `ssh -G`, under the eyes of the guard like a master: a configuration can run programs.
-async fn resolve(
-    launch: &Launch<'_>,
-    host: &Host,
-    config_file: Option<&Path>,
-) -> Result<program::Finished, ConnectError> {
-    let mut command = launch.program.command(args::resolve(host, config_file));
-    let spawned = launch.runtime.spawn(program::captured(&mut command));
-    let (child, _tenancy) = spawned.map_err(|error| call_failed("ssh -G", &error))?;
-    program::finish(child, launch.deadline).await.map_err(|error| call_failed("ssh -G", &error))
-}
-
-fn call_failed(what: &str, error: &std::io::Error) -> ConnectError {
-    match error.kind() {
-        std::io::ErrorKind::NotFound => ConnectError::new(
-            ConnectErrorKind::SshMissing,
-            "the ssh program is gone from where it was found",
-            Vec::new(),
-        ),
-        std::io::ErrorKind::TimedOut => {
-            ConnectError::new(ConnectErrorKind::TimedOut, format!("{what} did not end in time"), Vec::new())
-        }
-        _ => local(format!("{what}: {}", plain(error))),
-    }
 }

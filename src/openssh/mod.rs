@@ -5,8 +5,10 @@ mod diagnosis;
 mod guard;
 mod master;
 mod program;
+mod resolve;
 mod runtime;
 mod session;
+mod supervisor;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};

@@ -12,7 +12,7 @@ use std::ops::AddAssign;
 pub struct Stats {
     /// Callers that were served at once, over a connection that was there.
     pub pool_hits: u64,
-    /// Callers for whom a connection had to be made.
+    /// Callers that had to wait for a login; several can wait for one.
     pub pool_misses: u64,
     /// Connections that at least one caller uses.
     pub active_connections: usize,
@@ -32,9 +32,9 @@ pub struct Stats {
     pub connects: u64,
     /// Logins that failed.
     pub failed_connects: u64,
-    /// Probes of idle connections that succeeded.
+    /// Probes that succeeded: of idle connections, and of those on which a command had timed out.
     pub health_checks_passed: u64,
-    /// Idle connections that were found not to work any more, by a probe or by their own end; each was removed.
+    /// Connections that were found not to work any more, by a probe or, idle, by their own end; each was removed.
     pub health_check_failures: u64,
     /// Commands that found a session open ahead of need.
     pub standby_hits: u64,

@@ -1,0 +1,59 @@
+//! What the ssh_config says about a host: `ssh -G`, asked before each login.
+
+use std::path::Path;
+
+use super::args;
+use super::diagnosis;
+use super::master::Launch;
+use super::program;
+use super::runtime::local;
+use crate::error::{ConnectError, ConnectErrorKind, plain};
+use crate::host::Host;
+
+/// Whether unknown host keys are to be accepted: the configuration says so, or says nothing.
+pub(super) async fn accepts_new_host_keys(launch: &Launch<'_>, host: &Host) -> Result<bool, ConnectError> {
+    if let Some(config) = args::config_with_default(host) {
+        let path = launch.runtime.fresh_path();
+        std::fs::write(&path, config)
+            .map_err(|error| local(format!("cannot write {}: {}", path.display(), plain(&error))))?;
+        let finished = resolve(launch, host, Some(&path)).await;
+        // It is missed by nobody, and goes with its directory at the latest.
+        let _ = std::fs::remove_file(&path);
+        let finished = finished?;
+        if finished.code == Some(0) {
+            return Ok(diagnosis::host_key_checking(&finished.stdout) == Some("accept-new"));
+        }
+    }
+    // As ssh itself reads it, be it for the reason why it cannot.
+    let finished = resolve(launch, host, host.get_config_file()).await?;
+    match finished.code {
+        Some(0) => Ok(matches!(diagnosis::host_key_checking(&finished.stdout), Some("ask" | "accept-new"))),
+        _ => Err(diagnosis::connect_failure(&finished.stderr, "ssh -G failed")),
+    }
+}
+
+/// `ssh -G`, under the eyes of the guard like a master: a configuration can run programs.
+async fn resolve(
+    launch: &Launch<'_>,
+    host: &Host,
+    config_file: Option<&Path>,
+) -> Result<program::Finished, ConnectError> {
+    let mut command = launch.program.command(args::resolve(host, config_file));
+    let spawned = launch.runtime.spawn(program::captured(&mut command));
+    let (child, _tenancy) = spawned.map_err(|error| call_failed("ssh -G", &error))?;
+    program::finish(child, launch.deadline).await.map_err(|error| call_failed("ssh -G", &error))
+}
+
+pub(super) fn call_failed(what: &str, error: &std::io::Error) -> ConnectError {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => ConnectError::new(
+            ConnectErrorKind::SshMissing,
+            "the ssh program is gone from where it was found",
+            Vec::new(),
+        ),
+        std::io::ErrorKind::TimedOut => {
+            ConnectError::new(ConnectErrorKind::TimedOut, format!("{what} did not end in time"), Vec::new())
+        }
+        _ => local(format!("{what}: {}", plain(error))),
+    }
+}
