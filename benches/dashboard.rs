@@ -2,7 +2,8 @@
 //! `cargo bench --bench dashboard [-- ROUNDS]`; needs a Docker engine for the test server.
 //!
 //! The same commands run over the pool (warm: no login, which is asserted) and by plain ssh with a login each, one after another as a
-//! program without a pool does, and all at once. They take turns. The bound is a tenth of the first.
+//! program without a pool does, and all at once. They take turns. The bound is a tenth of the first. First on loopback itself, where client,
+//! server and engine share the processors, then through a proxy that makes a round trip take 40 ms.
 
 #[path = "../tests/common/mod.rs"]
 mod common;
@@ -10,7 +11,7 @@ mod common;
 mod pooled;
 
 use std::process::Stdio;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use common::process::run;
 use common::sshd::{Image, Kind, Sshd};
@@ -18,6 +19,9 @@ use futures_util::future::{join, join_all};
 use sshpool::docker::Compose;
 use sshpool::resources::HostResources;
 use sshpool::{Host, Pool};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
 
 const PROJECTS: usize = 5;
 
@@ -25,7 +29,55 @@ fn main() {
     let rounds = std::env::args().skip(1).find_map(|arg| arg.parse().ok()).unwrap_or(11);
     let Some(sshd) = Sshd::builder().image(Image::Compose).docker_socket().start_or_skip() else { return };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    runtime.expect("a runtime").block_on(measure(&sshd, rounds));
+    runtime.expect("a runtime").block_on(async {
+        let _containers = containers(&sshd);
+        measure(&sshd, sshd.port(), rounds).await;
+        println!("with a round trip of {:?}:", DELAY * 2);
+        measure(&sshd, delayed(sshd.port()).await, rounds).await;
+    });
+}
+
+/// Each way.
+const DELAY: Duration = Duration::from_millis(20);
+
+/// A port that leads to the other one, with a delay.
+async fn delayed(to: u16) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("it has one").port();
+    tokio::spawn(async move {
+        loop {
+            let (client, _) = listener.accept().await.expect("somebody comes");
+            let server = TcpStream::connect(("127.0.0.1", to)).await.expect("it listens");
+            for stream in [&client, &server] {
+                stream.set_nodelay(true).expect("an option can be set");
+            }
+            let (from_client, to_client) = client.into_split();
+            let (from_server, to_server) = server.into_split();
+            tokio::spawn(delay(from_client, to_server));
+            tokio::spawn(delay(from_server, to_client));
+        }
+    });
+    port
+}
+
+/// Passes on what comes, each piece as much later as it came. Ends with either side.
+async fn delay(mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
+    let (sender, mut pieces) = tokio::sync::mpsc::unbounded_channel::<(tokio::time::Instant, Vec<u8>)>();
+    let write = async {
+        while let Some((due, piece)) = pieces.recv().await {
+            tokio::time::sleep_until(due).await;
+            if to.write_all(&piece).await.is_err() {
+                return;
+            }
+        }
+    };
+    let read = async move {
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(read @ 1..) = from.read(&mut buffer).await {
+            let _ = sender.send((tokio::time::Instant::now() + DELAY, buffer[..read].to_vec()));
+        }
+    };
+    join(read, write).await;
 }
 
 /// Containers of the benchmark, removed when it ends.
@@ -61,9 +113,9 @@ fn containers(sshd: &Sshd) -> Containers {
     Containers(engine, ids)
 }
 
-async fn measure(sshd: &Sshd, rounds: usize) {
-    let _containers = containers(sshd);
-    let (pool, host) = (pooled::pool(pooled::config()), pooled::host(sshd));
+async fn measure(sshd: &Sshd, port: u16, rounds: usize) {
+    let host = pooled::host(sshd).port(port).expect("a valid port");
+    let pool = pooled::pool(pooled::config());
     let names = refresh(&pool, &host).await;
     assert_eq!(names.len(), PROJECTS);
     let (mut pooled, mut one_by_one, mut at_once) = (Vec::new(), Vec::new(), Vec::new());
@@ -76,11 +128,11 @@ async fn measure(sshd: &Sshd, rounds: usize) {
 
         let started = Instant::now();
         for command in commands(&names) {
-            cold(sshd, &command).await;
+            cold(sshd, port, &command).await;
         }
         one_by_one.push(started.elapsed().as_secs_f64() * 1000.0);
         let started = Instant::now();
-        join_all(commands(&names).iter().map(|command| cold(sshd, command))).await;
+        join_all(commands(&names).iter().map(|command| cold(sshd, port, command))).await;
         at_once.push(started.elapsed().as_secs_f64() * 1000.0);
         assert_eq!(sshd.logins(), before + 2 * (PROJECTS + 2));
     }
@@ -126,13 +178,21 @@ fn commands(names: &[String]) -> Vec<(String, &'static str)> {
     commands
 }
 
-async fn cold(sshd: &Sshd, (command, input): &(String, &'static str)) {
+async fn cold(sshd: &Sshd, port: u16, (command, input): &(String, &'static str)) {
     let mut ssh = pooled::command("ssh");
-    ssh.arg("-F").arg(sshd.ssh_config()).args(["-o", "BatchMode=yes", "lab", command]).stdin(Stdio::piped());
+    ssh.arg("-F").arg(sshd.ssh_config()).args([
+        "-p",
+        &port.to_string(),
+        "-o",
+        "BatchMode=yes",
+        "lab",
+        command,
+    ]);
+    ssh.stdin(Stdio::piped()).stderr(Stdio::null());
     let mut child = tokio::process::Command::from(ssh).stdout(Stdio::piped()).spawn().expect("ssh starts");
     let mut stdin = child.stdin.take().expect("a pipe");
     let feed = async {
-        tokio::io::AsyncWriteExt::write_all(&mut stdin, input.as_bytes()).await.expect("it reads");
+        stdin.write_all(input.as_bytes()).await.expect("it reads");
         drop(stdin);
     };
     let ((), output) = join(feed, child.wait_with_output()).await;
