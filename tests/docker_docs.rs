@@ -5,6 +5,7 @@
 //! with its port and its image.
 
 mod common;
+mod documents;
 mod pooled;
 
 use std::error::Error;
@@ -22,42 +23,11 @@ use sshpool::{Host, Pool};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
+use documents::{blocks, matches, section};
 use pooled::{PATIENCE, command, config, host, pool};
 
 const GUIDE: &str = include_str!("../docs/docker.md");
 const README: &str = include_str!("../README.md");
-
-/// As in tests/readme.rs: the insides of the fenced blocks of this language.
-fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
-    let fence = format!("\n```{language}\n");
-    let insides: Vec<_> = text
-        .match_indices(&fence)
-        .map(|(at, _)| {
-            let inside = &text[at + fence.len()..];
-            &inside[..inside.find("\n```\n").expect("a block is closed") + 1]
-        })
-        .collect();
-    assert!(!insides.is_empty(), "there is no block of {language}");
-    insides
-}
-
-/// As in tests/readme.rs: `…` stands for anything within a line.
-fn matches(expected: &str, actual: &str) -> bool {
-    match expected.split_once('…') {
-        None => expected == actual,
-        Some((before, after)) => actual.strip_prefix(before).is_some_and(|rest| {
-            let ends = rest.char_indices().map(|(at, _)| at).chain([rest.len()]);
-            ends.take_while(|&end| !rest[..end].contains('\n')).any(|end| matches(after, &rest[end..]))
-        }),
-    }
-}
-
-/// The section of README.md about this.
-fn readme() -> &'static str {
-    let start = README.find("\n## Docker hosts\n").expect("it is there");
-    let rest = &README[start + 1..];
-    rest.find("\n## ").map_or(rest, |end| &rest[..=end])
-}
 
 /// Where Compose and Docker's socket are, and a directory for the project.
 fn docker_host(name: &str) -> Option<Sshd> {
@@ -292,7 +262,7 @@ fn the_console_block_of_the_readme_prints_what_it_says() {
     let mut prompt = Prompt::new(&[("web1", &shop.web1)]);
     prompt.run(&shop.real("sshpool compose web1 up shop --file /srv/shop/compose.yaml"));
     assert_eq!(prompt.status, 0);
-    for block in blocks(readme(), "console") {
+    for block in blocks(section(README, "## Docker hosts"), "console") {
         prompt.follow(&shop, block);
     }
     prompt.run(&shop.real("sshpool compose web1 down shop"));
@@ -335,7 +305,7 @@ fn resources_have_the_form_that_the_guide_shows() {
 fn the_rust_blocks_are_parts_of_this_file() {
     let trimmed = |text: &str| text.lines().map(|line| line.trim().to_owned() + "\n").collect::<String>();
     let own = trimmed(include_str!("docker_docs.rs"));
-    for block in [blocks(GUIDE, "rust"), blocks(readme(), "rust")].concat() {
+    for block in [blocks(GUIDE, "rust"), blocks(section(README, "## Docker hosts"), "rust")].concat() {
         let block = block.replace("\"/srv/shop/compose.yaml\"", "file").replace("\"shop\"", "shop");
         assert!(own.contains(&trimmed(&block)), "this is not here:\n{block}");
     }

@@ -1,6 +1,7 @@
 //! What README.md and docs/ show is true: the examples are run, the table of settings is compared with the settings.
 
 mod common;
+mod documents;
 mod pooled;
 
 use std::collections::BTreeMap;
@@ -11,33 +12,13 @@ use common::process::run;
 use common::sshd::Sshd;
 use sshpool::{Config, PoolConfig};
 
+use documents::{blocks, matches, section};
 use pooled::PATIENCE;
 
 const README: &str = include_str!("../README.md");
 const GUIDE: &str = include_str!("../docs/ssh-connection-pooling.md");
 const QUICKSTART: &str = include_str!("../examples/quickstart.rs");
 const MANY: &str = include_str!("../examples/many.rs");
-
-/// The insides of the fenced blocks of this language, in the order of the text.
-fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
-    let fence = format!("\n```{language}\n");
-    let insides: Vec<_> = text
-        .match_indices(&fence)
-        .map(|(at, _)| {
-            let inside = &text[at + fence.len()..];
-            &inside[..inside.find("\n```\n").expect("a block is closed") + 1]
-        })
-        .collect();
-    assert!(!insides.is_empty(), "there is no block of {language}");
-    insides
-}
-
-/// The part from this heading to the next of the same level.
-fn section<'a>(text: &'a str, heading: &str) -> &'a str {
-    let start = text.find(&format!("\n{heading}\n")).expect("the heading is there");
-    let rest = &text[start + 1..];
-    rest.find("\n## ").map_or(rest, |end| &rest[..end])
-}
 
 /// Without the section that needs a host with Docker: that is for tests/docker_docs.rs.
 fn readme() -> String {
@@ -158,17 +139,6 @@ fn steps(block: &str) -> Vec<Step> {
         }
     }
     steps
-}
-
-/// `…` stands for anything within a line.
-fn matches(expected: &str, actual: &str) -> bool {
-    match expected.split_once('…') {
-        None => expected == actual,
-        Some((before, after)) => actual.strip_prefix(before).is_some_and(|rest| {
-            let ends = rest.char_indices().map(|(at, _)| at).chain([rest.len()]);
-            ends.take_while(|&end| !rest[..end].contains('\n')).any(|end| matches(after, &rest[end..]))
-        }),
-    }
 }
 
 #[test]
