@@ -441,6 +441,40 @@ fn of_several_hosts_those_that_answer_are_shown() {
     assert_eq!((ended.code(), &*ended.stderr), (2, "sshpool: several hosts are for ls and ps only\n"));
 }
 
+/// The program that the pool exists for: after its first page nothing logs in, on a host that answers and beside one that does not.
+#[tokio::test]
+async fn the_dashboard_shows_projects_and_resources_page_after_page() {
+    let Some(sshd) = docker_host() else { return };
+    let (pool, host) = (pool(config()), host(&sshd));
+    let shop = Shop::new(&sshd, &pool, &host).await;
+    let docker = Compose::new(&pool, &host);
+    docker.up(&shop.name).expect("a name").file(&shop.file).output().await.expect("it is up");
+    shop.settles(&docker).await;
+    let logins = sshd.logins();
+
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("config.toml");
+    let text = format!(
+        "[hosts.lab]\nssh_config = {:?}\n[hosts.down]\naddress = \"127.0.0.1\"\nport = 1\n",
+        sshd.ssh_config()
+    );
+    std::fs::write(&file, text).expect("a file");
+    let ended = run(command(pooled::example("dashboard")).arg(&file).args(["0", "3"]), PATIENCE);
+    assert_eq!((ended.code(), &*ended.stderr), (0, ""), "{}", ended.stdout);
+    let pages: Vec<_> = ended.stdout.split("\n\n").filter(|page| !page.is_empty()).collect();
+    assert_eq!(pages.len(), 3, "{}", ended.stdout);
+    for page in pages {
+        let line = page.lines().find(|line| line.contains(&shop.name)).expect("the project is there");
+        assert!(line.ends_with("partial  2 of 3 containers"), "{line}");
+        assert!(page.lines().any(|line| line.starts_with("lab: CPU ")), "{page}");
+        assert!(page.contains("down: cannot connect: connection refused: "), "{page}");
+        assert!(page.lines().last().expect("a last line").ends_with(" 1 logins so far"), "{page}");
+    }
+    assert_eq!(sshd.logins(), logins + 1);
+    docker.down(&shop.name).expect("a name").output().await.expect("it goes down");
+    pool.close().await;
+}
+
 #[rstest]
 #[case::shell("$(reboot)")]
 #[case::option("-f/etc/passwd")]

@@ -5,7 +5,7 @@ mod documents;
 mod pooled;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use common::process::run;
@@ -13,7 +13,7 @@ use common::sshd::Sshd;
 use sshpool::{Config, PoolConfig};
 
 use documents::{blocks, matches, section};
-use pooled::PATIENCE;
+use pooled::{PATIENCE, example};
 
 const README: &str = include_str!("../README.md");
 const GUIDE: &str = include_str!("../docs/ssh-connection-pooling.md");
@@ -93,20 +93,6 @@ fn host_table(name: &str, sshd: &Sshd, key: &Sshd) -> String {
         key.identity_file(),
         sshd.known_hosts(),
     )
-}
-
-/// Cargo builds the examples with the tests, beside the directory of this binary, unless it is told to build something else only.
-fn example(name: &str) -> PathBuf {
-    let own = std::env::current_exe().expect("a process knows its program");
-    let path = own.parent().and_then(Path::parent).expect("cargo's directories").join("examples").join(name);
-    let built = |path: &Path| path.metadata().and_then(|file| file.modified()).ok();
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("examples/{name}.rs"));
-    assert!(
-        built(&path) > built(&source),
-        "{} is missing or old: run `cargo build --examples`, or all tests",
-        path.display()
-    );
-    path
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of this")]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sshpool::{Host, Pool, PoolConfig};
@@ -63,4 +63,18 @@ pub fn is_alive(pid: u32) -> bool {
 pub fn kill(pid: u32) {
     let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).expect("a pid fits"));
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("the process is ours");
+}
+
+/// Cargo builds the examples with the tests, beside the directory of this binary, unless it is told to build something else only.
+pub fn example(name: &str) -> PathBuf {
+    let own = std::env::current_exe().expect("a process knows its program");
+    let path = own.parent().and_then(Path::parent).expect("cargo's directories").join("examples").join(name);
+    let built = |path: &Path| path.metadata().and_then(|file| file.modified()).ok();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("examples/{name}.rs"));
+    assert!(
+        built(&path) > built(&source),
+        "{} is missing or old: run `cargo build --examples`, or all tests",
+        path.display()
+    );
+    path
 }
