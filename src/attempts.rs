@@ -8,8 +8,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::command::{ExitStatus, Target};
-use crate::error::{Error, PartialOutput};
-use crate::openssh::{OpenSsh, Session, SessionEnd};
+use crate::error::{Error, PartialOutput, plain};
+use crate::openssh::{NotOpened, OpenSsh, Session, SessionEnd};
 use crate::pool;
 
 /// A lease for one attempt: the pool's for a while, or the caller's own.
@@ -157,8 +157,20 @@ impl Attempts {
         }
     }
 
-    pub(crate) fn cannot_start(&self, error: std::io::Error) -> Error {
-        Error::io(self.target.host(), "cannot start ssh", error)
+    /// No session could be opened on this connection: `Ok` for another attempt.
+    pub(crate) fn not_opened(&mut self, why: NotOpened, lease: AttemptLease) -> Result<(), Error> {
+        match why {
+            NotOpened::NoProcess(error) => Err(Error::io(self.target.host(), "cannot start ssh", error)),
+            // Each such attempt costs the pool a connection that is of no use any more, so that they come to an end.
+            NotOpened::NoDirectory(error) => {
+                lease.broken();
+                self.reason = format!("the directory of the control sockets is gone: {}", plain(&error));
+                match lease {
+                    AttemptLease::Own(_) => Ok(()),
+                    AttemptLease::Callers(_) => Err(self.never_started()),
+                }
+            }
+        }
     }
 
     fn check_patience(&self) -> Result<(), Error> {

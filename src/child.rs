@@ -70,6 +70,7 @@ impl Child {
     ) -> Result<Self, Error> {
         let host = target.host().to_owned();
         let mut attempts = Attempts::new(&target, timeout);
+        // Before the pipes: those who queue are not to use up the descriptors.
         let lease = attempts.lease().await?;
         let cannot = |error| Error::io(&host, "cannot make a pipe", error);
         let (ends, stdin, stdout, stderr) = Ends::new(&stdin).map_err(cannot)?;
@@ -80,8 +81,7 @@ impl Child {
             Some((sender, None)) => (Some(ChildStdin(sender)), None),
             None => (None, None),
         };
-        let session = ends.open(&lease, &text).map_err(|error| attempts.cannot_start(error))?;
-        attempts.opened(&lease);
+        let (lease, session) = ends.open(lease, &mut attempts, &text).await?;
         let (end_sender, end) = watch::channel(None);
         let (stop, stopped) = oneshot::channel();
         let feed = async move {
@@ -208,8 +208,7 @@ async fn run(
                 partial: Arc::default(),
             });
         }
-        lease = attempts.lease().await?;
-        session = ends.open(&lease, text).map_err(|error| attempts.cannot_start(error))?;
+        (lease, session) = ends.open(attempts.lease().await?, &mut attempts, text).await?;
     }
 }
 
@@ -244,14 +243,35 @@ impl Ends {
         Ok((Ends { stdin, stdout, stderr }, writer, readers.0, readers.1))
     }
 
-    fn open(&self, lease: &AttemptLease, text: &str) -> io::Result<Session> {
+    /// A session that is connected to them, on this lease or on another.
+    async fn open(
+        &self,
+        mut lease: AttemptLease,
+        attempts: &mut Attempts,
+        text: &str,
+    ) -> Result<(AttemptLease, Session), Error> {
+        loop {
+            let streams =
+                self.streams().map_err(|error| Error::io(&attempts.host(), "cannot make a pipe", error))?;
+            match lease.connection().open(text, streams) {
+                Ok(session) => {
+                    attempts.opened(&lease);
+                    return Ok((lease, session));
+                }
+                Err(why) => attempts.not_opened(why, lease)?,
+            }
+            lease = attempts.lease().await?;
+        }
+    }
+
+    fn streams(&self) -> io::Result<Streams> {
         let stdin = match &self.stdin {
             Some(reader) => Stdio::from(OwnedFd::from(reader.try_clone()?)),
             None => Stdio::null(),
         };
         let stdout = Stdio::from(OwnedFd::from(self.stdout.try_clone()?));
         let stderr = Stdio::from(OwnedFd::from(self.stderr.try_clone()?));
-        lease.connection().open(text, Streams { stdin, stdout, stderr })
+        Ok(Streams { stdin, stdout, stderr })
     }
 }
 

@@ -310,8 +310,13 @@ impl Command {
                 stdout: stdout(),
                 stderr: stderr(),
             };
-            let mut session =
-                lease.connection().open(&text, streams).map_err(|error| attempts.cannot_start(error))?;
+            let mut session = match lease.connection().open(&text, streams) {
+                Ok(session) => session,
+                Err(why) => {
+                    attempts.not_opened(why, lease)?;
+                    continue;
+                }
+            };
             attempts.opened(&lease);
             let ran = attempts
                 .within(pump(&mut session, &lease, input.as_deref(), limit, partial))

@@ -8,7 +8,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, Weak};
+use std::sync::{Mutex, OnceLock, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -23,6 +23,15 @@ static POOLS: Mutex<Option<Vec<Weak<Core<OpenSsh>>>>> = Mutex::new(None);
 
 /// A signal has come: the process is about to end by it.
 static ENDING: AtomicBool = AtomicBool::new(false);
+
+/// What is to be done just before that.
+static LAST: OnceLock<fn()> = OnceLock::new();
+
+#[cfg(feature = "cli")]
+pub(crate) fn at_the_end(last: fn()) {
+    // Nobody but the program asks, and once.
+    let _ = LAST.set(last);
+}
 
 /// Whether the process is about to end by a signal. What its commands say now is of no interest any more.
 #[cfg(feature = "cli")]
@@ -71,8 +80,12 @@ async fn end_by(caught: Signal, handled: impl Iterator<Item = Signal>) {
     for pool in pools.unwrap_or_default().iter().filter_map(Weak::upgrade) {
         pool.close(Duration::ZERO).await;
     }
-    // The default action ends the process here.
+    if let Some(last) = LAST.get() {
+        last();
+    }
+    // The default action ends the process here, unless it is the first one of a container: that has none.
     let _ = raise(caught);
+    std::process::exit(128 + caught as i32);
 }
 
 fn is_ignored(signal: Signal) -> bool {

@@ -359,14 +359,25 @@ fn sigint_closes_and_ends() {
 fn a_pool_whose_directory_is_removed_makes_another() {
     let mut actor = actor("a_pool_whose_directory_is_removed_makes_another", |host| {
         runtime().block_on(async {
-            let pool = pool(config());
-            assert_eq!(pool.exec(&host, "echo one").await.expect("it runs"), "one");
+            // More connections than a command has attempts.
+            let pool = pool(sshpool::PoolConfig { sessions_per_connection: 1, ..config() });
+            let commands =
+                (0..4).map(|_| tokio::spawn(pool.shell(&host, "sleep 1").output())).collect::<Vec<_>>();
+            let running = pool.shell(&host, "rm -f ~/ran; echo on; sleep 4; echo once >>~/ran; exit 3");
+            let mut running = running.spawn().await.expect("it starts");
+            running.stdout.as_mut().expect("not taken").read_exact(&mut [0; 3]).await.expect("it runs");
+            for command in commands {
+                command.await.expect("no panic").expect("it runs");
+            }
             let sockets = std::env::var("XDG_RUNTIME_DIR").expect("the test sets it");
             for entry in std::fs::read_dir(&sockets).expect("it is there").flatten() {
                 std::fs::remove_dir_all(entry.path()).expect("it is ours");
             }
             assert_eq!(pool.exec(&host, "echo two; exit 0").await.expect("it runs"), "two");
-            assert_eq!(pool.stats().connects, 2);
+            // How it ended cannot be looked up any more, and it is not run again to find out.
+            let end = running.wait().await;
+            assert!(matches!(end, Err(sshpool::Error::Lost { .. })), "{end:?}");
+            assert_eq!(pool.exec(&host, "cat ~/ran").await.expect("it runs"), "once");
             ready();
             tokio::task::spawn_blocking(wait_for_the_end).await.expect("no panic");
         });

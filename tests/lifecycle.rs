@@ -254,3 +254,24 @@ async fn a_command_that_times_out_makes_its_connection_suspect() {
     assert_eq!(pool.exec(&host, "echo again").await.expect("another connection is made"), "again");
     pool.close_within(Duration::ZERO).await;
 }
+
+/// Whoever closes beside a close is heard only where it is in more of a hurry.
+#[rstest]
+#[tokio::test]
+async fn a_second_close_cuts_nothing_off_that_has_its_time() {
+    let sshd = Sshd::builder().start();
+    let (pool, host) = (pool(config()), host(&sshd));
+    let mut child = pool.shell(&host, "echo on; sleep 1.5; echo whole").spawn().await.expect("it starts");
+    let mut stdout = child.stdout.take().expect("stdout is there");
+    tokio::io::AsyncReadExt::read_exact(&mut stdout, &mut [0; 3]).await.expect("it runs");
+    let close = |pool: sshpool::Pool, host: sshpool::Host| async move { pool.close_host(&host).await };
+    let first = tokio::spawn(close(pool.clone(), host.clone()));
+    tokio::time::sleep(SHORT).await;
+    let second = tokio::spawn(close(pool.clone(), host.clone()));
+    tokio::time::sleep(SHORT).await;
+    pool.close_within(PATIENCE).await;
+    let mut rest = String::new();
+    tokio::io::AsyncReadExt::read_to_string(&mut stdout, &mut rest).await.expect("it can be read");
+    assert_eq!((&*rest, child.wait().await.expect("it ends by itself").code()), ("whole\n", Some(0)));
+    first.await.and(second.await).expect("no panic");
+}

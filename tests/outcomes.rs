@@ -176,6 +176,8 @@ enum Cut {
     MasterKilled,
     ConnectionKilled,
     PoolClosed,
+    /// As when all processes of a service are told to end while its pool is closing.
+    MasterToldToEndWhileItDrains,
 }
 
 /// A server passes a status on as soon as the command has ended, before its output; ssh ends with that status whatever becomes of the rest.
@@ -183,6 +185,7 @@ enum Cut {
 #[case(Cut::MasterKilled)]
 #[case(Cut::ConnectionKilled)]
 #[case(Cut::PoolClosed)]
+#[case(Cut::MasterToldToEndWhileItDrains)]
 #[tokio::test]
 async fn a_loss_is_told_though_a_status_had_come(#[case] cut: Cut) {
     const SIZE: usize = 2_000_000;
@@ -200,6 +203,13 @@ async fn a_loss_is_told_though_a_status_had_come(#[case] cut: Cut) {
             Cut::MasterKilled => kill(lease.master_pid()),
             Cut::ConnectionKilled => sshd.kill_connections(),
             Cut::PoolClosed => pool.close_within(Duration::ZERO).await,
+            Cut::MasterToldToEndWhileItDrains => {
+                let pool = pool.clone();
+                tokio::spawn(async move { pool.close_within(PATIENCE).await });
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                let pid = nix::unistd::Pid::from_raw(lease.master_pid().cast_signed());
+                nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("it is ours");
+            }
         }
         let mut output = Vec::new();
         child.stdout.take().expect("not taken").read_to_end(&mut output).await.expect("a pipe can be read");
@@ -268,4 +278,31 @@ async fn a_signal_is_told_while_the_connection_drains() {
     assert_eq!(second.wait().await.expect("its end is known").code(), None);
     assert_eq!(first.wait().await.expect("its end is known").code(), Some(3));
     timeout(PATIENCE, closing).await.expect("the close ends").expect("no panic");
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_command_that_ends_just_before_the_patience_is_whole() {
+    let sshd = Sshd::builder().start();
+    for early in [20, 50, 100] {
+        let (pool, host) = (pool(config()), host(&sshd));
+        let lease = pool.acquire(&host).await.expect("a connection");
+        let mut whole = lease.shell("echo on; sleep 1; echo whole").spawn().await.expect("it starts");
+        let mut longer = lease.shell("echo on; sleep 300").spawn().await.expect("it starts");
+        for child in [&mut whole, &mut longer] {
+            child.stdout.as_mut().expect("not taken").read_exact(&mut [0; 3]).await.expect("it runs");
+        }
+        let close = tokio::spawn({
+            let pool = pool.clone();
+            async move { pool.close_within(Duration::from_millis(1000 + early)).await }
+        });
+        let output = timeout(PATIENCE, whole.wait_with_output()).await.expect("it ends");
+        match output {
+            Ok(output) => assert_eq!((output.status.code(), &*output.stdout), (Some(0), &b"whole\n"[..])),
+            // On a busy machine it may not have come to its end; then not all of it is there.
+            Err(Error::Lost { partial, .. }) => assert_ne!(partial.stdout, b"whole\n", "{early} ms early"),
+            Err(error) => panic!("{error}"),
+        }
+        close.await.expect("no panic");
+    }
 }

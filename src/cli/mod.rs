@@ -109,7 +109,14 @@ enum Failure {
 pub fn main() -> ExitCode {
     let cli = Cli::try_parse().unwrap_or_else(|error| advised(error).exit());
     log_to_stderr(cli.verbose);
-    let _blocking = stdio::Blocking::new();
+    stdio::make_blocking();
+    signals::at_the_end(stdio::restore);
+    let code = run_to_the_end(cli);
+    stdio::restore();
+    code
+}
+
+fn run_to_the_end(cli: Cli) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(format_args!("cannot start: {error}"), NOT_RUN),
@@ -278,11 +285,20 @@ fn fail(message: impl Display, status: u8) -> ExitCode {
     ExitCode::from(status)
 }
 
+/// How long it is tried to tell what was wrong.
+const COMPLAINT: Duration = Duration::from_secs(1);
+
 /// One line on stderr.
 fn complain(message: impl Display) {
     use std::io::Write;
-    // When even that cannot be written there is nobody left to tell.
-    let _ = writeln!(std::io::stderr(), "sshpool: {message}");
+    let line = format!("sshpool: {message}\n");
+    // A pipe that is full and that nobody reads would keep us for ever. When it cannot be written there is nobody left to tell.
+    let (written, done) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let _ = std::io::stderr().write_all(line.as_bytes());
+        let _ = written.send(());
+    });
+    let _ = done.recv_timeout(COMPLAINT);
 }
 
 /// One object on stdout.

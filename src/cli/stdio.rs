@@ -1,41 +1,38 @@
 //! Standard streams that wait. A parent may have left them non-blocking: a read or a write then fails where it should wait, and data would
 //! be lost.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::OnceLock;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
-/// Makes stdin, stdout and stderr wait. Dropped, it leaves them as they were: others can have them, too.
-pub(super) struct Blocking(Vec<BorrowedFd<'static>>);
+/// The streams that were changed.
+static CHANGED: OnceLock<Vec<BorrowedFd<'static>>> = OnceLock::new();
 
-impl Blocking {
-    pub(super) fn new() -> Self {
-        // These three live as long as the process.
-        let streams = [stream(std::io::stdin()), stream(std::io::stdout()), stream(std::io::stderr())];
-        let changed = streams.into_iter().filter(|stream| {
-            let flags = flags(*stream);
-            flags.is_some_and(|flags| {
-                flags.contains(OFlag::O_NONBLOCK) && set(*stream, flags - OFlag::O_NONBLOCK)
-            })
-        });
-        Blocking(changed.collect())
-    }
+/// Makes stdin, stdout and stderr wait, until [`restore`].
+pub(super) fn make_blocking() {
+    let streams = [stream(std::io::stdin()), stream(std::io::stdout()), stream(std::io::stderr())];
+    let changed = streams.into_iter().filter(|stream| {
+        let flags = flags(*stream);
+        flags
+            .is_some_and(|flags| flags.contains(OFlag::O_NONBLOCK) && set(*stream, flags - OFlag::O_NONBLOCK))
+    });
+    // Two streams can be one; then only the first is changed, and that is enough.
+    let _ = CHANGED.set(changed.collect());
 }
 
-impl Drop for Blocking {
-    fn drop(&mut self) {
-        for stream in &self.0 {
-            if let Some(flags) = flags(*stream) {
-                set(*stream, flags | OFlag::O_NONBLOCK);
-            }
+/// Leaves them as they were: others can have them, too.
+pub(super) fn restore() {
+    for stream in CHANGED.get().into_iter().flatten() {
+        if let Some(flags) = flags(*stream) {
+            set(*stream, flags | OFlag::O_NONBLOCK);
         }
     }
 }
 
 fn stream(stream: impl AsFd) -> BorrowedFd<'static> {
-    let number = std::os::fd::AsRawFd::as_raw_fd(&stream.as_fd());
-    // SAFETY: nobody in this program closes its standard streams.
-    unsafe { BorrowedFd::borrow_raw(number) }
+    // SAFETY: nobody in this program closes its standard streams, and they live as long as it does.
+    unsafe { BorrowedFd::borrow_raw(stream.as_fd().as_raw_fd()) }
 }
 
 /// `None` for one that is closed.

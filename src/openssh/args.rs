@@ -100,20 +100,17 @@ pub(super) fn resolve(host: &Host, config_file: Option<&Path>) -> Vec<OsString> 
     host_args(args, host, config_file).destination(host.name()).0
 }
 
-/// An ssh_config that says what this host's says, and last, for whoever has said nothing about unknown host keys, to accept them.
-/// (`ssh -G` prints its default and an explicit `ask` alike.) `None` where the path could be read as a pattern.
-pub(super) fn config_with_default(host: &Host) -> Option<String> {
-    let include = match host.get_config_file() {
-        None => "Include ~/.ssh/config\nInclude /etc/ssh/ssh_config\n".to_owned(),
-        Some(file) if file == Path::new("none") => String::new(),
-        Some(file) => {
-            let file = std::path::absolute(file).ok()?;
-            let plain = |c: char| c.is_alphanumeric() || " ._/+,:@=-".contains(c);
-            let text = file.to_str().filter(|text| text.chars().all(plain))?;
-            format!("Include \"{text}\"\n")
-        }
+/// An ssh_config that says what this host's says, and last, for whoever has said nothing about unknown host keys, to accept them. An `ask`
+/// of a final block (`Match final`) is not seen by it, nor one of a file that the system's configuration includes by a relative path.
+pub(super) fn config_with_default(host: &Host) -> std::io::Result<Vec<u8>> {
+    let mut config = match host.get_config_file() {
+        None => b"Include ~/.ssh/config\nInclude /etc/ssh/ssh_config\n".to_vec(),
+        Some(file) if file == Path::new("none") => Vec::new(),
+        // Not included: ssh is stricter about the permissions of what is, and takes the path for a pattern.
+        Some(file) => std::fs::read(file)?,
     };
-    Some(format!("{include}Host *\nStrictHostKeyChecking accept-new\n"))
+    config.extend_from_slice(b"\nHost *\nStrictHostKeyChecking accept-new\n");
+    Ok(config)
 }
 
 /// Plain ssh with a login of its own, as a user without a pool would run it: what `sshpool bench` compares with.

@@ -22,8 +22,8 @@ use super::diagnosis;
 use super::program::{self, Program};
 use super::resolve::{accepts_new_host_keys, call_failed};
 use super::runtime::{Runtime, local};
-use super::session::{Session, SessionEnd, Streams};
-use super::supervisor::{End, Notes, Supervisor, is_exiting, log_of, runs};
+use super::session::{Log, NotOpened, Session, SessionEnd, Streams};
+use super::supervisor::{End, How, Notes, Supervisor, is_exiting, log_of, runs};
 use crate::error::{ConnectError, ConnectErrorKind, plain};
 use crate::host::Host;
 
@@ -209,7 +209,9 @@ impl Master {
         const WORD: &str = "sshpool-echo";
         let mut session = match self.open(&format!("echo {WORD}"), Streams::captured()) {
             Ok(session) => session,
-            Err(error) => return Echo::Failed(error.to_string()),
+            Err(NotOpened::NoDirectory(error) | NotOpened::NoProcess(error)) => {
+                return Echo::Failed(plain(&error));
+            }
         };
         let stdout = session.take_stdout().expect("stdout was asked for");
         let mut stderr = session.take_stderr().expect("stderr was asked for");
@@ -241,13 +243,13 @@ impl Master {
     }
 
     /// Starts a session that runs `command`.
-    pub(crate) fn open(&self, command: &str, streams: Streams) -> std::io::Result<Session> {
+    pub(crate) fn open(&self, command: &str, streams: Streams) -> Result<Session, NotOpened> {
         let number = self.next_session.fetch_add(1, Ordering::Relaxed);
         let mut log = self.socket.clone().into_os_string();
         log.push(format!(".{number}"));
-        let log = PathBuf::from(log);
-        let command = self.program.client(args::session(&self.socket, &log, command));
-        Session::spawn(command, log, self.runtime.claim(), streams)
+        let log = Log::create(log.into())?;
+        let command = self.program.client(args::session(&self.socket, log.path(), command));
+        Session::spawn(command, log, (self.notes.counted(), self.runtime.claim()), streams)
     }
 
     /// Whether the connection was there when a session on it had ended, so that the session's end and all its output are the command's.
@@ -257,14 +259,17 @@ impl Master {
     /// to the system as exiting before any of them (test `a_loss_is_told_though_a_status_had_come`). So one of which neither is true was
     /// alive when the session had ended. One that is being drained listens no more, and ends by itself later.
     pub(super) async fn outlived(&self) -> Result<(), String> {
+        let seen = Instant::now();
         if self.listens() && !is_exiting(self.pid) {
             return Ok(());
         }
-        if timeout(DYING, self.ended()).await.is_err() {
+        if timeout(DYING, self.ended()).await.is_err() && !is_exiting(self.pid) {
             return Ok(());
         }
+        self.ended().await;
         match self.ended.borrow().as_ref() {
-            Some(end) if end.drained => Ok(()),
+            Some(End { how: How::Drained, .. }) => Ok(()),
+            Some(End { how: How::Asked(at), .. }) if *at > seen => Ok(()),
             _ => Err(self.end_reason().unwrap_or_else(|| SUPERVISOR_GONE.to_owned())),
         }
     }
@@ -306,19 +311,27 @@ impl Master {
     pub(crate) async fn close(&self, patience: Duration) {
         if self.end_reason().is_none() && !patience.is_zero() {
             let deadline = Instant::now() + patience;
-            self.notes.draining.store(true, Ordering::Relaxed);
-            match self.call("stop", deadline.min(Instant::now() + self.call_timeout)).await {
-                Ok(finished) if finished.code == Some(0) => {
-                    if timeout_at(deadline, self.ended()).await.is_err() {
-                        tracing::debug!(pid = self.pid, "sessions still run at the deadline and are cut off");
-                    }
-                }
-                Ok(finished) => tracing::debug!(pid = self.pid, text = finished.stderr.trim(), "not drained"),
-                Err(reason) => tracing::debug!(pid = self.pid, reason, "not drained"),
+            if timeout_at(deadline, self.drain()).await.is_err() {
+                tracing::debug!(pid = self.pid, "sessions still run at the deadline and are cut off");
             }
         }
         // The supervisor has ended already when the process has.
         let _ = self.kill.send(());
+        self.ended().await;
+    }
+
+    /// Takes no new sessions and waits until the last one has ended. Called again, it goes on waiting.
+    async fn drain(&self) {
+        let begun = self.notes.draining.swap(true, Ordering::Relaxed);
+        // The socket goes as soon as the master has heard.
+        if !begun || self.socket.exists() {
+            let told = self.call("stop", Instant::now() + self.call_timeout).await;
+            let heard = told.is_ok_and(|finished| finished.code == Some(0));
+            if !heard && self.end_reason().is_none() {
+                tracing::debug!(pid = self.pid, "not told to drain");
+                return self.notes.last_session().await;
+            }
+        }
         self.ended().await;
     }
 

@@ -24,7 +24,7 @@ use crate::pool::{Connection, Transport};
 pub(crate) use master::Master;
 pub(crate) use program::Program;
 pub use program::SshVersion;
-pub(crate) use session::{Session, SessionEnd, Streams};
+pub(crate) use session::{NotOpened, Session, SessionEnd, Streams};
 
 /// Makes masters. What it needs on this machine (a directory, a guard process) is made with the first one.
 #[derive(Debug)]

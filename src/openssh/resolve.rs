@@ -12,24 +12,26 @@ use crate::host::Host;
 
 /// Whether unknown host keys are to be accepted: the configuration says so, or says nothing.
 pub(super) async fn accepts_new_host_keys(launch: &Launch<'_>, host: &Host) -> Result<bool, ConnectError> {
-    if let Some(config) = args::config_with_default(host) {
-        let path = launch.runtime.fresh_path();
-        std::fs::write(&path, config)
-            .map_err(|error| local(format!("cannot write {}: {}", path.display(), plain(&error))))?;
-        let finished = resolve(launch, host, Some(&path)).await;
-        // It is missed by nobody, and goes with its directory at the latest.
-        let _ = std::fs::remove_file(&path);
-        let finished = finished?;
-        if finished.code == Some(0) {
-            return Ok(diagnosis::host_key_checking(&finished.stdout) == Some("accept-new"));
-        }
-    }
-    // As ssh itself reads it, be it for the reason why it cannot.
     let finished = resolve(launch, host, host.get_config_file()).await?;
-    match finished.code {
-        Some(0) => Ok(matches!(diagnosis::host_key_checking(&finished.stdout), Some("ask" | "accept-new"))),
-        _ => Err(diagnosis::connect_failure(&finished.stderr, "ssh -G failed")),
+    if finished.code != Some(0) {
+        return Err(diagnosis::connect_failure(&finished.stderr, "ssh -G failed"));
     }
+    match diagnosis::host_key_checking(&finished.stdout) {
+        Some("accept-new") => return Ok(true),
+        // Said, or ssh's default: that looks alike.
+        Some("ask") => {}
+        _ => return Ok(false),
+    }
+    let path = launch.runtime.fresh_path();
+    let written = args::config_with_default(host).and_then(|config| {
+        // Nobody else is to have put something there.
+        std::io::Write::write_all(&mut std::fs::File::create_new(&path)?, &config)
+    });
+    written.map_err(|error| local(format!("cannot write {}: {}", path.display(), plain(&error))))?;
+    let finished = resolve(launch, host, Some(&path)).await;
+    // It is missed by nobody, and goes with its directory at the latest.
+    let _ = std::fs::remove_file(&path);
+    Ok(diagnosis::host_key_checking(&finished?.stdout) == Some("accept-new"))
 }
 
 /// `ssh -G`, under the eyes of the guard like a master: a configuration can run programs.

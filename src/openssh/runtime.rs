@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
@@ -24,6 +24,8 @@ const LAST_PROCESSES: Duration = Duration::from_secs(2);
 pub(super) struct Runtime {
     guard: Guard,
     directory: tempfile::TempDir,
+    /// Device and inode of the directory: one that somebody else has made in its place is not ours.
+    identity: (u64, u64),
     next: AtomicU64,
     /// Masters and sessions whose processes are not known to be gone.
     processes: watch::Sender<usize>,
@@ -82,13 +84,15 @@ impl Runtime {
             .permissions(std::fs::Permissions::from_mode(0o700))
             .tempdir_in(&parent)
             .map_err(cannot)?;
+        let identity = identity_of(directory.path()).map_err(cannot)?;
         let guard = Guard::start(directory.path())
             .map_err(|error| local(format!("cannot start /bin/sh: {}", plain(&error))))?;
-        Ok(Runtime { guard, directory, next: AtomicU64::new(0), processes: watch::Sender::new(0) })
+        Ok(Runtime { guard, directory, identity, next: AtomicU64::new(0), processes: watch::Sender::new(0) })
     }
 
+    /// Whether the directory is still there, and the one that was made.
     pub(super) fn is_there(&self) -> bool {
-        self.directory.path().is_dir()
+        identity_of(self.directory.path()).is_ok_and(|identity| identity == self.identity)
     }
 
     /// A path that nothing has used before: a master that finds its socket's path taken runs on without one.
@@ -121,6 +125,10 @@ impl Runtime {
             tracing::warn!(%error, path = %path.display(), "the directory of the control sockets is left behind");
         }
     }
+}
+
+fn identity_of(directory: &Path) -> io::Result<(u64, u64)> {
+    std::fs::symlink_metadata(directory).map(|found| (found.dev(), found.ino()))
 }
 
 /// `$XDG_RUNTIME_DIR`, which belongs to the user alone and is emptied at logout, or the directory for temporary files.

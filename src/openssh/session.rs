@@ -14,6 +14,7 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use super::diagnosis::{self, SessionLog};
 use super::master::Master;
 use super::runtime::Claim;
+use super::supervisor::Counted;
 
 /// How a session ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,16 +53,37 @@ pub(crate) struct Session {
     child: Child,
     log: Log,
     /// Given back behind the child, which is dropped first.
-    _claim: Claim,
+    _claims: (Counted, Claim),
 }
 
-/// The file of ssh's own messages, removed with its session.
+/// Why there is no session. The command was not executed.
 #[derive(Debug)]
-struct Log(PathBuf);
+pub(crate) enum NotOpened {
+    /// The directory of the control sockets is gone, and with it the way to the master.
+    NoDirectory(io::Error),
+    /// No ssh could be started.
+    NoProcess(io::Error),
+}
+
+/// The file of ssh's own messages, removed with its session. It is there before ssh is: one that is missing at the end was there when the
+/// command ran.
+#[derive(Debug)]
+pub(super) struct Log(PathBuf);
+
+impl Log {
+    pub(super) fn create(path: PathBuf) -> Result<Self, NotOpened> {
+        std::fs::File::create_new(&path).map_err(NotOpened::NoDirectory)?;
+        Ok(Log(path))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+}
 
 impl Drop for Log {
     fn drop(&mut self) {
-        // It does not exist when ssh did not get as far as opening it.
+        // It is gone when somebody else has removed its directory.
         let _ = std::fs::remove_file(&self.0);
     }
 }
@@ -69,12 +91,13 @@ impl Drop for Log {
 impl Session {
     pub(super) fn spawn(
         mut command: Command,
-        log: PathBuf,
-        claim: Claim,
+        log: Log,
+        claims: (Counted, Claim),
         streams: Streams,
-    ) -> io::Result<Self> {
+    ) -> Result<Self, NotOpened> {
         command.stdin(streams.stdin).stdout(streams.stdout).stderr(streams.stderr);
-        Ok(Session { child: command.spawn()?, log: Log(log), _claim: claim })
+        let child = command.spawn().map_err(NotOpened::NoProcess)?;
+        Ok(Session { child, log, _claims: claims })
     }
 
     pub(crate) fn take_stdin(&mut self) -> Option<ChildStdin> {
@@ -115,16 +138,14 @@ impl Session {
 /// What a status other than 0 means. Only what ssh's log confirms was the remote command's own.
 fn classify(log: &Path, code: i32) -> SessionEnd {
     let Some(log) = diagnosis::read_tail(log, 0) else {
-        let reason = format!("the local ssh ended with status {code} before it had opened its log");
-        return SessionEnd::NotReached(reason);
+        return SessionEnd::Lost("somebody has removed the log of the local ssh".to_owned());
     };
     match diagnosis::session_log(&log, code) {
         SessionLog::Exited => SessionEnd::Exited(code),
         SessionLog::Refused(reason) => SessionEnd::Refused(reason),
         SessionLog::NotReached(reason) => SessionEnd::NotReached(reason),
         SessionLog::StartedAndEnded => SessionEnd::Killed,
-        SessionLog::Unknown(reason) if code == 255 => SessionEnd::Lost(reason),
-        // A disk that is full has no room for the log, and ssh's own failures are 255.
-        SessionLog::Unknown(_) => SessionEnd::Exited(code),
+        // Among others: a disk that is full has no room for the log, and a broken ssh writes none.
+        SessionLog::Unknown(reason) => SessionEnd::Lost(format!("{reason} (its status is {code})")),
     }
 }

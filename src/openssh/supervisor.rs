@@ -23,13 +23,37 @@ const REPEAT: Duration = Duration::from_millis(50);
 /// Between the first SIGTERM and SIGKILL. A master that is not stopped needs a few milliseconds.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// What the supervisor has to know to tell why a master has ended.
+/// What the supervisor and the holder of a master have to know of each other.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
     /// Where in its log the time begins in which it was ready.
     pub ready_at: AtomicU64,
     /// It was told to end when its last session has.
     pub draining: AtomicBool,
+    /// Sessions that run.
+    sessions: watch::Sender<usize>,
+}
+
+/// One session, counted until this is dropped.
+#[derive(Debug)]
+pub(super) struct Counted(Arc<Notes>);
+
+impl Notes {
+    pub(super) fn counted(self: &Arc<Self>) -> Counted {
+        self.sessions.send_modify(|sessions| *sessions += 1);
+        Counted(Arc::clone(self))
+    }
+
+    pub(super) async fn last_session(&self) {
+        // The sender is in `self`: the channel is open.
+        let _ = self.sessions.subscribe().wait_for(|&sessions| sessions == 0).await;
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.sessions.send_modify(|sessions| *sessions -= 1);
+    }
 }
 
 /// The end of a master.
@@ -37,10 +61,20 @@ pub(super) struct Notes {
 pub(super) struct End {
     /// In one line.
     pub reason: String,
-    /// It was drained: it ended by itself, when its last session had.
-    pub drained: bool,
+    pub how: How,
     /// The last of what it wrote.
     pub stderr: Arc<str>,
+}
+
+/// How a master has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum How {
+    /// By itself, when its last session had, as it was told.
+    Drained,
+    /// It was alive until this moment, when it was asked to end.
+    Asked(Instant),
+    /// In any other way.
+    Lost,
 }
 
 /// Owns the process of a master from its launch to its end.
@@ -57,9 +91,12 @@ pub(super) struct Supervisor {
 impl Supervisor {
     pub(super) async fn run(mut self) {
         let (status, asked) = tokio::select! {
-            status = self.child.wait() => (status, false),
+            status = self.child.wait() => (status, None),
             // A message and a closed channel mean the same.
-            _ = self.kill.recv() => (self.end().await, true),
+            _ = self.kill.recv() => {
+                let asked = Instant::now();
+                (self.end().await, Some(asked))
+            }
         };
         // What it left in its group (a jump host's ssh, a ProxyCommand) has nobody to talk to any more.
         self.signal(Signal::SIGKILL);
@@ -71,21 +108,25 @@ impl Supervisor {
         let stderr =
             diagnosis::read_tail(&log, self.notes.ready_at.load(Ordering::Relaxed)).unwrap_or_default();
         let reason = match asked {
-            true => "the pool closed the connection".to_owned(),
-            false => diagnosis::master_end(&stderr, &fallback),
+            Some(_) => "the pool closed the connection".to_owned(),
+            None => diagnosis::master_end(&stderr, &fallback),
         };
-        // Its status is 255 then as well, but it has nothing to say.
-        let drained = !asked
-            && self.notes.draining.load(Ordering::Relaxed)
-            && status.is_ok_and(|status| status.code().is_some())
+        // A master that was drained ends with 255 and has nothing to say; one that got a SIGTERM ends with 0.
+        let drained = self.notes.draining.load(Ordering::Relaxed)
+            && status.is_ok_and(|status| status.code() == Some(255))
             && diagnosis::last_word(&stderr).is_none();
+        let how = match asked {
+            Some(at) => How::Asked(at),
+            None if drained => How::Drained,
+            None => How::Lost,
+        };
         tracing::debug!(pid = self.pid, reason, "master ended");
         // ssh removes its socket unless it was killed; neither file is missed if it is gone already.
         let _ = std::fs::remove_file(&self.socket);
         let _ = std::fs::remove_file(&log);
         let Supervisor { tenancy, ended, .. } = self;
         drop(tenancy);
-        ended.send_replace(Some(End { reason, drained, stderr: stderr.into() }));
+        ended.send_replace(Some(End { reason, how, stderr: stderr.into() }));
     }
 
     /// TERM, then KILL.
@@ -132,8 +173,11 @@ pub(super) fn is_exiting(pid: u32) -> bool {
         // Behind the name in brackets, which can contain anything: state, parent, group, session, terminal, its group, flags.
         stat.rsplit_once(") ")?.1.split(' ').nth(6)?.parse::<u64>().ok()
     };
-    // One that is not there has exited.
-    flags().is_none_or(|flags| flags & PF_EXITING != 0)
+    match flags() {
+        Some(flags) => flags & PF_EXITING != 0,
+        // One that is not there has exited, where any can be seen.
+        None => Path::new("/proc/self/stat").exists(),
+    }
 }
 
 /// Nobody tells: one that is being killed may be taken for alive for a moment.

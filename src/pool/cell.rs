@@ -9,7 +9,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use super::state::{Action, Grant, HostState};
-use super::{Shared, Stats, Transport, slot};
+use super::{LENIENCY, Shared, Stats, Transport, maintenance, slot};
 use crate::error::Error;
 use crate::host::{Host, PoolKey};
 
@@ -173,8 +173,12 @@ impl<T: Transport> Lease<T> {
     /// The connection may not work any more: it is probed before anybody gets it again.
     pub(crate) fn suspect(&self) {
         if let Some(Grant { slot, generation, .. }) = &self.grant {
-            self.cell.update(|state, _| state.suspect(*slot, *generation));
-            self.cell.shared.wake.notify_one();
+            let patience = self.cell.shared.config.connect_timeout + LENIENCY;
+            let unchecked = self.cell.update(|state, now| state.suspect(*slot, *generation, now + patience));
+            if let Some(connection) = unchecked {
+                // In the runtime of those who wait for the answer.
+                self.cell.spawn(maintenance::check(Arc::clone(&self.cell), *slot, *generation, connection));
+            }
         }
     }
 

@@ -1,6 +1,6 @@
-//! The periodic work, one task per pool: it probes idle connections and suspect ones, and closes those that nobody has used for long.
+//! The periodic work, one task per pool: it probes idle connections and closes those that nobody has used for long.
 //!
-//! It sleeps until the next connection is due and is woken only by a new connection or suspicion, so the way of a command does not touch it. It
+//! It sleeps until the next connection is due and is woken only by a new connection, so the way of a command does not touch it. It
 //! holds the pool weakly: dropping the last handle ends it.
 
 use std::sync::{Arc, Weak};
@@ -43,21 +43,43 @@ fn work<T: Transport>(core: &Arc<Core<T>>) -> Option<Instant> {
     next
 }
 
-#[tracing::instrument(name = "health check", skip_all, fields(host = %cell.key(), slot = slot))]
-async fn check<T: Transport>(
+/// A check that is under way. Dropped, it is over, whatever became of it.
+struct Check<T: Transport> {
+    cell: Arc<Cell<T>>,
+    slot: usize,
+    generation: u64,
+    works: Option<bool>,
+}
+
+impl<T: Transport> Drop for Check<T> {
+    fn drop(&mut self) {
+        let Check { slot, generation, works, .. } = *self;
+        self.cell.update(|state, now| state.checked(slot, generation, works, now));
+        // It is due for its next check only now.
+        self.cell.shared.wake.notify_one();
+    }
+}
+
+/// The check of a connection that was marked as being checked.
+pub(super) fn check<T: Transport>(
     cell: Arc<Cell<T>>,
     slot: usize,
     generation: u64,
     connection: Arc<T::Connection>,
-) {
-    let limit = cell.shared.config.connect_timeout;
+) -> impl Future<Output = ()> + Send + 'static {
+    // Already here: a runtime that is shut down drops what it is given to run.
+    run_check(Check { cell, slot, generation, works: None }, connection)
+}
+
+#[tracing::instrument(name = "health check", skip_all, fields(host = %check.cell.key(), slot = check.slot))]
+async fn run_check<T: Transport>(mut check: Check<T>, connection: Arc<T::Connection>) {
+    let limit = check.cell.shared.config.connect_timeout;
     let answer = timeout(limit, connection.probe())
         .await
         .unwrap_or_else(|_| Err(format!("no answer within {limit:?}")));
     if let Err(reason) = &answer {
         tracing::warn!(reason, "a connection failed its health check and is closed");
     }
-    cell.update(|state, now| state.checked(slot, generation, answer.is_ok(), now));
-    // It is due for its next check only now.
-    cell.shared.wake.notify_one();
+    check.works = Some(answer.is_ok());
+    drop(check);
 }

@@ -85,6 +85,8 @@ pub(crate) struct Shared {
     logins: Arc<Semaphore>,
 }
 
+/// A transport keeps its deadlines by itself, and knows then how far it came. This much later we stop believing that.
+const LENIENCY: Duration = Duration::from_secs(1);
 /// How long the end of a connection may take once nothing is waited for any more.
 const CLOSING: Duration = Duration::from_secs(5);
 /// The longest patience when something is closed. Longer ones could not be added to a time.

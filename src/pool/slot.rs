@@ -8,12 +8,10 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::cell::Cell;
-use super::{CLOSING, Connection, Transport};
+use super::{CLOSING, Connection, LENIENCY, Transport};
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::host::Host;
 
-/// A transport keeps its deadlines by itself, and knows then how far it came. This much later we stop believing that.
-const LENIENCY: Duration = Duration::from_secs(1);
 /// A login keeps its place for so long at most: one that takes longer waits for somebody, and does not compute.
 const PLACE: Duration = Duration::from_secs(1);
 

@@ -53,8 +53,8 @@ struct Ready<C> {
     /// The last proof that it works.
     proven: Instant,
     checking: bool,
-    /// A command on it has timed out: nobody gets it before a check has passed.
-    suspect: bool,
+    /// A command on it has timed out: nobody gets it before a check has passed, or until then.
+    suspect_until: Option<Instant>,
     /// Sessions at once, as far as the server has let us know.
     limit: usize,
     limit_set: Instant,
@@ -64,8 +64,12 @@ struct Ready<C> {
 }
 
 impl<C> Ready<C> {
+    fn is_suspect(&self, now: Instant) -> bool {
+        self.suspect_until.is_some_and(|until| until > now)
+    }
+
     fn has_room(&self, now: Instant) -> bool {
-        !self.suspect && self.leases < self.limit && self.rests_until.is_none_or(|until| until <= now)
+        !self.is_suspect(now) && self.leases < self.limit && self.rests_until.is_none_or(|until| until <= now)
     }
 }
 
@@ -232,11 +236,18 @@ impl<T: Transport> HostState<T> {
         }
     }
 
-    /// It may be broken: a check is due at once, though somebody may use it.
-    pub(super) fn suspect(&mut self, slot: usize, generation: u64) {
-        if let Some(ready) = self.ready(slot, generation) {
-            ready.suspect = true;
-        }
+    /// It may be broken: nobody gets it before it is checked, which the caller is to do if a connection is given. A check that does not
+    /// come to its end has no say after `until`.
+    pub(super) fn suspect(
+        &mut self,
+        slot: usize,
+        generation: u64,
+        until: Instant,
+    ) -> Option<Arc<T::Connection>> {
+        let ready = self.ready(slot, generation)?;
+        ready.suspect_until = Some(until);
+        let begun = std::mem::replace(&mut ready.checking, true);
+        (!begun).then(|| Arc::clone(&ready.connection))
     }
 
     pub(super) fn counters(&mut self) -> &mut Stats {
@@ -268,7 +279,7 @@ impl<T: Transport> HostState<T> {
             used: now,
             proven: now,
             checking: false,
-            suspect: false,
+            suspect_until: None,
             limit: config.sessions_per_connection,
             limit_set: now,
             rests: 0,
@@ -341,20 +352,21 @@ impl<T: Transport> HostState<T> {
 
     // ---- maintenance ----
 
-    /// Idle connections whose last proof is too old, and suspects; marked as being checked.
+    /// Idle connections whose last proof is too old, marked as being checked.
     pub(super) fn due_for_check(
         &mut self,
         now: Instant,
         config: &PoolConfig,
     ) -> Vec<(usize, u64, Arc<T::Connection>)> {
+        if !config.health_checks {
+            return Vec::new();
+        }
         let mut due = Vec::new();
         for (index, slot) in self.slots.iter_mut().enumerate() {
             if let Slot::Ready(ready) = slot
+                && ready.leases == 0
                 && !ready.checking
-                && (ready.suspect
-                    || (config.health_checks
-                        && ready.leases == 0
-                        && ready.proven + config.health_check_interval <= now))
+                && ready.proven + config.health_check_interval <= now
             {
                 ready.checking = true;
                 due.push((index, ready.generation, Arc::clone(&ready.connection)));
@@ -364,18 +376,24 @@ impl<T: Transport> HostState<T> {
     }
 
     /// The result of a check. Who has a lease meanwhile may finish: that it does not work for us is not certain.
-    pub(super) fn checked(&mut self, slot: usize, generation: u64, works: bool, now: Instant) {
+    ///
+    /// `None` for a check that was given up half-way: then nothing is known.
+    pub(super) fn checked(&mut self, slot: usize, generation: u64, works: Option<bool>, now: Instant) {
         let Some(ready) = self.ready(slot, generation) else {
             return; // Closed meanwhile: the answer says nothing.
         };
-        (ready.checking, ready.suspect) = (false, false);
-        if works {
-            ready.proven = now;
-            self.counters.health_checks_passed += 1;
-        } else {
-            let patience = if ready.leases == 0 { Duration::ZERO } else { PATIENCE };
-            self.counters.health_check_failures += 1;
-            self.retire(slot, patience);
+        (ready.checking, ready.suspect_until) = (false, None);
+        match works {
+            Some(true) => {
+                ready.proven = now;
+                self.counters.health_checks_passed += 1;
+            }
+            Some(false) => {
+                let patience = if ready.leases == 0 { Duration::ZERO } else { PATIENCE };
+                self.counters.health_check_failures += 1;
+                self.retire(slot, patience);
+            }
+            None => {}
         }
     }
 
@@ -401,9 +419,6 @@ impl<T: Transport> HostState<T> {
                 _ => None,
             })
             .map(|ready| {
-                if ready.suspect && !ready.checking {
-                    return now;
-                }
                 let idle_since = if ready.leases == 0 { ready.used } else { now };
                 let idle = idle_since + config.idle_timeout;
                 if !config.health_checks || ready.checking {
@@ -449,7 +464,7 @@ impl<T: Transport> HostState<T> {
         let wanted = self.waiters.len().div_ceil(config.sessions_per_connection);
         let mut connecting = self.connecting();
         // A check of a suspect takes but a moment, and most pass it.
-        let wanted = wanted.saturating_sub(self.suspects());
+        let wanted = wanted.saturating_sub(self.suspects(now));
         while connecting < wanted
             && !self.backs_off(now)
             && (self.trusted || connecting == 0)
@@ -499,7 +514,7 @@ impl<T: Transport> HostState<T> {
             Slot::Empty | Slot::Closing { .. } => can_start,
             Slot::Connecting { .. } => true,
             Slot::Ready(ready) => {
-                ready.suspect
+                ready.is_suspect(now)
                     || ready.rests_until.is_some_and(|until| until > now)
                     || !ready.connection.is_alive()
             }
@@ -508,10 +523,11 @@ impl<T: Transport> HostState<T> {
     }
 
     fn next_change(&self, now: Instant) -> Option<Instant> {
-        let rests = self.slots.iter().filter_map(|slot| match slot {
-            Slot::Ready(ready) => ready.rests_until,
+        let ready = self.slots.iter().filter_map(|slot| match slot {
+            Slot::Ready(ready) => Some(ready),
             _ => None,
         });
+        let rests = ready.flat_map(|ready| [ready.rests_until, ready.suspect_until]).flatten();
         rests.chain(self.failure.as_ref().map(|failure| failure.retry_at)).filter(|&at| at > now).min()
     }
 
@@ -523,8 +539,8 @@ impl<T: Transport> HostState<T> {
         self.slots.iter().filter(|slot| matches!(slot, Slot::Connecting { .. })).count()
     }
 
-    fn suspects(&self) -> usize {
-        self.slots.iter().filter(|slot| matches!(slot, Slot::Ready(ready) if ready.suspect)).count()
+    fn suspects(&self, now: Instant) -> usize {
+        self.slots.iter().filter(|slot| matches!(slot, Slot::Ready(ready) if ready.is_suspect(now))).count()
     }
 
     /// Callers that were dropped left their place in the queue behind.
