@@ -5,6 +5,7 @@
 
 use std::error::Error;
 use std::num::NonZeroUsize;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use futures_util::future::{join, join_all};
@@ -44,7 +45,7 @@ fn show(host: &Host, found: &Found) {
                 percent(found.cpu_percent)
             );
         }
-        Err(error) => println!("{error}"),
+        Err(error) => return println!("{error}"),
     }
     match &found.projects {
         Ok(projects) => {
@@ -68,7 +69,17 @@ fn show(host: &Host, found: &Found) {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("dashboard: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
     let file = args.next().ok_or("usage: dashboard CONFIG_FILE [SECONDS [TIMES]]")?;
     let pause = Duration::from_secs(args.next().map_or(Ok(5), |text| text.parse())?);
@@ -80,6 +91,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // Ctrl-C closes the pool first.
     pool.close_on_signals()?;
     let hosts: Vec<Host> = config.hosts.into_values().collect();
+    if hosts.is_empty() {
+        return Err(format!("{file}: there are no [hosts]").into());
+    }
     for page in 1..=times {
         let started = Instant::now();
         let found = sshpool::on_each(&hosts, WIDTH, |host| look(&pool, host)).await;

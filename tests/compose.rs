@@ -299,7 +299,7 @@ async fn a_project_lives_its_life_through_the_program() {
     let listed = listed[0]["projects"].as_array().expect("an array").clone();
     let listed = listed.into_iter().find(|project| project["name"] == name);
     let expected = serde_json::json!({
-        "name": name, "status": "partial", "detail": "exited(1), running(2)", "config_files": [shop.file],
+        "name": name, "status": "partial", "detail": "exited(1), running(2)", "config_files": [shop.file], "from_stdin": false,
     });
     assert_eq!(listed, Some(expected));
     let shown = json(&run(&["lab", "ps", name, "--json"]));
@@ -325,6 +325,7 @@ async fn a_project_lives_its_life_through_the_program() {
     assert!(started("web") != web && started("db") == db);
     assert!(run(&["lab", "logs", name, "job", "-n", "1"]).stdout.contains("| working\n"));
     assert_eq!(run(&["lab", "exec", name, "web", "echo", "-n", "a b"]).stdout, "a b");
+    assert_eq!(run(&["lab", "exec", "--option=--user=lab", name, "web", "id", "-un"]).stdout, "lab\n");
     let failed = compose(&sshd, &["lab", "exec", name, "web", "--", "sh", "-c", "echo no >&2; exit 7"]);
     assert_eq!((failed.code(), &*failed.stderr), (7, "no\n"));
 
@@ -345,6 +346,8 @@ async fn a_project_lives_its_life_through_the_program() {
     assert_eq!(sorted(&run(&["lab", "config", name, "--services"]).stdout), ["db", "job", "web"]);
     run(&["lab", "down", name]);
     assert_eq!(shop.left(), []);
+    // A success that says nothing is one, though there is no container.
+    assert_eq!(run(&["--file", &shop.file, "lab", "config", name, "--quiet"]).stdout, "");
     let named = run(&["--file", &shop.file, "lab", "config", name, "--services"]);
     assert_eq!(sorted(&named.stdout), ["db", "job", "web"]);
     let timed_out = compose(&sshd, &["lab", "logs", name, "--timeout", "1ms", "--follow"]);

@@ -24,7 +24,7 @@ pub(super) struct Compose {
     hosts: String,
 
     /// A Compose file on the host; by default those that the project was made from
-    #[arg(long = "file", value_name = "FILE", global = true)]
+    #[arg(long = "file", value_name = "FILE", global = true, value_parser = compose_file)]
     files: Vec<String>,
 
     /// Give an action up after this time; 0 for no limit [default: 30s, none for up, pull and logs --follow]
@@ -79,6 +79,9 @@ enum What {
         /// Give the command this program's stdin; otherwise it reads nothing
         #[arg(long)]
         stdin: bool,
+        /// An option of Compose's own, such as --option=--user=postgres
+        #[arg(short, long = "option", value_name = "OPTION", allow_hyphen_values = true)]
+        options: Vec<String>,
         project: String,
         service: String,
         #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
@@ -107,7 +110,7 @@ struct Projects {
 
 impl Compose {
     pub(super) fn hosts(&self) -> impl Iterator<Item = &str> {
-        self.hosts.split(',')
+        self.hosts.split(',').map(str::trim)
     }
 
     pub(super) async fn run(&self, pool: &Pool, hosts: &[Host]) -> Result<u8, Failure> {
@@ -144,7 +147,7 @@ impl Compose {
                 let child = action.spawn().await.map_err(failure)?;
                 let relayed = relay(child, host.name(), usize::MAX).await?;
                 let status = relayed.exit_code(host.name());
-                match action.verdict(relayed.status, relayed.quiet, &relayed.last_words).await {
+                match action.verdict(relayed.status, relayed.no_stdout, &relayed.last_words).await {
                     // Its own words are there to be read already.
                     Ok(()) | Err(ComposeError::Failed { .. }) => Ok(status),
                     Err(error) => {
@@ -171,9 +174,10 @@ impl Compose {
                 });
                 action.and_then(|action| change.to(action))
             }
-            What::Exec { stdin, project, service, words } => {
+            What::Exec { stdin, options, project, service, words } => {
                 let stdin = if *stdin { Stdin::Piped } else { Stdin::Empty };
-                docker.exec(project, service, words).map(|action| action.stdin(stdin))
+                let action = docker.exec(project, service, words).map(|action| action.stdin(stdin));
+                action.map(|action| options.iter().fold(action, |action, option| action.option(option)))
             }
             What::Other(words) => {
                 let (action, words) = words.split_first().expect("clap gives the action's name");
@@ -204,11 +208,21 @@ impl Change {
     }
 }
 
+fn compose_file(path: &str) -> Result<String, &'static str> {
+    match path {
+        "" => Err("a path on the host is expected"),
+        "-" => Err("standard input is not passed on: put the file on the host"),
+        path => Ok(path.to_owned()),
+    }
+}
+
 fn failure(host: &Host, error: &ComposeError) -> Failure {
     match error {
         ComposeError::Name { .. } => Failure::Usage(error.to_string()),
         ComposeError::Run(run) => Failure::of_host(host, error, status_of(run)),
-        ComposeError::NoProject { .. } => Failure::of_host(host, error, FAILED),
+        ComposeError::NoProject { .. } | ComposeError::NoFiles { .. } => {
+            Failure::of_host(host, error, FAILED)
+        }
         error => Failure::of_host(host, error, NOT_RUN),
     }
 }
@@ -229,6 +243,7 @@ const SERVICE_COLUMNS: &[&str] = &["SERVICE", "STATE", "HEALTH", "EXIT", "PORTS"
 fn service_row(service: &Service) -> Vec<String> {
     let ports = service.publishers.iter().map(|port| match (&port.address, port.published_port) {
         (Some(address), Some(published)) => {
+            let address = if address.contains(':') { format!("[{address}]") } else { address.clone() };
             format!("{address}:{published}->{}/{}", port.target_port, port.protocol)
         }
         _ => format!("{}/{}", port.target_port, port.protocol),

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Config};
@@ -135,12 +135,23 @@ fn run_to_the_end(cli: Cli) -> ExitCode {
 
 /// A host where the name of a subcommand belongs is a slip that comes easily: ssh takes it.
 fn advised(mut error: clap::Error) -> clap::Error {
-    // With a name that is nearly one of the subcommands clap says that.
-    let near = error.get(ContextKind::SuggestedSubcommand).is_some();
-    if let (false, Some(ContextValue::String(name))) = (near, error.get(ContextKind::InvalidSubcommand)) {
-        let tip = format!("did you mean \"sshpool exec {name} …\"?").into();
-        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
-    }
+    let tip =
+        match (error.kind(), error.get(ContextKind::InvalidSubcommand), error.get(ContextKind::InvalidArg)) {
+            // With a name that is nearly one of the subcommands clap says that.
+            (ErrorKind::InvalidSubcommand, Some(ContextValue::String(name)), _)
+                if error.get(ContextKind::SuggestedSubcommand).is_none() =>
+            {
+                format!("did you mean \"sshpool exec {name} …\"?")
+            }
+            // Compose has many more options than we have; clap would advise to take them for services.
+            (ErrorKind::UnknownArgument, _, Some(ContextValue::String(option)))
+                if std::env::args().any(|word| word == "compose") =>
+            {
+                format!("an option of Compose's own is given by --option={option}")
+            }
+            _ => return error,
+        };
+    error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
     error
 }
 
@@ -158,7 +169,7 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
             (pool, result)
         }
         Command::Resources(resources) => {
-            let (pool, hosts) = setup.open_all(resources.hosts.iter().map(String::as_str))?;
+            let (pool, hosts) = setup.open_all(resources.hosts())?;
             let result = resources.run(&pool, &hosts).await;
             (pool, result)
         }

@@ -19,8 +19,8 @@ const LAST: usize = 64 * 1024;
 /// What is known of a command whose streams were passed on.
 pub(super) struct Relayed {
     pub status: ExitStatus,
-    /// It wrote nothing at all.
-    pub quiet: bool,
+    /// It wrote nothing to stdout.
+    pub no_stdout: bool,
     /// The end of what it wrote to stderr.
     pub last_words: Vec<u8>,
 }
@@ -73,7 +73,7 @@ pub(super) async fn relay(mut child: Child, host: &str, most: usize) -> Result<R
         };
         let status = end.map_err(|error| Failure::of(host, &error))?;
         let (last_out, last_words) = copied.unwrap_or_default();
-        Ok(Relayed { status, quiet: last_out.is_empty() && last_words.is_empty(), last_words })
+        Ok(Relayed { status, no_stdout: last_out.is_empty(), last_words })
     };
     tokio::select! {
         relayed = ends => relayed,

@@ -6,17 +6,18 @@ use std::time::Duration;
 use clap::Args;
 
 use super::many::{Answer, Many, rows};
-use super::{Failure, print, write};
+use super::{Failure, complain, print, write};
 use crate::config;
 use crate::host::Host;
 use crate::public::Pool;
 use crate::resources::{Disk, HostResources};
+use crate::signals;
 
 #[derive(Debug, Args)]
 pub(super) struct Resources {
-    /// As for exec
+    /// As for exec; several, with blanks or commas between them
     #[arg(value_name = "HOST", required = true)]
-    pub(super) hosts: Vec<String>,
+    hosts: Vec<String>,
 
     /// Ask again and again, with this pause, until interrupted; a terminal is refreshed in place, and with --json each time is a line
     #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "2s", value_parser = config::parse_duration)]
@@ -27,7 +28,16 @@ pub(super) struct Resources {
 }
 
 impl Resources {
+    pub(super) fn hosts(&self) -> impl Iterator<Item = &str> {
+        self.hosts.iter().flat_map(|hosts| hosts.split(',')).map(str::trim)
+    }
+
     pub(super) async fn run(&self, pool: &Pool, hosts: &[Host]) -> Result<u8, Failure> {
+        if let (Some(_), Some(pause)) =
+            (self.watch, self.hosts().find(|host| config::parse_duration(host).is_ok()))
+        {
+            return Err(Failure::Usage(format!("{pause} is taken for a host: write --watch={pause}")));
+        }
         let ask = |host| async move {
             let found = HostResources::of(pool, host).await;
             found.map_err(|error| Failure::of(Host::name(host), &error))
@@ -35,16 +45,30 @@ impl Resources {
         let mut screen = Screen::default();
         loop {
             let answers = self.many.ask(hosts, ask).await?;
+            if signals::is_ending() {
+                // What was asked was cut off by us. The handler closes the pool and ends the process.
+                return Ok(0);
+            }
+            let tables = |answers: &[_]| format!("{}\n\n{}", hosts_table(answers), disks_table(answers));
             let Some(pause) = self.watch else {
-                return self.many.show(&answers, text).await;
+                let status = self.many.show(&answers, tables).await?;
+                if !self.many.json() {
+                    answers.iter().flat_map(unreadable).for_each(complain);
+                }
+                return Ok(status);
             };
             if self.many.json() {
-                self.many.show(&answers, text).await?;
+                self.many.show(&answers, tables).await?;
             } else {
-                // What is wrong has its place on the screen, too.
-                let errors = answers.iter().filter_map(|answer| Some((&answer.host, answer.error.as_ref()?)));
-                let errors = errors.map(|(host, error)| format!("\n{host}: {error}"));
-                screen.show(&(text(&answers) + &errors.collect::<String>())).await?;
+                // What is wrong has its place on the screen, before the disks: these are what does not fit.
+                let errors = answers
+                    .iter()
+                    .filter_map(|answer| Some(format!("{}: {}", answer.host, answer.error.as_ref()?)));
+                let remarks = errors.chain(answers.iter().flat_map(unreadable));
+                let remarks: String = remarks.map(|line| format!("{line}\n")).collect();
+                screen
+                    .show(&format!("{}\n{remarks}\n{}", hosts_table(&answers), disks_table(&answers)))
+                    .await?;
             }
             tokio::time::sleep(pause).await;
         }
@@ -64,21 +88,44 @@ impl Screen {
         }
         // Cleared once; then each line is written over the one before it, which does not flicker. What does not fit would scroll.
         let start = if std::mem::replace(&mut self.began, true) { "" } else { "\x1b[2J" };
-        let height = terminal_size::terminal_size().map_or(usize::MAX, |(_, height)| usize::from(height.0));
-        let lines: String =
-            text.lines().take(height.saturating_sub(1)).map(|line| format!("{line}\x1b[K\n")).collect();
+        let (width, height) = terminal_size::terminal_size()
+            .map_or((usize::MAX, usize::MAX), |(width, height)| {
+                (usize::from(width.0), usize::from(height.0))
+            });
+        let lines = fitted(text, width, height.saturating_sub(1));
+        let lines: String = lines.iter().map(|line| format!("{line}\x1b[K\n")).collect();
         write(format!("{start}\x1b[H{lines}\x1b[J")).await
     }
+}
+
+/// The lines as far as they fit; the last one says how many do not.
+fn fitted(text: &str, width: usize, height: usize) -> Vec<String> {
+    let mut lines: Vec<String> = text.lines().map(|line| line.chars().take(width).collect()).collect();
+    if lines.len() > height {
+        let kept = height.saturating_sub(1);
+        let left = format!("… {} more lines", lines.len() - kept);
+        lines.truncate(kept);
+        lines.push(left);
+    }
+    lines
+}
+
+/// What the host said and what could not be read.
+fn unreadable(answer: &Answer<HostResources>) -> impl Iterator<Item = String> {
+    let lines = answer.found.iter().flat_map(|found| &found.unreadable);
+    lines.map(|line| format!("{}: cannot be read: {line}", answer.host))
 }
 
 const HOST_COLUMNS: &[&str] =
     &["HOSTNAME", "UPTIME", "LOAD", "CPUS", "CPU", "MEMORY", "USED", "AVAILABLE", "USE"];
 const DISK_COLUMNS: &[&str] = &["DEVICE", "MOUNT", "TYPE", "SIZE", "USED", "AVAILABLE", "USE"];
 
-fn text(answers: &[Answer<HostResources>]) -> String {
-    let hosts = rows(answers, HOST_COLUMNS, std::slice::from_ref, host_row);
-    let disks = rows(answers, DISK_COLUMNS, |found| found.disks.as_deref().unwrap_or_default(), disk_row);
-    format!("{hosts}\n\n{disks}")
+fn hosts_table(answers: &[Answer<HostResources>]) -> String {
+    rows(answers, HOST_COLUMNS, std::slice::from_ref, host_row)
+}
+
+fn disks_table(answers: &[Answer<HostResources>]) -> String {
+    rows(answers, DISK_COLUMNS, |found| found.disks.as_deref().unwrap_or_default(), disk_row)
 }
 
 fn host_row(found: &HostResources) -> Vec<String> {
@@ -163,6 +210,19 @@ mod tests {
     #[case(u64::MAX, "16 EiB")]
     fn sizes_for_people(#[case] bytes: u64, #[case] text: &str) {
         assert_eq!(size(bytes), text);
+    }
+
+    #[rstest]
+    #[case("a\nb\nc", 80, 3, &["a", "b", "c"])]
+    #[case("a\nb\nc\nd", 80, 3, &["a", "b", "… 2 more lines"])]
+    #[case("äöü\nb", 2, 2, &["äö", "b"])]
+    fn a_screen_has_its_size(
+        #[case] text: &str,
+        #[case] width: usize,
+        #[case] height: usize,
+        #[case] lines: &[&str],
+    ) {
+        assert_eq!(fitted(text, width, height), lines);
     }
 
     #[rstest]

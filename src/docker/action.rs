@@ -90,28 +90,41 @@ impl Action {
     /// As [`Command::output`].
     pub async fn output(self) -> Result<Output, ComposeError> {
         let output = self.command().await?.output().await?;
-        let quiet = output.stdout.is_empty() && output.stderr.is_empty();
-        self.verdict(output.status, quiet, &output.stderr).await?;
+        self.verdict(output.status, output.stdout.is_empty(), &output.stderr).await?;
         Ok(output)
     }
 
-    /// Says whether an action that was [spawned](Self::spawn) did what it was to do, from its status, whether it wrote nothing at all, and
+    /// Says whether an action that was [spawned](Self::spawn) did what it was to do, from its status, whether it wrote nothing to stdout, and
     /// (the end of) its stderr. [`output`](Self::output) has done this already.
     ///
-    /// Compose is content when it is to restart or to stop a project that there is not, and writes nothing. So a project is looked for where
-    /// nothing was written.
+    /// Compose is content when it is to restart or to stop a project that there is not, and writes nothing. So where `restart`, `stop`,
+    /// `pause`, `unpause` or `logs` has written nothing, the project is looked for.
     ///
     /// # Errors
     ///
     /// [`ComposeError`] says which of the usual causes it was.
-    pub async fn verdict(&self, status: ExitStatus, quiet: bool, stderr: &[u8]) -> Result<(), ComposeError> {
+    pub async fn verdict(
+        &self,
+        status: ExitStatus,
+        no_stdout: bool,
+        stderr: &[u8],
+    ) -> Result<(), ComposeError> {
         if !status.success() {
             let text = String::from_utf8_lossy(stderr);
-            return Err(error::explain(self.compose.name(), &self.project, status.code(), &text));
+            let foreign = matches!(self.name.as_str(), "exec" | "run");
+            return Err(error::explain(self.compose.name(), &self.project, status.code(), &text, foreign));
         }
-        if quiet && self.compose.project_status(&self.project).await?.is_nothing() {
-            let text = "it has no containers".to_owned();
-            return Err(self.no_project(text));
+        let wrote_nothing = match self.name.as_str() {
+            "restart" | "stop" | "pause" | "unpause" => stderr.is_empty(),
+            "logs" => no_stdout && stderr.is_empty(),
+            _ => false,
+        };
+        // What cannot be looked up does not make a failure of it.
+        if wrote_nothing
+            && let Ok(found) = self.compose.project_status(&self.project).await
+            && found.is_nothing()
+        {
+            return Err(self.no_project("it has no containers".to_owned()));
         }
         Ok(())
     }
@@ -145,12 +158,17 @@ impl Action {
     /// What Compose remembers of where the project came from.
     async fn files_of_the_project(&self) -> Result<Vec<String>, ComposeError> {
         let projects = self.compose.list_projects(true).await?;
-        match projects.into_iter().find(|project| project.name == self.project) {
-            Some(project) if !project.config_files.is_empty() => Ok(project.config_files),
-            _ => {
-                Err(self.no_project("it has no containers that would tell its files; name a file".to_owned()))
-            }
-        }
+        let Some(project) = projects.into_iter().find(|project| project.name == self.project) else {
+            let text = "it has no containers that would tell its files; name a file (--file)";
+            return Err(self.no_project(text.to_owned()));
+        };
+        let reason = match (project.from_stdin, project.config_files.is_empty()) {
+            (true, _) => "a part of it came from standard input",
+            (false, true) => "its containers do not tell",
+            (false, false) => return Ok(project.config_files),
+        };
+        let (host, project) = (self.compose.name().to_owned(), project.name);
+        Err(ComposeError::NoFiles { host, project, reason })
     }
 
     fn no_project(&self, text: String) -> ComposeError {

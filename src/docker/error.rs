@@ -55,7 +55,18 @@ pub enum ComposeError {
         text: String,
     },
 
-    /// Compose does not know the project, or does not know its files.
+    /// Compose does not know the files of the project: name them with [`Action::file`](super::Action::file).
+    #[error("{host}: the Compose files of project {project:?} are not known: {reason}; name them (--file)")]
+    NoFiles {
+        /// The host's name.
+        host: String,
+        /// The project's name.
+        project: String,
+        /// Why not.
+        reason: &'static str,
+    },
+
+    /// Compose does not know the project.
     #[error("{host}: there is no project {project:?}: {text}")]
     NoProject {
         /// The host's name.
@@ -93,10 +104,22 @@ fn status(code: Option<i32>) -> String {
     code.map_or_else(|| "a signal".to_owned(), |code| format!("code {code}"))
 }
 
-/// The usual causes by the texts that give them away.
-pub(super) fn explain(host: &str, project: &str, code: Option<i32>, stderr: &str) -> ComposeError {
+/// The usual causes by the texts that give them away. `foreign` is for what a program in a container can have written, too: then only
+/// Docker's own last line counts, and only with Docker's own status.
+pub(super) fn explain(
+    host: &str,
+    project: &str,
+    code: Option<i32>,
+    stderr: &str,
+    foreign: bool,
+) -> ComposeError {
     let host = host.to_owned();
-    let says = |texts: &[&str]| texts.iter().any(|text| stderr.contains(text));
+    let last = stderr.lines().rev().map(str::trim).find(|line| !line.is_empty());
+    let last = last.unwrap_or("it wrote nothing to stderr");
+    let says = |texts: &[&str]| match foreign {
+        false => texts.iter().any(|text| stderr.contains(text)),
+        true => code == Some(1) && texts.iter().any(|text| last.starts_with(text)),
+    };
     // A deprecation or a progress line may come before or after it.
     let line = |texts: &[&str]| {
         let telling = stderr.lines().rfind(|line| texts.iter().any(|text| line.contains(text)));
@@ -109,6 +132,7 @@ pub(super) fn explain(host: &str, project: &str, code: Option<i32>, stderr: &str
     const NO_DAEMON: &[&str] = &[
         "Cannot connect to the Docker daemon",
         "error during connect",
+        "unable to resolve docker endpoint",
         "failed to connect to the docker API",
     ];
     const NO_PROJECT: &[&str] = &[
@@ -117,7 +141,17 @@ pub(super) fn explain(host: &str, project: &str, code: Option<i32>, stderr: &str
         "no configuration file provided",
         "no resource found",
     ];
-    if code == Some(127) && says(&["docker"]) && !says(&["executable file not found", "OCI runtime"]) {
+    // In the words of sh and bash, mksh, zsh, fish, and env.
+    const NO_DOCKER: &[&str] = &[
+        "docker: not found",
+        "docker: command not found",
+        "docker: inaccessible or not found",
+        "command not found: docker",
+        "Unknown command: docker",
+        "‘docker’: No such file",
+        "'docker': No such file",
+    ];
+    if code == Some(127) && says(NO_DOCKER) {
         return ComposeError::NoDocker { host };
     }
     if code == Some(125) && says(NOT_ITS_OPTION) {
@@ -135,11 +169,10 @@ pub(super) fn explain(host: &str, project: &str, code: Option<i32>, stderr: &str
             return make(host, line(texts));
         }
     }
-    if says(NO_PROJECT) {
+    if !foreign && says(NO_PROJECT) {
         return ComposeError::NoProject { host, project: project.to_owned(), text: line(NO_PROJECT) };
     }
-    let last = stderr.lines().rev().map(str::trim).find(|line| !line.is_empty());
-    ComposeError::Failed { host, code, text: printable(last.unwrap_or("it wrote nothing to stderr")) }
+    ComposeError::Failed { host, code, text: printable(last) }
 }
 
 #[cfg(test)]
@@ -154,7 +187,7 @@ mod tests {
         for line in RECORDED.lines() {
             let [cause, code, text] = line.split('\t').collect::<Vec<_>>()[..] else { panic!("{line}") };
             let stderr = format!("time=\"2026-01-01\" level=warning msg=\"something else\"\n{text}\n\n");
-            let error = explain("web1", "shop", code.parse().ok(), &stderr);
+            let error = explain("web1", "shop", code.parse().ok(), &stderr, false);
             let found = match &error {
                 ComposeError::NoDocker { .. } => "no_docker",
                 ComposeError::NoCompose { .. } => "no_compose",
@@ -173,7 +206,7 @@ mod tests {
 
     #[test]
     fn the_newer_texts_of_permission_and_daemon_are_known() {
-        let of = |text: &str| explain("web1", "shop", Some(1), text);
+        let of = |text: &str| explain("web1", "shop", Some(1), text, false);
         let text =
             "permission denied while trying to connect to the docker API at unix:///var/run/docker.sock";
         assert!(matches!(of(text), ComposeError::Permission { .. }));
@@ -182,10 +215,25 @@ mod tests {
     }
 
     #[test]
+    fn what_a_program_in_a_container_says_is_not_dockers() {
+        for (code, stderr) in [
+            (127, "sh: 1: docker: not found"),
+            (3, "error during connect: my own db"),
+            (3, "no such project"),
+            (1, "Cannot connect to the Docker daemon of mine\nand more"),
+        ] {
+            let error = explain("web1", "shop", Some(code), stderr, true);
+            assert!(matches!(error, ComposeError::Failed { .. }), "{error}");
+        }
+        let text = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?\n";
+        assert!(matches!(explain("web1", "shop", Some(1), text, true), ComposeError::NoDaemon { .. }));
+    }
+
+    #[test]
     fn a_silent_failure_is_told_with_its_status() {
-        let error = explain("web1", "shop", Some(14), "\n");
+        let error = explain("web1", "shop", Some(14), "\n", false);
         assert_eq!(error.to_string(), "web1: docker compose failed with code 14: it wrote nothing to stderr");
-        let error = explain("web1", "shop", None, "");
+        let error = explain("web1", "shop", None, "", false);
         assert_eq!(
             error.to_string(),
             "web1: docker compose failed with a signal: it wrote nothing to stderr"

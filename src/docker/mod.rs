@@ -198,7 +198,10 @@ impl Compose {
         let output = command.output().await?;
         match output.status.code() {
             Some(0) => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
-            code => Err(error::explain(self.name(), project, code, &String::from_utf8_lossy(&output.stderr))),
+            code => {
+                let stderr = String::from_utf8_lossy(&output.stderr);
+                Err(error::explain(self.name(), project, code, &stderr, false))
+            }
         }
     }
 

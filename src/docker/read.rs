@@ -14,8 +14,11 @@ pub struct Project {
     pub status: Status,
     /// The same in Compose's own words, such as `running(2), exited(1)`.
     pub detail: String,
-    /// The files that it was made from: paths on the host. None when it was made from standard input.
+    /// The files that its containers were made from: paths on the host. Compose gives them for all containers together, also where a later
+    /// `up` has left some of them as they were.
     pub config_files: Vec<String>,
+    /// It was made from standard input, or a part of it was.
+    pub from_stdin: bool,
 }
 
 /// What the containers of a project do, taken together.
@@ -192,7 +195,7 @@ impl Status {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[serde(rename_all = "PascalCase", expecting = "an object for each project")]
 struct RawProject {
     name: String,
     #[serde(default)]
@@ -203,25 +206,42 @@ struct RawProject {
 
 /// Reads the answer of `docker compose ls --format json`: one array.
 pub(super) fn projects(text: &str) -> Result<Vec<Project>, String> {
+    let text = without_greeting(text);
     let raw: Vec<RawProject> =
         serde_json::from_str(text.trim()).map_err(|error| format!("{error} in {}", shown(text)))?;
     let project = |raw: RawProject| Project {
         name: raw.name,
         status: Status::from_counts(&raw.status),
         detail: raw.status,
-        config_files: raw
-            .config_files
-            .split(',')
-            // `-` was its standard input, which is gone.
-            .filter(|file| !matches!(*file, "" | "-"))
-            .map(str::to_owned)
-            .collect(),
+        from_stdin: raw.config_files.split(',').any(|file| file == "-"),
+        config_files: files(&raw.config_files),
     };
     Ok(raw.into_iter().map(project).collect())
 }
 
+/// Paths with commas between them. They are absolute, so that what does not begin with `/` belongs to the path before it; `-` was standard
+/// input, and `N/A` is what Compose says of containers without that label.
+fn files(list: &str) -> Vec<String> {
+    let mut files: Vec<String> = Vec::new();
+    for part in list.split(',') {
+        match (part, files.last_mut()) {
+            ("-" | "N/A" | "", _) => {}
+            (part, Some(path)) if !part.starts_with('/') => *path = format!("{path},{part}"),
+            (part, _) => files.push(part.to_owned()),
+        }
+    }
+    files
+}
+
+/// Start-up files of the account can print before Docker does. Where nothing looks like an answer it is left as it is, to be reported.
+fn without_greeting(text: &str) -> &str {
+    let is_answer = |line: &str| line.starts_with(['[', '{']);
+    let before = text.split_inclusive('\n').take_while(|line| !is_answer(line)).map(str::len).sum();
+    if before < text.len() { &text[before..] } else { text }
+}
+
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[serde(rename_all = "PascalCase", expecting = "an object for each container")]
 struct RawService {
     service: String,
     #[serde(default)]
@@ -236,7 +256,7 @@ struct RawService {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[serde(rename_all = "PascalCase", expecting = "an object for each port")]
 struct RawPublisher {
     #[serde(default, rename = "URL")]
     url: String,
@@ -266,7 +286,8 @@ impl From<RawService> for Service {
             container: raw.name,
             health: Some(raw.health).filter(|health| !health.is_empty()),
             exit_code: raw.exit_code.filter(|_| ended),
-            publishers: raw.publishers.into_iter().map(publisher).collect(),
+            // A range that is only exposed is told as port 0.
+            publishers: raw.publishers.into_iter().filter(|raw| raw.target_port > 0).map(publisher).collect(),
             state,
         }
     }
@@ -274,6 +295,7 @@ impl From<RawService> for Service {
 
 /// Reads the answer of `docker compose ps --format json` in both of its shapes: one array (until Compose 2.20), or one object in each line.
 pub(super) fn project_status(project: &str, text: &str) -> ProjectStatus {
+    let text = without_greeting(text);
     let (mut services, mut unreadable) = (Vec::new(), Vec::new());
     let mut take = |place: String, part: serde_json::Result<RawService>, source: &str| match part {
         Ok(raw) => services.push(Service::from(raw)),
@@ -415,6 +437,33 @@ mod tests {
             projects(include_str!("../../tests/recorded/ls-2.40.3.json")).expect("it can be read").len(),
             3
         );
+    }
+
+    #[rstest]
+    #[case("/srv/a.yaml", &["/srv/a.yaml"], false)]
+    #[case("/srv/a.yaml,/srv/b.yaml", &["/srv/a.yaml", "/srv/b.yaml"], false)]
+    #[case("/srv/a, b/c.yaml,/srv/d.yaml", &["/srv/a, b/c.yaml", "/srv/d.yaml"], false)]
+    #[case("/srv/a.yaml,-", &["/srv/a.yaml"], true)]
+    #[case("-", &[], true)]
+    #[case("N/A", &[], false)]
+    #[case("", &[], false)]
+    fn files_of_a_project(#[case] list: &str, #[case] files: &[&str], #[case] from_stdin: bool) {
+        let text =
+            format!("Welcome!\n[{{\"Name\":\"shop\",\"Status\":\"running(1)\",\"ConfigFiles\":{list:?}}}]\n");
+        let found = &projects(&text).expect("it can be read")[0];
+        assert_eq!(
+            (&found.config_files[..], found.from_stdin),
+            (files.iter().map(|f| (*f).to_owned()).collect::<Vec<_>>().as_slice(), from_stdin)
+        );
+    }
+
+    #[test]
+    fn a_greeting_before_the_answer_is_not_part_of_it() {
+        let line = "{\"Service\":\"web\",\"State\":\"running\"}\n";
+        let found = project_status("shop", &format!("Welcome to web1\n\n{line}{line}"));
+        assert_eq!((found.status, found.services.len(), found.unreadable.len()), (Status::Running, 2, 0));
+        let found = project_status("shop", "Welcome to web1\n");
+        assert_eq!((found.status, found.unreadable.len()), (Status::Unknown, 1));
     }
 
     #[test]

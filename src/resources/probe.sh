@@ -3,7 +3,8 @@
 exec 2>/dev/null
 LC_ALL=C
 export LC_ALL
-unset POSIXLY_CORRECT
+# The latter two change what nproc says.
+unset POSIXLY_CORRECT OMP_NUM_THREADS OMP_THREAD_LIMIT
 part() { printf ':: %s\n' "$1"; }
 part hostname
 cat /proc/sys/kernel/hostname || uname -n

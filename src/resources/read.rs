@@ -95,9 +95,9 @@ fn cpu_times(line: &str) -> Option<(u64, u64)> {
     let ticks: Vec<u64> =
         line.split_whitespace().skip(1).map(|word| word.parse().ok()).collect::<Option<_>>()?;
     // Guests are in the user's time already.
-    let all = ticks.iter().take(8).sum();
-    let idle = ticks.get(3)? + ticks.get(4).unwrap_or(&0);
-    Some((all - idle, all))
+    let all = ticks.iter().take(8).try_fold(0_u64, |all, &more| all.checked_add(more))?;
+    let idle = ticks.get(3)?.checked_add(*ticks.get(4).unwrap_or(&0))?;
+    Some((all.checked_sub(idle)?, all))
 }
 
 /// `None` when no tick has passed, or when iowait went backwards, which it may.
@@ -141,6 +141,11 @@ impl Mount {
     }
 }
 
+/// As df of GNU shows a name.
+fn without_controls(name: &str) -> String {
+    name.replace(char::is_control, "?")
+}
+
 /// `\` and three octal digits stand for one byte.
 fn unescaped(text: &str) -> String {
     let mut bytes = Vec::new();
@@ -162,7 +167,10 @@ fn unescaped(text: &str) -> String {
 
 /// `None` when there is not even a heading, or one that does not say what the numbers are.
 fn disks(lines: &[&str], mounts: &[Mount], unreadable: &mut Vec<String>) -> Option<Vec<Disk>> {
-    let (heading, lines) = lines.split_first()?;
+    let Some((heading, lines)) = lines.split_first() else {
+        unreadable.push("df: no answer".to_owned());
+        return None;
+    };
     if heading.split_whitespace().nth(1) != Some("1024-blocks") {
         unreadable.push(format!("df: its blocks are not of 1024 bytes: {:?}", printable(heading)));
         return None;
@@ -176,7 +184,9 @@ fn disks(lines: &[&str], mounts: &[Mount], unreadable: &mut Vec<String>) -> Opti
         // What is mounted over something hides it, and comes later.
         disk.file_system = mounts
             .iter()
-            .rfind(|mount| printable(&mount.directory) == disk.mount)
+            .rfind(|mount| {
+                printable(&mount.directory) == disk.mount || without_controls(&mount.directory) == disk.mount
+            })
             .map(|mount| mount.kind.clone());
         if disk.size_bytes == 0 || !is_real(&disk) {
             continue;
@@ -205,10 +215,11 @@ fn disk(line: &str) -> Option<Disk> {
         });
         begins.filter(|(_, word)| !word.is_empty()).collect()
     };
-    // A reserve that root has used up makes what is available negative.
-    let blocks = |word: &str| match word.strip_prefix('-') {
+    let blocks = |word: &str| word.parse::<u64>().ok()?.checked_mul(1024);
+    // A reserve that root has used up makes this one negative.
+    let left = |word: &str| match word.strip_prefix('-') {
         Some(digits) => digits.parse::<u64>().ok().map(|_| 0),
-        None => word.parse::<u64>().ok()?.checked_mul(1024),
+        None => blocks(word),
     };
     words.windows(5).skip(1).find_map(|window| {
         let [(begin, size), (_, used), (_, available), (_, percent), (mount, _)] = *window else {
@@ -219,7 +230,7 @@ fn disk(line: &str) -> Option<Disk> {
         }
         let used_percent = match percent {
             "-" => None,
-            percent => Some(percent.strip_suffix('%')?.parse().ok()?),
+            percent => Some(percent.strip_suffix('%')?.parse().ok()?).filter(|percent| *percent <= 100),
         };
         Some(Disk {
             device: printable(&line[..begin]),
@@ -227,7 +238,7 @@ fn disk(line: &str) -> Option<Disk> {
             file_system: None,
             size_bytes: blocks(size)?,
             used_bytes: blocks(used)?,
-            available_bytes: blocks(available)?,
+            available_bytes: left(available)?,
             used_percent,
         })
     })
@@ -238,7 +249,8 @@ fn is_real(disk: &Disk) -> bool {
         // That of a container's root; those that a machine has beside it are its containers'.
         Some("overlay") => disk.mount == "/",
         Some(kind) => !NOT_REAL.contains(&kind),
-        None => disk.device.starts_with('/') || disk.device.contains(":/"),
+        // `/dev/sda1`, `server:/export`, `tank/data`; not `tmpfs` or `overlay`.
+        None => disk.device.contains('/'),
     }
 }
 
@@ -331,7 +343,8 @@ files.lan:/export           4000    1000      3000      25% /net
     fn nothing_is_nothing_and_never_zero() {
         let names = ["hostname", "uptime", "loadavg", "cpus", "cpu", "cpu", "meminfo", "mounts", "df", "end"];
         let empty: String = names.map(|name| format!(":: {name}\n")).concat();
-        assert_eq!(resources(&empty), HostResources::default());
+        let silent = vec!["df: no answer".to_owned()];
+        assert_eq!(resources(&empty), HostResources { unreadable: silent, ..HostResources::default() });
         assert_eq!(resources(""), HostResources::default());
         assert_eq!(resources("Access denied.\n"), HostResources::default());
     }
@@ -343,7 +356,7 @@ files.lan:/export           4000    1000      3000      25% /net
         let found = resources(&format!("{before}{cut}"));
         assert_eq!((found.cpu_percent, found.disks), (Some(40.0), None));
         assert_eq!(found.memory.is_some(), cut != ":: meminfo\n");
-        assert!(found.unreadable.is_empty());
+        assert_eq!(found.unreadable.len(), usize::from(cut == ":: df\n"));
     }
 
     #[rstest]
@@ -392,6 +405,7 @@ files.lan:/export           4000    1000      3000      25% /net
     fn an_old_kernel_has_fewer_columns() {
         assert_eq!(cpu_times("cpu 1 2 3 4"), Some((6, 10)));
         assert_eq!(cpu_times("cpu 1 2 3"), None);
+        assert_eq!(cpu_times("cpu 18446744073709551615 1 2 3"), None, "and no number is too large");
     }
 
     #[test]
@@ -413,9 +427,11 @@ files.lan:/export           4000    1000      3000      25% /net
     #[test]
     fn disks_without_their_kinds() {
         let text = ":: df\nFilesystem 1024-blocks Used Available Capacity Mounted on\n\
-                    /dev/sda1 10 5 5 50% /\ntmpfs 10 0 10 0% /run\nfiles:/x 10 5 5 50% /net\nC:\\ drive 1 10 5 5 50% /mnt/c\n";
+                    /dev/sda1 10 5 5 50% /\ntmpfs 10 0 10 0% /run\nfiles:/x 10 5 5 50% /net\nC:\\ drive 1 10 5 5 50% /mnt/c\n\
+                    tank/data 10 15 -5 150% /tank\n";
         let disks = resources(text).disks.expect("there is a heading");
         let names: Vec<_> = disks.iter().map(|disk| (&*disk.device, &*disk.mount)).collect();
-        assert_eq!(names, [("/dev/sda1", "/"), ("files:/x", "/net")]);
+        assert_eq!(names, [("/dev/sda1", "/"), ("files:/x", "/net"), ("tank/data", "/tank")]);
+        assert_eq!((disks[2].available_bytes, disks[2].used_percent), (0, None));
     }
 }
