@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use common::process::run;
 use common::sshd::{Image, Kind, Sshd};
 use futures_util::future::{join, join_all};
-use sshpool::docker::Compose;
+use sshpool::docker::{Compose, ComposeError, Project, ProjectStatus};
 use sshpool::resources::HostResources;
 use sshpool::{Host, Pool};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -116,13 +116,13 @@ fn containers(sshd: &Sshd) -> Containers {
 async fn measure(sshd: &Sshd, port: u16, rounds: usize) {
     let host = pooled::host(sshd).port(port).expect("a valid port");
     let pool = pooled::pool(pooled::config());
-    let names = refresh(&pool, &host).await;
+    let names = refresh(&pool, &host, &[]).await;
     assert_eq!(names.len(), PROJECTS);
     let (mut pooled, mut one_by_one, mut at_once) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
         let before = sshd.logins();
         let started = Instant::now();
-        refresh(&pool, &host).await;
+        refresh(&pool, &host, &names).await;
         pooled.push(started.elapsed().as_secs_f64() * 1000.0);
         assert_eq!(sshd.logins(), before, "a refresh makes no login");
 
@@ -149,20 +149,17 @@ async fn measure(sshd: &Sshd, port: u16, rounds: usize) {
     pool.close().await;
 }
 
-async fn refresh(pool: &Pool, host: &Host) -> Vec<String> {
+/// As examples/dashboard.rs does it: with the names of the last time.
+async fn refresh(pool: &Pool, host: &Host, known: &[String]) -> Vec<String> {
     let compose = Compose::new(pool, host);
-    let projects = async {
-        let projects = compose.list_projects(true).await.expect("a list");
-        let names: Vec<String> =
-            projects.into_iter().map(|project| project.name).filter(|name| is_ours(name)).collect();
-        for status in join_all(names.iter().map(|name| compose.project_status(name))).await {
-            assert_eq!(status.expect("an answer").services.len(), 2);
-        }
-        names
-    };
-    let (resources, names) = join(HostResources::of(pool, host), projects).await;
+    let (resources, projects) = join(HostResources::of(pool, host), compose.overview(known)).await;
     assert!(resources.expect("an answer").memory.is_some());
-    names
+    let projects = projects.expect("a list").into_iter().filter(|(project, _)| is_ours(&project.name));
+    let name = |(project, status): (Project, Result<ProjectStatus, ComposeError>)| {
+        assert_eq!(status.expect("an answer").services.len(), 2);
+        project.name
+    };
+    projects.map(name).collect()
 }
 
 fn is_ours(name: &str) -> bool {

@@ -3,13 +3,14 @@
 //!
 //! CONFIG_FILE is that of `sshpool`, with `[hosts]`. A page costs a dozen commands a host; after the first one none of them logs in.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use futures_util::future::{join, join_all};
-use sshpool::docker::{Compose, ComposeError, ProjectStatus};
+use futures_util::future::join;
+use sshpool::docker::{Compose, ComposeError, Overview};
 use sshpool::resources::HostResources;
 use sshpool::{Config, Host, Pool};
 
@@ -19,16 +20,19 @@ const WIDTH: NonZeroUsize = NonZeroUsize::new(16).unwrap();
 /// What a page shows of one host.
 struct Found {
     resources: Result<HostResources, sshpool::Error>,
-    projects: Result<Vec<Result<ProjectStatus, ComposeError>>, ComposeError>,
+    projects: Result<Overview, ComposeError>,
 }
 
-async fn look(pool: &Pool, host: &Host) -> Found {
+impl Found {
+    fn names(&self) -> Vec<String> {
+        self.projects.iter().flatten().map(|(project, _)| project.name.clone()).collect()
+    }
+}
+
+/// `known` are the projects of the last page: those are asked for at once.
+async fn look(pool: &Pool, host: &Host, known: Vec<String>) -> Found {
     let compose = Compose::new(pool, host);
-    let projects = async {
-        let projects = compose.list_projects(true).await?;
-        Ok(join_all(projects.iter().map(|project| compose.project_status(&project.name))).await)
-    };
-    let (resources, projects) = join(HostResources::of(pool, host), projects).await;
+    let (resources, projects) = join(HostResources::of(pool, host), compose.overview(&known)).await;
     Found { resources, projects }
 }
 
@@ -49,7 +53,7 @@ fn show(host: &Host, found: &Found) {
     }
     match &found.projects {
         Ok(projects) => {
-            for project in projects {
+            for (_, project) in projects {
                 match project {
                     Ok(project) => {
                         let running =
@@ -94,9 +98,14 @@ async fn run() -> Result<(), Box<dyn Error>> {
     if hosts.is_empty() {
         return Err(format!("{file}: there are no [hosts]").into());
     }
+    let mut known: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for page in 1..=times {
         let started = Instant::now();
-        let found = sshpool::on_each(&hosts, WIDTH, |host| look(&pool, host)).await;
+        let found = sshpool::on_each(&hosts, WIDTH, |host| {
+            look(&pool, host, known.get(host.name()).cloned().unwrap_or_default())
+        });
+        let found = found.await;
+        known = hosts.iter().zip(&found).map(|(host, found)| (host.name(), found.names())).collect();
         hosts.iter().zip(&found).for_each(|(host, found)| show(host, found));
         let stats = pool.stats();
         println!(

@@ -195,6 +195,14 @@ async fn a_project_lives_its_life_through_the_library() {
     let running = compose.list_projects(false).await.expect("a list");
     assert_eq!(shop.of(&running).map(|project| &*project.detail), Some("running(2)"));
 
+    // All of it at once: with the name known or not, and with one that is not there.
+    for known in [&[][..], &[name, "sshpool-test-nosuch"]] {
+        let overview = compose.overview(known).await.expect("a list");
+        assert!(overview.iter().all(|(project, _)| project.name != "sshpool-test-nosuch"));
+        let (_, found) = overview.iter().find(|(project, _)| project.name == name).expect("it is there");
+        assert_eq!(found.as_ref().expect("an answer").status, Status::Partial);
+    }
+
     // Compose remembers the file.
     let output = compose.up(name).expect("a name").output().await.expect("it is up already");
     assert!(String::from_utf8_lossy(&output.stderr).contains("Running"));

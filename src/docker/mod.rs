@@ -24,7 +24,11 @@ mod error;
 mod names;
 mod read;
 
+use std::collections::HashMap;
 use std::time::Duration;
+
+use futures_util::future::join;
+use futures_util::{StreamExt, stream};
 
 use crate::command::Command;
 use crate::host::Host;
@@ -38,6 +42,9 @@ pub use read::{Project, ProjectStatus, Publisher, Service, State, Status};
 const LOOK: Duration = Duration::from_secs(15);
 /// For what changes something, unless it may well take minutes.
 const CHANGE: Duration = Duration::from_secs(30);
+
+/// The projects of a host, and what became of each.
+pub type Overview = Vec<(Project, Result<ProjectStatus, ComposeError>)>;
 
 /// The actions that work with the files of a project, and not with its containers only.
 const NEED_FILES: &[&str] = &[
@@ -92,6 +99,39 @@ impl Compose {
         let command = self.docker_compose().args(["-p", project, "ps", "--all", "--format", "json"]);
         let text = self.answer(command.timeout(LOOK), project).await?;
         Ok(read::project_status(project, &text))
+    }
+
+    /// What became of each project that [`list_projects(true)`](Self::list_projects) lists, in its order. At most 8 commands run at once.
+    ///
+    /// `known` are names that are expected, such as those of the last time: they are asked for beside the list and not after it, which saves
+    /// a good part of the time. One that is not listed any more is left out.
+    ///
+    /// # Errors
+    ///
+    /// Those of the list. What one project does not answer is in its place, with its name.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Command::output`].
+    pub async fn overview<S: AsRef<str>>(&self, known: &[S]) -> Result<Overview, ComposeError> {
+        const AT_ONCE: usize = 8;
+        let ask = async |name: String| {
+            let status = self.project_status(&name).await;
+            (name, status)
+        };
+        let ask_all = async |names: Vec<String>| -> HashMap<String, _> {
+            stream::iter(names).map(&ask).buffer_unordered(AT_ONCE).collect().await
+        };
+        let known = known.iter().map(|name| name.as_ref().to_owned()).collect();
+        let (listed, mut found) = join(self.list_projects(true), ask_all(known)).await;
+        let listed = listed?;
+        let new = listed.iter().map(|project| project.name.clone()).filter(|name| !found.contains_key(name));
+        found.extend(ask_all(new.collect()).await);
+        let answers = listed.into_iter().filter_map(|project| {
+            let status = found.remove(&project.name)?;
+            Some((project, status))
+        });
+        Ok(answers.collect())
     }
 
     /// Creates and starts a project's services, in the background (`up --detach`). No time limit unless one is set. The files are those that
