@@ -560,3 +560,17 @@ fn a_signal_that_is_ignored_from_the_start_stays_ignored() {
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).expect("it is our child");
     assert_eq!(child.wait().expect("it is our child").code(), Some(3));
 }
+
+#[test]
+fn an_argument_that_is_not_text_is_wrong_usage() {
+    use std::os::unix::ffi::OsStrExt;
+    let program = Program::new();
+    for words in
+        [&[&b"exec"[..], b"--bogus", b"\xff"][..], &[b"compose", b"web1", b"up", b"shop", b"--build"]]
+    {
+        let ended = program.run(words.iter().map(|word| std::ffi::OsStr::from_bytes(word)));
+        assert_eq!((ended.code(), &*ended.stdout), (2, ""), "{}", ended.stderr);
+        let is_compose = words[0] == b"compose";
+        assert_eq!(ended.stderr.contains("--option=--build"), is_compose, "{}", ended.stderr);
+    }
+}

@@ -448,3 +448,32 @@ fn a_signal_is_heard_after_its_runtime() {
     assert_eq!(status.signal(), Some(15));
     actor.assert_nothing_is_left();
 }
+
+/// A process that has no descriptor to spare for a moment loses nothing else by that.
+#[test]
+fn running_out_of_descriptors_cuts_nothing_off() {
+    let mut actor = actor("running_out_of_descriptors_cuts_nothing_off", |host| {
+        use nix::sys::resource::{Resource, getrlimit, setrlimit};
+        runtime().block_on(async {
+            let pool = pool(config());
+            let mut running =
+                pool.shell(&host, "echo on; sleep 1; echo whole").spawn().await.expect("it starts");
+            running.stdout.as_mut().expect("not taken").read_exact(&mut [0; 3]).await.expect("it runs");
+            let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("there is a limit");
+            // None but those that are open already.
+            setrlimit(Resource::RLIMIT_NOFILE, 3, hard).expect("it can be lowered");
+            let error = pool.exec(&host, "true").await;
+            setrlimit(Resource::RLIMIT_NOFILE, soft, hard).expect("it can be raised again");
+            let error = error.expect_err("there is no descriptor");
+            assert!(error.never_started() && error.to_string().contains("Too many open files"), "{error}");
+            let output = running.wait_with_output().await.expect("it runs on");
+            assert_eq!(output.stdout, b"whole\n");
+            assert_eq!(pool.exec(&host, "echo on").await.expect("the connection lives"), "on");
+            assert_eq!(pool.stats().connects, 1);
+            pool.close().await;
+            ready();
+            tokio::task::spawn_blocking(wait_for_the_end).await.expect("no panic");
+        });
+    });
+    assert!(actor.ends().success());
+}

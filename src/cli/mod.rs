@@ -135,6 +135,7 @@ fn run_to_the_end(cli: Cli) -> ExitCode {
 
 /// A host where the name of a subcommand belongs is a slip that comes easily: ssh takes it.
 fn advised(mut error: clap::Error) -> clap::Error {
+    let usage = error.get(ContextKind::Usage).map(ToString::to_string).unwrap_or_default();
     let tip =
         match (error.kind(), error.get(ContextKind::InvalidSubcommand), error.get(ContextKind::InvalidArg)) {
             // With a name that is nearly one of the subcommands clap says that.
@@ -145,7 +146,7 @@ fn advised(mut error: clap::Error) -> clap::Error {
             }
             // Compose has many more options than we have; clap would advise to take them for services.
             (ErrorKind::UnknownArgument, _, Some(ContextValue::String(option)))
-                if std::env::args().any(|word| word == "compose") =>
+                if usage.contains("sshpool compose") =>
             {
                 format!("an option of Compose's own is given by --option={option}")
             }
@@ -305,11 +306,17 @@ fn complain(message: impl Display) {
     let line = format!("sshpool: {message}\n");
     // A pipe that is full and that nobody reads would keep us for ever. When it cannot be written there is nobody left to tell.
     let (written, done) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        let _ = std::io::stderr().write_all(line.as_bytes());
-        let _ = written.send(());
-    });
-    let _ = done.recv_timeout(COMPLAINT);
+    let write = {
+        let line = line.clone();
+        move || {
+            let _ = std::io::stderr().write_all(line.as_bytes());
+            let _ = written.send(());
+        }
+    };
+    match std::thread::Builder::new().spawn(write) {
+        Ok(_) => drop(done.recv_timeout(COMPLAINT)),
+        Err(_) => drop(std::io::stderr().write_all(line.as_bytes())),
+    }
 }
 
 /// One object on stdout.

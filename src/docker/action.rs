@@ -114,9 +114,12 @@ impl Action {
             let foreign = matches!(self.name.as_str(), "exec" | "run");
             return Err(error::explain(self.compose.name(), &self.project, status.code(), &text, foreign));
         }
+        // Warnings about the configuration of the account are no progress.
+        let stderr = String::from_utf8_lossy(stderr);
+        let silent = stderr.lines().all(|line| line.trim().is_empty() || line.contains("level=warning"));
         let wrote_nothing = match self.name.as_str() {
-            "restart" | "stop" | "pause" | "unpause" => stderr.is_empty(),
-            "logs" => no_stdout && stderr.is_empty(),
+            "restart" | "stop" | "pause" | "unpause" => silent,
+            "logs" => no_stdout && silent,
             _ => false,
         };
         // What cannot be looked up does not make a failure of it.

@@ -27,7 +27,7 @@ mod read;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use futures_util::future::join;
+use futures_util::future::try_join;
 use futures_util::{StreamExt, stream};
 
 use crate::command::Command;
@@ -122,9 +122,9 @@ impl Compose {
         let ask_all = async |names: Vec<String>| -> HashMap<String, _> {
             stream::iter(names).map(&ask).buffer_unordered(AT_ONCE).collect().await
         };
-        let known = known.iter().map(|name| name.as_ref().to_owned()).collect();
-        let (listed, mut found) = join(self.list_projects(true), ask_all(known)).await;
-        let listed = listed?;
+        let known: Vec<String> = known.iter().map(|name| name.as_ref().to_owned()).collect();
+        let known = async { Ok(ask_all(known).await) };
+        let (listed, mut found) = try_join(self.list_projects(true), known).await?;
         let new = listed.iter().map(|project| project.name.clone()).filter(|name| !found.contains_key(name));
         found.extend(ask_all(new.collect()).await);
         let answers = listed.into_iter().filter_map(|project| {

@@ -235,7 +235,8 @@ fn files(list: &str) -> Vec<String> {
 
 /// Start-up files of the account can print before Docker does. Where nothing looks like an answer it is left as it is, to be reported.
 fn without_greeting(text: &str) -> &str {
-    let is_answer = |line: &str| line.starts_with(['[', '{']);
+    let begins = |line: &str| ["{\"", "[{", "[]"].iter().any(|text| line.starts_with(text));
+    let is_answer = |line: &str| begins(line) || line.trim_end() == "[";
     let before = text.split_inclusive('\n').take_while(|line| !is_answer(line)).map(str::len).sum();
     if before < text.len() { &text[before..] } else { text }
 }
@@ -460,7 +461,7 @@ mod tests {
     #[test]
     fn a_greeting_before_the_answer_is_not_part_of_it() {
         let line = "{\"Service\":\"web\",\"State\":\"running\"}\n";
-        let found = project_status("shop", &format!("Welcome to web1\n\n{line}{line}"));
+        let found = project_status("shop", &format!("[info] welcome to web1\n\n{line}{line}"));
         assert_eq!((found.status, found.services.len(), found.unreadable.len()), (Status::Running, 2, 0));
         let found = project_status("shop", "Welcome to web1\n");
         assert_eq!((found.status, found.unreadable.len()), (Status::Unknown, 1));

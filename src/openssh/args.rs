@@ -100,11 +100,27 @@ pub(super) fn resolve(host: &Host, config_file: Option<&Path>) -> Vec<OsString> 
     host_args(args, host, config_file).destination(host.name()).0
 }
 
+/// How the system's configuration gets into another one.
+#[derive(Clone, Copy)]
+pub(super) enum System {
+    Included,
+    Copied,
+}
+
 /// An ssh_config that says what this host's says, and last, for whoever has said nothing about unknown host keys, to accept them. An `ask`
 /// of a final block (`Match final`) is not seen by it, nor one of a file that the system's configuration includes by a relative path.
-pub(super) fn config_with_default(host: &Host) -> std::io::Result<Vec<u8>> {
+pub(super) fn config_with_default(host: &Host, system: System) -> std::io::Result<Vec<u8>> {
+    const SYSTEM: &str = "/etc/ssh/ssh_config";
     let mut config = match host.get_config_file() {
-        None => b"Include ~/.ssh/config\nInclude /etc/ssh/ssh_config\n".to_vec(),
+        None => {
+            let mut config = b"Include ~/.ssh/config\n".to_vec();
+            match system {
+                System::Included => config.extend_from_slice(format!("Include {SYSTEM}\n").as_bytes()),
+                // One that is not there says nothing.
+                System::Copied => config.extend(std::fs::read(SYSTEM).unwrap_or_default()),
+            }
+            config
+        }
         Some(file) if file == Path::new("none") => Vec::new(),
         // Not included: ssh is stricter about the permissions of what is, and takes the path for a pattern.
         Some(file) => std::fs::read(file)?,

@@ -31,6 +31,8 @@ use crate::host::Host;
 const LOOK: Duration = Duration::from_millis(3);
 /// Said where the task that watched a master was stopped from outside.
 const SUPERVISOR_GONE: &str = "the runtime that the pool lived in was shut down";
+/// From the end of a process until its supervisor has said so, with an ample margin.
+const KNOWN: Duration = Duration::from_secs(2);
 /// From the moment in which a dying master closes its sockets until its end is known.
 const DYING: Duration = Duration::from_millis(200);
 
@@ -263,14 +265,17 @@ impl Master {
         if self.listens() && !is_exiting(self.pid) {
             return Ok(());
         }
-        if timeout(DYING, self.ended()).await.is_err() && !is_exiting(self.pid) {
-            return Ok(());
+        if timeout(DYING, self.ended()).await.is_err() {
+            if !is_exiting(self.pid) {
+                return Ok(());
+            }
+            // Its end is known to us when its supervisor is; that can be in a runtime that nobody drives.
+            let _ = timeout(KNOWN, self.ended()).await;
         }
-        self.ended().await;
         match self.ended.borrow().as_ref() {
             Some(End { how: How::Drained, .. }) => Ok(()),
             Some(End { how: How::Asked(at), .. }) if *at > seen => Ok(()),
-            _ => Err(self.end_reason().unwrap_or_else(|| SUPERVISOR_GONE.to_owned())),
+            _ => Err(self.end_reason().unwrap_or_else(|| "the control master has ended".to_owned())),
         }
     }
 
@@ -322,17 +327,20 @@ impl Master {
 
     /// Takes no new sessions and waits until the last one has ended. Called again, it goes on waiting.
     async fn drain(&self) {
-        let begun = self.notes.draining.swap(true, Ordering::Relaxed);
-        // The socket goes as soon as the master has heard.
-        if !begun || self.socket.exists() {
+        self.notes.draining.store(true, Ordering::Relaxed);
+        if !self.notes.heard.load(Ordering::Relaxed) {
             let told = self.call("stop", Instant::now() + self.call_timeout).await;
-            let heard = told.is_ok_and(|finished| finished.code == Some(0));
-            if !heard && self.end_reason().is_none() {
-                tracing::debug!(pid = self.pid, "not told to drain");
-                return self.notes.last_session().await;
+            self.notes.heard.store(told.is_ok_and(|finished| finished.code == Some(0)), Ordering::Relaxed);
+        }
+        if self.notes.heard.load(Ordering::Relaxed) {
+            self.ended().await;
+        } else {
+            // There is no way to tell it (or it has heard, and we have not seen that). Then we know when nothing is left on it.
+            tokio::select! {
+                _ = self.ended() => {}
+                () = self.notes.last_session() => {}
             }
         }
-        self.ended().await;
     }
 
     async fn call(&self, operation: &str, deadline: Instant) -> Result<program::Finished, String> {

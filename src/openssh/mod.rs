@@ -155,6 +155,12 @@ fn check_files(host: &Host) -> Result<(), ConnectError> {
         if let Some(path) = path.filter(|path| *path != Path::new("none"))
             && let Err(error) = std::fs::File::open(path)
         {
+            use nix::errno::Errno;
+            let out_of_descriptors = [Errno::EMFILE, Errno::ENFILE].map(|errno| Some(errno as i32));
+            let kind = match out_of_descriptors.contains(&error.raw_os_error()) {
+                true => ConnectErrorKind::Local,
+                false => kind,
+            };
             return Err(ConnectError::new(
                 kind,
                 format!("{}: {}", path.display(), plain(&error)),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::args;
+use super::args::{self, System};
 use super::diagnosis;
 use super::master::Launch;
 use super::program;
@@ -22,16 +22,27 @@ pub(super) async fn accepts_new_host_keys(launch: &Launch<'_>, host: &Host) -> R
         Some("ask") => {}
         _ => return Ok(false),
     }
-    let path = launch.runtime.fresh_path();
-    let written = args::config_with_default(host).and_then(|config| {
-        // Nobody else is to have put something there.
-        std::io::Write::write_all(&mut std::fs::File::create_new(&path)?, &config)
-    });
-    written.map_err(|error| local(format!("cannot write {}: {}", path.display(), plain(&error))))?;
-    let finished = resolve(launch, host, Some(&path)).await;
-    // It is missed by nobody, and goes with its directory at the latest.
-    let _ = std::fs::remove_file(&path);
-    Ok(diagnosis::host_key_checking(&finished?.stdout) == Some("accept-new"))
+    for system in [System::Included, System::Copied] {
+        let path = launch.runtime.fresh_path();
+        let written = args::config_with_default(host, system).and_then(|config| {
+            // Nobody else is to have put something there.
+            std::io::Write::write_all(&mut std::fs::File::create_new(&path)?, &config)
+        });
+        written.map_err(|error| local(format!("cannot write {}: {}", path.display(), plain(&error))))?;
+        let finished = resolve(launch, host, Some(&path)).await;
+        // It is missed by nobody, and goes with its directory at the latest.
+        let _ = std::fs::remove_file(&path);
+        let finished = finished?;
+        if finished.code == Some(0) {
+            return Ok(diagnosis::host_key_checking(&finished.stdout) == Some("accept-new"));
+        }
+        // ssh is stricter about the owner of what is included than about its own file, which may belong to nobody in a container.
+        tracing::debug!(
+            stderr = finished.stderr.trim(),
+            "the configuration cannot be read with a default behind it"
+        );
+    }
+    Ok(false)
 }
 
 /// `ssh -G`, under the eyes of the guard like a master: a configuration can run programs.

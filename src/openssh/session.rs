@@ -72,8 +72,12 @@ pub(super) struct Log(PathBuf);
 
 impl Log {
     pub(super) fn create(path: PathBuf) -> Result<Self, NotOpened> {
-        std::fs::File::create_new(&path).map_err(NotOpened::NoDirectory)?;
-        Ok(Log(path))
+        match std::fs::File::create_new(&path) {
+            Ok(_) => Ok(Log(path)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(NotOpened::NoDirectory(error)),
+            // No descriptor, no room: the connection is as good as before.
+            Err(error) => Err(NotOpened::NoProcess(error)),
+        }
     }
 
     pub(super) fn path(&self) -> &Path {

@@ -30,6 +30,8 @@ pub(super) struct Notes {
     pub ready_at: AtomicU64,
     /// It was told to end when its last session has.
     pub draining: AtomicBool,
+    /// It has answered that it will.
+    pub heard: AtomicBool,
     /// Sessions that run.
     sessions: watch::Sender<usize>,
 }
@@ -105,14 +107,16 @@ impl Supervisor {
             Err(error) => format!("the control master cannot be waited for: {error}"),
         };
         let log = log_of(&self.socket);
-        let stderr =
-            diagnosis::read_tail(&log, self.notes.ready_at.load(Ordering::Relaxed)).unwrap_or_default();
+        let stderr = diagnosis::read_tail(&log, self.notes.ready_at.load(Ordering::Relaxed));
+        let has_log = stderr.is_some();
+        let stderr = stderr.unwrap_or_default();
         let reason = match asked {
             Some(_) => "the pool closed the connection".to_owned(),
             None => diagnosis::master_end(&stderr, &fallback),
         };
         // A master that was drained ends with 255 and has nothing to say; one that got a SIGTERM ends with 0.
-        let drained = self.notes.draining.load(Ordering::Relaxed)
+        let drained = has_log
+            && self.notes.draining.load(Ordering::Relaxed)
             && status.is_ok_and(|status| status.code() == Some(255))
             && diagnosis::last_word(&stderr).is_none();
         let how = match asked {

@@ -1,7 +1,7 @@
 //! The meeting place of one host: its state behind a mutex, and the lease.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -71,10 +71,10 @@ impl<T: Transport> Cell<T> {
                 }
                 Action::SettleAt(instant) => {
                     // Weak: those who wait hold the cell, and when nobody does there is nothing to settle.
-                    let cell = Arc::downgrade(self);
+                    let alarm = Alarm { cell: Arc::downgrade(self), instant };
                     self.spawn(async move {
-                        sleep_until(instant).await;
-                        if let Some(cell) = cell.upgrade() {
+                        sleep_until(alarm.instant).await;
+                        if let Some(cell) = alarm.cell.upgrade() {
                             cell.update(|_, _| ());
                         }
                     });
@@ -141,6 +141,20 @@ impl<T: Transport> Cell<T> {
     fn lock(&self) -> MutexGuard<'_, HostState<T>> {
         // Nothing below panics half-way through a change.
         self.state.lock().unwrap_or_else(|poison| poison.into_inner())
+    }
+}
+
+/// An alarm that was set. It is dropped when it has rung, or with the runtime in which it was to ring: then another is to be set.
+struct Alarm<T: Transport> {
+    cell: Weak<Cell<T>>,
+    instant: Instant,
+}
+
+impl<T: Transport> Drop for Alarm<T> {
+    fn drop(&mut self) {
+        if let Some(cell) = self.cell.upgrade() {
+            cell.lock().forget_alarm(self.instant);
+        }
     }
 }
 

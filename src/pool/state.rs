@@ -68,6 +68,11 @@ impl<C> Ready<C> {
         self.suspect_until.is_some_and(|until| until > now)
     }
 
+    /// It has sessions that can be had as soon as a check has passed.
+    fn promises(&self, now: Instant) -> bool {
+        self.is_suspect(now) && self.leases < self.limit
+    }
+
     fn has_room(&self, now: Instant) -> bool {
         !self.is_suspect(now) && self.leases < self.limit && self.rests_until.is_none_or(|until| until <= now)
     }
@@ -248,6 +253,11 @@ impl<T: Transport> HostState<T> {
         ready.suspect_until = Some(until);
         let begun = std::mem::replace(&mut ready.checking, true);
         (!begun).then(|| Arc::clone(&ready.connection))
+    }
+
+    /// What was to ring at this instant does not.
+    pub(super) fn forget_alarm(&mut self, instant: Instant) {
+        self.alarm = self.alarm.filter(|alarm| *alarm != instant);
     }
 
     pub(super) fn counters(&mut self) -> &mut Stats {
@@ -514,7 +524,7 @@ impl<T: Transport> HostState<T> {
             Slot::Empty | Slot::Closing { .. } => can_start,
             Slot::Connecting { .. } => true,
             Slot::Ready(ready) => {
-                ready.is_suspect(now)
+                ready.promises(now)
                     || ready.rests_until.is_some_and(|until| until > now)
                     || !ready.connection.is_alive()
             }
@@ -540,7 +550,7 @@ impl<T: Transport> HostState<T> {
     }
 
     fn suspects(&self, now: Instant) -> usize {
-        self.slots.iter().filter(|slot| matches!(slot, Slot::Ready(ready) if ready.is_suspect(now))).count()
+        self.slots.iter().filter(|slot| matches!(slot, Slot::Ready(ready) if ready.promises(now))).count()
     }
 
     /// Callers that were dropped left their place in the queue behind.

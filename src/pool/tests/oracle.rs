@@ -53,7 +53,8 @@ impl View<'_> {
 
     /// Connections that nobody gets before a probe.
     fn suspects(&self) -> impl Iterator<Item = &Facts> {
-        self.open().filter(|facts| facts.suspect.is_some())
+        let most = self.config.sessions_per_connection;
+        self.open().filter(move |facts| facts.suspect.is_some() && facts.sessions < most)
     }
 
     /// The pool counts what there is.

@@ -213,6 +213,26 @@ async fn a_suspect_is_checked_before_anybody_gets_it(#[case] probe: Probe, #[cas
     drop(b);
 }
 
+/// What has no room promises nothing, suspect or not.
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_the_check_of_a_suspect_that_is_full() {
+    let stage = Stage::new(checked(2, 1));
+    stage.world.plan([Plan::default().probe(Probe::Hangs)]);
+    let held = stage.take(&web1()).await;
+    held.suspect();
+    let start = Instant::now();
+    let other = stage.take(&web1()).await;
+    assert_eq!((other.id, start.elapsed()), (1, LOGIN));
+
+    let stage = Stage::new(PoolConfig { acquire_timeout: Duration::ZERO, ..checked(1, 1) });
+    stage.world.plan([Plan::default().probe(Probe::Hangs)]);
+    let held = stage.take(&web1()).await;
+    held.suspect();
+    let start = Instant::now();
+    assert!(matches!(stage.try_take(&web1()).await, Err(Error::Exhausted { .. })));
+    assert_eq!(start.elapsed(), Duration::ZERO);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_connection_found_broken_is_never_handed_out_again() {
     let stage = Stage::new(checked(2, 2));
