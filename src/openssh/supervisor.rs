@@ -172,16 +172,19 @@ pub(super) fn runs(child: Pid) -> bool {
 #[cfg(target_os = "linux")]
 pub(super) fn is_exiting(pid: u32) -> bool {
     const PF_EXITING: u64 = 0x4;
-    let flags = || {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // Behind the name in brackets, which can contain anything: state, parent, group, session, terminal, its group, flags.
-        stat.rsplit_once(") ")?.1.split(' ').nth(6)?.parse::<u64>().ok()
+    let stat = match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(stat) => stat,
+        // One that is not there has exited, where any can be seen. What cannot be read for another reason says nothing.
+        Err(error) => {
+            // `ESRCH`: it went between the opening of the file and the reading.
+            let gone = error.kind() == std::io::ErrorKind::NotFound
+                || error.raw_os_error() == Some(nix::errno::Errno::ESRCH as i32);
+            return gone && Path::new("/proc/self/stat").exists();
+        }
     };
-    match flags() {
-        Some(flags) => flags & PF_EXITING != 0,
-        // One that is not there has exited, where any can be seen.
-        None => Path::new("/proc/self/stat").exists(),
-    }
+    // Behind the name in brackets, which can contain anything: state, parent, group, session, terminal, its group, flags.
+    let flags = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(6)?.parse::<u64>().ok());
+    flags.is_some_and(|flags| flags & PF_EXITING != 0)
 }
 
 /// Nobody tells: one that is being killed may be taken for alive for a moment.
@@ -193,4 +196,16 @@ pub(super) fn is_exiting(_: u32) -> bool {
 /// Where a master writes what it has to say.
 pub(super) fn log_of(socket: &Path) -> PathBuf {
     socket.with_extension("log")
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_lives_is_not_exiting_and_one_that_is_not_there_is() {
+        assert!(!is_exiting(std::process::id()));
+        // More than the kernel gives (`PID_MAX_LIMIT`, proc_sys_kernel(5)).
+        assert!(is_exiting(1 << 23));
+    }
 }

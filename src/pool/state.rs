@@ -266,19 +266,19 @@ impl<T: Transport> HostState<T> {
 
     // ---- the slot's task ----
 
-    /// The login succeeded. False when the slot was closed meanwhile: then the connection is the task's to close.
+    /// The login succeeded. Where the slot was closed meanwhile, the task hears of that and closes the connection.
     pub(super) fn connected(
         &mut self,
         slot: usize,
         connection: Arc<T::Connection>,
         now: Instant,
         config: &PoolConfig,
-    ) -> bool {
+    ) {
         self.counters.connects += 1;
         self.failure = None;
         self.trusted = true;
         let Slot::Connecting { retire } = &self.slots[slot] else {
-            return false;
+            return;
         };
         self.next_generation += 1;
         self.slots[slot] = Slot::Ready(Ready {
@@ -295,7 +295,6 @@ impl<T: Transport> HostState<T> {
             rests: 0,
             rests_until: None,
         });
-        true
     }
 
     pub(super) fn connect_failed(&mut self, slot: usize, error: ConnectError, now: Instant) {
