@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::command::{ExitStatus, Target};
 use crate::error::{Error, PartialOutput, plain};
-use crate::openssh::{NotOpened, OpenSsh, Session, SessionEnd};
+use crate::openssh::{NotOpened, OpenSsh, Script, Session, SessionEnd, Streams};
 use crate::pool;
 
 /// A lease for one attempt: the pool's for a while, or the caller's own.
@@ -36,6 +36,8 @@ pub(crate) struct Attempts {
     /// Set when the first session is opened.
     deadline: Option<Instant>,
     give_up: Option<Instant>,
+    /// It was counted.
+    counted: bool,
     /// How often the connection was gone before the command had started.
     not_reached: u32,
     refused: u32,
@@ -53,6 +55,7 @@ impl Attempts {
             timeout,
             deadline: None,
             give_up: None,
+            counted: false,
             not_reached: 0,
             refused: 0,
             reason: String::new(),
@@ -63,8 +66,31 @@ impl Attempts {
         self.target.host().to_owned()
     }
 
+    /// A session for the next attempt: one in standby, or else a new one.
+    pub(crate) async fn session(
+        &mut self,
+        script: &Script,
+        input: bool,
+    ) -> Result<(AttemptLease, Session), Error> {
+        loop {
+            let lease = self.lease().await?;
+            let opened = match lease.standby() {
+                Some(session) => Ok(session),
+                None => lease.connection().open(script, input),
+            };
+            match opened {
+                Ok(session) => {
+                    let first = !std::mem::replace(&mut self.counted, true);
+                    lease.count(|stats| stats.commands_run += u64::from(first));
+                    return Ok((lease, session));
+                }
+                Err(why) => self.not_opened(why, lease)?,
+            }
+        }
+    }
+
     /// A lease for the next attempt.
-    pub(crate) async fn lease(&mut self) -> Result<AttemptLease, Error> {
+    async fn lease(&mut self) -> Result<AttemptLease, Error> {
         let lease = match &self.target {
             Target::Lease(_, lease, _) => {
                 if self.refused > 0 {
@@ -99,11 +125,6 @@ impl Attempts {
         Ok(lease)
     }
 
-    /// A session was opened.
-    pub(crate) fn opened(&self, lease: &AttemptLease) {
-        lease.count(|stats| stats.commands_run += u64::from(self.refused + self.not_reached == 0));
-    }
-
     /// The command's time is over. Its connection may be to blame.
     pub(crate) fn timed_out(&self, lease: &AttemptLease) {
         lease.count(|stats| stats.commands_timed_out += 1);
@@ -132,6 +153,8 @@ impl Attempts {
                 Ok(Some(Err(reason)))
             }
             SessionEnd::ClientKilled(reason) => Ok(Some(Err(reason))),
+            // There are only so many in standby: this comes to an end.
+            SessionEnd::NotBegun => Ok(None),
             SessionEnd::Refused(reason) => {
                 tracing::debug!(reason, "session refused; trying again");
                 (self.reason, self.refused) = (reason, self.refused + 1);
@@ -158,7 +181,7 @@ impl Attempts {
     }
 
     /// No session could be opened on this connection: `Ok` for another attempt.
-    pub(crate) fn not_opened(&mut self, why: NotOpened, lease: AttemptLease) -> Result<(), Error> {
+    fn not_opened(&mut self, why: NotOpened, lease: AttemptLease) -> Result<(), Error> {
         match why {
             NotOpened::NoProcess(error) => Err(Error::io(self.target.host(), "cannot start ssh", error)),
             // Each such attempt costs the pool a connection that is of no use any more, so that they come to an end.
@@ -186,67 +209,88 @@ impl Attempts {
 }
 
 /// How long output is still read after a loss.
-const LAST_WORDS: Duration = Duration::from_millis(100);
+pub(crate) const LAST_WORDS: Duration = Duration::from_millis(100);
 
-/// Feeds a session and reads it to its end. `Err` names the stream that went over the limit.
+/// A stream that went over the limit.
+pub(crate) struct Excess {
+    pub stream: &'static str,
+    pub limit: usize,
+}
+
+/// Gives a session its command and input, and reads it to its end. Without a limit what it writes is thrown away.
 pub(crate) async fn pump(
     session: &mut Session,
     lease: &AttemptLease,
-    input: Option<&[u8]>,
-    limit: usize,
+    script: &Script,
+    input: &[u8],
+    limit: Option<usize>,
     output: &mut PartialOutput,
-) -> Result<SessionEnd, &'static str> {
-    let (stdin, stdout, stderr) = (session.take_stdin(), session.take_stdout(), session.take_stderr());
-    let feed = async {
-        if let (Some(mut stdin), Some(input)) = (stdin, input) {
-            // A command need not read its input: that it closed the pipe is no failure.
-            let _ = stdin.write_all(input).await;
-        }
-        Ok(())
-    };
-    let read = async {
-        tokio::try_join!(
-            feed,
-            read_limited(stdout, &mut output.stdout, limit, "stdout"),
-            read_limited(stderr, &mut output.stderr, limit, "stderr"),
-        )
-    };
-    let mut read = pin!(read);
-    tokio::select! {
-        biased;
-        read = &mut read => {
-            read?;
-            Ok(session.wait(lease.connection()).await)
-        }
-        end = session.wait(lease.connection()) => {
-            // The streams end with the session, unless the local ssh was killed: then the master keeps stderr open.
-            match end {
-                SessionEnd::Lost(_) | SessionEnd::ClientKilled(_) => drop(timeout(LAST_WORDS, read).await),
-                _ => drop(read.await?),
+) -> Result<SessionEnd, Excess> {
+    let streams = session.take_streams();
+    let preface = streams.preface(script);
+    let Streams { stdin, stdout, stderr, mut marker } = streams;
+    let master = lease.connection();
+    let end = {
+        let feed = async {
+            if let Some(mut stdin) = stdin {
+                // A command need not read its input: that it closed the pipe is no failure.
+                let _ = async {
+                    stdin.write_all(preface).await?;
+                    stdin.write_all(input).await
+                }
+                .await;
             }
-            Ok(end)
+            Ok(())
+        };
+        let begun = |output: &mut Vec<u8>| marker.as_mut().is_none_or(|marker| marker.take_from(output));
+        let read_stdout = read_limited(stdout, &mut output.stdout, limit, "stdout", begun);
+        let read_stderr = read_limited(stderr, &mut output.stderr, limit, "stderr", |_| true);
+        let read = async { tokio::try_join!(feed, read_stdout, read_stderr) };
+        let mut read = pin!(read);
+        tokio::select! {
+            biased;
+            read = &mut read => {
+                read?;
+                session.wait(master).await
+            }
+            end = session.wait(master) => {
+                // The streams end with the session, unless the local ssh was killed: then the master keeps stderr open.
+                match end {
+                    SessionEnd::Lost(_) | SessionEnd::ClientKilled(_) => drop(timeout(LAST_WORDS, read).await),
+                    _ => drop(read.await?),
+                }
+                end
+            }
         }
-    }
+    };
+    Ok(if marker.is_none_or(|marker| marker.group().is_some()) {
+        end
+    } else {
+        session.not_begun(end, master)
+    })
 }
 
+/// Reads to the end. `begun` is asked after each piece, and may take something out of all that was read; what comes before is not thrown
+/// away.
 async fn read_limited(
-    stream: Option<impl AsyncRead + Unpin>,
+    mut from: impl AsyncRead + Unpin,
     into: &mut Vec<u8>,
-    limit: usize,
-    name: &'static str,
-) -> Result<(), &'static str> {
-    let Some(mut stream) = stream else {
-        return Ok(());
-    };
+    limit: Option<usize>,
+    stream: &'static str,
+    mut begun: impl FnMut(&mut Vec<u8>) -> bool,
+) -> Result<(), Excess> {
     loop {
-        match stream.read_buf(into).await {
+        let read = from.read_buf(into).await;
+        let begun = begun(into);
+        match (read, limit) {
             // A pipe does not fail; if it ever does, there is nothing more to come from it.
-            Ok(0) | Err(_) => return Ok(()),
-            Ok(_) if into.len() > limit => {
+            (Ok(0) | Err(_), _) => return Ok(()),
+            (Ok(_), None) if begun => into.clear(),
+            (Ok(_), Some(limit)) if into.len() > limit => {
                 into.truncate(limit);
-                return Err(name);
+                return Err(Excess { stream, limit });
             }
-            Ok(_) => {}
+            _ => {}
         }
     }
 }

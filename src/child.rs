@@ -1,26 +1,29 @@
 //! A command that runs, with its streams.
 //!
-//! The pipes are ours, not a session's: when a server refuses a session (nothing was read from the input then, and nothing written to the
-//! outputs), the next one is connected to the same pipes, and the holder of the streams does not notice. One task per child sees to that
-//! and to the timeout, and ends the session when the [`Child`] is dropped.
+//! It is handed out when it has begun: until then a session that a server refuses, or that ends too early, is replaced by another one, and
+//! what start-up files print is kept for the reader. From then on one task per child waits for the end and sees to the timeout, and ends the
+//! session when the [`Child`] is dropped.
 
-use std::io::{self, PipeReader, PipeWriter};
-use std::os::fd::OwnedFd;
+use std::io;
+use std::os::fd::AsFd;
 use std::pin::{Pin, pin};
-use std::process::Stdio;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::unix::pipe;
+use tokio::process;
 use tokio::sync::{oneshot, watch};
+use tokio::time::{sleep, timeout};
 use tracing::Instrument;
 
-use crate::attempts::{AttemptLease, Attempts};
+use crate::attempts::{AttemptLease, Attempts, Excess, LAST_WORDS};
 use crate::command::{ExitStatus, Output, Stdin, Target};
 use crate::error::{Error, PartialOutput};
-use crate::openssh::{Session, Streams};
+use crate::openssh::{Script, Session, SessionEnd, Streams};
+
+/// How often the session of a command that is an argument is looked at until the server has opened it.
+const LOOK: Duration = Duration::from_millis(2);
 
 /// A running command, made by [`Command::spawn`](crate::Command::spawn).
 ///
@@ -42,20 +45,22 @@ pub struct Child {
 
 /// The writing end of a command's standard input.
 #[derive(Debug)]
-pub struct ChildStdin(pipe::Sender);
+pub struct ChildStdin(process::ChildStdin);
 
 /// The reading end of a command's standard output.
 #[derive(Debug)]
-pub struct ChildStdout(Stream);
+pub struct ChildStdout(Stream<process::ChildStdout>);
 
 /// The reading end of a command's standard error.
 #[derive(Debug)]
-pub struct ChildStderr(Stream);
+pub struct ChildStderr(Stream<process::ChildStderr>);
 
 /// The reading end of a pipe that a session writes to.
 #[derive(Debug)]
-struct Stream {
-    pipe: pipe::Receiver,
+struct Stream<P> {
+    /// What was read before the command began.
+    before: io::Cursor<Vec<u8>>,
+    pipe: P,
     /// Completes when the command has ended; `None` from then on. The end of the pipe does not always come: a session that is cut off
     /// leaves its stderr open in the master until the remote command ends.
     ended: Option<oneshot::Receiver<()>>,
@@ -64,24 +69,42 @@ struct Stream {
 impl Child {
     pub(crate) async fn start(
         target: Target,
-        text: String,
+        script: Script,
         stdin: Stdin,
         timeout: Option<Duration>,
     ) -> Result<Self, Error> {
         let host = target.host().to_owned();
         let mut attempts = Attempts::new(&target, timeout);
-        // Before the pipes: those who queue are not to use up the descriptors.
-        let lease = attempts.lease().await?;
-        let cannot = |error| Error::io(&host, "cannot make a pipe", error);
-        let (ends, stdin, stdout, stderr) = Ends::new(&stdin).map_err(cannot)?;
-        let (out_ended, stdout) = Stream::new(stdout);
-        let (err_ended, stderr) = Stream::new(stderr);
-        let (stdin, input) = match stdin {
-            Some((sender, Some(input))) => (None, Some((sender, input))),
-            Some((sender, None)) => (Some(ChildStdin(sender)), None),
-            None => (None, None),
+        let (streams, early, begun) = loop {
+            let (lease, mut session) = attempts.session(&script, !matches!(stdin, Stdin::Empty)).await?;
+            let mut streams = session.take_streams();
+            let mut early = PartialOutput::default();
+            let limit = target.pool().config().max_output;
+            let begun = begin(&mut session, &lease, &script, &mut streams, &mut early, limit);
+            match attempts.within(begun).await {
+                Ok(Ok(None)) => break (streams, early, Ok((lease, session))),
+                Ok(Err(Excess { stream, limit })) => {
+                    return Err(Error::OutputLimit { host, stream, limit, partial: Arc::new(early) });
+                }
+                Ok(Ok(Some(end))) => {
+                    tracing::debug!(?end, "session ended early");
+                    if let Some(ended) = attempts.judge(end, lease)? {
+                        break (streams, early, Err(ended));
+                    }
+                }
+                Err(after) => {
+                    attempts.timed_out(&lease);
+                    return Err(Error::TimedOut { host, after, partial: Arc::new(early) });
+                }
+            }
         };
-        let (lease, session) = ends.open(lease, &mut attempts, &text).await?;
+        let (sender, input) = match stdin {
+            Stdin::Empty => (None, None),
+            Stdin::Bytes(bytes) => (None, streams.stdin.map(|sender| (sender, bytes))),
+            Stdin::Piped => (streams.stdin.map(ChildStdin), None),
+        };
+        let (out_ended, stdout) = Stream::new(early.stdout, streams.stdout);
+        let (err_ended, stderr) = Stream::new(early.stderr, streams.stderr);
         let (end_sender, end) = watch::channel(None);
         let (stop, stopped) = oneshot::channel();
         let feed = async move {
@@ -93,7 +116,7 @@ impl Child {
         let span = tracing::debug_span!("command", host = %target.key());
         let task = async move {
             let result = {
-                let mut run = pin!(run(attempts, lease, session, &ends, &text));
+                let mut run = pin!(run(attempts, begun));
                 let work = async {
                     // A command may end without reading all of its input.
                     tokio::select! {
@@ -108,11 +131,11 @@ impl Child {
             };
             // The end is known before the streams end: who has read to the end need not wait for the rest.
             end_sender.send_replace(Some(result));
-            drop((ends, out_ended, err_ended));
+            drop((out_ended, err_ended));
         };
         tokio::spawn(task.instrument(span));
         Ok(Child {
-            stdin,
+            stdin: sender,
             stdout: Some(ChildStdout(stdout)),
             stderr: Some(ChildStderr(stderr)),
             end,
@@ -183,111 +206,121 @@ impl Child {
     }
 }
 
-/// One session after the other until the command has started, and then to its end.
+/// Gives a session its command, and completes when the command has begun, or with the end of a session that has ended before. `early` gets
+/// what was written until then.
+async fn begin(
+    session: &mut Session,
+    lease: &AttemptLease,
+    script: &Script,
+    streams: &mut Streams,
+    early: &mut PartialOutput,
+    limit: usize,
+) -> Result<Option<SessionEnd>, Excess> {
+    let master = lease.connection();
+    let preface = streams.preface(script);
+    let Some(marker) = &mut streams.marker else {
+        loop {
+            tokio::select! {
+                end = session.wait(master) => return Ok(Some(end)),
+                () = sleep(LOOK) => {}
+            }
+            if session.was_opened() {
+                return Ok(None);
+            }
+        }
+    };
+    let stdin = &mut streams.stdin;
+    let feed = async {
+        if let Some(stdin) = stdin {
+            // Where the session has ended, its end tells why.
+            let _ = stdin.write_all(preface).await;
+        }
+        std::future::pending().await
+    };
+    let (stdout, stderr) = (&mut streams.stdout, &mut streams.stderr);
+    let mut begun = pin!(async {
+        // A pipe does not fail; if it ever does, there is nothing more to come from it.
+        while let Ok(1..) = stdout.read_buf(&mut early.stdout).await {
+            if marker.take_from(&mut early.stdout) {
+                return Ok(true);
+            }
+            check(&early.stdout, limit, "stdout")?;
+        }
+        Ok(false)
+    });
+    let read_stderr = async {
+        while let Ok(1..) = stderr.read_buf(&mut early.stderr).await {
+            if let Err(excess) = check(&early.stderr, limit, "stderr") {
+                return excess;
+            }
+        }
+        std::future::pending().await
+    };
+    let work = async {
+        let (begun, end) = tokio::select! {
+            biased;
+            begun = &mut begun => match begun? {
+                true => return Ok(None),
+                false => (false, session.wait(master).await),
+            },
+            // What it has written is read before its end is judged.
+            end = session.wait(master) => (timeout(LAST_WORDS, begun).await.unwrap_or(Ok(false))?, end),
+        };
+        Ok(if begun { None } else { Some(session.not_begun(end, master)) })
+    };
+    tokio::select! {
+        biased;
+        begun = work => begun,
+        excess = read_stderr => Err(excess),
+        () = feed => Ok(None),
+    }
+}
+
+/// Nobody reads what comes before the command, so that it is kept: within bounds.
+fn check(early: &[u8], limit: usize, stream: &'static str) -> Result<(), Excess> {
+    if early.len() > limit { Err(Excess { stream, limit }) } else { Ok(()) }
+}
+
+/// Waits for the end of a command that has begun.
 async fn run(
     mut attempts: Attempts,
-    mut lease: AttemptLease,
-    mut session: Session,
-    ends: &Ends,
-    text: &str,
+    begun: Result<(AttemptLease, Session), Result<ExitStatus, String>>,
 ) -> Result<ExitStatus, Error> {
-    loop {
-        let end = match attempts.within(session.wait(lease.connection())).await {
-            Ok(end) => end,
+    let ended = match begun {
+        Err(ended) => Some(ended),
+        Ok((lease, mut session)) => match attempts.within(session.wait(lease.connection())).await {
+            Ok(end) => {
+                tracing::debug!(?end, "session ended");
+                attempts.judge(end, lease)?
+            }
             Err(after) => {
                 tracing::debug!(?after, "timed out");
                 attempts.timed_out(&lease);
                 return Err(Error::TimedOut { host: attempts.host(), after, partial: Arc::default() });
             }
-        };
-        tracing::debug!(?end, "session ended");
-        if let Some(ended) = attempts.judge(end, lease)? {
-            return ended.map_err(|reason| Error::Lost {
-                host: attempts.host(),
-                reason,
-                partial: Arc::default(),
-            });
-        }
-        (lease, session) = ends.open(attempts.lease().await?, &mut attempts, text).await?;
-    }
+        },
+    };
+    let lost = |reason| Error::Lost { host: attempts.host(), reason, partial: Arc::default() };
+    // A session that was there is not refused any more.
+    ended.unwrap_or_else(|| Err("its session has vanished".to_owned())).map_err(lost)
 }
 
-/// The ends of the pipes that sessions get. Held until the command has ended, so that another session can have them.
-struct Ends {
-    stdin: Option<PipeReader>,
-    stdout: PipeWriter,
-    stderr: PipeWriter,
-}
-
-type Writer = (pipe::Sender, Option<Arc<[u8]>>);
-
-impl Ends {
-    fn new(stdin: &Stdin) -> io::Result<(Self, Option<Writer>, pipe::Receiver, pipe::Receiver)> {
-        let (stdin, writer) = match stdin {
-            Stdin::Empty => (None, None),
-            Stdin::Bytes(_) | Stdin::Piped => {
-                let (reader, writer) = io::pipe()?;
-                let input = match stdin {
-                    Stdin::Bytes(bytes) => Some(Arc::clone(bytes)),
-                    _ => None,
-                };
-                (Some(reader), Some((pipe::Sender::from_owned_fd(OwnedFd::from(writer))?, input)))
-            }
-        };
-        let (out_reader, stdout) = io::pipe()?;
-        let (err_reader, stderr) = io::pipe()?;
-        let readers = (
-            pipe::Receiver::from_owned_fd(OwnedFd::from(out_reader))?,
-            pipe::Receiver::from_owned_fd(OwnedFd::from(err_reader))?,
-        );
-        Ok((Ends { stdin, stdout, stderr }, writer, readers.0, readers.1))
-    }
-
-    /// A session that is connected to them, on this lease or on another.
-    async fn open(
-        &self,
-        mut lease: AttemptLease,
-        attempts: &mut Attempts,
-        text: &str,
-    ) -> Result<(AttemptLease, Session), Error> {
-        loop {
-            let streams =
-                self.streams().map_err(|error| Error::io(&attempts.host(), "cannot make a pipe", error))?;
-            match lease.connection().open(text, streams) {
-                Ok(session) => {
-                    attempts.opened(&lease);
-                    return Ok((lease, session));
-                }
-                Err(why) => attempts.not_opened(why, lease)?,
-            }
-            lease = attempts.lease().await?;
-        }
-    }
-
-    fn streams(&self) -> io::Result<Streams> {
-        let stdin = match &self.stdin {
-            Some(reader) => Stdio::from(OwnedFd::from(reader.try_clone()?)),
-            None => Stdio::null(),
-        };
-        let stdout = Stdio::from(OwnedFd::from(self.stdout.try_clone()?));
-        let stderr = Stdio::from(OwnedFd::from(self.stderr.try_clone()?));
-        Ok(Streams { stdin, stdout, stderr })
-    }
-}
-
-impl Stream {
-    fn new(pipe: pipe::Receiver) -> (oneshot::Sender<()>, Self) {
+impl<P> Stream<P> {
+    fn new(before: Vec<u8>, pipe: P) -> (oneshot::Sender<()>, Self) {
         let (ended, receiver) = oneshot::channel();
-        (ended, Stream { pipe, ended: Some(receiver) })
+        (ended, Stream { before: io::Cursor::new(before), pipe, ended: Some(receiver) })
     }
 }
 
-impl AsyncRead for Stream {
+impl<P: AsyncRead + AsFd + Unpin> AsyncRead for Stream<P> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.before.position() < self.before.get_ref().len() as u64 {
+            return Pin::new(&mut self.before).poll_read(cx, buf);
+        }
         if let Some(ended) = &mut self.ended {
             let over = Pin::new(ended).poll(cx).is_ready();
             if !over {

@@ -4,16 +4,15 @@
 //! remote shell is one text, put together here and nowhere else: arguments are escaped, shell text is taken as it is.
 
 use std::fmt::{self, Write as _};
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::attempts::{Attempts, pump};
+use crate::attempts::{Attempts, Excess, pump};
 use crate::child::Child;
 use crate::error::{Error, PartialOutput, Text};
 use crate::escape::escape;
 use crate::host::PoolKey;
-use crate::openssh::{OpenSsh, Streams};
+use crate::openssh::{OpenSsh, Script};
 use crate::{Pool, pool};
 
 /// How a command ended: with a status of its own, or by a signal.
@@ -242,9 +241,8 @@ impl Command {
     /// does not notice that.
     pub async fn output(mut self) -> Result<Output, Error> {
         let limit = self.max_output.unwrap_or(self.target.pool().config().max_output);
-        let (stdout, stderr) = (Stdio::piped as fn() -> Stdio, Stdio::piped as fn() -> Stdio);
         let mut partial = PartialOutput::default();
-        let status = self.run(stdout, stderr, limit, &mut partial).await?;
+        let status = self.run(Some(limit), &mut partial).await?;
         Ok(Output { status, stdout: partial.stdout, stderr: partial.stderr })
     }
 
@@ -258,38 +256,33 @@ impl Command {
     ///
     /// As [`output`](Self::output).
     pub async fn status(mut self) -> Result<ExitStatus, Error> {
-        self.run(Stdio::null, Stdio::null, usize::MAX, &mut PartialOutput::default()).await
+        self.run(None, &mut PartialOutput::default()).await
     }
 
-    /// Starts the command and gives its streams. Returns when a connection is there and the local ssh process runs; a server that
-    /// refuses one session more than it allows is asked again, or another connection is taken, behind the streams.
+    /// Starts the command and gives its streams. Returns when the command has begun on the server (where the account has no POSIX shell:
+    /// when the server has opened its session).
     ///
     /// # Errors
     ///
-    /// Those of getting a connection. What happens later, [`Child::wait`] tells.
+    /// Those of getting a connection and a session on it, and of everything that can happen before the command begins. What happens later,
+    /// [`Child::wait`] tells.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future before it completes starts nothing, or ends what was started.
+    /// Dropping the future before it completes starts nothing, or ends what was started as far as dropping a [`Child`] does.
     pub async fn spawn(mut self) -> Result<Child, Error> {
-        let text = self.prepare()?;
+        let script = self.prepare()?;
         let timeout = match self.timeout {
             Limit::Default => None,
             Limit::Set(timeout) => timeout,
         };
-        Child::start(self.target, text, std::mem::take(&mut self.stdin), timeout).await
+        Child::start(self.target, script, std::mem::take(&mut self.stdin), timeout).await
     }
 
-    /// One attempt after the other until the command has started, and then to its end.
+    /// One attempt after the other until the command has started, and then to its end. Without a limit the output is thrown away.
     #[tracing::instrument(name = "command", level = "debug", skip_all, fields(host = %self.target.key()))]
-    async fn run(
-        &mut self,
-        stdout: fn() -> Stdio,
-        stderr: fn() -> Stdio,
-        limit: usize,
-        partial: &mut PartialOutput,
-    ) -> Result<ExitStatus, Error> {
-        let text = self.prepare()?;
+    async fn run(&mut self, limit: Option<usize>, partial: &mut PartialOutput) -> Result<ExitStatus, Error> {
+        let script = self.prepare()?;
         let input = match std::mem::take(&mut self.stdin) {
             Stdin::Empty => None,
             Stdin::Bytes(bytes) => Some(bytes),
@@ -304,31 +297,18 @@ impl Command {
         };
         let mut attempts = Attempts::new(&self.target, timeout);
         loop {
-            let lease = attempts.lease().await?;
-            let streams = Streams {
-                stdin: if input.is_some() { Stdio::piped() } else { Stdio::null() },
-                stdout: stdout(),
-                stderr: stderr(),
-            };
-            let mut session = match lease.connection().open(&text, streams) {
-                Ok(session) => session,
-                Err(why) => {
-                    attempts.not_opened(why, lease)?;
-                    continue;
-                }
-            };
-            attempts.opened(&lease);
-            let ran = attempts
-                .within(pump(&mut session, &lease, input.as_deref(), limit, partial))
-                .await
-                .inspect_err(|_| attempts.timed_out(&lease));
-            let end = match ran {
+            *partial = PartialOutput::default();
+            let (lease, mut session) = attempts.session(&script, input.is_some()).await?;
+            let pump =
+                pump(&mut session, &lease, &script, input.as_deref().unwrap_or_default(), limit, partial);
+            let end = match attempts.within(pump).await {
                 Ok(Ok(end)) => end,
-                Ok(Err(stream)) => {
+                Ok(Err(Excess { stream, limit })) => {
                     let partial = Arc::new(std::mem::take(partial));
                     return Err(Error::OutputLimit { host: attempts.host(), stream, limit, partial });
                 }
                 Err(after) => {
+                    attempts.timed_out(&lease);
                     tracing::debug!(?after, "timed out");
                     let partial = Arc::new(std::mem::take(partial));
                     return Err(Error::TimedOut { host: attempts.host(), after, partial });
@@ -346,7 +326,7 @@ impl Command {
     }
 
     /// The text for the remote shell.
-    fn prepare(&mut self) -> Result<String, Error> {
+    fn prepare(&mut self) -> Result<Script, Error> {
         if let Some(reason) = self.problem.take() {
             return Err(Error::InvalidCommand { host: self.target.host().to_owned(), reason });
         }
@@ -364,7 +344,7 @@ impl Command {
             text.push_str("; ");
         }
         text.push_str(&self.text);
-        Ok(text)
+        Ok(Script::new(text))
     }
 
     fn push_word(&mut self, word: &str) {

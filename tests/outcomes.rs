@@ -224,20 +224,17 @@ async fn a_loss_is_told_though_a_status_had_come(#[case] cut: Cut) {
 #[tokio::test]
 async fn a_local_ssh_that_is_killed_costs_its_own_command_only() {
     let sshd = Sshd::builder().start();
-    let (pool, host) = (pool(config()), host(&sshd));
+    let (pool, host) = (pool(PoolConfig { standby_sessions: 0, ..config() }), host(&sshd));
     let lease = pool.acquire(&host).await.expect("a connection");
-    let other = tokio::spawn(lease.shell("sleep 2; echo whole").output());
-    let mark = format!("sleep 300; : {}", sshd.port());
-    let running = tokio::spawn(lease.shell(&mark).timeout(None).output());
-    let client = async {
-        loop {
-            if let Some(pid) = process_of(&mark) {
-                return pid;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    kill(timeout(PATIENCE, client).await.expect("there is a client"));
+    let other = lease.shell("sleep 2; echo whole").spawn().await.expect("it starts");
+    let first = clients_of(lease.master_pid());
+    let running = lease.shell("sleep 300").spawn().await.expect("it starts");
+    let mut clients = clients_of(lease.master_pid());
+    clients.retain(|pid| !first.contains(pid));
+    assert_eq!((first.len(), clients.len()), (1, 1), "each command has a client");
+    kill(clients[0]);
+    let running = tokio::spawn(running.wait_with_output());
+    let other = tokio::spawn(other.wait_with_output());
     let result = timeout(PATIENCE, running).await.expect("it ends").expect("no panic");
     assert!(matches!(result, Err(Error::Lost { .. })), "{result:?}");
     let other = timeout(PATIENCE, other).await.expect("it ends").expect("no panic").expect("it runs on");
@@ -249,14 +246,20 @@ async fn a_local_ssh_that_is_killed_costs_its_own_command_only() {
     pool.close_within(Duration::ZERO).await;
 }
 
-/// The local client whose last argument this is.
-fn process_of(argument: &str) -> Option<u32> {
-    std::fs::read_dir("/proc").expect("there is a /proc").flatten().find_map(|entry| {
-        let line = std::fs::read(entry.path().join("cmdline")).ok()?;
-        let mut words = line.strip_suffix(b"\0")?.split(|&byte| byte == 0);
-        let is_client = words.next()?.ends_with(b"ssh") && words.next_back()? == argument.as_bytes();
-        is_client.then(|| entry.file_name().to_string_lossy().parse().ok())?
-    })
+/// The local clients of this master: they name its socket.
+fn clients_of(master: u32) -> Vec<u32> {
+    let words = |pid: u32| -> Vec<String> {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.split(|&byte| byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+    };
+    let socket = |words: &[String]| {
+        let place = words.iter().position(|word| word == "-S")?;
+        words.get(place + 1).cloned()
+    };
+    let wanted = socket(&words(master)).expect("a master has a socket");
+    let pids = std::fs::read_dir("/proc").expect("there is a /proc").flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_string_lossy().parse().ok());
+    pids.filter(|&pid| pid != master && socket(&words(pid)).as_ref() == Some(&wanted)).collect()
 }
 
 #[rstest]

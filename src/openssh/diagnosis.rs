@@ -129,13 +129,20 @@ pub(super) enum SessionLog {
     Unknown(String),
 }
 
+/// Whether the server has opened the session, by the log of one that still runs.
+pub(super) fn was_opened(log: &str) -> bool {
+    log.contains(OPENED)
+}
+
+const OPENED: &str = "mux_client_request_session: master session id: ";
+
 pub(super) fn session_log(log: &str, code: i32) -> SessionLog {
     let find = |text: &str| log.lines().map(str::trim).find(|line| line.contains(text));
     let received = format!("Received exit status from master {code}");
     if log.lines().any(|line| line.trim().ends_with(&received)) {
         return SessionLog::Exited;
     }
-    if find("mux_client_request_session: master session id: ").is_some() {
+    if was_opened(log) {
         return SessionLog::StartedAndEnded;
     }
     if let Some(line) = find("mux_client_request_session: session request failed: ") {

@@ -8,7 +8,7 @@
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::args::{self, MasterPlan};
+use super::bootstrap::{self, Marker, Nonce, Script};
 use super::diagnosis;
 use super::program::{self, Program};
 use super::resolve::{accepts_new_host_keys, call_failed};
@@ -48,8 +49,24 @@ pub(crate) struct Master {
     next_session: AtomicU64,
     call_timeout: Duration,
     notes: Arc<Notes>,
-    /// The account answers an echo. A forced command does not, and runs each time that it is asked: it is not asked again.
-    echoes: AtomicBool,
+    nonce: Nonce,
+    /// An [`Account`].
+    account: AtomicU8,
+}
+
+/// What runs on the other side when a session is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Account {
+    /// A shell that the bootstrap works in. → Shell (when a command has not begun there)
+    Posix,
+    /// A shell, and another one: csh, fish.
+    Shell,
+    /// Something that does not answer an echo, such as a forced command.
+    Silent,
+}
+
+impl Account {
+    const ALL: [Account; 3] = [Account::Posix, Account::Shell, Account::Silent];
 }
 
 /// What a login needs beyond its host.
@@ -58,6 +75,8 @@ pub(super) struct Launch<'a> {
     pub runtime: &'a Arc<Runtime>,
     pub connect_timeout: Duration,
     pub deadline: Instant,
+    /// Its account is known to answer nothing: it is not asked.
+    pub is_silent: bool,
 }
 
 impl Master {
@@ -71,7 +90,7 @@ impl Master {
         let arguments = args::master(host, &plan);
         let master = Self::launch(&launch, socket, arguments)?;
         tracing::debug!(pid = master.pid, "login started");
-        match timeout_at(deadline, master.become_ready()).await {
+        match timeout_at(deadline, master.become_ready(launch.is_silent)).await {
             Ok(Ok(())) => Ok(master),
             Ok(Err(error)) => Err(error),
             Err(_) => {
@@ -134,11 +153,12 @@ impl Master {
             next_session: AtomicU64::new(0),
             call_timeout: launch.connect_timeout,
             notes,
-            echoes: AtomicBool::new(true),
+            nonce: Nonce::new(),
+            account: AtomicU8::new(Account::Silent as u8),
         })
     }
 
-    async fn become_ready(&self) -> Result<(), ConnectError> {
+    async fn become_ready(&self, is_silent: bool) -> Result<(), ConnectError> {
         let mut ended = self.ended.clone();
         let socket_appears = async {
             while !self.socket.exists() {
@@ -154,13 +174,24 @@ impl Master {
             () = socket_appears => {}
         }
         let never = Instant::now() + self.call_timeout;
-        let (check, echo) = tokio::join!(self.check(never), self.echo());
+        let learn = async {
+            match is_silent {
+                true => Echo::Answer(Account::Silent),
+                false => self.echo(&self.nonce.probe()).await,
+            }
+        };
+        let (check, echo) = tokio::join!(self.check(never), learn);
         check.map_err(|reason| ConnectError::new(ConnectErrorKind::Other, reason, Vec::new()))?;
         match echo {
-            Echo::Right => {}
-            Echo::Other => {
-                tracing::debug!(pid = self.pid, "the account does not echo: a forced command, or no shell");
-                self.echoes.store(false, Ordering::Relaxed);
+            Echo::Answer(account) => {
+                if account != Account::Posix {
+                    tracing::info!(
+                        pid = self.pid,
+                        ?account,
+                        "no POSIX shell: commands go as arguments, without standby"
+                    );
+                }
+                self.account.store(account as u8, Ordering::Relaxed);
             }
             Echo::Refused(reason) => {
                 let reason =
@@ -182,12 +213,12 @@ impl Master {
     pub(crate) async fn probe(&self) -> Result<(), String> {
         let deadline = Instant::now() + self.call_timeout;
         self.check(deadline).await?;
-        if !self.echoes.load(Ordering::Relaxed) {
+        if self.is_silent() {
             return Ok(());
         }
-        match timeout_at(deadline, self.echo()).await {
+        match timeout_at(deadline, self.echo(&bootstrap::echo())).await {
             // A refusal is an answer of the server too.
-            Ok(Echo::Right | Echo::Other | Echo::Refused(_)) => Ok(()),
+            Ok(Echo::Answer(_) | Echo::Refused(_)) => Ok(()),
             Ok(Echo::Failed(reason)) => Err(reason),
             Err(_) => Err(format!("no answer from the server within {:?}", self.call_timeout)),
         }
@@ -206,17 +237,15 @@ impl Master {
         }
     }
 
-    /// A session that prints a word.
-    async fn echo(&self) -> Echo {
-        const WORD: &str = "sshpool-echo";
-        let mut session = match self.open(&format!("echo {WORD}"), Streams::captured()) {
+    /// A session that prints a word, and what it tells of the account.
+    async fn echo(&self, command: &str) -> Echo {
+        let mut session = match self.spawn(command, false, None) {
             Ok(session) => session,
             Err(NotOpened::NoDirectory(error) | NotOpened::NoProcess(error)) => {
                 return Echo::Failed(plain(&error));
             }
         };
-        let stdout = session.take_stdout().expect("stdout was asked for");
-        let mut stderr = session.take_stderr().expect("stderr was asked for");
+        let Streams { stdout, mut stderr, .. } = session.take_streams();
         let mut text = Vec::new();
         // A forced command may write for ever: the session ends when its output is not read any more.
         let read = async {
@@ -227,12 +256,15 @@ impl Master {
         let mut sink = tokio::io::sink();
         let (_, _, end) = tokio::join!(read, tokio::io::copy(&mut stderr, &mut sink), session.wait(self));
         match end {
-            SessionEnd::Exited(_)
-                if String::from_utf8_lossy(&text).lines().any(|line| line.trim() == WORD) =>
-            {
-                Echo::Right
+            SessionEnd::Exited(_) | SessionEnd::Killed | SessionEnd::NotBegun => {
+                Echo::Answer(if self.nonce.marker().take_from(&mut text) {
+                    Account::Posix
+                } else if bootstrap::has_word(&text) {
+                    Account::Shell
+                } else {
+                    Account::Silent
+                })
             }
-            SessionEnd::Exited(_) | SessionEnd::Killed => Echo::Other,
             SessionEnd::Refused(reason) => Echo::Refused(reason),
             SessionEnd::NotReached(reason) | SessionEnd::Lost(reason) | SessionEnd::ClientKilled(reason) => {
                 Echo::Failed(reason)
@@ -244,14 +276,61 @@ impl Master {
         self.pid
     }
 
-    /// Starts a session that runs `command`.
-    pub(crate) fn open(&self, command: &str, streams: Streams) -> Result<Session, NotOpened> {
+    fn account(&self) -> Account {
+        Account::ALL[usize::from(self.account.load(Ordering::Relaxed))]
+    }
+
+    pub(super) fn is_silent(&self) -> bool {
+        self.account() == Account::Silent
+    }
+
+    /// Whether commands go as arguments, and no session can be opened before its command is known.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.account() != Account::Posix
+    }
+
+    /// The bootstrap did not work this time: it is not tried again on this connection.
+    pub(super) fn takes_arguments(&self) {
+        tracing::warn!(
+            pid = self.pid,
+            "the account's shell ended before a command had begun; the next ones go as arguments"
+        );
+        self.account.store(Account::Shell as u8, Ordering::Relaxed);
+    }
+
+    /// Starts a session for this command. On a POSIX account it waits for the command on its input.
+    pub(crate) fn open(&self, script: &Script, input: bool) -> Result<Session, NotOpened> {
+        match self.account() {
+            Account::Posix => self.bootstrap(),
+            Account::Shell | Account::Silent => self.spawn(script.text(), input, None),
+        }
+    }
+
+    /// Starts a session for a command that nobody has yet; none where the account does not allow that or no process can be started.
+    pub(crate) fn standby(&self) -> Option<Session> {
+        if self.is_plain() {
+            return None;
+        }
+        match self.bootstrap() {
+            Ok(session) => Some(session.ahead()),
+            Err(why) => {
+                tracing::debug!(pid = self.pid, ?why, "no session in standby");
+                None
+            }
+        }
+    }
+
+    fn bootstrap(&self) -> Result<Session, NotOpened> {
+        self.spawn(&self.nonce.bootstrap(), true, Some(self.nonce.marker()))
+    }
+
+    fn spawn(&self, command: &str, input: bool, marker: Option<Marker>) -> Result<Session, NotOpened> {
         let number = self.next_session.fetch_add(1, Ordering::Relaxed);
         let mut log = self.socket.clone().into_os_string();
         log.push(format!(".{number}"));
         let log = Log::create(log.into())?;
         let command = self.program.client(args::session(&self.socket, log.path(), command));
-        Session::spawn(command, log, (self.notes.counted(), self.runtime.claim()), streams)
+        Session::spawn(command, log, (self.notes.counted(), self.runtime.claim()), input, marker)
     }
 
     /// Whether the connection was there when a session on it had ended, so that the session's end and all its output are the command's.
@@ -354,9 +433,8 @@ impl Master {
 }
 
 enum Echo {
-    Right,
-    /// A session ran, but what ran was not our command.
-    Other,
+    /// A session ran, and tells what the account is like.
+    Answer(Account),
     /// The connection lives, and has no session to spare.
     Refused(String),
     Failed(String),

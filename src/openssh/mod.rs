@@ -1,6 +1,7 @@
 //! The mechanism: real ssh processes. It knows command lines, texts and processes, and nothing of slots, queues or leases.
 
 mod args;
+mod bootstrap;
 mod diagnosis;
 mod guard;
 mod master;
@@ -10,6 +11,7 @@ mod runtime;
 mod session;
 mod supervisor;
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,9 +20,10 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::error::{ConnectError, ConnectErrorKind, plain};
-use crate::host::Host;
+use crate::host::{Host, HostIdentity};
 use crate::pool::{Connection, Transport};
 
+pub(crate) use bootstrap::Script;
 pub(crate) use master::Master;
 pub(crate) use program::Program;
 pub use program::SshVersion;
@@ -33,6 +36,9 @@ pub(crate) struct OpenSsh {
     connect_timeout: Duration,
     /// A std mutex: held to make or to take the runtime, never across an await.
     runtime: Mutex<State>,
+    /// Accounts that did not even answer an echo: a forced command, an appliance. What runs there runs each time that it is asked, so that
+    /// it is not asked again. A std mutex: held for a look.
+    silent: Mutex<HashSet<HostIdentity>>,
 }
 
 #[derive(Debug)]
@@ -47,7 +53,12 @@ enum State {
 
 impl OpenSsh {
     pub(crate) fn new(program: Program, connect_timeout: Duration) -> Self {
-        OpenSsh { program: Arc::new(program), connect_timeout, runtime: Mutex::new(State::New) }
+        OpenSsh {
+            program: Arc::new(program),
+            connect_timeout,
+            runtime: Mutex::new(State::New),
+            silent: Mutex::default(),
+        }
     }
 
     pub(crate) fn program(&self) -> &Program {
@@ -83,6 +94,10 @@ impl OpenSsh {
             sender.send_replace(true);
         });
         finished
+    }
+
+    fn silent(&self) -> std::sync::MutexGuard<'_, HashSet<HostIdentity>> {
+        self.silent.lock().unwrap_or_else(|poison| poison.into_inner())
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -133,8 +148,13 @@ impl Transport for OpenSsh {
             runtime: &runtime,
             connect_timeout: self.connect_timeout,
             deadline,
+            is_silent: self.silent().contains(host.identity()),
         };
-        Master::connect(host, launch).await
+        let master = Master::connect(host, launch).await?;
+        if master.is_silent() {
+            self.silent().insert(host.identity().clone());
+        }
+        Ok(master)
     }
 
     async fn shutdown(&self) {
@@ -172,8 +192,22 @@ fn check_files(host: &Host) -> Result<(), ConnectError> {
 }
 
 impl Connection for Master {
+    type Standby = Session;
+
     async fn probe(&self) -> Result<(), String> {
         Master::probe(self).await
+    }
+
+    fn standby(&self) -> Option<Session> {
+        Master::standby(self)
+    }
+
+    fn is_fresh(standby: &mut Session) -> bool {
+        standby.is_there()
+    }
+
+    fn is_plain(&self) -> bool {
+        Master::is_plain(self)
     }
 
     fn is_alive(&self) -> bool {

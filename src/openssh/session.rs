@@ -11,6 +11,7 @@ use std::process::Stdio;
 
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 
+use super::bootstrap::{Marker, Script};
 use super::diagnosis::{self, SessionLog};
 use super::master::Master;
 use super::runtime::Claim;
@@ -31,19 +32,24 @@ pub(crate) enum SessionEnd {
     Refused(String),
     /// The master could not be reached. The command was not executed.
     NotReached(String),
+    /// Opened ahead of need, it ended before it had taken its command. The command was not executed; the connection lives.
+    NotBegun,
 }
 
-/// What a session's three streams are connected to.
+/// Our ends of a session's three streams.
 pub(crate) struct Streams {
-    pub stdin: Stdio,
-    pub stdout: Stdio,
-    pub stderr: Stdio,
+    /// Not there for a command that is an argument and has no input.
+    pub stdin: Option<ChildStdin>,
+    pub stdout: ChildStdout,
+    pub stderr: ChildStderr,
+    /// What takes the sign that the command has begun out of `stdout`. A command that is an argument gives none.
+    pub marker: Option<Marker>,
 }
 
 impl Streams {
-    /// No input; both outputs to be read.
-    pub(crate) fn captured() -> Self {
-        Streams { stdin: Stdio::null(), stdout: Stdio::piped(), stderr: Stdio::piped() }
+    /// What is to be written to `stdin` before the command's own input.
+    pub(crate) fn preface<'a>(&self, script: &'a Script) -> &'a [u8] {
+        if self.marker.is_some() { script.line().as_bytes() } else { b"" }
     }
 }
 
@@ -52,6 +58,10 @@ impl Streams {
 pub(crate) struct Session {
     child: Child,
     log: Log,
+    /// What the bootstrap prints when it has its command; nothing where the command was an argument.
+    marker: Option<Marker>,
+    /// It was opened before the command was known.
+    ahead: bool,
     /// Given back behind the child, which is dropped first.
     _claims: (Counted, Claim),
 }
@@ -97,23 +107,39 @@ impl Session {
         mut command: Command,
         log: Log,
         claims: (Counted, Claim),
-        streams: Streams,
+        input: bool,
+        marker: Option<Marker>,
     ) -> Result<Self, NotOpened> {
-        command.stdin(streams.stdin).stdout(streams.stdout).stderr(streams.stderr);
+        let stdin = if input || marker.is_some() { Stdio::piped() } else { Stdio::null() };
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().map_err(NotOpened::NoProcess)?;
-        Ok(Session { child, log, _claims: claims })
+        Ok(Session { child, log, marker, ahead: false, _claims: claims })
     }
 
-    pub(crate) fn take_stdin(&mut self) -> Option<ChildStdin> {
-        self.child.stdin.take()
+    /// The same, as one that was opened before its command was known.
+    pub(super) fn ahead(self) -> Self {
+        Session { ahead: true, ..self }
     }
 
-    pub(crate) fn take_stdout(&mut self) -> Option<ChildStdout> {
-        self.child.stdout.take()
+    /// Whether it has not ended.
+    pub(super) fn is_there(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
     }
 
-    pub(crate) fn take_stderr(&mut self) -> Option<ChildStderr> {
-        self.child.stderr.take()
+    /// Whether the session of a command that is an argument was opened.
+    pub(crate) fn was_opened(&self) -> bool {
+        diagnosis::read_tail(&self.log.0, 0).is_some_and(|log| diagnosis::was_opened(&log))
+    }
+
+    /// The streams, once.
+    pub(crate) fn take_streams(&mut self) -> Streams {
+        const ONCE: &str = "they were piped, and nobody has taken them";
+        Streams {
+            stdin: self.child.stdin.take(),
+            stdout: self.child.stdout.take().expect(ONCE),
+            stderr: self.child.stderr.take().expect(ONCE),
+            marker: self.marker.take(),
+        }
     }
 
     /// Waits for its end.
@@ -133,6 +159,20 @@ impl Session {
             // ssh passes a status on as soon as it has come, and output that was still on its way when the connection went is missing.
             SessionEnd::Exited(_) | SessionEnd::Killed | SessionEnd::ClientKilled(_) => {
                 master.outlived().await.map_or_else(SessionEnd::Lost, |()| end)
+            }
+            end => end,
+        }
+    }
+
+    /// The end of a session whose command has not begun: a shell ended before. With a command that it was opened for that is what plain ssh
+    /// tells, too (a start-up file that exits); but the next one is told to the shell as an argument. One that was opened ahead of need may
+    /// have been there for too long (`TMOUT`).
+    pub(crate) fn not_begun(&self, end: SessionEnd, master: &Master) -> SessionEnd {
+        match end {
+            SessionEnd::Exited(_) | SessionEnd::Killed if self.ahead => SessionEnd::NotBegun,
+            SessionEnd::Exited(_) | SessionEnd::Killed => {
+                master.takes_arguments();
+                end
             }
             end => end,
         }

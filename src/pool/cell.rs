@@ -9,7 +9,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use super::state::{Action, Grant, HostState};
-use super::{LENIENCY, Shared, Stats, Transport, maintenance, slot};
+use super::{Connection, LENIENCY, Shared, Stats, Transport, maintenance, slot, standby};
 use crate::error::Error;
 use crate::host::{Host, PoolKey};
 
@@ -69,6 +69,11 @@ impl<T: Transport> Cell<T> {
                 Action::Connect { slot, host, retired } => {
                     self.spawn(slot::run(slot::Slot::new(self, slot), host, retired));
                 }
+                Action::Standby { slot, generation, connection, count } => {
+                    let opening = standby::Opening::new(self, slot, generation, count);
+                    self.spawn(standby::open(opening, connection));
+                }
+                Action::Discard(standbys) => drop(standbys),
                 Action::SettleAt(instant) => {
                     // Weak: those who wait hold the cell, and when nobody does there is nothing to settle.
                     let alarm = Alarm { cell: Arc::downgrade(self), instant };
@@ -168,6 +173,18 @@ pub(crate) struct Lease<T: Transport> {
 impl<T: Transport> Lease<T> {
     pub(crate) fn connection(&self) -> &Arc<T::Connection> {
         &self.grant.as_ref().expect("a lease that is not dropped has its grant").connection
+    }
+
+    /// A session on this connection that was opened ahead of need, for the next command of this lease.
+    pub(crate) fn standby(&self) -> Option<<T::Connection as Connection>::Standby> {
+        let Grant { slot, generation, .. } = self.grant.as_ref()?;
+        loop {
+            let mut standby = self.cell.lock().take_standby(*slot, *generation)?;
+            if T::Connection::is_fresh(&mut standby) {
+                self.count(|stats| stats.standby_hits += 1);
+                return Some(standby);
+            }
+        }
     }
 
     /// The server refused to open a session.

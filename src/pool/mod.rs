@@ -10,6 +10,7 @@ mod backoff;
 mod cell;
 mod maintenance;
 mod slot;
+mod standby;
 mod state;
 mod stats;
 #[cfg(test)]
@@ -48,6 +49,18 @@ pub(crate) trait Transport: Send + Sync + 'static {
 
 /// One authenticated connection.
 pub(crate) trait Connection: Send + Sync + 'static {
+    /// A session that was opened ahead of need. Dropping it ends it.
+    type Standby: Send + 'static;
+
+    /// Begins to open one; it may be used at once. None where that is not possible on this connection.
+    fn standby(&self) -> Option<Self::Standby>;
+
+    /// Whether it has not ended, as far as is known here.
+    fn is_fresh(standby: &mut Self::Standby) -> bool;
+
+    /// No session can be opened here before its command is known.
+    fn is_plain(&self) -> bool;
+
     /// Proves that a command could run now. `Err` says what did not work.
     fn probe(&self) -> impl Future<Output = Result<(), String>> + Send;
 

@@ -28,7 +28,7 @@ const LONGEST_REST: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The life of a slot. Each state names its successors; only the methods below change it.
-enum Slot<C> {
+enum Slot<C: Connection> {
     /// → Connecting
     Empty,
     /// A login is under way. → Ready, Closing (closed meanwhile), Empty (it failed)
@@ -42,7 +42,7 @@ enum Slot<C> {
 /// Tells the slot's task to close, with the patience that it has for what still runs. Told again, the sooner end counts.
 type Retire = mpsc::UnboundedSender<Duration>;
 
-struct Ready<C> {
+struct Ready<C: Connection> {
     connection: Arc<C>,
     /// Tells this connection from others that the slot has had: a lease of an earlier one changes nothing here.
     generation: u64,
@@ -61,9 +61,13 @@ struct Ready<C> {
     /// Refusals in a row while nobody else of us had a session.
     rests: u32,
     rests_until: Option<Instant>,
+    /// Opened ahead of need, the oldest first.
+    standbys: VecDeque<C::Standby>,
+    /// Standbys that a task is opening.
+    opening: usize,
 }
 
-impl<C> Ready<C> {
+impl<C: Connection> Ready<C> {
     fn is_suspect(&self, now: Instant) -> bool {
         self.suspect_until.is_some_and(|until| until > now)
     }
@@ -71,6 +75,11 @@ impl<C> Ready<C> {
     /// It has sessions that can be had as soon as a check has passed.
     fn promises(&self, now: Instant) -> bool {
         self.is_suspect(now) && self.leases < self.limit
+    }
+
+    /// How many more sessions in standby it can bear.
+    fn spare(&self) -> usize {
+        self.limit.saturating_sub(self.leases + self.standbys.len() + self.opening)
     }
 
     fn has_room(&self, now: Instant) -> bool {
@@ -100,6 +109,15 @@ pub(super) enum Action<T: Transport> {
         host: Host,
         retired: mpsc::UnboundedReceiver<Duration>,
     },
+    /// Open sessions ahead of need.
+    Standby {
+        slot: usize,
+        generation: u64,
+        connection: Arc<T::Connection>,
+        count: usize,
+    },
+    /// Sessions that nobody needs any more, to be dropped.
+    Discard(Vec<<T::Connection as Connection>::Standby>),
     /// Somebody waits for nothing but the time.
     SettleAt(Instant),
 }
@@ -123,6 +141,9 @@ pub(super) struct HostState<T: Transport> {
     trusted: bool,
     closed: bool,
     next_generation: u64,
+    /// Where sessions in standby are to be opened, if nobody else needs the connection now.
+    refill: Option<usize>,
+    discarded: Vec<<T::Connection as Connection>::Standby>,
     /// The earliest `SettleAt` that was asked for and has not come.
     alarm: Option<Instant>,
     /// Counters only; the gauges are worked out when somebody asks.
@@ -140,6 +161,8 @@ impl<T: Transport> HostState<T> {
             trusted: false,
             closed: false,
             next_generation: 0,
+            refill: None,
+            discarded: Vec::new(),
             alarm: None,
             counters: Stats::default(),
         }
@@ -157,7 +180,7 @@ impl<T: Transport> HostState<T> {
         self.take_free(now).inspect(|_| self.counters.pool_hits += 1)
     }
 
-    /// A free session on the connection that was used last, so that the others can grow idle.
+    /// A free session: where one is in standby, and else on the connection that was used last, so that the others can grow idle.
     fn take_free(&mut self, now: Instant) -> Option<Grant<T::Connection>> {
         let (slot, ready) = self
             .slots
@@ -169,10 +192,12 @@ impl<T: Transport> HostState<T> {
                 }
                 _ => None,
             })
-            .max_by_key(|(_, ready)| ready.used)?;
+            .max_by_key(|(_, ready)| (!ready.standbys.is_empty(), ready.used))?;
         ready.leases += 1;
         ready.used = now;
         ready.rests_until = None;
+        // Whoever comes first has the connection to himself; there will be a standby when the session is given back.
+        self.refill = self.refill.filter(|refill| *refill != slot);
         Some(Grant { slot, generation: ready.generation, connection: Arc::clone(&ready.connection) })
     }
 
@@ -213,7 +238,58 @@ impl<T: Transport> HostState<T> {
                 ready.limit += 1;
                 ready.limit_set = now;
             }
+            self.refill = Some(slot);
         }
+    }
+
+    // ---- standby ----
+
+    pub(super) fn take_standby(
+        &mut self,
+        slot: usize,
+        generation: u64,
+    ) -> Option<<T::Connection as Connection>::Standby> {
+        self.ready(slot, generation)?.standbys.pop_front()
+    }
+
+    /// The outcome of opening one session ahead of need. One for which there is no room any more, or no connection, goes at once.
+    pub(super) fn opened(
+        &mut self,
+        slot: usize,
+        generation: u64,
+        standby: Option<<T::Connection as Connection>::Standby>,
+    ) {
+        let Some(ready) = self.ready(slot, generation) else {
+            self.discarded.extend(standby);
+            return;
+        };
+        ready.opening -= 1;
+        let keep = ready.spare() > 0;
+        match standby {
+            Some(standby) if keep => ready.standbys.push_back(standby),
+            other => self.discarded.extend(other),
+        }
+    }
+
+    /// How many sessions are to be opened ahead of need, and where.
+    fn refill(&mut self, now: Instant, config: &PoolConfig) -> Option<Action<T>> {
+        let slot = self.refill.take()?;
+        let there: usize = self
+            .slots
+            .iter()
+            .map(|slot| match slot {
+                Slot::Ready(ready) => ready.standbys.len() + ready.opening,
+                _ => 0,
+            })
+            .sum();
+        let Slot::Ready(ready) = &mut self.slots[slot] else { return None };
+        let count = config.standby_sessions.saturating_sub(there).min(ready.spare());
+        if count == 0 || !ready.has_room(now) || ready.connection.is_plain() || !ready.connection.is_alive() {
+            return None;
+        }
+        ready.opening += count;
+        let (generation, connection) = (ready.generation, Arc::clone(&ready.connection));
+        Some(Action::Standby { slot, generation, connection, count })
     }
 
     /// The server would not open a session for this lease, which ends with that. The connection is not asked for as many again, or,
@@ -294,7 +370,10 @@ impl<T: Transport> HostState<T> {
             limit_set: now,
             rests: 0,
             rests_until: None,
+            standbys: VecDeque::new(),
+            opening: 0,
         });
+        self.refill = Some(slot);
     }
 
     pub(super) fn connect_failed(&mut self, slot: usize, error: ConnectError, now: Instant) {
@@ -353,6 +432,9 @@ impl<T: Transport> HostState<T> {
             &self.slots[slot]
         {
             let retire = retire.clone();
+            if let Slot::Ready(ready) = &mut self.slots[slot] {
+                self.discarded.extend(ready.standbys.drain(..));
+            }
             // The task is there as long as the slot is not empty; if it is just ending, it needs no telling.
             let _ = retire.send(patience);
             self.slots[slot] = Slot::Closing { retire };
@@ -442,15 +524,26 @@ impl<T: Transport> HostState<T> {
     // ---- the decision ----
 
     pub(super) fn settle(&mut self, now: Instant, config: &PoolConfig) -> Vec<Action<T>> {
-        if self.waiters.is_empty() {
-            return Vec::new();
-        }
-        self.forget_the_gone();
         let mut actions = Vec::new();
-        if self.closed {
-            return self.close(Duration::ZERO);
+        if !self.waiters.is_empty() {
+            self.forget_the_gone();
+            if self.closed {
+                actions = self.close(Duration::ZERO);
+            } else {
+                self.serve(now, config, &mut actions);
+            }
         }
+        if self.waiters.is_empty() {
+            actions.extend(self.refill(now, config));
+        }
+        if !self.discarded.is_empty() {
+            actions.push(Action::Discard(std::mem::take(&mut self.discarded)));
+        }
+        actions
+    }
 
+    /// Looks after those who wait.
+    fn serve(&mut self, now: Instant, config: &PoolConfig, actions: &mut Vec<Action<T>>) {
         // 1. Free sessions go to those who came first.
         while !self.waiters.is_empty()
             && let Some(grant) = self.take_free(now)
@@ -511,7 +604,6 @@ impl<T: Transport> HostState<T> {
             self.alarm = Some(instant);
             actions.push(Action::SettleAt(instant));
         }
-        actions
     }
 
     /// Slots from which sessions can be expected soon without anybody giving one back: logins under way or possible (now, or when the
@@ -572,6 +664,8 @@ impl<T: Transport> HostState<T> {
             if let Slot::Ready(ready) = slot {
                 stats.total_connections += 1;
                 stats.open_sessions += ready.leases;
+                stats.standby_sessions += ready.standbys.len();
+                stats.plain_connections += usize::from(ready.connection.is_plain());
                 if ready.leases == 0 {
                     stats.idle_connections += 1;
                 } else {

@@ -28,6 +28,9 @@ pub struct Stats {
     pub open_sessions: usize,
     /// Sessions open ahead of need.
     pub standby_sessions: usize,
+    /// Connections to accounts without a POSIX shell (csh, fish, a forced command): their commands go as arguments, and no session is
+    /// opened ahead of need. Decided when the connection is made.
+    pub plain_connections: usize,
     /// Logins that succeeded.
     pub connects: u64,
     /// Logins that failed.
@@ -59,6 +62,7 @@ impl AddAssign for Stats {
             waiting,
             open_sessions,
             standby_sessions,
+            plain_connections,
             connects,
             failed_connects,
             health_checks_passed,
@@ -77,6 +81,7 @@ impl AddAssign for Stats {
         self.waiting += waiting;
         self.open_sessions += open_sessions;
         self.standby_sessions += standby_sessions;
+        self.plain_connections += plain_connections;
         self.connects += connects;
         self.failed_connects += failed_connects;
         self.health_checks_passed += health_checks_passed;

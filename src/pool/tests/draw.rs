@@ -1,6 +1,6 @@
 //! What a random schedule is made of, drawn from a seed.
 
-use super::plan::{Login, Nature, Plan, Probe};
+use super::plan::{Login, Nature, Plan, Probe, Standby};
 use super::{Duration, Host, PoolConfig, ms};
 use crate::error::ConnectErrorKind as Kind;
 
@@ -74,6 +74,7 @@ impl Schedule {
             connect_timeout: random.millis(50, 500),
             health_checks: random.chance(70),
             health_check_interval: random.millis(20, 1000),
+            standby_sessions: random.pick([0, 1, 2, 2, 5]),
             ..PoolConfig::default()
         };
         let fortune = Fortune {
@@ -151,6 +152,10 @@ impl Fortune {
             noticed_after: random.pick([zero, zero, ms(1), ms(20)]),
             probe,
             closing: random.pick([zero, ms(1), ms(200)]),
+            standby: match random.chance(self.sick) {
+                true => random.pick([Standby::IsStale, Standby::Fails, Standby::IsPlain]),
+                false => Standby::Works,
+            },
         };
         let after = if random.chance(10) { zero } else { random.millis(0, 100) };
         // Some take longer than they may.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::plan::{Login, Plan, Probe};
+use super::plan::{Login, Plan, Probe, Standby};
 use super::world::{LoginUnderWay, Phase, World};
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::host::Host;
@@ -86,7 +86,50 @@ impl FakeConnection {
     }
 }
 
+/// A session that was opened ahead of need.
+pub(super) struct FakeStandby {
+    id: usize,
+    world: Arc<World>,
+}
+
+impl Drop for FakeStandby {
+    fn drop(&mut self) {
+        self.world.standby_ends(self.id);
+    }
+}
+
+impl FakeConnection {
+    fn standbys(&self) -> Standby {
+        self.world.books(|truth| truth.connections[self.id].nature.standby)
+    }
+}
+
 impl Connection for FakeConnection {
+    type Standby = FakeStandby;
+
+    fn standby(&self) -> Option<FakeStandby> {
+        match self.standbys() {
+            Standby::IsPlain => {
+                self.world.complain("a standby was wanted where none is possible");
+                None
+            }
+            Standby::Fails => None,
+            Standby::Works | Standby::IsStale => {
+                self.world.standby_opens(self.id);
+                Some(FakeStandby { id: self.id, world: Arc::clone(&self.world) })
+            }
+        }
+    }
+
+    fn is_fresh(standby: &mut FakeStandby) -> bool {
+        let id = standby.id;
+        standby.world.books(|truth| truth.connections[id].nature.standby != Standby::IsStale)
+    }
+
+    fn is_plain(&self) -> bool {
+        self.standbys() == Standby::IsPlain
+    }
+
     async fn probe(&self) -> Result<(), String> {
         let mut under_way = self.world.probe_starts(self.id);
         match self.world.books(|truth| truth.connections[self.id].nature.probe) {

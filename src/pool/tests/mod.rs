@@ -11,6 +11,7 @@ mod plan;
 mod queue;
 mod refusals;
 mod schedules;
+mod standby;
 mod upkeep;
 mod world;
 
@@ -137,7 +138,12 @@ async fn take(pool: &Arc<Core<Fake>>, world: &Arc<World>, host: &Host) -> Result
     let lease = result?;
     let id = lease.connection().id;
     world.takes(id);
-    Ok(Held { id, world: Arc::clone(world), lease: Some(lease) })
+    // As a command does.
+    let standby = lease.standby();
+    if standby.is_some() {
+        world.saw("standby hits");
+    }
+    Ok(Held { id, world: Arc::clone(world), had_standby: standby.is_some(), lease: Some(lease) })
 }
 
 async fn close_host(pool: &Arc<Core<Fake>>, world: &Arc<World>, host: &Host, patience: Duration) {
@@ -150,6 +156,8 @@ async fn close_host(pool: &Arc<Core<Fake>>, world: &Arc<World>, host: &Host, pat
 struct Held {
     id: usize,
     world: Arc<World>,
+    /// The caller found a session that was there before it.
+    had_standby: bool,
     /// Always there until it is given back.
     lease: Option<Lease<Fake>>,
 }

@@ -3,6 +3,7 @@
 //! The statistics of the pool are compared with the books of the fake, and the books with what the pool has promised to those who wait.
 //! An instant later all of it may be different, so this is called when the runtime has nothing left to run.
 
+use super::plan::Standby;
 use super::world::{Facts, HostTruth, Outcome, Phase, SHORTEST_PAUSE, Truth};
 use super::*;
 
@@ -61,6 +62,7 @@ impl View<'_> {
     fn counts(&self) -> Vec<&'static str> {
         let (stats, host) = (self.stats, self.host);
         let sessions: usize = self.open().map(|facts| facts.sessions).sum();
+        let standbys: usize = self.open().map(|facts| facts.standbys).sum();
         let active = self.open().filter(|facts| facts.sessions > 0).count();
         // A login that is given up at the very instant of its closing may be in one count only.
         let failures_agree = host.last_closed.is_some() || stats.failed_connects == host.failed;
@@ -76,6 +78,22 @@ impl View<'_> {
             ("the total is wrong", stats.total_connections == self.open().count()),
             ("the active ones are wrong", stats.active_connections == active),
             ("sessions are lost", stats.open_sessions == sessions),
+            ("standbys are lost", stats.standby_sessions == standbys),
+            ("too many standbys", stats.standby_sessions <= self.config.standby_sessions),
+            (
+                "a standby outlives its connection",
+                self.there.iter().all(|facts| !facts.closing || facts.standbys == 0),
+            ),
+            (
+                "standbys are in the way of callers",
+                self.open()
+                    .all(|facts| facts.standbys + facts.sessions <= self.config.sessions_per_connection),
+            ),
+            (
+                "plain connections are wrong",
+                stats.plain_connections
+                    == self.open().filter(|facts| facts.nature.standby == Standby::IsPlain).count(),
+            ),
             ("logins under way are wrong", stats.connecting == host.logins_under_way),
             ("the queue is wrong", stats.waiting == host.asking.len()),
             ("successful logins are wrong", stats.connects == host.succeeded),

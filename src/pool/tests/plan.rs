@@ -31,6 +31,19 @@ pub(super) struct Nature {
     pub probe: Probe,
     /// How long its end takes when it is closed.
     pub closing: Duration,
+    pub standby: Standby,
+}
+
+/// What becomes of sessions that are opened ahead of need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standby {
+    Works,
+    /// It has ended when somebody wants to use it.
+    IsStale,
+    /// None can be opened.
+    Fails,
+    /// None is ever to be opened.
+    IsPlain,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +62,8 @@ impl Default for Plan {
 impl Default for Nature {
     fn default() -> Self {
         let zero = Duration::ZERO;
-        Nature { dies_after: None, noticed_after: zero, probe: Probe::Passes(zero), closing: zero }
+        let probe = Probe::Passes(zero);
+        Nature { dies_after: None, noticed_after: zero, probe, closing: zero, standby: Standby::Works }
     }
 }
 
@@ -69,6 +83,11 @@ impl Plan {
 
     pub(super) fn closing(mut self, closing: Duration) -> Self {
         self.nature.closing = closing;
+        self
+    }
+
+    pub(super) fn standby(mut self, standby: Standby) -> Self {
+        self.nature.standby = standby;
         self
     }
 

@@ -27,7 +27,7 @@ const CLOSING: Duration = secs(5);
 type Seen = BTreeMap<&'static str, u64>;
 
 /// What the schedules have to reach to be worth something.
-const WORTH: [&str; 15] = [
+const WORTH: [&str; 17] = [
     "leases",
     "exhausted",
     "failed logins",
@@ -41,6 +41,8 @@ const WORTH: [&str; 15] = [
     "checks passed",
     "checks failed",
     "closed idle",
+    "standbys opened",
+    "standby hits",
     "hosts closed",
     "pools closed",
 ];

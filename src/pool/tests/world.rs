@@ -104,6 +104,8 @@ pub(super) struct Facts {
     /// The pool has a reason to end it other than that nobody uses it.
     condemned: bool,
     pub sessions: usize,
+    /// Sessions opened ahead of need that exist and that no caller has.
+    pub standbys: usize,
     /// Told when the last session ends. Only a `close` listens.
     unused: Arc<Notify>,
     /// The last lease or release.
@@ -245,6 +247,18 @@ impl World {
     /// A command on this connection has timed out: it may be probed while it is in use.
     pub(super) fn suspects(&self, id: usize) {
         self.truth().connections[id].suspect = Some(Instant::now());
+    }
+
+    // ---- standby ----
+
+    pub(super) fn standby_opens(&self, id: usize) {
+        let truth = &mut *self.truth();
+        truth.saw("standbys opened");
+        truth.connections[id].standbys += 1;
+    }
+
+    pub(super) fn standby_ends(&self, id: usize) {
+        self.truth().connections[id].standbys -= 1;
     }
 
     // ---- logins ----
@@ -482,6 +496,7 @@ impl LoginUnderWay {
             ended: None,
             condemned: self.number < this.unwanted_logins,
             sessions: 0,
+            standbys: 0,
             unused: Arc::default(),
             used: now,
             proven: now,

@@ -1,0 +1,44 @@
+//! Sessions opened ahead of need.
+//!
+//! When a session is given back and nobody waits, or a new connection is not needed at once, the state asks for as many as are missing on
+//! that connection ([`Action::Standby`](super::state::Action)). A task opens them, so that whoever gave the session back is not delayed, and
+//! brings them to the state. They do not count as use of the connection; with it they go.
+
+use std::sync::Arc;
+
+use super::cell::Cell;
+use super::{Connection, Transport};
+
+/// Sessions that are being opened. Dropped, those that were not brought are not expected any more.
+pub(super) struct Opening<T: Transport> {
+    cell: Arc<Cell<T>>,
+    slot: usize,
+    generation: u64,
+    left: usize,
+}
+
+impl<T: Transport> Opening<T> {
+    pub(super) fn new(cell: &Arc<Cell<T>>, slot: usize, generation: u64, count: usize) -> Self {
+        Opening { cell: Arc::clone(cell), slot, generation, left: count }
+    }
+
+    fn bring(&mut self, standby: Option<<T::Connection as Connection>::Standby>) {
+        self.left -= 1;
+        let (slot, generation) = (self.slot, self.generation);
+        self.cell.update(|state, _| state.opened(slot, generation, standby));
+    }
+}
+
+impl<T: Transport> Drop for Opening<T> {
+    fn drop(&mut self) {
+        while self.left > 0 {
+            self.bring(None);
+        }
+    }
+}
+
+pub(super) async fn open<T: Transport>(mut opening: Opening<T>, connection: Arc<T::Connection>) {
+    while opening.left > 0 {
+        opening.bring(connection.standby());
+    }
+}

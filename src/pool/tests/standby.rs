@@ -1,0 +1,129 @@
+//! Sessions opened ahead of need: who gets them, when they are made and when they go.
+
+use super::plan::{Plan, Standby};
+use super::*;
+
+fn stage(standby_sessions: usize) -> Stage {
+    Stage::new(PoolConfig { standby_sessions, ..config(5, 8) })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_is_given_back_makes_room_for_standbys_which_the_next_callers_find() {
+    let stage = stage(2);
+    let first = stage.take(&web1()).await;
+    assert!(!first.had_standby);
+    settled().await;
+    assert_eq!(stage.stats().standby_sessions, 0, "nobody's first command is disturbed");
+    drop(first);
+    settled().await;
+    assert_eq!(stage.stats().standby_sessions, 2);
+    let [second, third, fourth] =
+        [stage.take(&web1()).await, stage.take(&web1()).await, stage.take(&web1()).await];
+    assert!(second.had_standby && third.had_standby && !fourth.had_standby);
+    let stats = stage.stats();
+    assert_eq!((stats.standby_sessions, stats.standby_hits, stats.open_sessions), (0, 2, 3));
+    drop(third);
+    settled().await;
+    assert_eq!(stage.stats().standby_sessions, 2, "as soon as one is given back, though others are in use");
+}
+
+#[tokio::test(start_paused = true)]
+async fn none_is_opened_where_none_is_wanted_or_possible() {
+    for (standby_sessions, standby) in [(0, Standby::Works), (2, Standby::Fails), (2, Standby::IsPlain)] {
+        let stage = stage(standby_sessions);
+        stage.world.plan([Plan::default().standby(standby)]);
+        drop(stage.take(&web1()).await);
+        settled().await;
+        assert!(!stage.take(&web1()).await.had_standby);
+        let stats = stage.stats();
+        assert_eq!((stats.standby_sessions, stats.standby_hits), (0, 0));
+        assert_eq!(stats.plain_connections, usize::from(standby == Standby::IsPlain));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stale_one_costs_nothing() {
+    let stage = stage(2);
+    stage.world.plan([Plan::default().standby(Standby::IsStale)]);
+    drop(stage.take(&web1()).await);
+    settled().await;
+    assert_eq!(stage.stats().standby_sessions, 2, "nobody has looked at them");
+    let held = stage.take(&web1()).await;
+    assert!(!held.had_standby);
+    assert_eq!((stage.stats().standby_sessions, stage.stats().standby_hits), (0, 0), "both were thrown away");
+}
+
+#[tokio::test(start_paused = true)]
+async fn they_do_not_keep_a_connection_alive_and_go_with_it() {
+    let stage = stage(2);
+    drop(stage.take(&web1()).await);
+    let used = Instant::now();
+    settled().await;
+    assert_eq!(stage.stats().standby_sessions, 2);
+    at(used + stage.pool.config().idle_timeout).await;
+    assert_eq!((stage.there(), stage.stats().standby_sessions), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn they_go_when_their_connection_is_closed_or_lost() {
+    for close in [true, false] {
+        let stage = stage(2);
+        let held = stage.take(&web1()).await;
+        let connection = Arc::clone(held.connection());
+        drop(held);
+        settled().await;
+        assert_eq!(stage.stats().standby_sessions, 2);
+        if close {
+            stage.close(Duration::ZERO).await;
+        } else {
+            connection.die();
+            settled().await;
+        }
+        assert_eq!((stage.there(), stage.stats().standby_sessions), (0, 0));
+        drop(connection);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_refuses_has_no_standbys_beside_callers() {
+    let stage = stage(2);
+    let first = stage.take(&web1()).await;
+    stage.take(&web1()).await.refused();
+    drop(first);
+    settled().await;
+    assert_eq!(stage.stats().standby_sessions, 1, "as many as the server has shown to allow");
+    let held = stage.take(&web1()).await;
+    assert!(held.had_standby);
+    settled().await;
+    assert_eq!(stage.stats().standby_sessions, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_that_wait_come_first() {
+    let stage = Stage::new(PoolConfig { standby_sessions: 2, ..config(1, 2) });
+    let (first, second) = (stage.take(&web1()).await, stage.take(&web1()).await);
+    let third = stage.caller(&web1()).await;
+    drop(first);
+    settled().await;
+    let third = served(third).await;
+    assert_eq!(stage.stats().standby_sessions, 0);
+    drop((second, third));
+    settled().await;
+    assert_eq!(stage.stats().standby_sessions, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_goes_where_a_standby_is() {
+    let stage = Stage::new(PoolConfig { standby_sessions: 1, ..config(2, 2) });
+    let (first, second, third) =
+        (stage.take(&web1()).await, stage.take(&web1()).await, stage.take(&web1()).await);
+    let (busy, other) = (first.id, third.id);
+    assert!(busy == second.id && busy != other);
+    drop(third);
+    settled().await;
+    // Used last, but for the standby on the other one.
+    drop(first);
+    settled().await;
+    let held = stage.take(&web1()).await;
+    assert!(held.had_standby && held.id == other);
+}
