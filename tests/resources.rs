@@ -36,7 +36,7 @@ fn number(text: &str) -> f64 {
 #[tokio::test]
 async fn resources_are_what_the_host_says(#[case] image: Image) {
     let Some(sshd) = Sshd::builder().image(image).start_or_skip() else { return };
-    let (pool, host) = (pool(config()), host(&sshd));
+    let (pool, host) = (pool(PoolConfig { standby_sessions: 0, ..config() }), host(&sshd));
     if image == Image::BusyBox {
         let programs = "for program in sh cat df nproc sleep grep timeout; do readlink -f $(command -v $program); done | sort -u";
         assert_eq!(pool.exec(&host, programs).await.expect("it runs"), "/bin/busybox");

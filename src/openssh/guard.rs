@@ -9,7 +9,10 @@ use std::io::{self, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, Mutex};
+
+use nix::sys::signal::{SigHandler, Signal, signal};
 
 use tokio::process::{Child, Command};
 use tokio::time::{Duration, timeout};
@@ -63,23 +66,33 @@ impl Guard {
     /// starts (a jump host's ssh, a ProxyCommand) cannot ask there, where nobody would see it or could answer.
     pub(super) fn spawn(&self, command: &mut Command) -> io::Result<(Child, u32)> {
         let mut state = self.lock();
-        // Somebody may have killed the guard. Another one takes over, and knows what the first one knew.
-        let shell = state.shell.as_mut().ok_or_else(finished)?;
-        if shell.try_wait()?.is_some() {
-            let (shell, pipe) = start_shell(&self.directory)?;
-            (state.shell, state.pipe) = (Some(shell), Some(pipe));
-            state.tell_all()?;
-        }
-        let guard = state.pipe.as_ref().ok_or_else(finished)?.as_raw_fd();
-        // SAFETY: between fork and exec only async-signal-safe calls are made (setsid, getpid, write), nothing is allocated, and the
-        // descriptor is open in the child since the lock keeps it open here until the spawn has returned.
+        let guard = Arc::new(AtomicI32::new(-1));
+        let told = Arc::clone(&guard);
+        // SAFETY: between fork and exec only async-signal-safe calls are made (setsid, getpid, sigaction, write), nothing is allocated,
+        // and the descriptor is open in the child since the lock keeps it open here until the spawn has returned.
         unsafe {
             command.pre_exec(move || {
                 nix::unistd::setsid()?;
-                announce(guard)
+                announce(told.load(Ordering::Relaxed))
             });
         }
-        match command.spawn() {
+        let mut spawn = |state: &State| {
+            guard.store(state.pipe.as_ref().ok_or_else(finished)?.as_raw_fd(), Ordering::Relaxed);
+            command.spawn()
+        };
+        // Somebody may have killed the guard. Another one takes over, and knows what the first one knew.
+        if state.shell.as_mut().ok_or_else(finished)?.try_wait()?.is_some() {
+            state.replace(&self.directory)?;
+        }
+        let spawned = match spawn(&state) {
+            // It was just dying.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                state.replace(&self.directory)?;
+                spawn(&state)
+            }
+            spawned => spawned,
+        };
+        match spawned {
             Ok(child) => {
                 let pid = child.id().expect("a child that was not waited for has a pid");
                 state.live.push(pid);
@@ -123,6 +136,12 @@ impl Guard {
 }
 
 impl State {
+    fn replace(&mut self, directory: &Path) -> io::Result<()> {
+        let (shell, pipe) = start_shell(directory)?;
+        (self.shell, self.pipe) = (Some(shell), Some(pipe));
+        self.tell_all()
+    }
+
     /// A short write into a pipe is not cut, and the guard reads at once: the pipe is never full.
     fn tell(&mut self, line: &str) -> io::Result<()> {
         self.pipe.as_mut().ok_or_else(finished)?.write_all(line.as_bytes())
@@ -172,8 +191,13 @@ fn announce(guard: RawFd) -> io::Result<()> {
         pid /= 10;
     }
     line[0] = b'+';
-    // SAFETY: the caller keeps the descriptor open.
-    let guard = unsafe { BorrowedFd::borrow_raw(guard) };
-    nix::unistd::write(guard, &line)?;
+    // SAFETY: the caller keeps the descriptor open, and this process has no handlers and no threads yet.
+    let (guard, before) =
+        unsafe { (BorrowedFd::borrow_raw(guard), signal(Signal::SIGPIPE, SigHandler::SigIgn)?) };
+    // Where the guard is gone that is an error of the spawn, and not the death of the child.
+    let written = nix::unistd::write(guard, &line);
+    // SAFETY: as above.
+    unsafe { signal(Signal::SIGPIPE, before)? };
+    written?;
     Ok(())
 }
