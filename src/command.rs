@@ -178,7 +178,7 @@ impl Command {
 
     /// Sets an environment variable for the command. The name must be letters, digits and `_`, not starting with a digit.
     ///
-    /// The value is part of the command line that the remote shell is given.
+    /// The value is part of the text that the remote shell is given, and as such in no process list where the account has a POSIX shell.
     pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         let (name, value) = (name.into(), value.into());
         let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
