@@ -6,6 +6,8 @@ mod bench;
 mod compose;
 mod exec;
 mod many;
+#[cfg(test)]
+mod plot;
 mod relay;
 mod resources;
 mod stdio;
@@ -360,6 +362,8 @@ fn without_host(error: &impl Display, host: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    mod plot;
+
     use super::*;
 
     #[test]
