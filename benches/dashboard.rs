@@ -7,6 +7,8 @@
 
 #[path = "../tests/common/mod.rs"]
 mod common;
+#[path = "../src/cli/delay.rs"]
+mod delay;
 #[path = "../tests/pooled/mod.rs"]
 mod pooled;
 
@@ -15,15 +17,16 @@ use std::time::{Duration, Instant};
 
 use common::process::run;
 use common::sshd::{Image, Kind, Sshd};
+use delay::Delay;
 use futures_util::future::{join, join_all};
 use sshpool::docker::{Compose, ComposeError, Project, ProjectStatus};
 use sshpool::resources::HostResources;
 use sshpool::{Host, Pool};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::AsyncWriteExt;
 
 const PROJECTS: usize = 5;
+/// Of the host that is far away.
+const ROUND_TRIP: Duration = Duration::from_millis(40);
 
 fn main() {
     let rounds = std::env::args().skip(1).find_map(|arg| arg.parse().ok()).unwrap_or(11);
@@ -32,52 +35,10 @@ fn main() {
     runtime.expect("a runtime").block_on(async {
         let _containers = containers(&sshd);
         measure(&sshd, sshd.port(), rounds).await;
-        println!("with a round trip of {:?}:", DELAY * 2);
-        measure(&sshd, delayed(sshd.port()).await, rounds).await;
+        println!("with a round trip of {ROUND_TRIP:?}:");
+        let delay = Delay::start(("127.0.0.1".to_owned(), sshd.port()), ROUND_TRIP).await.expect("a port");
+        measure(&sshd, delay.port(), rounds).await;
     });
-}
-
-/// Each way.
-const DELAY: Duration = Duration::from_millis(20);
-
-/// A port that leads to the other one, with a delay.
-async fn delayed(to: u16) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let port = listener.local_addr().expect("it has one").port();
-    tokio::spawn(async move {
-        loop {
-            let (client, _) = listener.accept().await.expect("somebody comes");
-            let server = TcpStream::connect(("127.0.0.1", to)).await.expect("it listens");
-            for stream in [&client, &server] {
-                stream.set_nodelay(true).expect("an option can be set");
-            }
-            let (from_client, to_client) = client.into_split();
-            let (from_server, to_server) = server.into_split();
-            tokio::spawn(delay(from_client, to_server));
-            tokio::spawn(delay(from_server, to_client));
-        }
-    });
-    port
-}
-
-/// Passes on what comes, each piece as much later as it came. Ends with either side.
-async fn delay(mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
-    let (sender, mut pieces) = tokio::sync::mpsc::unbounded_channel::<(tokio::time::Instant, Vec<u8>)>();
-    let write = async {
-        while let Some((due, piece)) = pieces.recv().await {
-            tokio::time::sleep_until(due).await;
-            if to.write_all(&piece).await.is_err() {
-                return;
-            }
-        }
-    };
-    let read = async move {
-        let mut buffer = vec![0; 64 * 1024];
-        while let Ok(read @ 1..) = from.read(&mut buffer).await {
-            let _ = sender.send((tokio::time::Instant::now() + DELAY, buffer[..read].to_vec()));
-        }
-    };
-    join(read, write).await;
 }
 
 /// Containers of the benchmark, removed when it ends.

@@ -4,6 +4,8 @@
 
 mod bench;
 mod compose;
+#[cfg(test)]
+mod delay;
 mod exec;
 mod many;
 #[cfg(test)]
@@ -362,6 +364,7 @@ fn without_host(error: &impl Display, host: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    mod delay;
     mod plot;
 
     use super::*;

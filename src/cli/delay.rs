@@ -1,0 +1,129 @@
+//! A distant host that is near: a port of this machine that leads to another one with a delay.
+//!
+//! It stands by itself, so that benchmarks can use the file too; for that reason its tests are in tests/delay.rs. What is delayed are the
+//! bytes, half a round trip each way. The handshake of TCP is not: a connection is there at once, and so a login takes one round trip less
+//! than it would over a real distance.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, sleep_until};
+
+/// How many bytes of one direction of a connection may be under way. With a round trip of 40 ms it lets pass 200 MB a second.
+const UNDER_WAY: u32 = 4 << 20;
+/// As which a piece counts at least, for what it takes beside its bytes: single bytes must not add up to more than the limit allows for.
+const LEAST: u32 = 256;
+const MOST_AT_ONCE: usize = 64 << 10;
+
+/// The port. Dropped, it is closed, and so are all connections through it.
+pub struct Delay {
+    port: u16,
+    listener: JoinHandle<()>,
+}
+
+impl Delay {
+    /// Opens a port of 127.0.0.1 that leads to this host and port, so that an answer takes as much longer as `round_trip` says. The name is
+    /// looked up once, here.
+    ///
+    /// # Errors
+    ///
+    /// When the name is not known, or the system gives no port.
+    pub async fn start(to: (String, u16), round_trip: Duration) -> io::Result<Delay> {
+        let to: Arc<[SocketAddr]> = tokio::net::lookup_host((to.0.as_str(), to.1)).await?.collect();
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let port = listener.local_addr()?.port();
+        let listener = tokio::spawn(serve(listener, to, round_trip / 2));
+        Ok(Delay { port, listener })
+    }
+
+    /// The port of 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+impl Drop for Delay {
+    fn drop(&mut self) {
+        // The connections are its own.
+        self.listener.abort();
+    }
+}
+
+async fn serve(listener: TcpListener, to: Arc<[SocketAddr]>, delay: Duration) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((client, _)) => {
+                    let to = Arc::clone(&to);
+                    connections.spawn(async move {
+                        // A server that cannot be reached closes the connection, and a lost connection is lost on both sides.
+                        let _ = connect(client, &to, delay).await;
+                    });
+                }
+                // Descriptors may be scarce for a moment; the client waits in the queue meanwhile.
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+async fn connect(mut client: TcpStream, to: &[SocketAddr], delay: Duration) -> io::Result<()> {
+    let mut server = TcpStream::connect(to).await?;
+    client.set_nodelay(true)?;
+    server.set_nodelay(true)?;
+    let (from_client, to_client) = client.split();
+    let (from_server, to_server) = server.split();
+    tokio::try_join!(pass(from_client, to_server, delay), pass(from_server, to_client, delay))?;
+    Ok(())
+}
+
+/// A piece of a stream. An empty one is its end.
+struct Piece {
+    due: Instant,
+    bytes: Vec<u8>,
+    _room: OwnedSemaphorePermit,
+}
+
+/// Passes on what comes, in order, each piece as much later as it came. The end is passed on in the same way.
+async fn pass(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    delay: Duration,
+) -> io::Result<()> {
+    // Unbounded as a channel: the room bounds what is in it.
+    let (sender, mut pieces) = mpsc::unbounded_channel::<Piece>();
+    let room = Arc::new(Semaphore::new(UNDER_WAY as usize));
+    let read = async {
+        let sender = sender;
+        let mut buffer = vec![0; MOST_AT_ONCE];
+        loop {
+            let read = from.read(&mut buffer).await?;
+            let due = Instant::now() + delay;
+            let size = u32::try_from(read).unwrap_or(UNDER_WAY).max(LEAST);
+            let room = Arc::clone(&room).acquire_many_owned(size).await.expect("it is never closed");
+            let piece = Piece { due, bytes: buffer[..read].to_vec(), _room: room };
+            if sender.send(piece).is_err() || read == 0 {
+                return Ok(());
+            }
+        }
+    };
+    let write = async {
+        while let Some(piece) = pieces.recv().await {
+            sleep_until(piece.due).await;
+            match piece.bytes.is_empty() {
+                true => to.shutdown().await?,
+                false => to.write_all(&piece.bytes).await?,
+            }
+        }
+        Ok(())
+    };
+    tokio::try_join!(read, write).map(|_: ((), ())| ())
+}
