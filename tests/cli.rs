@@ -426,43 +426,6 @@ fn a_user_and_a_port_are_put_over_those_of_the_configuration_file() {
 }
 
 #[test]
-fn bench_prints_a_table_or_an_object() {
-    let (sshd, program) = (Sshd::builder().start(), Program::new());
-    let config = sshd.ssh_config();
-    let bench = |args: &[&str]| {
-        let mut command = program.command([Path::new("-F"), &config, Path::new("bench"), Path::new("lab")]);
-        run(command.args(args), PATIENCE)
-    };
-    let ended = bench(&["--count", "3"]);
-    assert_eq!((ended.code(), &*ended.stderr), (0, ""));
-    for row in ["median", "cold ssh", "pooled", "ratio", "reuse", "kex"] {
-        assert!(ended.stdout.contains(row), "{row} is missing in\n{}", ended.stdout);
-    }
-    let ended = bench(&["--count", "5", "--concurrency", "2", "--json"]);
-    assert_eq!((ended.code(), &*ended.stderr), (0, ""));
-    let value: serde_json::Value = serde_json::from_str(&ended.stdout).expect("it is JSON");
-    assert_eq!((&value["count"], &value["concurrency"]), (&5.into(), &2.into()));
-    assert_eq!((&value["cold"]["errors"], &value["pooled"]["errors"]), (&0.into(), &0.into()));
-    assert_eq!((&value["connects"], value["reuse_rate"].as_f64()), (&1.into(), Some(0.8)));
-    assert!(value["kex"].as_str().is_some_and(|kex| kex.contains("25519")), "{value}");
-    assert!(value["ratio"].as_f64().is_some_and(|ratio| ratio > 0.0));
-    program.assert_nothing_is_left();
-}
-
-#[test]
-fn bench_fails_where_no_login_is_possible() {
-    let (sshd, program) = (Sshd::builder().option("AuthorizedKeysFile", "none").start(), Program::new());
-    let config = sshd.ssh_config();
-    let ended = program.run([Path::new("-F"), &config, Path::new("bench"), Path::new("lab")]);
-    assert_eq!((ended.code(), &*ended.stdout), (255, ""));
-    assert!(
-        ended.stderr.starts_with("sshpool: lab: cannot connect: authentication failed: "),
-        "{}",
-        ended.stderr
-    );
-}
-
-#[test]
 fn verbose_logs_what_the_pool_does() {
     let (sshd, program) = (Sshd::builder().start(), Program::new());
     let config = sshd.ssh_config();

@@ -4,11 +4,9 @@
 
 mod bench;
 mod compose;
-#[cfg(test)]
 mod delay;
 mod exec;
 mod many;
-#[cfg(test)]
 mod plot;
 mod relay;
 mod resources;
@@ -78,8 +76,10 @@ enum Command {
     Resources(resources::Resources),
     /// Measure a command through the pool against plain ssh
     ///
-    /// The command is `true`, which does nothing. Plain ssh logs in each time: with many of them at once a real server may drop some
-    /// (MaxStartups) or ban this machine (fail2ban). The exit status is 1 when some run failed, 255 when no login was possible.
+    /// The command is `true`, which does nothing. It is run by plain ssh with a login each time, by the pool, and by a pool that opens no
+    /// session ahead of need (standby_sessions = 0), in turns: with a pause before each command, and by the pools also tight, one directly
+    /// after another. With many logins at once a real server may drop some (MaxStartups) or ban this machine (fail2ban). The exit status is 1
+    /// when some run failed, 255 when no login was possible, 2 for wrong usage.
     Bench(bench::Bench),
 }
 

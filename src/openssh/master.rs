@@ -75,13 +75,16 @@ pub(super) struct Launch<'a> {
     pub runtime: &'a Arc<Runtime>,
     pub connect_timeout: Duration,
     pub deadline: Instant,
-    /// Its account is known to answer nothing: it is not asked.
-    pub is_silent: bool,
 }
 
 impl Master {
-    /// Logs in and proves the connection. Dropping the future ends what it had started.
-    pub(super) async fn connect(host: &Host, launch: Launch<'_>) -> Result<Self, ConnectError> {
+    /// Logs in and proves the connection; an account that is known to be silent is not asked to run anything. Dropping the future ends
+    /// what it had started.
+    pub(super) async fn connect(
+        host: &Host,
+        launch: Launch<'_>,
+        is_silent: bool,
+    ) -> Result<Self, ConnectError> {
         let Launch { program, deadline, connect_timeout, .. } = launch;
         let version = program.version(deadline).await.map_err(|e| call_failed("ssh -V", &e))?;
         let accept_new_host_keys = accepts_new_host_keys(&launch, host).await?;
@@ -90,7 +93,7 @@ impl Master {
         let arguments = args::master(host, &plan);
         let master = Self::launch(&launch, socket, arguments)?;
         tracing::debug!(pid = master.pid, "login started");
-        match timeout_at(deadline, master.become_ready(launch.is_silent)).await {
+        match timeout_at(deadline, master.become_ready(is_silent)).await {
             Ok(Ok(())) => Ok(master),
             Ok(Err(error)) => Err(error),
             Err(_) => {

@@ -27,6 +27,8 @@ pub(crate) use bootstrap::Script;
 pub(crate) use master::Master;
 pub(crate) use program::Program;
 pub use program::SshVersion;
+#[cfg(feature = "cli")]
+pub(crate) use resolve::Destination;
 pub(crate) use session::{NotOpened, Session, SessionEnd, Streams};
 
 /// Makes masters. What it needs on this machine (a directory, a guard process) is made with the first one.
@@ -79,6 +81,10 @@ impl OpenSsh {
         }
     }
 
+    fn launch<'a>(&'a self, runtime: &'a Arc<runtime::Runtime>, deadline: Instant) -> master::Launch<'a> {
+        master::Launch { program: &self.program, runtime, connect_timeout: self.connect_timeout, deadline }
+    }
+
     /// Begins to remove what there is, unless somebody has begun already. A task, so that it goes on when nobody waits for it.
     fn finish(&self) -> watch::Receiver<bool> {
         let mut state = self.lock();
@@ -109,6 +115,14 @@ impl OpenSsh {
 /// Plain ssh, to compare with.
 #[cfg(feature = "cli")]
 impl OpenSsh {
+    /// Where a login to this host goes. Connects to nothing.
+    pub(crate) async fn destination(&self, host: &Host) -> Result<Destination, ConnectError> {
+        check_files(host)?;
+        let runtime = self.runtime()?;
+        let deadline = Instant::now() + self.connect_timeout;
+        resolve::destination(&self.launch(&runtime, deadline), host).await
+    }
+
     /// One command with a login of its own. `Err` says why it did not succeed.
     pub(crate) async fn cold(&self, host: &Host, command: &str, limit: Duration) -> Result<(), String> {
         let finished = self.login(host, false, command, limit).await?;
@@ -143,14 +157,8 @@ impl Transport for OpenSsh {
     async fn connect(&self, host: &Host, deadline: Instant) -> Result<Master, ConnectError> {
         check_files(host)?;
         let runtime = self.runtime()?;
-        let launch = master::Launch {
-            program: &self.program,
-            runtime: &runtime,
-            connect_timeout: self.connect_timeout,
-            deadline,
-            is_silent: self.silent().contains(host.identity()),
-        };
-        let master = Master::connect(host, launch).await?;
+        let is_silent = self.silent().contains(host.identity());
+        let master = Master::connect(host, self.launch(&runtime, deadline), is_silent).await?;
         if master.is_silent() {
             self.silent().insert(host.identity().clone());
         }

@@ -1,4 +1,4 @@
-//! What the ssh_config says about a host: `ssh -G`, asked before each login.
+//! What the ssh_config says about a host: `ssh -G`, asked before each login, and before a benchmark that puts a distance in between.
 
 use std::path::Path;
 
@@ -45,6 +45,50 @@ pub(super) async fn accepts_new_host_keys(launch: &Launch<'_>, host: &Host) -> R
     Ok(false)
 }
 
+/// Where a login goes, as the configuration has it.
+#[cfg(feature = "cli")]
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Destination {
+    pub hostname: String,
+    pub port: u16,
+    /// What the host's key is looked up under.
+    pub known_as: String,
+    /// The line of ssh_config by which it goes another way than straight over TCP.
+    pub proxy: Option<String>,
+}
+
+#[cfg(feature = "cli")]
+pub(super) async fn destination(launch: &Launch<'_>, host: &Host) -> Result<Destination, ConnectError> {
+    let finished = resolve(launch, host, host.get_config_file()).await?;
+    if finished.code != Some(0) {
+        return Err(diagnosis::connect_failure(&finished.stderr, "ssh -G failed"));
+    }
+    Destination::of(&finished.stdout).ok_or_else(|| local("ssh -G does not say where the host is".to_owned()))
+}
+
+#[cfg(feature = "cli")]
+impl Destination {
+    fn of(resolved: &str) -> Option<Self> {
+        let value = |option| diagnosis::resolved_value(resolved, option);
+        let hostname = value("hostname")?.to_owned();
+        let port = value("port")?.parse().ok()?;
+        let known_as = match (value("hostkeyalias"), port) {
+            (Some(alias), _) => alias.to_owned(),
+            (None, 22) => hostname.clone(),
+            // As ssh itself writes it into known_hosts.
+            (None, _) => format!("[{hostname}]:{port}"),
+        };
+        let proxy = [("proxyjump", "ProxyJump"), ("proxycommand", "ProxyCommand")].into_iter().find_map(
+            |(option, name)| {
+                // `none` is a word of ssh's, which some versions print.
+                let value = value(option).filter(|value| *value != "none")?;
+                Some(format!("{name} {}", crate::error::printable(value)))
+            },
+        );
+        Some(Destination { hostname, port, known_as, proxy })
+    }
+}
+
 /// `ssh -G`, under the eyes of the guard like a master: a configuration can run programs.
 async fn resolve(
     launch: &Launch<'_>,
@@ -68,5 +112,35 @@ pub(super) fn call_failed(what: &str, error: &std::io::Error) -> ConnectError {
             ConnectError::new(ConnectErrorKind::TimedOut, format!("{what} did not end in time"), Vec::new())
         }
         _ => local(format!("{what}: {}", plain(error))),
+    }
+}
+
+#[cfg(all(test, feature = "cli"))]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case::plain("port 22\n", "web1.example", None)]
+    #[case::port("port 2222\n", "[web1.example]:2222", None)]
+    #[case::alias("port 2222\nhostkeyalias web\n", "web", None)]
+    #[case::jump("port 22\nproxyjump a,b\n", "web1.example", Some("ProxyJump a,b"))]
+    #[case::command("port 22\nproxycommand nc %h %p\n", "web1.example", Some("ProxyCommand nc %h %p"))]
+    #[case::none("port 22\nproxyjump none\nproxyusefdpass no\n", "web1.example", None)]
+    fn the_destination_is_what_ssh_says(
+        #[case] more: &str,
+        #[case] known_as: &str,
+        #[case] proxy: Option<&str>,
+    ) {
+        let found =
+            Destination::of(&format!("user deploy\nhostname web1.example\n{more}")).expect("it is said");
+        assert_eq!((&*found.hostname, &*found.known_as), ("web1.example", known_as));
+        assert_eq!(found.proxy.as_deref(), proxy);
+    }
+
+    #[test]
+    fn a_text_that_does_not_say_it_has_no_destination() {
+        assert_eq!(Destination::of("hostname web1\n"), None);
+        assert_eq!(Destination::of("hostname web1\nport many\n"), None);
     }
 }
