@@ -1,0 +1,129 @@
+//! The figures that sshpool is held to, and whether they are kept. A bound that could not be measured is not kept.
+
+use std::fmt::Write as _;
+
+use sshpool::PoolConfig;
+
+use crate::document::{Measured, format};
+use crate::latency::Table;
+use crate::peers::Kind;
+use crate::plan::BURST;
+use crate::stats::Spread;
+use crate::widths::{self, Burst};
+
+struct Bound {
+    what: String,
+    bound: String,
+    /// What was measured, and whether that keeps it.
+    outcome: Option<(String, bool)>,
+}
+
+/// The time of one command at a distance, in milliseconds: 1.15 round trips. A client of a master needs 2, a login 6 or more.
+const DISTANT: f64 = 46.0;
+
+pub fn section(measured: &Measured) -> String {
+    let mut text = format!(
+        "## Figures it is held to\n\nsshpool as it comes (`standby_sessions = {}`), unless the row says otherwise. A ratio has its range \
+         over the rounds.\n\n| what | bound | measured | |\n|---|---|---|---|\n",
+        PoolConfig::default().standby_sessions
+    );
+    for Bound { what, bound, outcome } in bounds(measured) {
+        let (shown, verdict) = match outcome {
+            Some((shown, kept)) => (shown, if kept { "kept" } else { "**missed**" }),
+            None => ("not measured".to_owned(), "**unknown**"),
+        };
+        _ = writeln!(text, "| {what} | {bound} | {shown} | {verdict} |");
+    }
+    text.push('\n');
+    text
+}
+
+fn bounds(measured: &Measured) -> Vec<Bound> {
+    let [spaced, tight, distant, _] = &measured.tables;
+    let kex = measured.fact("key exchange");
+    let mut bounds = vec![
+        Bound {
+            what: format!("spaced, against cold ssh ({kex})"),
+            bound: "at least 100 times faster".to_owned(),
+            outcome: spaced
+                .ratio(Kind::Cold, Kind::Pool)
+                .map(|ratio| (format::ratio(ratio), ratio.median >= 100.0)),
+        },
+        at_most("spaced", spaced, Kind::Pool, Kind::NativeMux, 0.75),
+    ];
+    // The bound is meant for the fastest of the others. Should that be another one, it is told as well.
+    if let Some(fastest) = fastest_of_others(spaced).filter(|&fastest| fastest != Kind::NativeMux) {
+        bounds.push(at_most("spaced", spaced, Kind::Pool, fastest, 0.75));
+    }
+    bounds.push(at_most("tight", tight, Kind::Pool, Kind::Bare, 0.7));
+    bounds.push(at_most("tight, `standby_sessions = 0`", tight, Kind::PoolWithoutStandby, Kind::Bare, 1.05));
+    bounds.push(Bound {
+        what: "spaced, with a round trip of 40 ms".to_owned(),
+        bound: format!("at most {DISTANT} ms"),
+        outcome: distant.row(Kind::Pool).spread(distant.figure).map(|spread| {
+            (
+                format!("{} ms ({})", format::ms(spread.median), format::range(spread)),
+                spread.median <= DISTANT,
+            )
+        }),
+    });
+    bounds.extend(burst(measured));
+    bounds
+}
+
+fn at_most(what: &str, table: &Table, ours: Kind, other: Kind, most: f64) -> Bound {
+    Bound {
+        what: format!("{what}, against {}", other.name()),
+        bound: format!("at most {most} of its time"),
+        outcome: table.ratio(ours, other).map(|ratio| (format::ratio(ratio), ratio.median <= most)),
+    }
+}
+
+fn fastest_of_others(table: &Table) -> Option<Kind> {
+    let others = Kind::ALL.into_iter().filter(|kind| !kind.is_ours());
+    let medians = others.filter_map(|kind| Some((kind, table.median(kind)?)));
+    Some(medians.min_by(|one, other| one.1.total_cmp(&other.1))?.0)
+}
+
+fn burst(measured: &Measured) -> Vec<Bound> {
+    let results = &measured.widths;
+    let burst =
+        results.bursts.iter().find(|burst| burst.kind == Kind::Pool).filter(|burst| !burst.first.is_empty());
+    let best = results.row(Kind::Bare).fastest();
+    let rate = |turns: fn(&Burst) -> &Vec<crate::turn::Turn>| {
+        let ours: Spread = widths::rate(turns(burst?))?;
+        let theirs = best?.rate();
+        let shown = format!(
+            "{} ({}), against {} at a width of {}",
+            format::rate(ours),
+            format::rate_range(ours),
+            format::rate(theirs),
+            best?.width
+        );
+        Some((shown, ours.median >= theirs.median))
+    };
+    let most = Burst::max_connections();
+    let at_least = format!("at least those of {} at its best width", Kind::Bare.name());
+    vec![
+        Bound {
+            what: format!("{BURST} at once: errors"),
+            bound: "none".to_owned(),
+            outcome: burst.map(|burst| (burst.errors().to_string(), burst.errors() == 0)),
+        },
+        Bound {
+            what: format!("{BURST} at once: logins of a pool"),
+            bound: format!("at most `max_connections`, {most}"),
+            outcome: burst.map(|burst| (burst.most_logins().to_string(), burst.most_logins() <= most)),
+        },
+        Bound {
+            what: format!("{BURST} at once, its other connections made meanwhile: commands/s"),
+            bound: at_least.clone(),
+            outcome: rate(|burst| &burst.first),
+        },
+        Bound {
+            what: format!("{BURST} at once, all connections there: commands/s"),
+            bound: at_least,
+            outcome: rate(|burst| &burst.again),
+        },
+    ]
+}

@@ -1,0 +1,112 @@
+//! What a command takes by sshpool, and by what others use: OpenSSH's own client, cold and over a master, the `openssh` crate, asyncssh and
+//! node-ssh. `scripts/bench` installs the last two and runs this.
+//!
+//! `cargo bench --bench compare [-- [--quick] [--document FILE]]`
+//!
+//! Writes the document, target/benchmarks.md unless it is told another file, and pictures beside it. All figures of a document are of one
+//! run; peers that are not there are told in its tables.
+
+#[path = "../../tests/common/mod.rs"]
+mod common;
+#[path = "../../src/cli/delay.rs"]
+mod delay;
+mod document;
+mod driver;
+mod lab;
+mod latency;
+mod machine;
+mod peers;
+mod plan;
+#[path = "../../src/cli/plot.rs"]
+mod plot;
+#[path = "../../tests/pooled/mod.rs"]
+mod pooled;
+mod ssh;
+mod stats;
+mod turn;
+mod widths;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use common::sshd::Sshd;
+use document::Measured;
+use lab::Lab;
+use peers::{Kind, Peer};
+use plan::Plan;
+
+struct Arguments {
+    quick: bool,
+    document: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let Some(Arguments { quick, document }) = arguments() else {
+        eprintln!("usage: cargo bench --bench compare [-- [--quick] [--document FILE]]");
+        return ExitCode::from(2);
+    };
+    let plan = if quick { Plan::quick() } else { Plan::full() };
+    let sshd = Sshd::builder().start();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    let measured = runtime.block_on(measure(plan, &sshd));
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/benchmarks.md");
+    match document::write(&measured, &document, &kept) {
+        Ok(()) => {
+            println!("{} is written", document.display());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{} cannot be written: {error}", document.display());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn arguments() -> Option<Arguments> {
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/benchmarks.md");
+    let mut arguments = Arguments { quick: false, document: target };
+    let mut given = std::env::args().skip(1);
+    while let Some(argument) = given.next() {
+        match argument.as_str() {
+            // Cargo says so to every benchmark.
+            "--bench" => {}
+            "--quick" => arguments.quick = true,
+            "--document" => arguments.document = given.next()?.into(),
+            _ => return None,
+        }
+    }
+    Some(arguments)
+}
+
+async fn measure(plan: Plan, sshd: &Sshd) -> Measured {
+    let started = Instant::now();
+    let lab = Lab::new(sshd, plan.near.round_trip).await;
+    let mut peers = connect(&lab).await;
+    let facts = machine::facts(sshd, &lab, &peers).await;
+    let [spaced, tight] = latency::measure(&plan.near, &lab, &mut peers).await;
+    let widths = widths::measure(&plan.widths, &lab, &mut peers).await;
+    close(peers).await;
+
+    let lab = Lab::new(sshd, plan.distant.round_trip).await;
+    let mut peers = connect(&lab).await;
+    let [distant_spaced, distant_tight] = latency::measure(&plan.distant, &lab, &mut peers).await;
+    close(peers).await;
+
+    let tables = [spaced, tight, distant_spaced, distant_tight];
+    Measured { plan, facts, tables, widths, duration: started.elapsed() }
+}
+
+async fn connect(lab: &Lab<'_>) -> Vec<Peer> {
+    let mut peers = Vec::new();
+    for kind in Kind::ALL {
+        peers.push(Peer::start(kind, lab).await);
+    }
+    peers
+}
+
+async fn close(peers: Vec<Peer>) {
+    for peer in peers {
+        peer.close().await;
+    }
+}
