@@ -6,14 +6,21 @@ is_root() { [ "$(id -u)" -eq 0 ]; }
 
 have() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ]; }
 
+# Whether there is a container engine that works.
+engine() { docker info >/dev/null 2>&1 || podman info >/dev/null 2>&1; }
+
 # need PROGRAM PACKAGE: installs PACKAGE unless PROGRAM is there. Only root can; everybody else is told what to do.
 need() {
-    have "$1" && return 0
+    have "$1" || install_package "$2" "$1"
+}
+
+# install_package PACKAGE WHAT-FOR
+install_package() {
     if ! is_root || ! have apt-get; then
-        echo "missing: $1 (Debian: apt-get install $2)" >&2
+        echo "missing: $2 (Debian: apt-get install $1)" >&2
         return 1
     fi
-    echo "installing $2 for $1"
+    echo "installing $1 for $2"
     if [ -z "${APT_UPDATED:-}" ]; then
         apt-get update -qq || return 1
         APT_UPDATED=yes
@@ -24,7 +31,7 @@ need() {
         made_policy=yes
         printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod 755 "$policy"
     fi
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$2" >/dev/null </dev/null
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$1" >/dev/null </dev/null
     status=$?
     [ "$made_policy" = no ] || rm -f "$policy"
     return $status
