@@ -235,10 +235,10 @@ async fn begin(
             // Where the session has ended, its end tells why.
             let _ = stdin.write_all(preface).await;
         }
-        std::future::pending().await
+        Ok(())
     };
     let (stdout, stderr) = (&mut streams.stdout, &mut streams.stderr);
-    let mut begun = pin!(async {
+    let search = async {
         // A pipe does not fail; if it ever does, there is nothing more to come from it.
         while let Ok(1..) = stdout.read_buf(&mut early.stdout).await {
             if marker.take_from(&mut early.stdout) {
@@ -247,7 +247,9 @@ async fn begin(
             check(&early.stdout, limit, "stdout")?;
         }
         Ok(false)
-    });
+    };
+    // A long command is read after the sign that it has begun.
+    let mut begun = pin!(async { tokio::try_join!(search, feed).map(|(found, ())| found) });
     let read_stderr = async {
         while let Ok(1..) = stderr.read_buf(&mut early.stderr).await {
             if let Err(excess) = check(&early.stderr, limit, "stderr") {
@@ -272,7 +274,6 @@ async fn begin(
         biased;
         begun = work => begun,
         excess = read_stderr => Err(excess),
-        () = feed => Ok(None),
     }
 }
 

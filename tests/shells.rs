@@ -211,7 +211,6 @@ fn aspects(case: &Case, outcome: &Seen) -> Vec<&'static str> {
 #[case::zsh("/bin/zsh")]
 #[case::busybox("/usr/local/bin/ash")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "as long as a command is an argument of ssh, it cannot be as long as this"]
 async fn commands_may_be_longer_than_an_argument(
     #[case] shell: &'static str,
     #[values(PoolConfig::default().standby_sessions, 0)] standby_sessions: usize,
