@@ -1,10 +1,13 @@
 //! `sshpool bench`, as a user meets it. Nothing is said here about how fast anything is: the machine may be busy.
 
 mod common;
+mod documents;
 mod pooled;
 
 use std::ffi::OsStr;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use common::process::{Ended, run};
 use common::sshd::Sshd;
@@ -13,6 +16,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use pooled::{PATIENCE, processes_with};
+
+const README: &str = include_str!("../README.md");
 
 /// A server, and a home for the program without any settings.
 struct Bench {
@@ -42,8 +47,7 @@ impl Bench {
     }
 
     /// `sshpool -F CONFIG bench ARGS lab`
-    #[track_caller]
-    fn run_with(&self, ssh_config: &Path, args: &[&str]) -> Ended {
+    fn command(&self, ssh_config: &Path, args: &[&str]) -> Command {
         let mut command = pooled::command(env!("CARGO_BIN_EXE_sshpool"));
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SSH_POOL_")) {
             command.env_remove(name);
@@ -51,7 +55,13 @@ impl Bench {
         command.args([OsStr::new("-F"), ssh_config.as_os_str(), OsStr::new("bench")]).args(args).arg("lab");
         command.env("XDG_CONFIG_HOME", self.home.path()).env("XDG_RUNTIME_DIR", self.home.path());
         // Where many tests run at once a login may take its time.
-        run(command.env("SSH_POOL_CONNECTION_TIMEOUT_MS", "30000"), PATIENCE)
+        command.env("SSH_POOL_CONNECTION_TIMEOUT_MS", "30000");
+        command
+    }
+
+    #[track_caller]
+    fn run_with(&self, ssh_config: &Path, args: &[&str]) -> Ended {
+        run(&mut self.command(ssh_config, args), PATIENCE)
     }
 
     #[track_caller]
@@ -105,6 +115,32 @@ fn the_table_has_a_row_for_each_way() {
         assert!(ended.stdout.contains(word), "{word} is missing in\n{}", ended.stdout);
     }
     bench.assert_no_process_is_left();
+}
+
+/// But for the numbers, which are those of another machine.
+#[test]
+fn the_table_is_as_the_readme_shows_it() {
+    let bench = Bench::new();
+    let shown = documents::blocks(documents::section(README, "## From the shell"), "text")[0];
+    let printed = bench.run(&["--count", "2", "--pause", "1ms"]).stdout;
+    let heads = |table: &str| {
+        let mut lines = table.lines();
+        let title = lines.next().expect("a title").split_once(": ").expect("a host").1.split(' ').next();
+        let columns = lines.next().expect("a line of columns").to_owned();
+        let rows: Vec<_> = lines.map(|line| line.split("  ").next().unwrap_or_default().to_owned()).collect();
+        (title.map(str::to_owned), columns, rows)
+    };
+    assert_eq!(heads(shown), heads(&printed), "{shown}\n{printed}");
+}
+
+#[test]
+fn the_readme_names_every_option() {
+    let mut command = pooled::command(env!("CARGO_BIN_EXE_sshpool"));
+    let help = run(command.args(["bench", "-h"]), PATIENCE).stdout;
+    let text = documents::section(README, "## From the shell");
+    for option in ["--count", "--concurrency", "--pause", "--rtt", "--svg", "--json"] {
+        assert!(help.contains(option) && text.contains(&format!("| `{option}")), "{option}");
+    }
 }
 
 #[test]
@@ -243,6 +279,22 @@ fn an_account_that_runs_something_else_has_nothing_to_measure() {
     let message =
         "sshpool: lab: the command \"true\" ended with exit status: 3: there is nothing to measure\n";
     assert_eq!((ended.code(), &*ended.stdout, &*ended.stderr), (255, "", message));
+}
+
+#[test]
+fn a_signal_in_the_middle_ends_both_pools() {
+    let bench = Bench::new();
+    let svg = bench.file("times.svg");
+    let args = ["--count", "10000", "--rtt", "5ms", "--svg", &svg.to_string_lossy()];
+    let mut child = bench.command(&bench.sshd.ssh_config(), &args).spawn().expect("it starts");
+    // Two pools, the key exchange, and the first command by plain ssh.
+    common::wait_for("the fourth login", PATIENCE, || bench.sshd.logins() >= 4);
+    let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("it is our child");
+    let status = common::process::wait_until(&mut child, std::time::Instant::now() + PATIENCE);
+    assert_eq!(status.expect("it ends").signal(), Some(15));
+    bench.assert_no_process_is_left();
+    assert!(!svg.exists());
 }
 
 #[rstest]
