@@ -38,6 +38,8 @@ pub(crate) struct Attempts {
     give_up: Option<Instant>,
     /// It was counted.
     counted: bool,
+    /// A session in standby was of no use to it: it gets one of its own.
+    own: bool,
     /// How often the connection was gone before the command had started.
     not_reached: u32,
     refused: u32,
@@ -56,6 +58,7 @@ impl Attempts {
             deadline: None,
             give_up: None,
             counted: false,
+            own: false,
             not_reached: 0,
             refused: 0,
             reason: String::new(),
@@ -74,7 +77,8 @@ impl Attempts {
     ) -> Result<(AttemptLease, Session), Error> {
         loop {
             let lease = self.lease().await?;
-            let opened = match lease.standby() {
+            let standby = if self.own { None } else { lease.standby() };
+            let opened = match standby {
                 Some(session) => Ok(session),
                 None => lease.connection().open(script, input),
             };
@@ -153,8 +157,10 @@ impl Attempts {
                 Ok(Some(Err(reason)))
             }
             SessionEnd::ClientKilled(reason) => Ok(Some(Err(reason))),
-            // There are only so many in standby: this comes to an end.
-            SessionEnd::NotBegun => Ok(None),
+            SessionEnd::NotBegun => {
+                self.own = true;
+                Ok(None)
+            }
             SessionEnd::Refused(reason) => {
                 tracing::debug!(reason, "session refused; trying again");
                 (self.reason, self.refused) = (reason, self.refused + 1);

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use nix::sys::resource::{Resource, getrlimit};
 use tokio::time::Instant;
 
 use crate::command::{Command, Output, Target};
@@ -12,7 +13,7 @@ use crate::config::PoolConfig;
 use crate::error::Error;
 use crate::host::{Host, PoolKey};
 use crate::openssh::{OpenSsh, Program, SshVersion};
-use crate::pool::{self, Core, Stats};
+use crate::pool::{self, Capacity, Core, Stats};
 use crate::signals;
 
 /// How long commands that run may take to finish when a pool is closed without another word.
@@ -37,9 +38,7 @@ impl Pool {
         config.validate()?;
         let program = Program::find().map_err(|_| Error::SshNotFound)?;
         let transport = OpenSsh::new(program, config.connect_timeout);
-        // A login waits for the network for a good part of its time.
-        let logins_at_once = 4 * std::thread::available_parallelism().map_or(2, usize::from);
-        Ok(Pool { core: Arc::new(Core::new(transport, config, logins_at_once)) })
+        Ok(Pool { core: Arc::new(Core::new(transport, config, capacity())) })
     }
 
     /// Runs shell text and gives what it wrote to stdout, without trailing white space. Bytes that are not UTF-8 are replaced.
@@ -213,6 +212,19 @@ impl fmt::Debug for Lease {
             .field("pid", &self.master_pid())
             .finish_non_exhaustive()
     }
+}
+
+/// What this machine and this process bear.
+fn capacity() -> Capacity {
+    // A login waits for the network for a good part of its time.
+    let logins = 4 * std::thread::available_parallelism().map_or(2, usize::from);
+    // Three pipes and a handle to wait by. Half of the descriptors that this process may have is for everything else.
+    const DESCRIPTORS: u64 = 4;
+    let standbys = match getrlimit(Resource::RLIMIT_NOFILE) {
+        Ok((limit, _)) => usize::try_from(limit / 2 / DESCRIPTORS).unwrap_or(usize::MAX),
+        Err(_) => 0,
+    };
+    Capacity { logins, standbys }
 }
 
 fn checked(host: &Host, output: Output) -> Result<String, Error> {

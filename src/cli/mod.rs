@@ -21,7 +21,7 @@ use std::time::Duration;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, PoolConfig};
 use crate::error::{Error, plain};
 use crate::host::Host;
 use crate::public::Pool;
@@ -165,21 +165,21 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
     let setup = Setup { ssh_config, config: load(config)? };
     let (pool, result) = match command {
         Command::Exec(exec) => {
-            let session = setup.open(&exec.target)?;
+            let session = setup.open(&exec.target, false)?;
             (session.pool.clone(), exec.run(&session).await)
         }
         Command::Compose(compose) => {
-            let (pool, hosts) = setup.open_all(compose.hosts())?;
+            let (pool, hosts) = setup.open_all(compose.hosts(), false)?;
             let result = compose.run(&pool, &hosts).await;
             (pool, result)
         }
         Command::Resources(resources) => {
-            let (pool, hosts) = setup.open_all(resources.hosts())?;
+            let (pool, hosts) = setup.open_all(resources.hosts(), resources.watches())?;
             let result = resources.run(&pool, &hosts).await;
             (pool, result)
         }
         Command::Bench(bench) => {
-            let session = setup.open(&bench.target)?;
+            let session = setup.open(&bench.target, true)?;
             (session.pool.clone(), bench.run(&session).await)
         }
     };
@@ -199,15 +199,19 @@ struct Setup {
 }
 
 impl Setup {
-    fn open(&self, target: &Target) -> Result<Session, Failure> {
+    fn open(&self, target: &Target, more: bool) -> Result<Session, Failure> {
         let host = self.host(&target.host)?;
-        Ok(Session { pool: self.pool(host.name())?, host })
+        Ok(Session { pool: self.pool(host.name(), more)?, host })
     }
 
     /// One pool for several hosts; there is at least one.
-    fn open_all<'a>(&self, names: impl Iterator<Item = &'a str>) -> Result<(Pool, Vec<Host>), Failure> {
+    fn open_all<'a>(
+        &self,
+        names: impl Iterator<Item = &'a str>,
+        more: bool,
+    ) -> Result<(Pool, Vec<Host>), Failure> {
         let hosts = names.map(|name| self.host(name)).collect::<Result<Vec<_>, _>>()?;
-        Ok((self.pool(hosts[0].name())?, hosts))
+        Ok((self.pool(hosts[0].name(), more)?, hosts))
     }
 
     /// What ssh would take. Where the configuration file has a host of that name, it is that one, with the user and the port that are said
@@ -231,9 +235,10 @@ impl Setup {
         host.map_err(|error| Failure::Usage(error.to_string()))
     }
 
-    /// The pool for it all. `host` is the one to name when that fails.
-    fn pool(&self, host: &str) -> Result<Pool, Failure> {
-        Pool::new(self.config.pool.clone())
+    /// The pool for it all. `host` is the one to name when that fails. Sessions are opened ahead of need where more commands come.
+    fn pool(&self, host: &str, more: bool) -> Result<Pool, Failure> {
+        let config = self.config.pool.clone();
+        Pool::new(if more { config } else { PoolConfig { standby_sessions: 0, ..config } })
             .and_then(|pool| pool.close_on_signals().map(|()| pool))
             .map_err(|error| Failure::of(host, &error))
     }

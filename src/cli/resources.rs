@@ -32,6 +32,11 @@ impl Resources {
         self.hosts.iter().flat_map(|hosts| hosts.split(',')).map(str::trim)
     }
 
+    /// Whether it asks more than once.
+    pub(super) fn watches(&self) -> bool {
+        self.watch.is_some()
+    }
+
     pub(super) async fn run(&self, pool: &Pool, hosts: &[Host]) -> Result<u8, Failure> {
         if let (Some(_), Some(pause)) =
             (self.watch, self.hosts().find(|host| config::parse_duration(host).is_ok()))

@@ -180,9 +180,9 @@ impl<T: Transport> Lease<T> {
         let Grant { slot, generation, .. } = self.grant.as_ref()?;
         loop {
             let mut standby = self.cell.lock().take_standby(*slot, *generation)?;
-            if T::Connection::is_fresh(&mut standby) {
+            if T::Connection::is_fresh(&mut standby.session) {
                 self.count(|stats| stats.standby_hits += 1);
-                return Some(standby);
+                return Some(standby.session);
             }
         }
     }

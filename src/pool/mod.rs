@@ -96,6 +96,17 @@ pub(crate) struct Shared {
     /// Places for logins, over all hosts: each costs this machine a tenth of a second of computing, and a hundred at once would all
     /// run into their timeouts.
     logins: Arc<Semaphore>,
+    /// Places for sessions in standby, over all hosts.
+    standbys: Arc<Semaphore>,
+}
+
+/// What this machine bears, over all hosts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Capacity {
+    /// Logins under way at once; the others wait for a place.
+    pub logins: usize,
+    /// Sessions in standby; where there is no place, none is opened.
+    pub standbys: usize,
 }
 
 /// A transport keeps its deadlines by itself, and knows then how far it came. This much later we stop believing that.
@@ -106,9 +117,10 @@ const CLOSING: Duration = Duration::from_secs(5);
 const LONGEST_PATIENCE: Duration = Duration::from_secs(365 * 86_400);
 
 impl<T: Transport> Core<T> {
-    /// `logins_at_once` is how many hosts are logged in to at once; the others wait for a place.
-    pub(crate) fn new(transport: T, config: PoolConfig, logins_at_once: usize) -> Self {
-        let shared = Shared { config, wake: Notify::new(), logins: Arc::new(Semaphore::new(logins_at_once)) };
+    pub(crate) fn new(transport: T, config: PoolConfig, capacity: Capacity) -> Self {
+        let places = |count: usize| Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS)));
+        let (logins, standbys) = (places(capacity.logins), places(capacity.standbys));
+        let shared = Shared { config, wake: Notify::new(), logins, standbys };
         let hosts = Hosts { closed: false, cells: HashMap::new(), maintenance: None };
         Core { transport: Arc::new(transport), shared: Arc::new(shared), hosts: Mutex::new(hosts) }
     }

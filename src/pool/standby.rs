@@ -6,8 +6,16 @@
 
 use std::sync::Arc;
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use super::cell::Cell;
 use super::{Connection, Transport};
+
+/// One of them, with its place among those of all hosts.
+pub(super) struct Standby<C: Connection> {
+    pub session: C::Standby,
+    _place: OwnedSemaphorePermit,
+}
 
 /// Sessions that are being opened. Dropped, those that were not brought are not expected any more.
 pub(super) struct Opening<T: Transport> {
@@ -22,7 +30,7 @@ impl<T: Transport> Opening<T> {
         Opening { cell: Arc::clone(cell), slot, generation, left: count }
     }
 
-    fn bring(&mut self, standby: Option<<T::Connection as Connection>::Standby>) {
+    fn bring(&mut self, standby: Option<Standby<T::Connection>>) {
         self.left -= 1;
         let (slot, generation) = (self.slot, self.generation);
         self.cell.update(|state, _| state.opened(slot, generation, standby));
@@ -39,6 +47,8 @@ impl<T: Transport> Drop for Opening<T> {
 
 pub(super) async fn open<T: Transport>(mut opening: Opening<T>, connection: Arc<T::Connection>) {
     while opening.left > 0 {
-        opening.bring(connection.standby());
+        let place = Arc::clone(&opening.cell.shared.standbys).try_acquire_owned().ok();
+        let standby = place.and_then(|place| Some(Standby { session: connection.standby()?, _place: place }));
+        opening.bring(standby);
     }
 }

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::cell::Lease;
+use super::standby::Standby;
 use super::{Connection, Stats, Transport, backoff};
 use crate::config::PoolConfig;
 use crate::error::{ConnectError, Error};
@@ -62,7 +63,7 @@ struct Ready<C: Connection> {
     rests: u32,
     rests_until: Option<Instant>,
     /// Opened ahead of need, the oldest first.
-    standbys: VecDeque<C::Standby>,
+    standbys: VecDeque<Standby<C>>,
     /// Standbys that a task is opening.
     opening: usize,
 }
@@ -117,7 +118,7 @@ pub(super) enum Action<T: Transport> {
         count: usize,
     },
     /// Sessions that nobody needs any more, to be dropped.
-    Discard(Vec<<T::Connection as Connection>::Standby>),
+    Discard(Vec<Standby<T::Connection>>),
     /// Somebody waits for nothing but the time.
     SettleAt(Instant),
 }
@@ -143,7 +144,7 @@ pub(super) struct HostState<T: Transport> {
     next_generation: u64,
     /// Where sessions in standby are to be opened, if nobody else needs the connection now.
     refill: Option<usize>,
-    discarded: Vec<<T::Connection as Connection>::Standby>,
+    discarded: Vec<Standby<T::Connection>>,
     /// The earliest `SettleAt` that was asked for and has not come.
     alarm: Option<Instant>,
     /// Counters only; the gauges are worked out when somebody asks.
@@ -244,21 +245,12 @@ impl<T: Transport> HostState<T> {
 
     // ---- standby ----
 
-    pub(super) fn take_standby(
-        &mut self,
-        slot: usize,
-        generation: u64,
-    ) -> Option<<T::Connection as Connection>::Standby> {
+    pub(super) fn take_standby(&mut self, slot: usize, generation: u64) -> Option<Standby<T::Connection>> {
         self.ready(slot, generation)?.standbys.pop_front()
     }
 
     /// The outcome of opening one session ahead of need. One for which there is no room any more, or no connection, goes at once.
-    pub(super) fn opened(
-        &mut self,
-        slot: usize,
-        generation: u64,
-        standby: Option<<T::Connection as Connection>::Standby>,
-    ) {
+    pub(super) fn opened(&mut self, slot: usize, generation: u64, standby: Option<Standby<T::Connection>>) {
         let Some(ready) = self.ready(slot, generation) else {
             self.discarded.extend(standby);
             return;

@@ -24,7 +24,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use super::{Core, Lease, Stats};
+use super::{Capacity, Core, Lease, Stats};
 use crate::config::PoolConfig;
 use crate::error::{ConnectErrorKind, Error};
 use crate::host::Host;
@@ -32,7 +32,7 @@ use fake::{Fake, FakeConnection};
 use world::World;
 
 /// More than any test has, but for the one about it.
-const LOGINS_AT_ONCE: usize = 1000;
+const CAPACITY: Capacity = Capacity { logins: 1000, standbys: 1000 };
 
 /// How long a login of the fake takes when nothing else was planned.
 const LOGIN: Duration = ms(100);
@@ -64,7 +64,7 @@ impl Stage {
     fn new(config: PoolConfig) -> Self {
         let world = World::new(&config);
         let transport = Fake { world: Arc::clone(&world) };
-        Stage { pool: Arc::new(Core::new(transport, config, LOGINS_AT_ONCE)), world }
+        Stage { pool: Arc::new(Core::new(transport, config, CAPACITY)), world }
     }
 
     async fn try_take(&self, host: &Host) -> Result<Held, Error> {

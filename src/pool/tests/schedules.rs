@@ -99,8 +99,7 @@ fn ten_thousand_random_schedules_break_no_promise() {
 fn run(seed: u64) -> Result<Seen, Vec<String>> {
     let schedule = Schedule::draw(&mut Random(seed));
     let world = World::new(&schedule.config);
-    let pool =
-        Arc::new(Core::new(Fake { world: Arc::clone(&world) }, schedule.config.clone(), LOGINS_AT_ONCE));
+    let pool = Arc::new(Core::new(Fake { world: Arc::clone(&world) }, schedule.config.clone(), CAPACITY));
     let (fortune, mut random) = (schedule.fortune, Random(!seed));
     world.plan_with(move || fortune.plan(&mut random));
 

@@ -127,3 +127,25 @@ async fn a_caller_goes_where_a_standby_is() {
     let held = stage.take(&web1()).await;
     assert!(held.had_standby && held.id == other);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_process_has_only_so_many_over_all_hosts() {
+    let world = World::new(&config(1, 8));
+    let capacity = Capacity { standbys: 3, ..CAPACITY };
+    let pool = Arc::new(Core::new(Fake { world: Arc::clone(&world) }, config(1, 8), capacity));
+    let hosts = [web1(), Host::new("web2").unwrap()];
+    for host in &hosts {
+        drop(take(&pool, &world, host).await);
+        settled().await;
+    }
+    assert_eq!(pool.stats().standby_sessions, 3);
+    let held = take(&pool, &world, &hosts[0]).await.unwrap();
+    assert!(held.had_standby);
+    drop(take(&pool, &world, &hosts[1]).await);
+    settled().await;
+    assert_eq!(pool.stats().standby_sessions, 3, "a place that was left is taken by others");
+    drop(held);
+    world.condemn(|_| true);
+    pool.close(Duration::ZERO).await;
+    world.verify();
+}
