@@ -136,7 +136,7 @@ fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
 fn line(command: &str) -> String {
     let printable = |byte: &u8| (b' '..=b'~').contains(byte);
     let line = if command.as_bytes().iter().all(printable) {
-        format!("unset sshpool;{command}")
+        format!("unset sshpool; {command}")
     } else {
         let mut line = String::with_capacity(command.len() * 2 + 64);
         line.push_str("sshpool=$(printf %b '");
@@ -147,7 +147,7 @@ fn line(command: &str) -> String {
                 write!(line, "\\0{byte:03o}").expect("writing to a String cannot fail");
             }
         }
-        line.push_str(".');eval \"unset sshpool;${sshpool%.}\"");
+        line.push_str(".');eval \"unset sshpool; ${sshpool%.}\"");
         line
     };
     if line.len() <= SHORT { line + "\n" } else { long(&line) }
@@ -171,14 +171,14 @@ mod tests {
     use rstest::rstest;
 
     #[rstest]
-    #[case::plain("echo 'a  b' \\ \"$x\" !", "unset sshpool;echo 'a  b' \\ \"$x\" !\n")]
-    #[case::empty("", "unset sshpool;\n")]
-    #[case::lines("a\nb\n", "sshpool=$(printf %b 'a\\0012b\\0012.');eval \"unset sshpool;${sshpool%.}\"\n")]
+    #[case::plain("echo 'a  b' \\ \"$x\" !", "unset sshpool; echo 'a  b' \\ \"$x\" !\n")]
+    #[case::empty("", "unset sshpool; \n")]
+    #[case::lines("a\nb\n", "sshpool=$(printf %b 'a\\0012b\\0012.');eval \"unset sshpool; ${sshpool%.}\"\n")]
     #[case::quote(
         "\t'\\",
-        "sshpool=$(printf %b '\\0011\\0047\\0134.');eval \"unset sshpool;${sshpool%.}\"\n"
+        "sshpool=$(printf %b '\\0011\\0047\\0134.');eval \"unset sshpool; ${sshpool%.}\"\n"
     )]
-    #[case::utf8("é", "sshpool=$(printf %b '\\0303\\0251.');eval \"unset sshpool;${sshpool%.}\"\n")]
+    #[case::utf8("é", "sshpool=$(printf %b '\\0303\\0251.');eval \"unset sshpool; ${sshpool%.}\"\n")]
     fn a_command_is_one_line(#[case] command: &str, #[case] expected: &str) {
         assert_eq!(line(command), expected);
     }
@@ -188,7 +188,7 @@ mod tests {
         let text = line(&"x".repeat(SHORT));
         let (first, rest) = text.split_once('\n').expect("two lines");
         assert!(first.contains(&format!("bs={} ", rest.len())), "{first}");
-        assert!(rest.starts_with("unset sshpool;xxx") && rest.ends_with("x#sshpool\n"));
+        assert!(rest.starts_with("unset sshpool; xxx") && rest.ends_with("x#sshpool\n"));
         assert_eq!(line(&"x".repeat(SHORT - 14)).lines().count(), 1);
     }
 

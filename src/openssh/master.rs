@@ -250,9 +250,9 @@ impl Master {
         };
         let Streams { stdout, mut stderr, .. } = session.take_streams();
         let mut text = Vec::new();
-        // A forced command may write for ever: the session ends when its output is not read any more.
+        // A forced command may write for ever: the session ends when its output is not read any more. No start-up file prints that much.
         let read = async {
-            let mut stdout = stdout.take(64 * 1024);
+            let mut stdout = stdout.take(1024 * 1024);
             // A pipe does not fail; if it ever does, the word is missing, and that is the answer.
             let _ = stdout.read_to_end(&mut text).await;
         };
