@@ -90,10 +90,10 @@ impl Case {
             mark: None,
         };
         match random.up_to(0, 19) {
-            0..12 => case.deed = Deed::Shell(script(random, case.input.as_ref().map_or(0, Vec::len))),
+            0..12 => case.deed = Deed::Shell(script(random, Some(case.input.as_ref().map_or(0, Vec::len)))),
             12 => {
                 case.deed = Deed::Shell(random.pick(SHELLS).to_owned());
-                case.input = Some(script(random, 0).into_bytes());
+                case.input = Some(script(random, None).into_bytes());
             }
             13 => {
                 case.deed = Deed::Shell(large(random));
@@ -223,7 +223,7 @@ fn parts(length: usize) -> Vec<std::ops::Range<usize>> {
 
 /// A text with something big in it.
 fn large(random: &mut Random) -> String {
-    let script = script(random, 0);
+    let script = script(random, Some(0));
     let size = match random.up_to(0, 4) {
         0 => LONGEST,
         1 => 64 * 1024,
@@ -285,7 +285,7 @@ fn program(random: &mut Random) -> Deed {
         _ => {}
     }
     if words[0] == "sh" && random.chance(10) {
-        let inner = script(random, 0);
+        let inner = script(random, Some(0));
         words[2] = format!("eval {}", quoted(&inner, random));
     }
     Deed::Program(words)

@@ -14,8 +14,9 @@ struct Statement {
     line: bool,
 }
 
-/// A whole shell text. `input` is how much there is to be read.
-pub fn script(random: &mut Random, input: usize) -> String {
+/// A whole shell text. `input` is how much there is to be read; none where it stands in the input itself, of which some shells read more
+/// than they need: what would be left for others is a matter of chance.
+pub fn script(random: &mut Random, input: Option<usize>) -> String {
     let mut text =
         random.pick(&["", "", "", "", "", "", " ", "\n", "\t\n\n", "# first\n", ":;", "\\\n"]).to_owned();
     let length = random.pick(&[0, 1, 1, 1, 2, 2, 3, 5, 8]);
@@ -37,7 +38,7 @@ pub fn script(random: &mut Random, input: usize) -> String {
     if random.chance(10) { text.replace('\n', "\r\n") } else { text }
 }
 
-fn end(random: &mut Random, input: usize) -> String {
+fn end(random: &mut Random, input: Option<usize>) -> String {
     match random.up_to(0, 9) {
         0 => random.pick(NO_SYNTAX).to_owned(),
         1 => random.pick(MISTAKES).to_owned(),
@@ -48,7 +49,7 @@ fn end(random: &mut Random, input: usize) -> String {
 }
 
 /// Statements one after another.
-fn sequence(random: &mut Random, input: usize, depth: u32, length: usize) -> String {
+fn sequence(random: &mut Random, input: Option<usize>, depth: u32, length: usize) -> String {
     let mut text = String::new();
     for at in 0..length {
         let Statement { text: one, line } = statement(random, input, depth);
@@ -64,13 +65,16 @@ fn sequence(random: &mut Random, input: usize, depth: u32, length: usize) -> Str
     text
 }
 
-fn reader(random: &mut Random, input: usize) -> String {
-    let by_lines = input <= SHORT_INPUT && random.chance(50);
-    random.pick(if by_lines { LINE_READERS } else { READERS }).to_owned()
+fn reader(random: &mut Random, input: Option<usize>) -> String {
+    match input {
+        None => print(random),
+        Some(..=SHORT_INPUT) if random.chance(50) => random.pick(LINE_READERS).to_owned(),
+        Some(_) => random.pick(READERS).to_owned(),
+    }
 }
 
 /// `depth` is how deep it may still contain others.
-fn statement(random: &mut Random, input: usize, depth: u32) -> Statement {
+fn statement(random: &mut Random, input: Option<usize>, depth: u32) -> Statement {
     let (mut text, mut line) = (String::new(), false);
     match random.up_to(0, if depth > 0 { 23 } else { 13 }) {
         0..5 => text = print(random),
@@ -149,20 +153,19 @@ fn statement(random: &mut Random, input: usize, depth: u32) -> Statement {
             text = format!("v=$({inner}\n); printf '<%s>' \"$v\" \"$({inner}\n)\"");
         }
         22 => {
-            let body = block(random, 0, depth);
+            let body = block(random, Some(0), depth);
             text = format!("{{\n{body}\n}} & wait \"$!\"; echo $?");
         }
         _ => {
             let program = random.pick(&["sh", "sh -s a", "bash", "dash", "zsh"]);
-            let body = block(random, 0, depth);
-            // From its input the shell reads no further than it has to: what is left there is the program's.
+            let body = block(random, None, depth);
             text = format!("printf %s {} | {program}; echo $?", single(&body));
         }
     }
     Statement { text, line }
 }
 
-fn block(random: &mut Random, input: usize, depth: u32) -> String {
+fn block(random: &mut Random, input: Option<usize>, depth: u32) -> String {
     let length = random.up_to(1, 3);
     sequence(random, input, depth - 1, length)
 }
