@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::command::{ExitStatus, Target};
 use crate::error::{Error, PartialOutput, plain};
-use crate::openssh::{NotOpened, OpenSsh, Script, Session, SessionEnd, Streams};
+use crate::openssh::{Input, NotOpened, OpenSsh, Script, Session, SessionEnd, Streams};
 use crate::pool;
 
 /// A lease for one attempt: the pool's for a while, or the caller's own.
@@ -73,7 +73,7 @@ impl Attempts {
     pub(crate) async fn session(
         &mut self,
         script: &Script,
-        input: bool,
+        input: Input<'_>,
     ) -> Result<(AttemptLease, Session), Error> {
         loop {
             let lease = self.lease().await?;

@@ -20,7 +20,7 @@ use tracing::Instrument;
 use crate::attempts::{AttemptLease, Attempts, Excess, LAST_WORDS};
 use crate::command::{ExitStatus, Output, Stdin, Target};
 use crate::error::{Error, PartialOutput};
-use crate::openssh::{Script, Session, SessionEnd, Streams};
+use crate::openssh::{Input, Script, Session, SessionEnd, Streams};
 
 /// How often the session of a command that is an argument is looked at until the server has opened it.
 const LOOK: Duration = Duration::from_millis(2);
@@ -75,8 +75,13 @@ impl Child {
     ) -> Result<Self, Error> {
         let host = target.host().to_owned();
         let mut attempts = Attempts::new(&target, timeout);
+        let input = match &stdin {
+            Stdin::Empty => Input::Bytes(b""),
+            Stdin::Bytes(bytes) => Input::Bytes(bytes),
+            Stdin::Piped => Input::Piped,
+        };
         let (streams, early, begun) = loop {
-            let (lease, mut session) = attempts.session(&script, !matches!(stdin, Stdin::Empty)).await?;
+            let (lease, mut session) = attempts.session(&script, input).await?;
             let mut streams = session.take_streams();
             let mut early = PartialOutput::default();
             let limit = target.pool().config().max_output;

@@ -12,7 +12,7 @@ use crate::child::Child;
 use crate::error::{Error, PartialOutput, Text};
 use crate::escape::escape;
 use crate::host::PoolKey;
-use crate::openssh::{OpenSsh, Script};
+use crate::openssh::{Input, OpenSsh, Script};
 use crate::{Pool, pool};
 
 /// How a command ended: with a status of its own, or by a signal.
@@ -284,8 +284,8 @@ impl Command {
     async fn run(&mut self, limit: Option<usize>, partial: &mut PartialOutput) -> Result<ExitStatus, Error> {
         let script = self.prepare()?;
         let input = match std::mem::take(&mut self.stdin) {
-            Stdin::Empty => None,
-            Stdin::Bytes(bytes) => Some(bytes),
+            Stdin::Empty => Arc::default(),
+            Stdin::Bytes(bytes) => bytes,
             Stdin::Piped => {
                 let reason = "a piped stdin needs spawn, which gives the pipe".to_owned();
                 return Err(Error::InvalidCommand { host: self.target.host().to_owned(), reason });
@@ -298,9 +298,8 @@ impl Command {
         let mut attempts = Attempts::new(&self.target, timeout);
         loop {
             *partial = PartialOutput::default();
-            let (lease, mut session) = attempts.session(&script, input.is_some()).await?;
-            let pump =
-                pump(&mut session, &lease, &script, input.as_deref().unwrap_or_default(), limit, partial);
+            let (lease, mut session) = attempts.session(&script, Input::Bytes(&input)).await?;
+            let pump = pump(&mut session, &lease, &script, &input, limit, partial);
             let end = match attempts.within(pump).await {
                 Ok(Ok(end)) => end,
                 Ok(Err(Excess { stream, limit })) => {

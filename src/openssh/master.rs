@@ -23,7 +23,7 @@ use super::diagnosis;
 use super::program::{self, Program};
 use super::resolve::{accepts_new_host_keys, call_failed};
 use super::runtime::{Runtime, local};
-use super::session::{Log, NotOpened, Session, SessionEnd, Streams};
+use super::session::{Input, Log, NotOpened, Session, SessionEnd, Streams};
 use super::supervisor::{End, How, Notes, Supervisor, is_exiting, log_of, runs};
 use crate::error::{ConnectError, ConnectErrorKind, plain};
 use crate::host::Host;
@@ -242,7 +242,7 @@ impl Master {
 
     /// A session that prints a word, and what it tells of the account.
     async fn echo(&self, command: &str) -> Echo {
-        let mut session = match self.spawn(command, false, None) {
+        let mut session = match self.spawn(command, Input::Bytes(b""), "", None) {
             Ok(session) => session,
             Err(NotOpened::NoDirectory(error) | NotOpened::NoProcess(error)) => {
                 return Echo::Failed(plain(&error));
@@ -301,11 +301,11 @@ impl Master {
         self.account.store(Account::Shell as u8, Ordering::Relaxed);
     }
 
-    /// Starts a session for this command. On a POSIX account it waits for the command on its input.
-    pub(crate) fn open(&self, script: &Script, input: bool) -> Result<Session, NotOpened> {
+    /// Starts a session for this command. On a POSIX account it takes the command from its input.
+    pub(crate) fn open(&self, script: &Script, input: Input<'_>) -> Result<Session, NotOpened> {
         match self.account() {
-            Account::Posix => self.bootstrap(),
-            Account::Shell | Account::Silent => self.spawn(script.text(), input, None),
+            Account::Posix => self.bootstrap(input, script.line()),
+            Account::Shell | Account::Silent => self.spawn(script.text(), input, "", None),
         }
     }
 
@@ -314,7 +314,7 @@ impl Master {
         if self.is_plain() {
             return None;
         }
-        match self.bootstrap() {
+        match self.bootstrap(Input::Piped, "") {
             Ok(session) => Some(session.ahead()),
             Err(why) => {
                 tracing::debug!(pid = self.pid, ?why, "no session in standby");
@@ -323,17 +323,24 @@ impl Master {
         }
     }
 
-    fn bootstrap(&self) -> Result<Session, NotOpened> {
-        self.spawn(&self.nonce.bootstrap(), true, Some(self.nonce.marker()))
+    fn bootstrap(&self, input: Input<'_>, line: &str) -> Result<Session, NotOpened> {
+        self.spawn(&self.nonce.bootstrap(), input, line, Some(self.nonce.marker()))
     }
 
-    fn spawn(&self, command: &str, input: bool, marker: Option<Marker>) -> Result<Session, NotOpened> {
+    fn spawn(
+        &self,
+        command: &str,
+        input: Input<'_>,
+        preface: &str,
+        marker: Option<Marker>,
+    ) -> Result<Session, NotOpened> {
+        let stdin = input.behind(preface).map_err(NotOpened::NoProcess)?;
         let number = self.next_session.fetch_add(1, Ordering::Relaxed);
         let mut log = self.socket.clone().into_os_string();
         log.push(format!(".{number}"));
         let log = Log::create(log.into())?;
         let command = self.program.client(args::session(&self.socket, log.path(), command));
-        Session::spawn(command, log, (self.notes.counted(), self.runtime.claim()), input, marker)
+        Session::spawn(command, log, (self.notes.counted(), self.runtime.claim()), stdin, marker)
     }
 
     /// Whether the connection was there when a session on it had ended, so that the session's end and all its output are the command's.

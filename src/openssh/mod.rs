@@ -29,7 +29,7 @@ pub(crate) use program::Program;
 pub use program::SshVersion;
 #[cfg(feature = "cli")]
 pub(crate) use resolve::Destination;
-pub(crate) use session::{NotOpened, Session, SessionEnd, Streams};
+pub(crate) use session::{Input, NotOpened, Session, SessionEnd, Streams};
 
 /// Makes masters. What it needs on this machine (a directory, a guard process) is made with the first one.
 #[derive(Debug)]

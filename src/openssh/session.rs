@@ -5,7 +5,7 @@
 //! command without an exit status was killed or lost, and whether all output of one with a status has arrived, is told by the master:
 //! it must have outlived the session.
 
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -36,9 +36,37 @@ pub(crate) enum SessionEnd {
     NotBegun,
 }
 
+/// What a command is to read.
+#[derive(Clone, Copy)]
+pub(crate) enum Input<'a> {
+    /// This, and nothing behind it.
+    Bytes(&'a [u8]),
+    /// What somebody writes.
+    Piped,
+}
+
+/// What the smallest pipe holds: so much can be written before anybody reads, and without waiting.
+const PIPE: usize = 4096;
+
+impl Input<'_> {
+    /// The input of a process that reads `preface` first; all of it in a pipe already, where it fits.
+    pub(super) fn behind(self, preface: &str) -> io::Result<Stdio> {
+        match self {
+            Input::Bytes([]) if preface.is_empty() => Ok(Stdio::null()),
+            Input::Bytes(bytes) if preface.len() + bytes.len() <= PIPE => {
+                let (reader, mut writer) = io::pipe()?;
+                writer.write_all(preface.as_bytes())?;
+                writer.write_all(bytes)?;
+                Ok(Stdio::from(reader))
+            }
+            Input::Bytes(_) | Input::Piped => Ok(Stdio::piped()),
+        }
+    }
+}
+
 /// Our ends of a session's three streams.
 pub(crate) struct Streams {
-    /// Not there for a command that is an argument and has no input.
+    /// Not there where all that there is to read is in the pipe already.
     pub stdin: Option<ChildStdin>,
     pub stdout: ChildStdout,
     pub stderr: ChildStderr,
@@ -107,10 +135,9 @@ impl Session {
         mut command: Command,
         log: Log,
         claims: (Counted, Claim),
-        input: bool,
+        stdin: Stdio,
         marker: Option<Marker>,
     ) -> Result<Self, NotOpened> {
-        let stdin = if input || marker.is_some() { Stdio::piped() } else { Stdio::null() };
         command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().map_err(NotOpened::NoProcess)?;
         Ok(Session { child, log, marker, ahead: false, _claims: claims })
