@@ -107,7 +107,7 @@ pub async fn measure(plan: &plan::Latency, lab: &Lab<'_>, peers: &mut [Peer]) ->
     };
     let started = Instant::now();
     for round in 0..plan.rounds {
-        if round > 0 && started.elapsed() > plan.limit {
+        if !plan::has_time(started, round, plan.limit) {
             break;
         }
         for (table, pattern) in [

@@ -1,6 +1,6 @@
 //! How much is measured. `--quick` is for checking that everything works, and its figures are for nothing else.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::peers::Kind;
 
@@ -38,8 +38,14 @@ pub struct Latency {
     pub rounds: usize,
     pub tight: Count,
     pub spaced: Count,
-    /// No round begins after this, however many there were to be.
+    /// No round begins that would end after this by the look of those before, however many there were to be.
     pub limit: Duration,
+}
+
+/// Whether another round, after so many that began at this moment, can be expected to end within the limit. The first one has to be.
+pub fn has_time(started: Instant, rounds: usize, limit: Duration) -> bool {
+    let elapsed = started.elapsed().as_secs_f64();
+    rounds == 0 || elapsed + elapsed / rounds as f64 <= limit.as_secs_f64()
 }
 
 /// Many commands at once.
@@ -48,7 +54,7 @@ pub struct Widths {
     pub count: Count,
     /// How often the best widths are measured again after all have been looked at.
     pub rounds: usize,
-    /// No round begins after this, however many there were to be.
+    /// No round begins that would end after this by the look of those before, however many there were to be.
     pub limit: Duration,
 }
 
@@ -67,21 +73,21 @@ impl Plan {
                 round_trip: Duration::ZERO,
                 rounds: 7,
                 tight: Count { commands: 100, logins: 10 },
-                spaced: Count { commands: 40, logins: 8 },
+                spaced: Count { commands: 30, logins: 8 },
                 limit: Duration::from_secs(240),
             },
             distant: Latency {
                 round_trip: Duration::from_millis(40),
                 rounds: 5,
-                tight: Count { commands: 20, logins: 5 },
-                spaced: Count { commands: 20, logins: 5 },
-                limit: Duration::from_secs(200),
+                tight: Count { commands: 12, logins: 3 },
+                spaced: Count { commands: 12, logins: 3 },
+                limit: Duration::from_secs(210),
             },
             widths: Widths {
                 widths: &[1, 2, 4, 5, 6, 8, 10, 12, 16],
                 count: Count { commands: BURST, logins: 24 },
                 rounds: 3,
-                limit: Duration::from_secs(280),
+                limit: Duration::from_secs(240),
             },
         }
     }

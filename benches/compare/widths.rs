@@ -15,6 +15,8 @@ use crate::turn::{Pattern, Turn};
 pub struct Cell {
     pub width: usize,
     pub turns: Vec<Turn>,
+    /// The rounds that these turns were in; none is the search, which came before them.
+    rounds: Vec<Option<usize>>,
 }
 
 impl Cell {
@@ -67,6 +69,13 @@ impl Row {
         Some(self.cells.iter().take_while(|cell| cell.is_clean(self.kind)).last()?.width)
     }
 
+    /// The most commands a second that it ran in a round, at a clean width.
+    fn rate_in(&self, round: usize) -> Option<f64> {
+        let turns = self.best().into_iter().flat_map(|cell| cell.turns.iter().zip(&cell.rounds));
+        let rates = turns.filter(|(_, of)| **of == Some(round)).map(|(turn, _)| turn.rate());
+        rates.max_by(f64::total_cmp)
+    }
+
     pub fn first_error(&self) -> Option<(usize, &str)> {
         self.cells.iter().find_map(|cell| {
             cell.turns.iter().find_map(|turn| Some((cell.width, turn.first_error.as_deref()?)))
@@ -103,13 +112,16 @@ pub async fn measure(plan: &plan::Widths, lab: &Lab<'_>, peers: &mut [Peer]) -> 
     let started = Instant::now();
     // Every width, up to the second one in a row that is not clean: what is wider only fails more.
     for (turn, &width) in plan.widths.iter().enumerate() {
+        if turn > 0 && started.elapsed() > plan.limit {
+            break;
+        }
         for index in 0..peers.len() {
             let index = (index + turn) % peers.len();
             let (peer, row) = (&mut peers[index], &mut rows[index]);
             let failed = row.cells.iter().rev().take_while(|cell| !cell.is_clean(row.kind)).count();
             if row.missing.is_none() && failed < 2 {
-                row.cells.push(Cell { width, turns: Vec::new() });
-                again(peer, row, width, plan, lab).await;
+                row.cells.push(Cell { width, turns: Vec::new(), rounds: Vec::new() });
+                again(peer, row, width, None, plan, lab).await;
             }
         }
     }
@@ -118,8 +130,9 @@ pub async fn measure(plan: &plan::Widths, lab: &Lab<'_>, peers: &mut [Peer]) -> 
         .filter(|row| row.kind.is_ours())
         .map(|row| Burst { kind: row.kind, first: Vec::new(), again: Vec::new() })
         .collect();
+    let searched = Instant::now();
     for round in 0..plan.rounds {
-        if round > 0 && started.elapsed() > plan.limit {
+        if !plan::has_time(searched, round, plan.limit.saturating_sub(searched - started)) {
             break;
         }
         for index in 0..peers.len() {
@@ -127,7 +140,7 @@ pub async fn measure(plan: &plan::Widths, lab: &Lab<'_>, peers: &mut [Peer]) -> 
             let (peer, row) = (&mut peers[index], &mut rows[index]);
             let best: Vec<_> = row.best().iter().take(2).map(|cell| cell.width).collect();
             for width in best {
-                again(peer, row, width, plan, lab).await;
+                again(peer, row, width, Some(round), plan, lab).await;
             }
         }
         for burst in &mut bursts {
@@ -138,7 +151,14 @@ pub async fn measure(plan: &plan::Widths, lab: &Lab<'_>, peers: &mut [Peer]) -> 
 }
 
 /// Measures a width of a peer once more.
-async fn again(peer: &mut Peer, row: &mut Row, width: usize, plan: &plan::Widths, lab: &Lab<'_>) {
+async fn again(
+    peer: &mut Peer,
+    row: &mut Row,
+    width: usize,
+    round: Option<usize>,
+    plan: &plan::Widths,
+    lab: &Lab<'_>,
+) {
     let pattern = Pattern::Width { width, commands: plan.count.of(peer.kind) };
     let turn = latency::turn(peer, lab, pattern).await;
     eprintln!(
@@ -150,6 +170,7 @@ async fn again(peer: &mut Peer, row: &mut Row, width: usize, plan: &plan::Widths
     );
     let cell = row.cells.iter_mut().find(|cell| cell.width == width).expect("it has been measured before");
     cell.turns.push(turn);
+    cell.rounds.push(round);
 }
 
 impl Burst {
@@ -194,6 +215,12 @@ impl Burst {
     pub fn max_connections() -> usize {
         PoolConfig::default().max_connections
     }
+}
+
+/// How many times as many commands a second these turns, one for each round, made as a peer at its best width, in the same round.
+pub fn ratio(turns: &[Turn], row: &Row) -> Option<Spread> {
+    let ratios = turns.iter().enumerate().filter_map(|(round, turn)| Some(turn.rate() / row.rate_in(round)?));
+    Spread::of(&ratios.collect::<Vec<_>>())
 }
 
 /// Commands a second over the rounds.

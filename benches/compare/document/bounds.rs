@@ -9,6 +9,7 @@ use crate::latency::Table;
 use crate::peers::Kind;
 use crate::plan::BURST;
 use crate::stats::Spread;
+use crate::turn::Turn;
 use crate::widths::{self, Burst};
 
 struct Bound {
@@ -89,18 +90,21 @@ fn burst(measured: &Measured) -> Vec<Bound> {
     let results = &measured.widths;
     let burst =
         results.bursts.iter().find(|burst| burst.kind == Kind::Pool).filter(|burst| !burst.first.is_empty());
-    let best = results.row(Kind::Bare).fastest();
-    let rate = |turns: fn(&Burst) -> &Vec<crate::turn::Turn>| {
-        let ours: Spread = widths::rate(turns(burst?))?;
-        let theirs = best?.rate();
+    let bare = results.row(Kind::Bare);
+    let rate = |turns: fn(&Burst) -> &Vec<Turn>| {
+        let turns = turns(burst?);
+        let (ours, theirs) = (widths::rate(turns)?, bare.fastest()?);
+        // Without a round in which both were measured there are the medians.
+        let medians = || Spread::of(&[ours.median / theirs.rate().median]);
+        let ratio = widths::ratio(turns, bare).or_else(medians)?;
         let shown = format!(
-            "{} ({}), against {} at a width of {}",
+            "{} times theirs; {} against {} at a width of {}",
+            format::ratio(ratio),
             format::rate(ours),
-            format::rate_range(ours),
-            format::rate(theirs),
-            best?.width
+            format::rate(theirs.rate()),
+            theirs.width
         );
-        Some((shown, ours.median >= theirs.median))
+        Some((shown, ratio.median >= 1.0))
     };
     let most = Burst::max_connections();
     let at_least = format!("at least those of {} at its best width", Kind::Bare.name());
