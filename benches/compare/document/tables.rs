@@ -101,9 +101,11 @@ pub fn widths(results: &Results) -> String {
         }
         let widest = row.widest();
         let beyond = row.cells.iter().find(|cell| !cell.is_clean(row.kind));
-        let beyond = beyond.map_or("no errors at any width".to_owned(), |cell| {
-            format!("at {}: {}", cell.width, trouble(cell, row.kind).unwrap_or_default())
-        });
+        let beyond = match beyond {
+            Some(cell) => format!("at {}: {}", cell.width, trouble(cell, row.kind).unwrap_or_default()),
+            None if widest == results.widths.last().copied() => "no errors at any width".to_owned(),
+            None => "not tried, for want of time".to_owned(),
+        };
         let widest = widest.map_or("-".to_owned(), |width| width.to_string());
         let best = row.fastest().map_or("- | - | - | -".to_owned(), |cell| {
             let rate = cell.rate();
