@@ -1,5 +1,6 @@
 //! The way of one command: a lease, a session on it, its streams, its end; once more where it provably never started.
 
+use std::os::fd::AsFd;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::command::{ExitStatus, Target};
 use crate::error::{Error, PartialOutput, plain};
-use crate::openssh::{Input, NotOpened, OpenSsh, Script, Session, SessionEnd, Streams};
+use crate::openssh::{Input, Marker, NotOpened, OpenSsh, Script, Session, SessionEnd};
 use crate::pool;
 
 /// A lease for one attempt: the pool's for a while, or the caller's own.
@@ -234,11 +235,14 @@ pub(crate) async fn pump(
 ) -> Result<SessionEnd, Excess> {
     let streams = session.take_streams();
     let preface = streams.preface(script);
-    let Streams { stdin, stdout, stderr, mut marker } = streams;
     let master = lease.connection();
+    let (out, err) = (&mut output.stdout, &mut output.stderr);
+    let mut stdout =
+        Capture { from: streams.stdout, into: out, limit, name: "stdout", marker: streams.marker };
+    let mut stderr = Capture { from: streams.stderr, into: err, limit, name: "stderr", marker: None };
     let end = {
         let feed = async {
-            if let Some(mut stdin) = stdin {
+            if let Some(mut stdin) = streams.stdin {
                 // A command need not read its input: that it closed the pipe is no failure.
                 let _ = async {
                     stdin.write_all(preface).await?;
@@ -248,55 +252,72 @@ pub(crate) async fn pump(
             }
             Ok(())
         };
-        let begun = |output: &mut Vec<u8>| marker.as_mut().is_none_or(|marker| marker.take_from(output));
-        let read_stdout = read_limited(stdout, &mut output.stdout, limit, "stdout", begun);
-        let read_stderr = read_limited(stderr, &mut output.stderr, limit, "stderr", |_| true);
-        let read = async { tokio::try_join!(feed, read_stdout, read_stderr) };
-        let mut read = pin!(read);
+        let mut read = pin!(async { tokio::try_join!(feed, stdout.read(), stderr.read()) });
         tokio::select! {
             biased;
+            end = session.wait(master) => {
+                // The local ssh was killed, perhaps: then output may be on its way through the master.
+                if let SessionEnd::Lost(_) | SessionEnd::ClientKilled(_) = end {
+                    drop(timeout(LAST_WORDS, read).await);
+                }
+                end
+            }
             read = &mut read => {
                 read?;
                 session.wait(master).await
             }
-            end = session.wait(master) => {
-                // The streams end with the session, unless the local ssh was killed: then the master keeps stderr open.
-                match end {
-                    SessionEnd::Lost(_) | SessionEnd::ClientKilled(_) => drop(timeout(LAST_WORDS, read).await),
-                    _ => drop(read.await?),
-                }
-                end
-            }
         }
     };
-    Ok(if marker.is_none_or(|marker| marker.group().is_some()) {
-        end
-    } else {
-        session.not_begun(end, master)
-    })
+    stdout.rest()?;
+    stderr.rest()?;
+    Ok(if stdout.has_begun() { end } else { session.not_begun(end, master) })
 }
 
-/// Reads to the end. `begun` is asked after each piece, and may take something out of all that was read; what comes before is not thrown
-/// away.
-async fn read_limited(
-    mut from: impl AsyncRead + Unpin,
-    into: &mut Vec<u8>,
+/// One stream of a command, read into memory.
+struct Capture<'a, P> {
+    from: P,
+    into: &'a mut Vec<u8>,
+    /// Without one what comes is thrown away.
     limit: Option<usize>,
-    stream: &'static str,
-    mut begun: impl FnMut(&mut Vec<u8>) -> bool,
-) -> Result<(), Excess> {
-    loop {
-        let read = from.read_buf(into).await;
-        let begun = begun(into);
-        match (read, limit) {
-            // A pipe does not fail; if it ever does, there is nothing more to come from it.
-            (Ok(0) | Err(_), _) => return Ok(()),
-            (Ok(_), None) if begun => into.clear(),
-            (Ok(_), Some(limit)) if into.len() > limit => {
-                into.truncate(limit);
-                return Err(Excess { stream, limit });
+    name: &'static str,
+    /// To be taken out. What comes before it is not thrown away.
+    marker: Option<Marker>,
+}
+
+impl<P: AsyncRead + AsFd + Unpin> Capture<'_, P> {
+    /// Reads to the end.
+    async fn read(&mut self) -> Result<(), Excess> {
+        // A pipe does not fail; if it ever does, there is nothing more to come from it.
+        while let Ok(1..) = self.from.read_buf(self.into).await {
+            self.took()?;
+        }
+        Ok(())
+    }
+
+    /// Reads what is there, past the reactor, which may not have heard of it yet. Nothing more comes.
+    fn rest(&mut self) -> Result<(), Excess> {
+        let mut buffer = [0; 8192];
+        while let Ok(read @ 1..) = nix::unistd::read(&self.from, &mut buffer) {
+            self.into.extend_from_slice(&buffer[..read]);
+            self.took()?;
+        }
+        Ok(())
+    }
+
+    fn took(&mut self) -> Result<(), Excess> {
+        let begun = self.marker.as_mut().is_none_or(|marker| marker.take_from(self.into));
+        match self.limit {
+            None if begun => self.into.clear(),
+            Some(limit) if self.into.len() > limit => {
+                self.into.truncate(limit);
+                return Err(Excess { stream: self.name, limit });
             }
             _ => {}
         }
+        Ok(())
+    }
+
+    fn has_begun(&self) -> bool {
+        self.marker.as_ref().is_none_or(|marker| marker.group().is_some())
     }
 }

@@ -14,16 +14,13 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::process;
 use tokio::sync::{oneshot, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tracing::Instrument;
 
 use crate::attempts::{AttemptLease, Attempts, Excess, LAST_WORDS};
 use crate::command::{ExitStatus, Output, Stdin, Target};
 use crate::error::{Error, PartialOutput};
 use crate::openssh::{Input, Script, Session, SessionEnd, Streams};
-
-/// How often the session of a command that is an argument is looked at until the server has opened it.
-const LOOK: Duration = Duration::from_millis(2);
 
 /// A running command, made by [`Command::spawn`](crate::Command::spawn).
 ///
@@ -224,15 +221,7 @@ async fn begin(
     let master = lease.connection();
     let preface = streams.preface(script);
     let Some(marker) = &mut streams.marker else {
-        loop {
-            tokio::select! {
-                end = session.wait(master) => return Ok(Some(end)),
-                () = sleep(LOOK) => {}
-            }
-            if session.was_opened() {
-                return Ok(None);
-            }
-        }
+        return Ok(session.opened(master).await.err());
     };
     let stdin = &mut streams.stdin;
     let feed = async {

@@ -119,11 +119,9 @@ pub(super) fn kex_algorithm(verbose: &str) -> Option<String> {
     Some(crate::error::printable(rest))
 }
 
-/// What the debug log of a session that ended with another status than 0 says.
+/// What the debug log says of a session whose command has left no status.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum SessionLog {
-    /// The status is the command's own.
-    Exited,
     /// It started, and no exit status came back.
     StartedAndEnded,
     /// The server would not open another session: not executed.
@@ -141,12 +139,16 @@ pub(super) fn was_opened(log: &str) -> bool {
 
 const OPENED: &str = "mux_client_request_session: master session id: ";
 
-pub(super) fn session_log(log: &str, code: i32) -> SessionLog {
+/// The status of the remote command, in the log of a session that may still run. Its line is ssh's last but for those of its own end.
+pub(super) fn exit_status(log: &str) -> Option<i32> {
+    let (before, _) = log.rsplit_once('\n')?;
+    before.lines().rev().find_map(|line| {
+        line.split_once("debug2: Received exit status from master ")?.1.trim_end().parse().ok()
+    })
+}
+
+pub(super) fn session_log(log: &str) -> SessionLog {
     let find = |text: &str| log.lines().map(str::trim).find(|line| line.contains(text));
-    let received = format!("Received exit status from master {code}");
-    if log.lines().any(|line| line.trim().ends_with(&received)) {
-        return SessionLog::Exited;
-    }
     if was_opened(log) {
         return SessionLog::StartedAndEnded;
     }
@@ -275,10 +277,6 @@ mod tests {
     }
 
     #[rstest]
-    #[case::exited(
-        "debug1: mux_client_request_session: master session id: 2\r\ndebug2: Received exit status from master 255\r\n",
-        SessionLog::Exited
-    )]
     #[case::ended(
         "debug1: mux_client_request_session: master session id: 2\r\ndebug2: Control master terminated unexpectedly\r\n",
         SessionLog::StartedAndEnded
@@ -299,7 +297,16 @@ mod tests {
     )]
     #[case::empty("", SessionLog::Unknown("ssh left no word in its log".into()))]
     fn a_session_log_is_read(#[case] log: &str, #[case] expected: SessionLog) {
-        assert_eq!(session_log(log, 255), expected);
+        assert_eq!(session_log(log), expected);
+        assert_eq!(exit_status(log), None);
+    }
+
+    #[rstest]
+    #[case("debug2: Received exit status from master 255\r\n", Some(255))]
+    #[case("debug1: x\r\ndebug2: Received exit status from master 0\r\ndebug1: y\r\n", Some(0))]
+    #[case("debug2: Received exit status from master 25", None)]
+    fn the_log_has_the_status_as_soon_as_its_line_is_whole(#[case] log: &str, #[case] status: Option<i32>) {
+        assert_eq!(exit_status(log), status);
     }
 
     #[cfg(feature = "cli")]

@@ -23,7 +23,7 @@ use crate::error::{ConnectError, ConnectErrorKind, plain};
 use crate::host::{Host, HostIdentity};
 use crate::pool::{Connection, Transport};
 
-pub(crate) use bootstrap::Script;
+pub(crate) use bootstrap::{Marker, Script};
 pub(crate) use master::Master;
 pub(crate) use program::Program;
 pub use program::SshVersion;

@@ -1,15 +1,22 @@
 //! A session: one spawned `ssh -S` process, one remote command.
 //!
 //! Its end is never ambiguous. ssh gives 255 for a command that exited with 255, for one that a signal killed, for a lost connection and
-//! for a session that was never opened; with `-E FILE` its own log tells these apart, and is read when the status is not 0. Whether a
-//! command without an exit status was killed or lost, and whether all output of one with a status has arrived, is told by the master:
-//! it must have outlived the session.
+//! for a session that was never opened; its own log tells these apart. The log is a FIFO that we read, so the end is known as soon as ssh
+//! tells of it, which it does when the master has closed the session and all output is in our pipes; what ssh still has to do until its
+//! process is gone takes longer than many a command. Whether a command without an exit status was killed or lost, and whether all output of
+//! one with a status has arrived, is told by the master: it must have outlived the session.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use nix::errno::Errno;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe;
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::runtime::Handle;
 
 use super::bootstrap::{Marker, Script};
 use super::diagnosis::{self, SessionLog};
@@ -84,14 +91,49 @@ impl Streams {
 /// Dropping it ends the local process. The remote command notices only when it reads or writes.
 #[derive(Debug)]
 pub(crate) struct Session {
-    child: Child,
-    log: Log,
+    /// There until it is dropped.
+    process: Option<Process>,
     /// What the bootstrap prints when it has its command; nothing where the command was an argument.
     marker: Option<Marker>,
     /// It was opened before the command was known.
     ahead: bool,
+}
+
+#[derive(Debug)]
+struct Process {
+    child: Child,
+    log: Log,
     /// Given back behind the child, which is dropped first.
     _claims: (Counted, Claim),
+}
+
+impl Process {
+    /// Completes when ssh has said this, or has ended without.
+    ///
+    /// Cancel safe.
+    async fn says<T>(&mut self, wanted: impl Fn(&str) -> Option<T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            found = self.log.says(&wanted) => found,
+            // One that ends before it opens its log never closes it.
+            _ = self.child.wait() => wanted(&self.log.rest()),
+        }
+    }
+}
+
+impl Drop for Session {
+    /// A process that was waited for is gone. One whose end was only told has a little left to do, which nobody needs; it counts until it is
+    /// gone, without anybody waiting.
+    fn drop(&mut self) {
+        if let Some(mut process) = self.process.take()
+            && process.child.id().is_some()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            // It fails only where the process has just gone.
+            let _ = process.child.start_kill();
+            runtime.spawn(async move { process.child.wait().await });
+        }
+    }
 }
 
 /// Why there is no session. The command was not executed.
@@ -103,30 +145,67 @@ pub(crate) enum NotOpened {
     NoProcess(io::Error),
 }
 
-/// The file of ssh's own messages, removed with its session. It is there before ssh is: one that is missing at the end was there when the
-/// command ran.
+/// ssh's own messages: a FIFO, removed with its session.
 #[derive(Debug)]
-pub(super) struct Log(PathBuf);
+pub(super) struct Log {
+    path: PathBuf,
+    pipe: pipe::Receiver,
+    bytes: Vec<u8>,
+}
 
 impl Log {
     pub(super) fn create(path: PathBuf) -> Result<Self, NotOpened> {
-        match std::fs::File::create_new(&path) {
-            Ok(_) => Ok(Log(path)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(NotOpened::NoDirectory(error)),
-            // No descriptor, no room: the connection is as good as before.
-            Err(error) => Err(NotOpened::NoProcess(error)),
+        match mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR) {
+            Ok(()) => {}
+            Err(Errno::ENOENT) => return Err(NotOpened::NoDirectory(Errno::ENOENT.into())),
+            // No room: the connection is as good as before.
+            Err(error) => return Err(NotOpened::NoProcess(error.into())),
+        }
+        match pipe::OpenOptions::new().open_receiver(&path) {
+            Ok(pipe) => Ok(Log { path, pipe, bytes: Vec::new() }),
+            Err(error) => {
+                let _ = std::fs::remove_file(&path);
+                Err(NotOpened::NoProcess(error))
+            }
         }
     }
 
     pub(super) fn path(&self) -> &Path {
-        &self.0
+        &self.path
+    }
+
+    fn text(&self) -> std::borrow::Cow<'_, str> {
+        String::from_utf8_lossy(&self.bytes)
+    }
+
+    /// Reads until ssh has said this, or nothing more comes.
+    ///
+    /// Cancel safe: what was read is kept.
+    async fn says<T>(&mut self, wanted: impl Fn(&str) -> Option<T>) -> Option<T> {
+        loop {
+            if let Some(found) = wanted(&self.text()) {
+                return Some(found);
+            }
+            if !matches!(self.pipe.read_buf(&mut self.bytes).await, Ok(1..)) {
+                return None;
+            }
+        }
+    }
+
+    /// Everything, of an ssh that has ended.
+    fn rest(&mut self) -> std::borrow::Cow<'_, str> {
+        let mut buffer = [0; 4096];
+        while let Ok(read @ 1..) = nix::unistd::read(&self.pipe, &mut buffer) {
+            self.bytes.extend_from_slice(&buffer[..read]);
+        }
+        self.text()
     }
 }
 
 impl Drop for Log {
     fn drop(&mut self) {
         // It is gone when somebody else has removed its directory.
-        let _ = std::fs::remove_file(&self.0);
+        let _ = std::fs::remove_file(&self.path);
     }
 }
 
@@ -140,47 +219,53 @@ impl Session {
     ) -> Result<Self, NotOpened> {
         command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().map_err(NotOpened::NoProcess)?;
-        Ok(Session { child, log, marker, ahead: false, _claims: claims })
+        Ok(Session { process: Some(Process { child, log, _claims: claims }), marker, ahead: false })
+    }
+
+    fn process(&mut self) -> &mut Process {
+        self.process.as_mut().expect("it is there until this is dropped")
     }
 
     /// The same, as one that was opened before its command was known.
-    pub(super) fn ahead(self) -> Self {
-        Session { ahead: true, ..self }
+    pub(super) fn ahead(mut self) -> Self {
+        self.ahead = true;
+        self
     }
 
     /// Whether it has not ended.
     pub(super) fn is_there(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
+        matches!(self.process().child.try_wait(), Ok(None))
     }
 
-    /// Whether the session of a command that is an argument was opened.
-    pub(crate) fn was_opened(&self) -> bool {
-        diagnosis::read_tail(&self.log.0, 0).is_some_and(|log| diagnosis::was_opened(&log))
+    /// Completes when the server has opened the session, or with the end of one that it has not.
+    pub(crate) async fn opened(&mut self, master: &Master) -> Result<(), SessionEnd> {
+        match self.process().says(|log| diagnosis::was_opened(log).then_some(())).await {
+            Some(()) => Ok(()),
+            None => Err(self.wait(master).await),
+        }
     }
 
     /// The streams, once.
     pub(crate) fn take_streams(&mut self) -> Streams {
         const ONCE: &str = "they were piped, and nobody has taken them";
-        Streams {
-            stdin: self.child.stdin.take(),
-            stdout: self.child.stdout.take().expect(ONCE),
-            stderr: self.child.stderr.take().expect(ONCE),
-            marker: self.marker.take(),
-        }
+        let child = &mut self.process().child;
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let (stdout, stderr) = (stdout.expect(ONCE), stderr.expect(ONCE));
+        Streams { stdin, stdout, stderr, marker: self.marker.take() }
     }
 
-    /// Waits for its end.
+    /// Waits for its end. All that the command has written is then in the pipes; they stay open until the process is gone.
     ///
     /// Cancel safe: dropped and called again, it gives the same.
     pub(crate) async fn wait(&mut self, master: &Master) -> SessionEnd {
-        let status = match self.child.wait().await {
-            Ok(status) => status,
-            Err(error) => return SessionEnd::Lost(format!("the local ssh cannot be waited for: {error}")),
-        };
-        let end = match status.code() {
-            Some(0) => SessionEnd::Exited(0),
-            Some(code) => classify(&self.log.0, code),
-            None => SessionEnd::ClientKilled(format!("the local ssh ended ({status})")),
+        let process = self.process();
+        let end = match process.says(diagnosis::exit_status).await {
+            Some(code) => SessionEnd::Exited(code),
+            None => match process.child.wait().await.map(|status| (status, status.code())) {
+                Ok((_, Some(code))) => classify(&process.log.rest(), code),
+                Ok((status, None)) => SessionEnd::ClientKilled(format!("the local ssh ended ({status})")),
+                Err(error) => SessionEnd::Lost(format!("the local ssh cannot be waited for: {error}")),
+            },
         };
         match end {
             // ssh passes a status on as soon as it has come, and output that was still on its way when the connection went is missing.
@@ -206,17 +291,15 @@ impl Session {
     }
 }
 
-/// What a status other than 0 means. Only what ssh's log confirms was the remote command's own.
-fn classify(log: &Path, code: i32) -> SessionEnd {
-    let Some(log) = diagnosis::read_tail(log, 0) else {
-        return SessionEnd::Lost("somebody has removed the log of the local ssh".to_owned());
-    };
-    match diagnosis::session_log(&log, code) {
-        SessionLog::Exited => SessionEnd::Exited(code),
+/// What a status means that ssh's log does not confirm as the remote command's own.
+fn classify(log: &str, code: i32) -> SessionEnd {
+    match diagnosis::session_log(log) {
+        // Nothing but a command that exited with 0 makes ssh do so, whatever it calls that in its log.
+        _ if code == 0 => SessionEnd::Exited(0),
         SessionLog::Refused(reason) => SessionEnd::Refused(reason),
         SessionLog::NotReached(reason) => SessionEnd::NotReached(reason),
         SessionLog::StartedAndEnded => SessionEnd::Killed,
-        // Among others: a disk that is full has no room for the log, and a broken ssh writes none.
+        // Among others: a broken ssh writes no log.
         SessionLog::Unknown(reason) => SessionEnd::Lost(format!("{reason} (its status is {code})")),
     }
 }
