@@ -3,7 +3,8 @@
 //! A guard is one `sh` per pool whose stdin is a pipe that only we hold. It is told of every master before that becomes ssh (the
 //! forked child writes its own pid, so that there is no instant at which a master runs unannounced) and again when it was reaped. When
 //! the pipe closes, because the pool was closed or because this process died, the guard ends the process groups that are left,
-//! removes the socket directory and itself. Sessions need no guard: they end with their master.
+//! removes the socket directory and itself. Sessions need no guard, they end with their master, but for one thing: one that has not opened
+//! its log yet would wait for a reader, so that the guard is one, for a moment.
 
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -35,7 +36,8 @@ done
 for p in $live; do kill -s TERM -- "-$p" 2>/dev/null; done
 if [ -n "$live" ]; then sleep 0.2 2>/dev/null || sleep 1; fi
 for p in $live; do kill -s KILL -- "-$p" 2>/dev/null; done
-rm -rf -- "$1"
+mv -- "$1" "$1.gone" && for log in "$1.gone"/*; do [ ! -p "$log" ] || : <>"$log"; done
+rm -rf -- "$1" "$1.gone"
 "#;
 
 #[derive(Debug)]
