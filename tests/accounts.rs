@@ -199,6 +199,7 @@ async fn a_forced_command_runs_once_for_each_command_and_once_to_learn_of_it() {
 
 #[rstest]
 #[case::megabytes("head -c 3000000 /dev/zero", 3_000_000)]
+#[case::megabytes_on_both("head -c 3000000 /dev/zero; head -c 3000000 /dev/zero >&2", 3_000_000)]
 #[case::nothing("true", 0)]
 #[tokio::test]
 async fn what_a_forced_command_writes_arrives(#[case] then: &str, #[case] length: usize) {

@@ -37,6 +37,9 @@ const KNOWN: Duration = Duration::from_secs(2);
 /// From the moment in which a dying master closes its sockets until its end is known.
 const DYING: Duration = Duration::from_millis(200);
 
+/// So much of what an account prints is looked through for the answer to an echo. No start-up file prints that much.
+const MOST_NOISE: u64 = 1024 * 1024;
+
 #[derive(Debug)]
 pub(crate) struct Master {
     program: Arc<Program>,
@@ -250,14 +253,22 @@ impl Master {
         };
         let Streams { stdout, mut stderr, .. } = session.take_streams();
         let mut text = Vec::new();
-        // A forced command may write for ever: the session ends when its output is not read any more. No start-up file prints that much.
+        // A forced command may write for ever. Then the session is ended, and not only its output: a server that was told that one stream
+        // is not read any more does not read the other one either, and what runs there would wait.
         let read = async {
-            let mut stdout = stdout.take(1024 * 1024);
             // A pipe does not fail; if it ever does, the word is missing, and that is the answer.
-            let _ = stdout.read_to_end(&mut text).await;
+            let _ = stdout.take(MOST_NOISE).read_to_end(&mut text).await;
+            if text.len() as u64 == MOST_NOISE { Err(()) } else { Ok(()) }
         };
         let mut sink = tokio::io::sink();
-        let (_, _, end) = tokio::join!(read, tokio::io::copy(&mut stderr, &mut sink), session.wait(self));
+        let stderr = async { Ok(tokio::io::copy(&mut stderr, &mut sink).await) };
+        let end = match tokio::try_join!(read, stderr, async { Ok(session.wait(self).await) }) {
+            Ok((.., end)) => end,
+            Err(()) => {
+                drop(session);
+                SessionEnd::Killed
+            }
+        };
         match end {
             SessionEnd::Exited(_) | SessionEnd::Killed | SessionEnd::NotBegun => {
                 Echo::Answer(if self.nonce.marker().take_from(&mut text) {
