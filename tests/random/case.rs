@@ -7,6 +7,7 @@ use sshpool::{Command, Host, Pool, Stdin};
 use super::Random;
 use super::script::{SHORT_INPUT, script};
 use super::snippets::SHELLS;
+use super::verdict::escaped;
 use super::words::{bytes, quoted, single, word};
 
 #[derive(Clone)]
@@ -306,14 +307,4 @@ impl fmt::Display for Case {
             None => write!(f, "\nno input"),
         }
     }
-}
-
-/// Bytes as a string literal, cut where they are too many to look at.
-pub fn escaped(bytes: &[u8]) -> String {
-    const MOST: usize = 3000;
-    let text = match std::str::from_utf8(bytes) {
-        Ok(text) => format!("{:?}", text.chars().take(MOST).collect::<String>()),
-        Err(_) => format!("b\"{}\"", bytes[..bytes.len().min(MOST)].escape_ascii()),
-    };
-    if bytes.len() > MOST { text + "…" } else { text }
 }

@@ -1,5 +1,7 @@
 //! Commands drawn from a seed, and what counts as the same outcome.
 
+#![allow(dead_code, reason = "each test binary uses a part of this")]
+
 pub mod case;
 mod script;
 mod snippets;

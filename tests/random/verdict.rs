@@ -16,8 +16,6 @@
 
 use crate::pooled::plain::Seen;
 
-use super::case::escaped;
-
 /// What is different, if anything is.
 pub fn difference(shell: &str, plain: &Seen, pooled: &Seen) -> Option<String> {
     if plain == pooled || same(shell, plain, pooled) {
@@ -170,4 +168,14 @@ fn behind_process_id(text: &[u8]) -> Option<&[u8]> {
     let rest = text[digits..].strip_prefix(b" ")?;
     let ends = ["Done", "Exit ", "Broken pipe"].iter().chain(DEATHS);
     (digits > 0 && ends.map(|end| end.as_bytes()).any(|end| rest.starts_with(end))).then_some(rest)
+}
+
+/// Bytes as a string literal, cut where they are too many to look at.
+pub fn escaped(bytes: &[u8]) -> String {
+    const MOST: usize = 3000;
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) => format!("{:?}", text.chars().take(MOST).collect::<String>()),
+        Err(_) => format!("b\"{}\"", bytes[..bytes.len().min(MOST)].escape_ascii()),
+    };
+    if bytes.len() > MOST { text + "…" } else { text }
 }
