@@ -218,8 +218,8 @@ impl fmt::Debug for Lease {
 fn capacity() -> Capacity {
     // A login waits for the network for a good part of its time.
     let logins = 4 * std::thread::available_parallelism().map_or(2, usize::from);
-    // Three pipes and a handle to wait by. Half of the descriptors that this process may have is for everything else.
-    const DESCRIPTORS: u64 = 4;
+    // Four pipes and a handle to wait by. Half of the descriptors that this process may have is for everything else.
+    const DESCRIPTORS: u64 = 5;
     let standbys = match getrlimit(Resource::RLIMIT_NOFILE) {
         Ok((limit, _)) => usize::try_from(limit / 2 / DESCRIPTORS).unwrap_or(usize::MAX),
         Err(_) => 0,

@@ -12,13 +12,37 @@
 
 use std::fmt::Write;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::OnceLock;
+use std::sync::{LazyLock, OnceLock};
 
 /// What the readiness proof of an account prints that has any shell at all.
 const WORD: &str = "sshpool-echo";
 /// Up to here the shell's `read`, which takes byte after byte, is faster than a dd that has to be started first (measured: 0.4 s and 0.02 s
 /// for a megabyte, break-even at some kilobytes).
 const SHORT: usize = 4 * 1024;
+
+/// What only this process knows: output that is not ours cannot be taken for the marker by chance, nor input for a command.
+static NONCE: LazyLock<String> =
+    LazyLock::new(|| format!("sshpool-{:016x}", RandomState::new().hash_one(std::process::id())));
+
+/// The command of a session that takes its real command from its input. No marker comes without a POSIX shell: the others stumble over
+/// the first word. Nor does one where a start-up file has read what was meant for us, and what comes is the command's input.
+pub(super) fn bootstrap() -> String {
+    let nonce = NONCE.as_str();
+    format!(
+        "IFS= read -r sshpool && case $sshpool in {nonce}*) \
+         printf '\\036{nonce} %d\\n' \"$$\" && eval \"${{sshpool#{nonce}}}\" ;; *) exit 1 ;; esac"
+    )
+}
+
+/// The command that finds out what an account is like. csh and fish get as far as the word; the line that they do not understand is a
+/// string to them until then.
+pub(super) fn probe() -> String {
+    format!("echo {WORD}; eval 'IFS= && printf \"\\036{} %d\\n\" \"$$\"'", *NONCE)
+}
+
+pub(super) fn marker() -> Marker {
+    Marker { needle: format!("\x1e{} ", *NONCE).into_bytes(), searched: 0, group: None }
+}
 
 /// A command, for both ways to a shell.
 #[derive(Debug)]
@@ -40,38 +64,6 @@ impl Script {
     /// As the bootstrap reads it.
     pub(super) fn line(&self) -> &str {
         self.line.get_or_init(|| line(&self.text))
-    }
-}
-
-/// What the marker of one connection begins with, so that no output can be taken for it by chance.
-#[derive(Debug)]
-pub(super) struct Nonce(u64);
-
-impl Nonce {
-    pub(super) fn new() -> Self {
-        // Each state has keys of its own.
-        Nonce(RandomState::new().hash_one(std::process::id()))
-    }
-
-    fn text(&self) -> String {
-        format!("sshpool-{:016x}", self.0)
-    }
-
-    /// The command of a session that takes its real command from its input. No marker comes without a POSIX shell: the others stumble over
-    /// the first word.
-    pub(super) fn bootstrap(&self) -> String {
-        let nonce = self.text();
-        format!("IFS= read -r sshpool && printf '\\036{nonce} %d\\n' $$ && eval \"$sshpool\"")
-    }
-
-    /// The command that finds out what an account is like. csh and fish get as far as the word; the line that they do not understand is a
-    /// string to them until then.
-    pub(super) fn probe(&self) -> String {
-        format!("echo {WORD}; eval 'IFS= && printf \"\\036{} %d\\n\" $$'", self.text())
-    }
-
-    pub(super) fn marker(&self) -> Marker {
-        Marker { needle: format!("\x1e{} ", self.text()).into_bytes(), searched: 0, group: None }
     }
 }
 
@@ -150,7 +142,7 @@ fn line(command: &str) -> String {
         line.push_str(".');eval \"unset sshpool; ${sshpool%.}\"");
         line
     };
-    if line.len() <= SHORT { line + "\n" } else { long(&line) }
+    format!("{}{}", *NONCE, if line.len() <= SHORT { line + "\n" } else { long(&line) })
 }
 
 /// A line that reads the real one by dd, in one piece. Where dd does not know its options, or is not there, it has read nothing, and `read`
@@ -159,7 +151,7 @@ fn long(line: &str) -> String {
     const END: &str = "#sshpool";
     let length = line.len() + END.len() + 1;
     format!(
-        "sshpool=$(dd bs={length} count=1 iflag=fullblock 2>/dev/null || \
+        "sshpool=$(command dd bs={length} count=1 iflag=fullblock 2>/dev/null || \
          {{ IFS= read -r sshpool && printf '%s\\n' \"$sshpool\"; }});\
          case $sshpool in *'{END}') eval \"${{sshpool%'{END}'}}\";; *) exit 1;; esac\n{line}{END}\n"
     )
@@ -180,7 +172,7 @@ mod tests {
     )]
     #[case::utf8("é", "sshpool=$(printf %b '\\0303\\0251.');eval \"unset sshpool; ${sshpool%.}\"\n")]
     fn a_command_is_one_line(#[case] command: &str, #[case] expected: &str) {
-        assert_eq!(line(command), expected);
+        assert_eq!(line(command).strip_prefix(NONCE.as_str()), Some(expected));
     }
 
     #[test]
@@ -199,14 +191,13 @@ mod tests {
     #[case::noise_alone(&["noise"], "noise", false)]
     #[case::nothing(&[], "", false)]
     fn the_marker_is_taken_out(#[case] pieces: &[&str], #[case] expected: &str, #[case] there: bool) {
-        let nonce = Nonce::new();
-        let marker = format!("\x1e{} 4711\n", nonce.text());
-        let whole = pieces.concat().replace('M', &marker).into_bytes();
+        let sign = format!("\x1e{} 4711\n", *NONCE);
+        let whole = pieces.concat().replace('M', &sign).into_bytes();
         // In one piece, cut in two at every place, and byte by byte.
         let cuts = (0..=whole.len()).map(|cut| vec![whole[..cut].to_vec(), whole[cut..].to_vec()]);
         let bytes = whole.iter().map(|&byte| vec![byte]).collect();
         for cut in cuts.chain([bytes]) {
-            let mut marker = nonce.marker();
+            let mut marker = marker();
             let mut output = Vec::new();
             for piece in cut {
                 output.extend(piece);
@@ -219,22 +210,21 @@ mod tests {
 
     #[test]
     fn a_marker_has_a_number() {
-        let nonce = Nonce::new();
-        let (mut output, mut marker) = (Vec::new(), nonce.marker());
+        let (mut output, mut marker) = (Vec::new(), marker());
         // What `echo` of some shells makes of the bootstrap.
-        output.extend(format!("IFS= read && printf '\x1e{} %d\n", nonce.text()).bytes());
+        output.extend(format!("IFS= read && printf '\x1e{} %d\n", *NONCE).bytes());
         let before = output.clone();
         assert!(!marker.take_from(&mut output));
-        output.extend(format!("' $$ && \x1e{} 12\n", nonce.text()).bytes());
+        output.extend(format!("' $$ && \x1e{} 12\n", *NONCE).bytes());
         assert!(marker.take_from(&mut output));
         assert_eq!(output, [&before[..], b"' $$ && "].concat());
     }
 
     #[test]
-    fn the_marker_of_another_connection_is_output() {
-        let mut output = format!("\x1e{} 1\n", Nonce::new().text()).into_bytes();
+    fn another_marker_is_output() {
+        let mut output = b"\x1esshpool-0123456789abcdef 1\n".to_vec();
         let before = output.clone();
-        assert!(!Nonce::new().marker().take_from(&mut output));
+        assert!(!marker().take_from(&mut output));
         assert_eq!(output, before);
     }
 

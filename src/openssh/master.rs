@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::args::{self, MasterPlan};
-use super::bootstrap::{self, Marker, Nonce, Script};
+use super::bootstrap::{self, Marker, Script};
 use super::diagnosis;
 use super::program::{self, Program};
 use super::resolve::{accepts_new_host_keys, call_failed};
@@ -52,7 +52,6 @@ pub(crate) struct Master {
     next_session: AtomicU64,
     call_timeout: Duration,
     notes: Arc<Notes>,
-    nonce: Nonce,
     /// An [`Account`].
     account: AtomicU8,
 }
@@ -159,7 +158,6 @@ impl Master {
             next_session: AtomicU64::new(0),
             call_timeout: launch.connect_timeout,
             notes,
-            nonce: Nonce::new(),
             account: AtomicU8::new(Account::Silent as u8),
         })
     }
@@ -183,7 +181,7 @@ impl Master {
         let learn = async {
             match is_silent {
                 true => Echo::Answer(Account::Silent),
-                false => self.echo(&self.nonce.probe()).await,
+                false => self.echo(&bootstrap::probe()).await,
             }
         };
         let (check, echo) = tokio::join!(self.check(never), learn);
@@ -271,7 +269,7 @@ impl Master {
         };
         match end {
             SessionEnd::Exited(_) | SessionEnd::Killed | SessionEnd::NotBegun => {
-                Echo::Answer(if self.nonce.marker().take_from(&mut text) {
+                Echo::Answer(if bootstrap::marker().take_from(&mut text) {
                     Account::Posix
                 } else if bootstrap::has_word(&text) {
                     Account::Shell
@@ -335,7 +333,7 @@ impl Master {
     }
 
     fn bootstrap(&self, input: Input<'_>, line: &str) -> Result<Session, NotOpened> {
-        self.spawn(&self.nonce.bootstrap(), input, line, Some(self.nonce.marker()))
+        self.spawn(&bootstrap::bootstrap(), input, line, Some(bootstrap::marker()))
     }
 
     fn spawn(

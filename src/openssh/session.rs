@@ -39,7 +39,7 @@ pub(crate) enum SessionEnd {
     Refused(String),
     /// The master could not be reached. The command was not executed.
     NotReached(String),
-    /// Opened ahead of need, it ended before it had taken its command. The command was not executed; the connection lives.
+    /// The shell ended before it had taken its command. The command was not executed; the connection lives.
     NotBegun,
 }
 
@@ -262,7 +262,11 @@ impl Session {
         let end = match process.says(diagnosis::exit_status).await {
             Some(code) => SessionEnd::Exited(code),
             None => match process.child.wait().await.map(|status| (status, status.code())) {
-                Ok((_, Some(code))) => classify(&process.log.rest(), code),
+                Ok((_, Some(status))) => {
+                    let log = process.log.rest();
+                    // Where a FIFO without a writer is at its end (not on Linux) nobody has looked yet.
+                    diagnosis::exit_status(&log).map_or_else(|| classify(&log, status), SessionEnd::Exited)
+                }
                 Ok((status, None)) => SessionEnd::ClientKilled(format!("the local ssh ended ({status})")),
                 Err(error) => SessionEnd::Lost(format!("the local ssh cannot be waited for: {error}")),
             },
@@ -276,15 +280,16 @@ impl Session {
         }
     }
 
-    /// The end of a session whose command has not begun: a shell ended before. With a command that it was opened for that is what plain ssh
-    /// tells, too (a start-up file that exits); but the next one is told to the shell as an argument. One that was opened ahead of need may
-    /// have been there for too long (`TMOUT`).
+    /// The end of a session whose command has not begun: the shell ended before. Where the session was opened for it, the bootstrap does not
+    /// work on this account (a start-up file exits, or reads the input), and commands go as arguments from now on. One that was opened ahead
+    /// of need may just have been there for too long (`TMOUT`).
     pub(crate) fn not_begun(&self, end: SessionEnd, master: &Master) -> SessionEnd {
         match end {
-            SessionEnd::Exited(_) | SessionEnd::Killed if self.ahead => SessionEnd::NotBegun,
             SessionEnd::Exited(_) | SessionEnd::Killed => {
-                master.takes_arguments();
-                end
+                if !self.ahead {
+                    master.takes_arguments();
+                }
+                SessionEnd::NotBegun
             }
             end => end,
         }
