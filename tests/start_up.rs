@@ -92,8 +92,10 @@ fn requests() -> Vec<Request> {
     all
 }
 
-/// What start-up files may do, by a name.
-const STARTS: &[(&str, &str)] = &[
+/// What a start-up file may do, and a name for it.
+type Start = (&'static str, &'static str);
+
+const STARTS: &[Start] = &[
     ("nothing", ""),
     ("a line", "echo welcome"),
     ("no line", "printf 'no end'"),
@@ -135,7 +137,7 @@ const STARTS: &[(&str, &str)] = &[
     ("a mistake", "nosuch-program; ("),
 ];
 
-const OF_BASH: &[(&str, &str)] = &[
+const OF_BASH: &[Start] = &[
     ("aliases", "shopt -s expand_aliases; alias greet='echo aliased' echo='echo and'"),
     ("pipefail", "set -o pipefail; shopt -s nullglob extglob"),
     ("POSIX mode", "set -o posix"),
@@ -143,12 +145,21 @@ const OF_BASH: &[(&str, &str)] = &[
     ("a fixed time", "readonly TMOUT=1"),
 ];
 
-const OF_ZSH: &[(&str, &str)] = &[
+const OF_ZSH: &[Start] = &[
     // Without the second option zsh counts the lines of an `eval` with those around it.
     ("sh's ways", "emulate sh; setopt evallineno"),
     ("ksh's ways", "setopt ksharrays shwordsplit nonomatch"),
     ("odd options", "setopt extendedglob nullglob rcquotes interactivecomments nobareglobqual autocd"),
     ("errors", "setopt errreturn pipefail"),
+];
+
+/// What stands between the pool and its shell.
+const IN_THE_WAY: &[Start] = &[
+    ("no input", "exec </dev/null"),
+    ("all input read", "cat >/dev/null"),
+    ("a line read", "read line"),
+    ("another dd", "dd() { echo mine; }"),
+    ("digits", "IFS=0123456789"),
 ];
 
 #[rstest]
@@ -158,13 +169,26 @@ const OF_ZSH: &[(&str, &str)] = &[
 async fn start_up_files_have_their_say_as_with_plain_ssh(
     #[case] shell: &str,
     #[case] file: &str,
-    #[case] more: &[(&str, &str)],
+    #[case] more: &[Start],
 ) {
+    are_as_with_plain_ssh(shell, file, &[STARTS, more].concat()).await;
+}
+
+#[rstest]
+#[case::bash("/bin/bash", ".bashrc")]
+#[case::zsh("/bin/zsh", ".zshenv")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "the first command on a connection gets the status of the pool's own text, and a line of input may run as a command"]
+async fn start_up_files_that_are_in_the_way_have_their_say(#[case] shell: &str, #[case] file: &str) {
+    are_as_with_plain_ssh(shell, file, IN_THE_WAY).await;
+}
+
+async fn are_as_with_plain_ssh(shell: &str, file: &str, starts: &[Start]) {
     let Some(sshd) = Sshd::builder().login_shell(shell).start_or_skip() else { return };
     let (plain, host) = (Plain::start(&sshd), host(&sshd));
     let made = sshd.exec("mkdir globs; touch globs/a globs/b");
     assert!(made.status.success(), "{made:?}");
-    for (number, (what, text)) in STARTS.iter().chain(more).enumerate() {
+    for (number, (what, text)) in starts.iter().enumerate() {
         let written = sshd.exec(&format!("cat >{file} <<'END OF FILE'\n{text}\nEND OF FILE"));
         assert!(written.status.success(), "{written:?}");
         let pool = pool(settings(number));
