@@ -151,8 +151,15 @@ impl Attempts {
         lease: AttemptLease,
     ) -> Result<Option<Result<ExitStatus, String>>, Error> {
         match end {
-            SessionEnd::Exited(code) => Ok(Some(Ok(ExitStatus::exited(code)))),
-            SessionEnd::Killed => Ok(Some(Ok(ExitStatus::killed()))),
+            SessionEnd::Exited(_) | SessionEnd::Killed => {
+                if let AttemptLease::Callers(lease) = &lease {
+                    lease.used();
+                }
+                Ok(Some(Ok(match end {
+                    SessionEnd::Exited(code) => ExitStatus::exited(code),
+                    _ => ExitStatus::killed(),
+                })))
+            }
             SessionEnd::Lost(reason) => {
                 lease.broken();
                 Ok(Some(Err(reason)))
@@ -160,6 +167,7 @@ impl Attempts {
             SessionEnd::ClientKilled(reason) => Ok(Some(Err(reason))),
             SessionEnd::NotBegun => {
                 self.own = true;
+                self.reason = "a shell ended before it had begun with the command".to_owned();
                 Ok(None)
             }
             SessionEnd::Refused(reason) => {
@@ -308,7 +316,9 @@ impl<P: AsyncRead + AsFd + Unpin> Capture<'_, P> {
         let begun = self.marker.as_mut().is_none_or(|marker| marker.take_from(self.into));
         match self.limit {
             None if begun => self.into.clear(),
-            Some(limit) if self.into.len() > limit => {
+            None => self.marker.iter_mut().for_each(|marker| marker.forget(self.into)),
+            // A part of the marker may be there.
+            Some(limit) if self.into.len() > limit + if begun { 0 } else { Marker::LONGEST } => {
                 self.into.truncate(limit);
                 return Err(Excess { stream: self.name, limit });
             }

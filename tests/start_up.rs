@@ -178,7 +178,6 @@ async fn start_up_files_have_their_say_as_with_plain_ssh(
 #[case::bash("/bin/bash", ".bashrc")]
 #[case::zsh("/bin/zsh", ".zshenv")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "the first command on a connection gets the status of the pool's own text, and a line of input may run as a command"]
 async fn start_up_files_that_are_in_the_way_have_their_say(#[case] shell: &str, #[case] file: &str) {
     are_as_with_plain_ssh(shell, file, IN_THE_WAY).await;
 }

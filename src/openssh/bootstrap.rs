@@ -87,6 +87,14 @@ pub(crate) struct Marker {
 }
 
 impl Marker {
+    /// More than any has.
+    pub(crate) const LONGEST: usize = 64;
+
+    /// Throws away what cannot be a part of the marker.
+    pub(crate) fn forget(&mut self, output: &mut Vec<u8>) {
+        output.drain(..std::mem::take(&mut self.searched));
+    }
+
     /// The process group of the command, once the marker was there.
     pub(crate) fn group(&self) -> Option<i32> {
         self.group
@@ -181,7 +189,7 @@ mod tests {
         let (first, rest) = text.split_once('\n').expect("two lines");
         assert!(first.contains(&format!("bs={} ", rest.len())), "{first}");
         assert!(rest.starts_with("unset sshpool; xxx") && rest.ends_with("x#sshpool\n"));
-        assert_eq!(line(&"x".repeat(SHORT - 14)).lines().count(), 1);
+        assert_eq!(line(&"x".repeat(SHORT - "unset sshpool; ".len())).lines().count(), 1);
     }
 
     #[rstest]

@@ -269,9 +269,13 @@ impl Master {
         };
         match end {
             SessionEnd::Exited(_) | SessionEnd::Killed | SessionEnd::NotBegun => {
+                let killed = end == SessionEnd::Killed && (text.len() as u64) < MOST_NOISE;
                 Echo::Answer(if bootstrap::marker().take_from(&mut text) {
                     Account::Posix
                 } else if bootstrap::has_word(&text) {
+                    Account::Shell
+                } else if killed {
+                    // That was bad luck, and is not remembered.
                     Account::Shell
                 } else {
                     Account::Silent

@@ -131,7 +131,11 @@ impl Drop for Session {
         {
             // It fails only where the process has just gone.
             let _ = process.child.start_kill();
-            runtime.spawn(async move { process.child.wait().await });
+            runtime.spawn(async move {
+                // All of it, with its claims.
+                let mut process = process;
+                process.child.wait().await
+            });
         }
     }
 }
@@ -285,12 +289,12 @@ impl Session {
     /// of need may just have been there for too long (`TMOUT`).
     pub(crate) fn not_begun(&self, end: SessionEnd, master: &Master) -> SessionEnd {
         match end {
-            SessionEnd::Exited(_) | SessionEnd::Killed => {
-                if !self.ahead {
-                    master.takes_arguments();
-                }
+            SessionEnd::Exited(_) | SessionEnd::Killed if self.ahead => SessionEnd::NotBegun,
+            SessionEnd::Exited(_) => {
+                master.takes_arguments();
                 SessionEnd::NotBegun
             }
+            // By a signal as it is by plain ssh, and that says nothing about the account.
             end => end,
         }
     }

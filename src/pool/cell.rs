@@ -71,7 +71,11 @@ impl<T: Transport> Cell<T> {
                 }
                 Action::Standby { slot, generation, connection, count } => {
                     let opening = standby::Opening::new(self, slot, generation, count);
-                    self.spawn(standby::open(opening, connection));
+                    // Where the next command is likely to run, too.
+                    match Handle::try_current() {
+                        Ok(here) => drop(here.spawn(standby::open(opening, connection))),
+                        Err(_) => self.spawn(standby::open(opening, connection)),
+                    }
                 }
                 Action::Discard(standbys) => drop(standbys),
                 Action::SettleAt(instant) => {
@@ -180,10 +184,17 @@ impl<T: Transport> Lease<T> {
         let Grant { slot, generation, .. } = self.grant.as_ref()?;
         loop {
             let mut standby = self.cell.lock().take_standby(*slot, *generation)?;
-            if T::Connection::is_fresh(&mut standby.session) {
+            if standby.is_fresh() {
                 self.count(|stats| stats.standby_hits += 1);
                 return Some(standby.session);
             }
+        }
+    }
+
+    /// A command has ended that ran on this lease, which goes on.
+    pub(crate) fn used(&self) {
+        if let Some(Grant { slot, .. }) = &self.grant {
+            self.cell.update(|state, _| state.refill_at(*slot));
         }
     }
 

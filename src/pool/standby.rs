@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use tokio::runtime::{self, Handle};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::cell::Cell;
@@ -14,7 +15,16 @@ use super::{Connection, Transport};
 /// One of them, with its place among those of all hosts.
 pub(super) struct Standby<C: Connection> {
     pub session: C::Standby,
+    /// Where its streams are watched. A caller in another runtime would wait for as long as nobody drives that one.
+    runtime: runtime::Id,
     _place: OwnedSemaphorePermit,
+}
+
+impl<C: Connection> Standby<C> {
+    /// Whether it is of use here and now.
+    pub fn is_fresh(&mut self) -> bool {
+        Handle::try_current().is_ok_and(|here| here.id() == self.runtime) && C::is_fresh(&mut self.session)
+    }
 }
 
 /// Sessions that are being opened. Dropped, those that were not brought are not expected any more.
@@ -48,7 +58,9 @@ impl<T: Transport> Drop for Opening<T> {
 pub(super) async fn open<T: Transport>(mut opening: Opening<T>, connection: Arc<T::Connection>) {
     while opening.left > 0 {
         let place = Arc::clone(&opening.cell.shared.standbys).try_acquire_owned().ok();
-        let standby = place.and_then(|place| Some(Standby { session: connection.standby()?, _place: place }));
+        let runtime = Handle::current().id();
+        let standby =
+            place.and_then(|_place| Some(Standby { session: connection.standby()?, runtime, _place }));
         opening.bring(standby);
     }
 }

@@ -249,6 +249,11 @@ impl<T: Transport> HostState<T> {
         self.ready(slot, generation)?.standbys.pop_front()
     }
 
+    /// Sessions are to be opened ahead of need there, if they are missing.
+    pub(super) fn refill_at(&mut self, slot: usize) {
+        self.refill = Some(slot);
+    }
+
     /// The outcome of opening one session ahead of need. One for which there is no room any more, or no connection, goes at once.
     pub(super) fn opened(&mut self, slot: usize, generation: u64, standby: Option<Standby<T::Connection>>) {
         let Some(ready) = self.ready(slot, generation) else {
@@ -403,7 +408,9 @@ impl<T: Transport> HostState<T> {
     /// Closes every connection and turns the queue away.
     pub(super) fn close(&mut self, patience: Duration) -> Vec<Action<T>> {
         for slot in 0..self.slots.len() {
-            self.retire(slot, patience);
+            // On one that nobody uses there is nothing to be patient with: standbys whose end is still on its way.
+            let unused = matches!(&self.slots[slot], Slot::Ready(ready) if ready.leases == 0);
+            self.retire(slot, if unused { Duration::ZERO } else { patience });
         }
         let error = Error::Closed { host: self.host.name().to_owned() };
         self.waiters.drain(..).map(|waiter| Action::Refuse(waiter.sender, error.clone())).collect()

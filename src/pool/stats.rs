@@ -29,7 +29,7 @@ pub struct Stats {
     /// Sessions open ahead of need.
     pub standby_sessions: usize,
     /// Connections to accounts without a POSIX shell (csh, fish, a forced command): their commands go as arguments, and no session is
-    /// opened ahead of need. Decided when the connection is made.
+    /// opened ahead of need. Decided when the connection is made, and when a shell ends before it has begun with a command.
     pub plain_connections: usize,
     /// Logins that succeeded.
     pub connects: u64,
