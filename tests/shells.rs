@@ -124,7 +124,13 @@ async fn random_commands_end_as_they_do_by_plain_ssh(
     let made = sshd.exec(&surroundings());
     assert!(made.status.success(), "{made:?}");
 
-    let settings = PoolConfig { standby_sessions, command_timeout: Duration::from_secs(300), ..config() };
+    // More at once than fit on one connection.
+    let settings = PoolConfig {
+        standby_sessions,
+        sessions_per_connection: WIDTH / 2 + 1,
+        command_timeout: Duration::from_secs(300),
+        ..config()
+    };
     let most_logins = settings.max_connections;
     let bench = Bench { shell, pool: pool(settings), host: host(&sshd), plain: Plain::start(&sshd) };
 
@@ -178,7 +184,9 @@ async fn random_commands_end_as_they_do_by_plain_ssh(
         let words: Vec<_> = marks.stdout.split_whitespace().collect();
         assert!(matches!(&words[..], [_, "2"]), "some command did not run once each way: {marks:?}");
     }
-    assert_eq!(bench.pool.stats().commands_run, count);
+    let stats = bench.pool.stats();
+    assert_eq!(stats.commands_run, count);
+    assert_eq!(stats.standby_hits > 0, standby_sessions > 0, "both ways to a session are tried: {stats:?}");
     assert!(sshd.logins() <= most_logins + 1, "{} logins, one of them by plain ssh", sshd.logins());
     bench.pool.close().await;
 }
