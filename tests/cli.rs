@@ -210,7 +210,7 @@ fn a_signal_ends_it_as_signals_do_and_leaves_nothing(#[case] signal: nix::sys::s
     let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
     nix::sys::signal::kill(pid, signal).expect("it is our child");
     let status = child.wait().expect("it is our child");
-    assert_eq!(status.signal(), Some(signal as i32));
+    assert_eq!(status.signal(), Some(signal as i32), "{status:?}");
     program.assert_nothing_is_left();
 }
 
