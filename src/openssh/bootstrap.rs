@@ -7,7 +7,7 @@
 //! without a marker has not begun.
 //!
 //! It works in sh, dash, bash, ksh, zsh and BusyBox ash, and in them the outcome is that of the same command as an argument (test
-//! `random_commands_end_as_with_plain_ssh`), but for the place that the shell names in its own messages, and for a last command that a
+//! `random_commands_end_as_they_do_by_plain_ssh`), but for the place that the shell names in its own messages, and for a last command that a
 //! signal kills: plain shells put it in their place, so that ssh sees the signal, where here they tell 128 and its number.
 
 use std::fmt::Write;
@@ -26,13 +26,13 @@ static NONCE: LazyLock<String> =
 
 /// The command of a session that takes its real command from its input. No marker comes without a POSIX shell: the others stumble over
 /// the first word. Nor does one where a start-up file has read what was meant for us, and what comes is the command's input.
-pub(super) fn bootstrap() -> String {
+pub(super) static BOOTSTRAP: LazyLock<String> = LazyLock::new(|| {
     let nonce = NONCE.as_str();
     format!(
         "IFS= read -r sshpool && case $sshpool in {nonce}*) \
          printf '\\036{nonce} %d\\n' \"$$\" && eval \"${{sshpool#{nonce}}}\" ;; *) exit 1 ;; esac"
     )
-}
+});
 
 /// The command that finds out what an account is like. csh and fish get as far as the word; the line that they do not understand is a
 /// string to them until then.

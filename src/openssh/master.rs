@@ -337,7 +337,7 @@ impl Master {
     }
 
     fn bootstrap(&self, input: Input<'_>, line: &str) -> Result<Session, NotOpened> {
-        self.spawn(&bootstrap::bootstrap(), input, line, Some(bootstrap::marker()))
+        self.spawn(&bootstrap::BOOTSTRAP, input, line, Some(bootstrap::marker()))
     }
 
     fn spawn(

@@ -149,3 +149,40 @@ async fn a_process_has_only_so_many_over_all_hosts() {
     pool.close(Duration::ZERO).await;
     world.verify();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_kept_finds_standbys_again_and_again() {
+    let stage = stage(2);
+    drop(stage.take(&web1()).await);
+    settled().await;
+    let held = stage.take(&web1()).await;
+    for _ in 0..5 {
+        settled().await;
+        // Another command of the same lease.
+        assert!(held.lease().standby().is_some(), "{:?}", stage.stats());
+        held.lease().used();
+    }
+    settled().await;
+    assert_eq!(stage.stats().standby_sessions, 2);
+}
+
+#[test]
+fn one_that_another_runtime_watches_is_thrown_away() {
+    let runtime =
+        || tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let stage = stage(2);
+    // It lives on, and nobody drives it.
+    let first = runtime();
+    first.block_on(async {
+        drop(stage.take(&web1()).await);
+        settled().await;
+    });
+    assert_eq!(stage.stats().standby_sessions, 2);
+    runtime().block_on(async {
+        assert!(!stage.take(&web1()).await.had_standby);
+        assert_eq!(stage.stats().standby_hits, 0);
+        settled().await;
+        assert!(stage.take(&web1()).await.had_standby, "here there are others now");
+        stage.world.condemn(|_| true);
+    });
+}
