@@ -9,9 +9,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::command::{ExitStatus, Target};
-use crate::error::{Error, PartialOutput, plain};
-use crate::openssh::{Input, Marker, NotOpened, OpenSsh, Script, Session, SessionEnd};
+use crate::error::{Error, PartialOutput};
+use crate::openssh::{Input, Marker, NotOpened, OpenSsh, Script, SessionEnd, Streams};
 use crate::pool;
+use crate::running::Running;
 
 /// A lease for one attempt: the pool's for a while, or the caller's own.
 pub(crate) enum AttemptLease {
@@ -71,14 +72,14 @@ impl Attempts {
     }
 
     /// A session for the next attempt: one in standby, or else a new one.
-    pub(crate) async fn session(
-        &mut self,
-        script: &Script,
-        input: Input<'_>,
-    ) -> Result<(AttemptLease, Session), Error> {
+    pub(crate) async fn session(&mut self, script: &Script, input: Input<'_>) -> Result<Running, Error> {
         loop {
             let lease = self.lease().await?;
-            let standby = if self.own { None } else { lease.standby() };
+            if let Input::Piped = input {
+                lease.connection().prove_input().await;
+            }
+            let own = self.own || lease.connection().is_plain();
+            let standby = if own { None } else { lease.standby() };
             let opened = match standby {
                 Some(session) => Ok(session),
                 None => lease.connection().open(script, input),
@@ -87,7 +88,7 @@ impl Attempts {
                 Ok(session) => {
                     let first = !std::mem::replace(&mut self.counted, true);
                     lease.count(|stats| stats.commands_run += u64::from(first));
-                    return Ok((lease, session));
+                    return Ok(Running::new(&self.target, lease, session));
                 }
                 Err(why) => self.not_opened(why, lease)?,
             }
@@ -148,8 +149,13 @@ impl Attempts {
     pub(crate) fn judge(
         &mut self,
         end: SessionEnd,
-        lease: AttemptLease,
+        running: Running,
     ) -> Result<Option<Result<ExitStatus, String>>, Error> {
+        if let SessionEnd::ClientKilled(reason) = end {
+            // Dropped, and so ended there too.
+            return Ok(Some(Err(reason)));
+        }
+        let lease = running.ended();
         match end {
             SessionEnd::Exited(_) | SessionEnd::Killed => {
                 if let AttemptLease::Callers(lease) = &lease {
@@ -164,7 +170,7 @@ impl Attempts {
                 lease.broken();
                 Ok(Some(Err(reason)))
             }
-            SessionEnd::ClientKilled(reason) => Ok(Some(Err(reason))),
+            SessionEnd::ClientKilled(_) => unreachable!("that was looked at first"),
             SessionEnd::NotBegun => {
                 self.own = true;
                 self.reason = "a shell ended before it had begun with the command".to_owned();
@@ -199,15 +205,17 @@ impl Attempts {
     fn not_opened(&mut self, why: NotOpened, lease: AttemptLease) -> Result<(), Error> {
         match why {
             NotOpened::NoProcess(error) => Err(Error::io(self.target.host(), "cannot start ssh", error)),
-            // Each such attempt costs the pool a connection that is of no use any more, so that they come to an end.
-            NotOpened::NoDirectory(error) => {
-                lease.broken();
-                self.reason = format!("the directory of the control sockets is gone: {}", plain(&error));
-                match lease {
-                    AttemptLease::Own(_) => Ok(()),
-                    AttemptLease::Callers(_) => Err(self.never_started()),
-                }
-            }
+            NotOpened::NoDirectory(_) | NotOpened::Closing => self.elsewhere(lease, why.to_string()),
+        }
+    }
+
+    /// Another attempt, over another connection. Each costs the pool one that is of no use any more, so that they come to an end.
+    fn elsewhere(&mut self, lease: AttemptLease, reason: String) -> Result<(), Error> {
+        lease.broken();
+        self.reason = reason;
+        match lease {
+            AttemptLease::Own(_) => Ok(()),
+            AttemptLease::Callers(_) => Err(self.never_started()),
         }
     }
 
@@ -234,23 +242,22 @@ pub(crate) struct Excess {
 
 /// Gives a session its command and input, and reads it to its end. Without a limit what it writes is thrown away.
 pub(crate) async fn pump(
-    session: &mut Session,
-    lease: &AttemptLease,
+    running: &mut Running,
     script: &Script,
     input: &[u8],
     limit: Option<usize>,
     output: &mut PartialOutput,
 ) -> Result<SessionEnd, Excess> {
-    let streams = session.take_streams();
+    let master = &*running.master();
+    let (session, streams) = running.session_and_streams();
     let preface = streams.preface(script);
-    let master = lease.connection();
+    let Streams { stdin, stdout, stderr, marker } = streams;
     let (out, err) = (&mut output.stdout, &mut output.stderr);
-    let mut stdout =
-        Capture { from: streams.stdout, into: out, limit, name: "stdout", marker: streams.marker };
-    let mut stderr = Capture { from: streams.stderr, into: err, limit, name: "stderr", marker: None };
+    let mut stdout = Capture { from: stdout, into: out, limit, name: "stdout", marker: marker.as_mut() };
+    let mut stderr = Capture { from: stderr, into: err, limit, name: "stderr", marker: None };
     let end = {
         let feed = async {
-            if let Some(mut stdin) = streams.stdin {
+            if let Some(stdin) = stdin {
                 // A command need not read its input: that it closed the pipe is no failure.
                 let _ = async {
                     stdin.write_all(preface).await?;
@@ -258,6 +265,8 @@ pub(crate) async fn pump(
                 }
                 .await;
             }
+            // The end of input.
+            drop(stdin.take());
             Ok(())
         };
         let mut read = pin!(async { tokio::try_join!(feed, stdout.read(), stderr.read()) });
@@ -283,13 +292,13 @@ pub(crate) async fn pump(
 
 /// One stream of a command, read into memory.
 struct Capture<'a, P> {
-    from: P,
+    from: &'a mut P,
     into: &'a mut Vec<u8>,
     /// Without one what comes is thrown away.
     limit: Option<usize>,
     name: &'static str,
     /// To be taken out. What comes before it is not thrown away.
-    marker: Option<Marker>,
+    marker: Option<&'a mut Marker>,
 }
 
 impl<P: AsyncRead + AsFd + Unpin> Capture<'_, P> {
@@ -305,7 +314,7 @@ impl<P: AsyncRead + AsFd + Unpin> Capture<'_, P> {
     /// Reads what is there, past the reactor, which may not have heard of it yet. Nothing more comes.
     fn rest(&mut self) -> Result<(), Excess> {
         let mut buffer = [0; 8192];
-        while let Ok(read @ 1..) = nix::unistd::read(&self.from, &mut buffer) {
+        while let Ok(read @ 1..) = nix::unistd::read(&*self.from, &mut buffer) {
             self.into.extend_from_slice(&buffer[..read]);
             self.took()?;
         }
@@ -328,6 +337,6 @@ impl<P: AsyncRead + AsFd + Unpin> Capture<'_, P> {
     }
 
     fn has_begun(&self) -> bool {
-        self.marker.as_ref().is_none_or(|marker| marker.group().is_some())
+        self.marker.as_ref().is_none_or(|marker| marker.was_found())
     }
 }

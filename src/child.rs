@@ -17,15 +17,17 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 use tracing::Instrument;
 
-use crate::attempts::{AttemptLease, Attempts, Excess, LAST_WORDS};
+use crate::attempts::{Attempts, Excess, LAST_WORDS};
 use crate::command::{ExitStatus, Output, Stdin, Target};
 use crate::error::{Error, PartialOutput};
-use crate::openssh::{Input, Script, Session, SessionEnd, Streams};
+use crate::openssh::{Input, Script, SessionEnd};
+use crate::running::{Remote, Running};
 
 /// A running command, made by [`Command::spawn`](crate::Command::spawn).
 ///
-/// Dropping it ends the local ssh process and gives the connection back; reading a stream to its end does not wait for the exit status,
-/// [`wait`](Self::wait) does.
+/// Dropping it ends the command, here and there, in the background: its process group gets TERM, and KILL two seconds later. Where the account
+/// has no POSIX shell only the local ssh is ended, and what runs there may live on. Reading a stream to its end does not wait for the exit
+/// status, [`wait`](Self::wait) does.
 #[derive(Debug)]
 pub struct Child {
     /// What the command reads, with [`Stdin::Piped`]. Dropping it is the end of input.
@@ -34,10 +36,17 @@ pub struct Child {
     pub stdout: Option<ChildStdout>,
     /// What the command writes to its standard error.
     pub stderr: Option<ChildStderr>,
-    end: watch::Receiver<Option<Result<ExitStatus, Error>>>,
+    end: watch::Receiver<Option<End>>,
     /// Ends the command when used or dropped.
     stop: Option<oneshot::Sender<()>>,
     host: String,
+}
+
+#[derive(Debug)]
+struct End {
+    result: Result<ExitStatus, Error>,
+    /// What is left there.
+    remote: Remote,
 }
 
 /// The writing end of a command's standard input.
@@ -78,25 +87,27 @@ impl Child {
             Stdin::Piped => Input::Piped,
         };
         let (streams, early, begun) = loop {
-            let (lease, mut session) = attempts.session(&script, input).await?;
-            let mut streams = session.take_streams();
+            let mut running = attempts.session(&script, input).await?;
             let mut early = PartialOutput::default();
             let limit = target.pool().config().max_output;
-            let begun = begin(&mut session, &lease, &script, &mut streams, &mut early, limit);
+            let begun = begin(&mut running, &script, &mut early, limit);
             match attempts.within(begun).await {
-                Ok(Ok(None)) => break (streams, early, Ok((lease, session))),
+                Ok(Ok(None)) => break (running.take_streams(), early, Ok(running)),
                 Ok(Err(Excess { stream, limit })) => {
-                    return Err(Error::OutputLimit { host, stream, limit, partial: Arc::new(early) });
+                    let (remote, partial) = (running.end().await, Arc::new(early));
+                    return Err(Error::OutputLimit { host, stream, limit, remote, partial });
                 }
                 Ok(Ok(Some(end))) => {
                     tracing::debug!(?end, "session ended early");
-                    if let Some(ended) = attempts.judge(end, lease)? {
+                    let streams = running.take_streams();
+                    if let Some(ended) = attempts.judge(end, running)? {
                         break (streams, early, Err(ended));
                     }
                 }
                 Err(after) => {
-                    attempts.timed_out(&lease);
-                    return Err(Error::TimedOut { host, after, partial: Arc::new(early) });
+                    attempts.timed_out(running.lease());
+                    let (remote, partial) = (running.end().await, Arc::new(early));
+                    return Err(Error::TimedOut { host, after, remote, partial });
                 }
             }
         };
@@ -117,22 +128,16 @@ impl Child {
         };
         let span = tracing::debug_span!("command", host = %target.key());
         let task = async move {
-            let result = {
-                let mut run = pin!(run(attempts, begun));
-                let work = async {
-                    // A command may end without reading all of its input.
-                    tokio::select! {
-                        result = &mut run => result,
-                        () = feed => run.await,
-                    }
-                };
+            let end = {
+                let mut run = pin!(run(attempts, begun, stopped));
+                // A command may end without reading all of its input.
                 tokio::select! {
-                    result = work => result,
-                    _ = stopped => Ok(ExitStatus::killed()),
+                    end = &mut run => end,
+                    () = feed => run.await,
                 }
             };
             // The end is known before the streams end: who has read to the end need not wait for the rest.
-            end_sender.send_replace(Some(result));
+            end_sender.send_replace(Some(end));
             drop((out_ended, err_ended));
         };
         tokio::spawn(task.instrument(span));
@@ -163,7 +168,7 @@ impl Child {
         drop(self.stdin.take());
         let end = self.end.wait_for(Option::is_some).await;
         match end.as_deref() {
-            Ok(Some(result)) => result.clone(),
+            Ok(Some(End { result, .. })) => result.clone(),
             // The task ends without a result only when its runtime is shut down.
             _ => Err(Error::Lost {
                 host: self.host.clone(),
@@ -195,30 +200,43 @@ impl Child {
             Err(Error::Lost { host, reason, .. }) => {
                 Err(Error::Lost { host, reason, partial: Arc::new(output) })
             }
-            Err(Error::TimedOut { host, after, .. }) => {
-                Err(Error::TimedOut { host, after, partial: Arc::new(output) })
+            Err(Error::TimedOut { host, after, remote, .. }) => {
+                Err(Error::TimedOut { host, after, remote, partial: Arc::new(output) })
             }
             Err(error) => Err(error),
         }
     }
 
-    /// Ends the command; [`wait`](Self::wait) then gives a status of "killed" if it had not ended before.
+    /// Ends the command, as dropping does; [`wait`](Self::wait) then waits until that is done, and gives a status of "killed" if the command had
+    /// not ended before.
     pub fn kill(&mut self) {
         drop(self.stop.take());
+    }
+
+    /// Ends the command, as dropping does, waits until that is done and says what is left on the other side.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once polled, the ending goes on by itself.
+    pub async fn end(mut self) -> Remote {
+        self.kill();
+        match self.end.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(End { remote, .. })) => remote.clone(),
+            _ => Remote::MayLiveOn("the runtime that it was started in was shut down".into()),
+        }
     }
 }
 
 /// Gives a session its command, and completes when the command has begun, or with the end of a session that has ended before. `early` gets
 /// what was written until then.
 async fn begin(
-    session: &mut Session,
-    lease: &AttemptLease,
+    running: &mut Running,
     script: &Script,
-    streams: &mut Streams,
     early: &mut PartialOutput,
     limit: usize,
 ) -> Result<Option<SessionEnd>, Excess> {
-    let master = lease.connection();
+    let master = &*running.master();
+    let (session, streams) = running.session_and_streams();
     let preface = streams.preface(script);
     let Some(marker) = &mut streams.marker else {
         return Ok(session.opened(master).await.err());
@@ -276,28 +294,63 @@ fn check(early: &[u8], limit: usize, stream: &'static str) -> Result<(), Excess>
     if early.len() > limit { Err(Excess { stream, limit }) } else { Ok(()) }
 }
 
-/// Waits for the end of a command that has begun.
+/// Waits for the end of a command that has begun, or ends it.
 async fn run(
     mut attempts: Attempts,
-    begun: Result<(AttemptLease, Session), Result<ExitStatus, String>>,
-) -> Result<ExitStatus, Error> {
-    let ended = match begun {
-        Err(ended) => Some(ended),
-        Ok((lease, mut session)) => match attempts.within(session.wait(lease.connection())).await {
-            Ok(end) => {
-                tracing::debug!(?end, "session ended");
-                attempts.judge(end, lease)?
-            }
-            Err(after) => {
-                tracing::debug!(?after, "timed out");
-                attempts.timed_out(&lease);
-                return Err(Error::TimedOut { host: attempts.host(), after, partial: Arc::default() });
-            }
-        },
-    };
+    begun: Result<Running, Result<ExitStatus, String>>,
+    stopped: oneshot::Receiver<()>,
+) -> End {
     let lost = |reason| Error::Lost { host: attempts.host(), reason, partial: Arc::default() };
-    // A session that was there is not refused any more.
-    ended.unwrap_or_else(|| Err("its session has vanished".to_owned())).map_err(lost)
+    let mut running = match begun {
+        Ok(running) => running,
+        Err(ended) => return End { result: ended.map_err(lost), remote: Remote::Ended },
+    };
+    let master = running.master();
+    let end = tokio::select! {
+        biased;
+        end = attempts.within(running.session().wait(&master)) => end,
+        // A message and a closed channel mean the same.
+        _ = stopped => {
+            let remote = running.end().await;
+            return End { result: Ok(ExitStatus::killed()), remote };
+        }
+    };
+    match end {
+        Ok(end) => {
+            tracing::debug!(?end, "session ended");
+            let remote = match &end {
+                SessionEnd::Lost(reason) | SessionEnd::ClientKilled(reason) => {
+                    Remote::MayLiveOn(reason.as_str().into())
+                }
+                _ => Remote::Ended,
+            };
+            let result = match attempts.judge(end, running) {
+                Ok(ended) => {
+                    // A session that was there is not refused any more.
+                    let ended = ended.unwrap_or_else(|| Err("its session has vanished".to_owned()));
+                    ended.map_err(|reason| Error::Lost {
+                        host: attempts.host(),
+                        reason,
+                        partial: Arc::default(),
+                    })
+                }
+                Err(error) => Err(error),
+            };
+            End { result, remote }
+        }
+        Err(after) => {
+            tracing::debug!(?after, "timed out");
+            attempts.timed_out(running.lease());
+            let remote = running.end().await;
+            let error = Error::TimedOut {
+                host: attempts.host(),
+                after,
+                remote: remote.clone(),
+                partial: Arc::default(),
+            };
+            End { result: Err(error), remote }
+        }
+    }
 }
 
 impl<P> Stream<P> {

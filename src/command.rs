@@ -11,7 +11,7 @@ use crate::attempts::{Attempts, Excess, pump};
 use crate::child::Child;
 use crate::error::{Error, PartialOutput, Text};
 use crate::escape::escape;
-use crate::host::PoolKey;
+use crate::host::{Host, PoolKey};
 use crate::openssh::{Input, OpenSsh, Script};
 use crate::{Pool, pool};
 
@@ -129,9 +129,9 @@ pub struct Command {
 #[derive(Clone, Debug)]
 pub(crate) enum Target {
     /// Any connection to this host.
-    Pool(Pool, Arc<crate::Host>),
+    Pool(Pool, Arc<Host>),
     /// The one that a lease holds.
-    Lease(Pool, Arc<pool::Lease<OpenSsh>>, Arc<crate::Host>),
+    Lease(Pool, Arc<pool::Lease<OpenSsh>>, Arc<Host>),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -237,8 +237,8 @@ impl Command {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future ends the local ssh process and gives the connection back. A remote command that neither reads nor writes
-    /// does not notice that.
+    /// Dropping the future ends the command, here and there, in the background: its process group gets TERM, and KILL two seconds later. Where
+    /// the account has no POSIX shell only the local ssh is ended, and what runs there may live on until it reads or writes.
     pub async fn output(mut self) -> Result<Output, Error> {
         let limit = self.max_output.unwrap_or(self.target.pool().config().max_output);
         let mut partial = PartialOutput::default();
@@ -298,23 +298,25 @@ impl Command {
         let mut attempts = Attempts::new(&self.target, timeout);
         loop {
             *partial = PartialOutput::default();
-            let (lease, mut session) = attempts.session(&script, Input::Bytes(&input)).await?;
-            let pump = pump(&mut session, &lease, &script, &input, limit, partial);
+            let mut running = attempts.session(&script, Input::Bytes(&input)).await?;
+            let pump = pump(&mut running, &script, &input, limit, partial);
             let end = match attempts.within(pump).await {
                 Ok(Ok(end)) => end,
                 Ok(Err(Excess { stream, limit })) => {
+                    let remote = running.end().await;
                     let partial = Arc::new(std::mem::take(partial));
-                    return Err(Error::OutputLimit { host: attempts.host(), stream, limit, partial });
+                    return Err(Error::OutputLimit { host: attempts.host(), stream, limit, remote, partial });
                 }
                 Err(after) => {
-                    attempts.timed_out(&lease);
                     tracing::debug!(?after, "timed out");
+                    attempts.timed_out(running.lease());
+                    let remote = running.end().await;
                     let partial = Arc::new(std::mem::take(partial));
-                    return Err(Error::TimedOut { host: attempts.host(), after, partial });
+                    return Err(Error::TimedOut { host: attempts.host(), after, remote, partial });
                 }
             };
             tracing::debug!(?end, "session ended");
-            if let Some(ended) = attempts.judge(end, lease)? {
+            if let Some(ended) = attempts.judge(end, running)? {
                 return ended.map_err(|reason| Error::Lost {
                     host: attempts.host(),
                     reason,
@@ -366,14 +368,16 @@ impl Target {
     }
 
     pub(crate) fn key(&self) -> PoolKey {
+        self.as_host().key()
+    }
+
+    pub(crate) fn as_host(&self) -> &Host {
         match self {
-            Target::Pool(_, host) | Target::Lease(_, _, host) => host.key(),
+            Target::Pool(_, host) | Target::Lease(_, _, host) => host,
         }
     }
 
     pub(crate) fn host(&self) -> &str {
-        match self {
-            Target::Pool(_, host) | Target::Lease(_, _, host) => host.name(),
-        }
+        self.as_host().name()
     }
 }

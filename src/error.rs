@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::config::ConfigError;
 use crate::host::{HostError, PoolKey};
+use crate::running::Remote;
 
 /// The error of this crate's functions.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -83,19 +84,21 @@ pub enum Error {
         partial: Arc<PartialOutput>,
     },
 
-    /// The command took longer than its timeout.
-    #[error("{host}: command timed out after {after:?}")]
+    /// The command took longer than its timeout. It was ended, if that was possible.
+    #[error("{host}: command timed out after {after:?}{remote}")]
     TimedOut {
         /// The host's name.
         host: String,
         /// The timeout.
         after: Duration,
+        /// What became of it on the other side.
+        remote: Remote,
         /// What had arrived until then.
         partial: Arc<PartialOutput>,
     },
 
-    /// The command wrote more than `max_output` bytes to one of its streams.
-    #[error("{host}: command wrote more than {limit} bytes to {stream}")]
+    /// The command wrote more than `max_output` bytes to one of its streams. It was ended, if that was possible.
+    #[error("{host}: command wrote more than {limit} bytes to {stream}{remote}")]
     OutputLimit {
         /// The host's name.
         host: String,
@@ -103,6 +106,8 @@ pub enum Error {
         stream: &'static str,
         /// The limit in bytes.
         limit: usize,
+        /// What became of it on the other side.
+        remote: Remote,
         /// The output up to the limit.
         partial: Arc<PartialOutput>,
     },
@@ -411,10 +416,15 @@ mod tests {
     #[test]
     fn an_error_shows_output_as_text() {
         let partial = Arc::new(PartialOutput { stdout: b"half".into(), stderr: Vec::new() });
-        let error = Error::TimedOut { host: "web1".into(), after: Duration::from_secs(1), partial };
+        let error = Error::TimedOut {
+            host: "web1".into(),
+            after: Duration::from_secs(1),
+            remote: Remote::Ended,
+            partial,
+        };
         assert_eq!(
             format!("{error:?}"),
-            r#"TimedOut { host: "web1", after: 1s, partial: PartialOutput { stdout: "half", stderr: "" } }"#
+            r#"TimedOut { host: "web1", after: 1s, remote: Ended, partial: PartialOutput { stdout: "half", stderr: "" } }"#
         );
     }
 

@@ -28,8 +28,9 @@
 //! # Limits
 //!
 //! - Unix only, and an OpenSSH client on `PATH`: 7.6 or later, since it has to know `accept-new` (tested with 9.2 and 10.0).
-//! - When a command times out or its future is dropped, the local ssh is ended. The remote program notices that when it next reads or
-//!   writes; one that does neither runs on.
+//! - When a command times out, writes too much or its future is dropped, its remote process group is ended: TERM, and KILL two seconds later.
+//!   What has left the group (a daemon) is on its own. Without a POSIX shell (csh, fish, a forced command) the group is not known: only the
+//!   local ssh is ended then, and the error says so ([`Remote`]).
 //! - OpenSSH's multiplexing does not tell which signal ended a command.
 //!
 //! # Logs
@@ -55,6 +56,7 @@ mod openssh;
 mod pool;
 mod public;
 pub mod resources;
+mod running;
 mod signals;
 
 pub use child::{Child, ChildStderr, ChildStdin, ChildStdout};
@@ -66,3 +68,4 @@ pub use host::{Host, HostError, PoolKey};
 pub use openssh::SshVersion;
 pub use pool::Stats;
 pub use public::{Lease, Pool, global};
+pub use running::Remote;

@@ -10,7 +10,8 @@ use common::sshd::{Builder, Sshd};
 use common::wait_for_async;
 use pooled::{PATIENCE, command, config, host, pool};
 use rstest::rstest;
-use sshpool::{Error, Host, Output, Pool, PoolConfig};
+use sshpool::{Error, Host, Output, Pool, PoolConfig, Stdin};
+use tokio::io::AsyncWriteExt;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -123,6 +124,26 @@ async fn a_start_up_file_that_ends_the_shell_is_as_with_plain_ssh() {
     }
     sshd.exec("rm ~/closed");
     assert_eq!(closed().await.1, b"open\n");
+    pool.close().await;
+}
+
+/// The line that a start-up file takes is the command's own input, as with plain ssh, and not what the pool writes.
+#[rstest]
+#[tokio::test]
+async fn a_start_up_file_that_reads_gets_the_input_of_a_command_that_is_written_to() {
+    let Some(sshd) = Sshd::builder().login_shell(BASH.0).start_or_skip() else { return };
+    start_up(&sshd, BASH.1, "read line; echo \"got <$line>\"");
+    let (pool, host) = (pool(config()), host(&sshd));
+    for _ in 0..3 {
+        let command = pool.shell(&host, "cat").stdin(Stdin::Piped).timeout(PATIENCE);
+        let mut child = timeout(PATIENCE, command.spawn()).await.expect("in time").expect("it begins");
+        let mut stdin = child.stdin.take().expect("it is piped");
+        stdin.write_all(b"one\ntwo\n").await.expect("it is read");
+        drop(stdin);
+        let output = timeout(PATIENCE, child.wait_with_output()).await.expect("in time").expect("it ends");
+        assert_eq!(parts(output), (Some(0), b"got <one>\ntwo\n".to_vec(), Vec::new()));
+    }
+    assert_eq!(pool.stats().plain_connections, 1);
     pool.close().await;
 }
 
@@ -264,7 +285,7 @@ async fn a_command_is_in_no_process_list(#[values(0, 2)] standby_sessions: usize
     for _ in 0..2 {
         let secret = format!("secret-{}-{standby_sessions}", sshd.port());
         let waits = pool.shell(&host, format!(": {secret}; echo begun; read line")).env("TOKEN", &secret);
-        let mut child = waits.stdin(sshpool::Stdin::Piped).spawn().await.expect("it starts");
+        let mut child = waits.stdin(Stdin::Piped).spawn().await.expect("it starts");
         assert_eq!(
             pooled::processes_with(&secret),
             [""; 0],

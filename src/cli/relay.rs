@@ -40,17 +40,6 @@ const LAST_WRITES: Duration = Duration::from_secs(1);
 
 /// Relays the command's streams until it has ended. `most` limits each output.
 pub(super) async fn relay(mut child: Child, host: &str, most: usize) -> Result<Relayed, Failure> {
-    let stopped = |stopped| match stopped {
-        Stopped::NobodyReads => Failure::NobodyReads,
-        Stopped::Limit(stream) => {
-            let (host, partial) = (host.to_owned(), Arc::default());
-            Failure::of(&host.clone(), &Error::OutputLimit { host, stream, limit: most, partial })
-        }
-        Stopped::Failed(stream, error) => {
-            let error = crate::error::plain(&error);
-            Failure::Output(format!("{host}: the command's {stream} cannot be written: {error}"))
-        }
-    };
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let copies = async {
         tokio::try_join!(
@@ -61,24 +50,43 @@ pub(super) async fn relay(mut child: Child, host: &str, most: usize) -> Result<R
     let mut copies = pin!(copies);
     let ends = async {
         let (copied, end) = tokio::select! {
-            copied = &mut copies => (Some(copied.map_err(stopped)?), child.wait().await),
+            copied = &mut copies => match copied {
+                Ok(copied) => (Some(copied), child.wait().await),
+                Err(stopped) => return Err(Unfinished::Stopped(stopped)),
+            },
             end = child.wait() => match end {
                 // However slow the reader is, all of it is the command's.
-                Ok(status) => (Some(copies.await.map_err(stopped)?), Ok(status)),
+                Ok(status) => (Some(copies.await.map_err(Unfinished::Stopped)?), Ok(status)),
                 Err(error) => {
                     let _ = timeout(LAST_WRITES, copies).await;
                     (None, Err(error))
                 }
             },
         };
-        let status = end.map_err(|error| Failure::of(host, &error))?;
+        let status = end.map_err(|error| Unfinished::Failed(Failure::of(host, &error)))?;
         let (last_out, last_words) = copied.unwrap_or_default();
         Ok(Relayed { status, no_stdout: last_out.is_empty(), last_words })
     };
-    tokio::select! {
-        relayed = ends => relayed,
-        Err(error) = feed(stdin) => Err(super::cannot_read(&error)),
-    }
+    let unfinished = tokio::select! {
+        relayed = ends => match relayed {
+            Ok(relayed) => return Ok(relayed),
+            Err(unfinished) => unfinished,
+        },
+        Err(error) = feed(stdin) => Unfinished::Failed(super::cannot_read(&error)),
+    };
+    let remote = child.end().await;
+    Err(match unfinished {
+        Unfinished::Failed(failure) => failure,
+        Unfinished::Stopped(Stopped::NobodyReads) => Failure::NobodyReads,
+        Unfinished::Stopped(Stopped::Limit(stream)) => {
+            let (name, partial) = (host.to_owned(), Arc::default());
+            Failure::of(host, &Error::OutputLimit { host: name, stream, limit: most, remote, partial })
+        }
+        Unfinished::Stopped(Stopped::Failed(stream, error)) => {
+            let error = crate::error::plain(&error);
+            Failure::Output(format!("{host}: the command's {stream} cannot be written: {error}"))
+        }
+    })
 }
 
 pub(super) fn exit_code(status: ExitStatus) -> u8 {
@@ -104,6 +112,12 @@ async fn feed(to: Option<impl AsyncWrite + Unpin>) -> io::Result<()> {
             return Ok(());
         }
     }
+}
+
+/// Why a command was not relayed to its end.
+enum Unfinished {
+    Stopped(Stopped),
+    Failed(Failure),
 }
 
 enum Stopped {

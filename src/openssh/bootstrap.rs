@@ -12,7 +12,8 @@
 
 use std::fmt::Write;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{LazyLock, OnceLock};
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 /// What the readiness proof of an account prints that has any shell at all.
 const WORD: &str = "sshpool-echo";
@@ -41,7 +42,12 @@ pub(super) fn probe() -> String {
 }
 
 pub(super) fn marker() -> Marker {
-    Marker { needle: format!("\x1e{} ", *NONCE).into_bytes(), searched: 0, group: None }
+    Marker {
+        needle: format!("\x1e{} ", *NONCE).into_bytes(),
+        searched: 0,
+        found: false,
+        group: Group::default(),
+    }
 }
 
 /// A command, for both ways to a shell.
@@ -83,7 +89,31 @@ pub(crate) struct Marker {
     needle: Vec<u8>,
     /// So much of the output cannot contain the beginning of the marker.
     searched: usize,
-    group: Option<i32>,
+    found: bool,
+    group: Group,
+}
+
+/// The process group of a remote command, as far as it is known. Clones know the same.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Group(Arc<AtomicI32>);
+
+impl Group {
+    fn learn(&self, group: i32) {
+        self.0.store(group, Ordering::Relaxed);
+    }
+
+    /// Nothing is left of it.
+    pub(super) fn forget(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
+    pub(super) fn known(&self) -> Option<i32> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|&group| group > 1)
+    }
+
+    pub(super) fn is(&self, other: &Group) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 impl Marker {
@@ -95,14 +125,19 @@ impl Marker {
         output.drain(..std::mem::take(&mut self.searched));
     }
 
-    /// The process group of the command, once the marker was there.
-    pub(crate) fn group(&self) -> Option<i32> {
-        self.group
+    /// Whether the marker was there: the command has begun.
+    pub(crate) fn was_found(&self) -> bool {
+        self.found
+    }
+
+    /// The process group of the command, known once the marker was there.
+    pub(super) fn group(&self) -> &Group {
+        &self.group
     }
 
     /// Takes the marker out of the output, if it is there. `output` is everything so far: a start-up file may print before it.
     pub(crate) fn take_from(&mut self, output: &mut Vec<u8>) -> bool {
-        if self.group.is_some() {
+        if self.found {
             return true;
         }
         while let Some(at) = find(&output[self.searched..], &self.needle).map(|at| at + self.searched) {
@@ -113,7 +148,8 @@ impl Marker {
             };
             let text = std::str::from_utf8(&output[number..number + length]);
             if let Some(group) = text.ok().and_then(|text| text.parse().ok()) {
-                self.group = Some(group);
+                self.group.learn(group);
+                self.found = true;
                 output.drain(at..=number + length);
                 return true;
             }
@@ -212,7 +248,7 @@ mod tests {
                 marker.take_from(&mut output);
             }
             assert_eq!(String::from_utf8_lossy(&output), expected);
-            assert_eq!(marker.group(), there.then_some(4711));
+            assert_eq!((marker.was_found(), marker.group().known()), (there, there.then_some(4711)));
         }
     }
 

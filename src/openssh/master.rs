@@ -8,7 +8,7 @@
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -18,8 +18,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::args::{self, MasterPlan};
-use super::bootstrap::{self, Marker, Script};
+use super::bootstrap::{self, Group, Marker, Script};
 use super::diagnosis;
+use super::ending;
 use super::program::{self, Program};
 use super::resolve::{accepts_new_host_keys, call_failed};
 use super::runtime::{Runtime, local};
@@ -36,6 +37,9 @@ const SUPERVISOR_GONE: &str = "the runtime that the pool lived in was shut down"
 const KNOWN: Duration = Duration::from_secs(2);
 /// From the moment in which a dying master closes its sockets until its end is known.
 const DYING: Duration = Duration::from_millis(200);
+
+/// How long the words of commands that have just begun are waited for when the connection is closed.
+const BEGINNING: Duration = Duration::from_millis(100);
 
 /// So much of what an account prints is looked through for the answer to an echo. No start-up file prints that much.
 const MOST_NOISE: u64 = 1024 * 1024;
@@ -54,6 +58,8 @@ pub(crate) struct Master {
     notes: Arc<Notes>,
     /// An [`Account`].
     account: AtomicU8,
+    /// What is written to a shell arrives at the bootstrap.
+    input_proven: AtomicBool,
 }
 
 /// What runs on the other side when a session is opened.
@@ -159,6 +165,7 @@ impl Master {
             call_timeout: launch.connect_timeout,
             notes,
             account: AtomicU8::new(Account::Silent as u8),
+            input_proven: AtomicBool::new(false),
         })
     }
 
@@ -245,9 +252,7 @@ impl Master {
     async fn echo(&self, command: &str) -> Echo {
         let mut session = match self.spawn(command, Input::Bytes(b""), "", None) {
             Ok(session) => session,
-            Err(NotOpened::NoDirectory(error) | NotOpened::NoProcess(error)) => {
-                return Echo::Failed(plain(&error));
-            }
+            Err(why) => return Echo::Failed(why.to_string()),
         };
         let Streams { stdout, mut stderr, .. } = session.take_streams();
         let mut text = Vec::new();
@@ -305,6 +310,30 @@ impl Master {
         self.account() != Account::Posix
     }
 
+    /// Finds out, once, whether a start-up file takes what is written to a shell. A command with an input of its own cannot: it would wait for its
+    /// line, and that would wait for somebody to write.
+    pub(crate) async fn prove_input(&self) {
+        if self.is_plain() || self.input_proven.load(Ordering::Relaxed) {
+            return;
+        }
+        let script = Script::new(String::new());
+        let Ok(mut session) = self.bootstrap(Input::Bytes(b""), script.line()) else { return };
+        let Streams { stdout, marker, .. } = session.take_streams();
+        let (mut text, mut marker) = (Vec::new(), marker.expect("the bootstrap gives one"));
+        let ended = timeout(self.call_timeout, async {
+            // A pipe does not fail; if it ever does, the word is missing, and that is the answer.
+            let _ = stdout.take(MOST_NOISE).read_to_end(&mut text).await;
+            session.wait(self).await
+        })
+        .await;
+        match ended {
+            Ok(_) if marker.take_from(&mut text) => self.input_proven.store(true, Ordering::Relaxed),
+            Ok(end) => drop(session.not_begun(end, self)),
+            // The command itself will find out.
+            Err(_) => {}
+        }
+    }
+
     /// The bootstrap did not work this time: it is not tried again on this connection.
     pub(super) fn takes_arguments(&self) {
         tracing::warn!(
@@ -316,6 +345,9 @@ impl Master {
 
     /// Starts a session for this command. On a POSIX account it takes the command from its input.
     pub(crate) fn open(&self, script: &Script, input: Input<'_>) -> Result<Session, NotOpened> {
+        if self.notes.draining.load(Ordering::Relaxed) {
+            return Err(NotOpened::Closing);
+        }
         match self.account() {
             Account::Posix => self.bootstrap(input, script.line()),
             Account::Shell | Account::Silent => self.spawn(script.text(), input, "", None),
@@ -336,7 +368,7 @@ impl Master {
         }
     }
 
-    fn bootstrap(&self, input: Input<'_>, line: &str) -> Result<Session, NotOpened> {
+    pub(super) fn bootstrap(&self, input: Input<'_>, line: &str) -> Result<Session, NotOpened> {
         self.spawn(&bootstrap::BOOTSTRAP, input, line, Some(bootstrap::marker()))
     }
 
@@ -353,7 +385,9 @@ impl Master {
         log.push(format!(".{number}"));
         let log = Log::create(log.into())?;
         let command = self.program.client(args::session(&self.socket, log.path(), command));
-        Session::spawn(command, log, (self.notes.counted(), self.runtime.claim()), stdin, marker)
+        let group = marker.as_ref().map_or_else(Group::default, |marker| marker.group().clone());
+        let claims = (self.notes.counted(group.clone()), self.runtime.claim());
+        Session::spawn(command, log, claims, stdin, marker, group)
     }
 
     /// Whether the connection was there when a session on it had ended, so that the session's end and all its output are the command's.
@@ -422,26 +456,57 @@ impl Master {
                 tracing::debug!(pid = self.pid, "sessions still run at the deadline and are cut off");
             }
         }
+        self.end_what_runs().await;
         // The supervisor has ended already when the process has.
         let _ = self.kill.send(());
         self.ended().await;
     }
 
-    /// Takes no new sessions and waits until the last one has ended. Called again, it goes on waiting.
+    /// Ends the commands that run: cutting the connection would leave them behind.
+    async fn end_what_runs(&self) {
+        if !self.is_alive() || self.is_plain() {
+            return;
+        }
+        // The word of a command that has just begun may be on its way.
+        let _ = timeout(BEGINNING, async {
+            while !self.notes.all_known() {
+                sleep(LOOK).await;
+            }
+        })
+        .await;
+        let groups = self.notes.running();
+        if groups.is_empty() {
+            return;
+        }
+        match timeout(ending::LIMIT, self.end_groups(None, &groups)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(why)) => tracing::warn!(
+                pid = self.pid,
+                ?why,
+                "commands may live on behind a connection that is closed"
+            ),
+            Err(_) => tracing::warn!(
+                pid = self.pid,
+                "commands may live on behind a connection that is closed: no answer"
+            ),
+        }
+    }
+
+    /// Takes no new sessions and waits until the last one has ended: ours, and then what others run over its socket. As long as ours run it
+    /// listens on, so that they can be ended. Called again, it goes on waiting.
     async fn drain(&self) {
         self.notes.draining.store(true, Ordering::Relaxed);
+        tokio::select! {
+            _ = self.ended() => return,
+            () = self.notes.last_session() => {}
+        }
         if !self.notes.heard.load(Ordering::Relaxed) {
             let told = self.call("stop", Instant::now() + self.call_timeout).await;
             self.notes.heard.store(told.is_ok_and(|finished| finished.code == Some(0)), Ordering::Relaxed);
         }
+        // Where there is no way to tell it nothing of ours is left on it.
         if self.notes.heard.load(Ordering::Relaxed) {
             self.ended().await;
-        } else {
-            // There is no way to tell it (or it has heard, and we have not seen that). Then we know when nothing is left on it.
-            tokio::select! {
-                _ = self.ended() => {}
-                () = self.notes.last_session() => {}
-            }
         }
     }
 

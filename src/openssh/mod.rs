@@ -3,6 +3,7 @@
 mod args;
 mod bootstrap;
 mod diagnosis;
+mod ending;
 mod guard;
 mod master;
 mod program;
@@ -24,6 +25,7 @@ use crate::host::{Host, HostIdentity};
 use crate::pool::{Connection, Transport};
 
 pub(crate) use bootstrap::{Marker, Script};
+pub(crate) use ending::{LIMIT as ENDING, NotEnded};
 pub(crate) use master::Master;
 pub(crate) use program::Program;
 pub use program::SshVersion;

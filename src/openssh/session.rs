@@ -6,6 +6,7 @@
 //! process is gone takes longer than many a command. Whether a command without an exit status was killed or lost, and whether all output of
 //! one with a status has arrived, is told by the master: it must have outlived the session.
 
+use std::fmt;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -18,11 +19,12 @@ use tokio::net::unix::pipe;
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::runtime::Handle;
 
-use super::bootstrap::{Marker, Script};
+use super::bootstrap::{Group, Marker, Script};
 use super::diagnosis::{self, SessionLog};
 use super::master::Master;
 use super::runtime::Claim;
 use super::supervisor::Counted;
+use crate::error::plain;
 
 /// How a session ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +97,8 @@ pub(crate) struct Session {
     process: Option<Process>,
     /// What the bootstrap prints when it has its command; nothing where the command was an argument.
     marker: Option<Marker>,
+    /// Of the command, until its end is known.
+    group: Group,
     /// It was opened before the command was known.
     ahead: bool,
 }
@@ -143,10 +147,24 @@ impl Drop for Session {
 /// Why there is no session. The command was not executed.
 #[derive(Debug)]
 pub(crate) enum NotOpened {
+    /// The connection is being closed.
+    Closing,
     /// The directory of the control sockets is gone, and with it the way to the master.
     NoDirectory(io::Error),
     /// No ssh could be started.
     NoProcess(io::Error),
+}
+
+impl fmt::Display for NotOpened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NotOpened::Closing => f.write_str("the connection is being closed"),
+            NotOpened::NoDirectory(error) => {
+                write!(f, "the directory of the control sockets is gone: {}", plain(error))
+            }
+            NotOpened::NoProcess(error) => write!(f, "cannot start ssh: {}", plain(error)),
+        }
+    }
 }
 
 /// ssh's own messages: a FIFO, removed with its session.
@@ -220,14 +238,20 @@ impl Session {
         claims: (Counted, Claim),
         stdin: Stdio,
         marker: Option<Marker>,
+        group: Group,
     ) -> Result<Self, NotOpened> {
         command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().map_err(NotOpened::NoProcess)?;
-        Ok(Session { process: Some(Process { child, log, _claims: claims }), marker, ahead: false })
+        Ok(Session { process: Some(Process { child, log, _claims: claims }), marker, group, ahead: false })
     }
 
     fn process(&mut self) -> &mut Process {
         self.process.as_mut().expect("it is there until this is dropped")
+    }
+
+    /// The process group to signal, of a command that has begun and whose end is not known.
+    pub(crate) fn group(&self) -> Option<i32> {
+        self.group.known()
     }
 
     /// The same, as one that was opened before its command was known.
@@ -237,7 +261,7 @@ impl Session {
     }
 
     /// Whether it has not ended.
-    pub(super) fn is_there(&mut self) -> bool {
+    pub(crate) fn is_there(&mut self) -> bool {
         matches!(self.process().child.try_wait(), Ok(None))
     }
 
@@ -275,6 +299,9 @@ impl Session {
                 Err(error) => SessionEnd::Lost(format!("the local ssh cannot be waited for: {error}")),
             },
         };
+        if !matches!(end, SessionEnd::Lost(_) | SessionEnd::ClientKilled(_)) {
+            self.group.forget();
+        }
         match end {
             // ssh passes a status on as soon as it has come, and output that was still on its way when the connection went is missing.
             SessionEnd::Exited(_) | SessionEnd::Killed | SessionEnd::ClientKilled(_) => {

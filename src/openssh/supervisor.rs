@@ -5,8 +5,8 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
@@ -15,6 +15,7 @@ use tokio::process::Child;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 
+use super::bootstrap::Group;
 use super::diagnosis;
 use super::runtime::Tenancy;
 
@@ -34,16 +35,36 @@ pub(super) struct Notes {
     pub heard: AtomicBool,
     /// Sessions that run.
     sessions: watch::Sender<usize>,
+    /// What runs in them. A std mutex: held for a look.
+    groups: Mutex<Vec<Group>>,
 }
 
 /// One session, counted until this is dropped.
 #[derive(Debug)]
-pub(super) struct Counted(Arc<Notes>);
+pub(super) struct Counted {
+    notes: Arc<Notes>,
+    group: Group,
+}
 
 impl Notes {
-    pub(super) fn counted(self: &Arc<Self>) -> Counted {
+    pub(super) fn counted(self: &Arc<Self>, group: Group) -> Counted {
         self.sessions.send_modify(|sessions| *sessions += 1);
-        Counted(Arc::clone(self))
+        self.groups().push(group.clone());
+        Counted { notes: Arc::clone(self), group }
+    }
+
+    /// The process groups of the commands that run.
+    pub(super) fn running(&self) -> Vec<i32> {
+        self.groups().iter().filter_map(Group::known).collect()
+    }
+
+    /// No session is left of which it is not known what runs in it.
+    pub(super) fn all_known(&self) -> bool {
+        self.groups().iter().all(|group| group.known().is_some())
+    }
+
+    fn groups(&self) -> MutexGuard<'_, Vec<Group>> {
+        self.groups.lock().unwrap_or_else(|poison| poison.into_inner())
     }
 
     pub(super) async fn last_session(&self) {
@@ -54,7 +75,8 @@ impl Notes {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.sessions.send_modify(|sessions| *sessions -= 1);
+        self.notes.groups().retain(|group| !group.is(&self.group));
+        self.notes.sessions.send_modify(|sessions| *sessions -= 1);
     }
 }
 

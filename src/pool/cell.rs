@@ -41,6 +41,10 @@ impl<T: Transport> Cell<T> {
         &self.key
     }
 
+    pub(super) fn connections(&self) -> Vec<Arc<T::Connection>> {
+        self.lock().connections()
+    }
+
     pub(super) fn stats(&self) -> Stats {
         self.lock().stats()
     }
@@ -209,6 +213,13 @@ impl<T: Transport> Lease<T> {
     pub(crate) fn broken(&self) {
         if let Some(Grant { slot, generation, .. }) = &self.grant {
             self.cell.update(|state, _| state.broken(*slot, *generation));
+        }
+    }
+
+    /// What ran on this lease cannot be ended, and takes a session of the server: if nobody else uses the connection, it is closed.
+    pub(crate) fn useless(&self) {
+        if let Some(Grant { slot, generation, .. }) = &self.grant {
+            self.cell.update(|state, _| state.useless(*slot, *generation));
         }
     }
 

@@ -48,13 +48,17 @@ struct Check<T: Transport> {
     cell: Arc<Cell<T>>,
     slot: usize,
     generation: u64,
-    works: Option<bool>,
+    answer: Option<Result<(), String>>,
 }
 
 impl<T: Transport> Drop for Check<T> {
     fn drop(&mut self) {
-        let Check { slot, generation, works, .. } = *self;
-        self.cell.update(|state, now| state.checked(slot, generation, works, now));
+        let Check { slot, generation, .. } = *self;
+        let works = self.answer.as_ref().map(Result::is_ok);
+        let counts = self.cell.update(|state, now| state.checked(slot, generation, works, now));
+        if let (true, Some(Err(reason))) = (counts, &self.answer) {
+            tracing::warn!(reason, "a connection failed its health check and is closed");
+        }
         // It is due for its next check only now.
         self.cell.shared.wake.notify_one();
     }
@@ -68,7 +72,7 @@ pub(super) fn check<T: Transport>(
     connection: Arc<T::Connection>,
 ) -> impl Future<Output = ()> + Send + 'static {
     // Already here: a runtime that is shut down drops what it is given to run.
-    run_check(Check { cell, slot, generation, works: None }, connection)
+    run_check(Check { cell, slot, generation, answer: None }, connection)
 }
 
 #[tracing::instrument(name = "health check", skip_all, fields(host = %check.cell.key(), slot = check.slot))]
@@ -77,9 +81,6 @@ async fn run_check<T: Transport>(mut check: Check<T>, connection: Arc<T::Connect
     let answer = timeout(limit, connection.probe())
         .await
         .unwrap_or_else(|_| Err(format!("no answer within {limit:?}")));
-    if let Err(reason) = &answer {
-        tracing::warn!(reason, "a connection failed its health check and is closed");
-    }
-    check.works = Some(answer.is_ok());
+    check.answer = Some(answer);
     drop(check);
 }

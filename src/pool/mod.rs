@@ -151,6 +151,12 @@ impl<T: Transport> Core<T> {
         cell.acquire(host).await
     }
 
+    /// The connections to this host on which sessions can be opened, the one used last first.
+    pub(crate) fn connections(&self, host: &Host) -> Vec<Arc<T::Connection>> {
+        let cell = self.lock().cells.get(host.identity()).cloned();
+        cell.map(|cell| cell.connections()).unwrap_or_default()
+    }
+
     /// The sum over all hosts.
     pub(crate) fn stats(&self) -> Stats {
         self.cells().iter().map(|cell| cell.stats()).sum()

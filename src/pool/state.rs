@@ -314,6 +314,13 @@ impl<T: Transport> HostState<T> {
         }
     }
 
+    /// The server has a session on it that will not end, and no other one to spare. Whoever else runs there is not disturbed.
+    pub(super) fn useless(&mut self, slot: usize, generation: u64) {
+        if self.ready(slot, generation).is_some_and(|ready| ready.leases == 1) {
+            self.retire(slot, Duration::ZERO);
+        }
+    }
+
     /// It may be broken: nobody gets it before it is checked, which the caller is to do if a connection is given. A check that does not
     /// come to its end has no say after `until`.
     pub(super) fn suspect(
@@ -467,16 +474,25 @@ impl<T: Transport> HostState<T> {
 
     /// The result of a check. Who has a lease meanwhile may finish: that it does not work for us is not certain.
     ///
-    /// `None` for a check that was given up half-way: then nothing is known.
-    pub(super) fn checked(&mut self, slot: usize, generation: u64, works: Option<bool>, now: Instant) {
+    /// `None` for a check that was given up half-way: then nothing is known. Says whether the answer counts: where the connection was closed
+    /// meanwhile it does not.
+    pub(super) fn checked(
+        &mut self,
+        slot: usize,
+        generation: u64,
+        works: Option<bool>,
+        now: Instant,
+    ) -> bool {
         let Some(ready) = self.ready(slot, generation) else {
-            return; // Closed meanwhile: the answer says nothing.
+            return false;
         };
         (ready.checking, ready.suspect_until) = (false, None);
         match works {
             Some(true) => {
                 ready.proven = now;
                 self.counters.health_checks_passed += 1;
+                // Nobody opened any while it was a suspect.
+                self.refill = Some(slot);
             }
             Some(false) => {
                 let patience = if ready.leases == 0 { Duration::ZERO } else { PATIENCE };
@@ -485,6 +501,7 @@ impl<T: Transport> HostState<T> {
             }
             None => {}
         }
+        true
     }
 
     /// Retires connections that nobody has used for `idle_timeout`.
@@ -653,6 +670,20 @@ impl<T: Transport> HostState<T> {
             Slot::Ready(ready) if ready.generation == generation => Some(ready),
             _ => None,
         }
+    }
+
+    /// Those that live, the one used last first.
+    pub(super) fn connections(&self) -> Vec<Arc<T::Connection>> {
+        let mut ready: Vec<_> = self
+            .slots
+            .iter()
+            .filter_map(|slot| match slot {
+                Slot::Ready(ready) if ready.connection.is_alive() => Some(ready),
+                _ => None,
+            })
+            .collect();
+        ready.sort_by_key(|ready| std::cmp::Reverse(ready.used));
+        ready.into_iter().map(|ready| Arc::clone(&ready.connection)).collect()
     }
 
     pub(super) fn stats(&self) -> Stats {

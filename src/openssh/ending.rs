@@ -1,0 +1,131 @@
+//! Ending remote commands: their process groups get TERM, and KILL when that was not enough.
+//!
+//! Ending the local ssh does not do it: a remote command that neither reads nor writes would not notice. So a small script signals the groups
+//! from another session of the same account, waits there until they are gone, and says what it saw. One session is enough for any number of
+//! groups.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+use super::bootstrap::Script;
+use super::master::Master;
+use super::session::{Input, Session, SessionEnd, Streams};
+
+/// How long the whole may take. The script gives the groups two seconds after TERM, and they get KILL then.
+pub(crate) const LIMIT: Duration = Duration::from_secs(4);
+
+/// What the script has to say: nothing is left, some of it is somebody else's, it is still there.
+const GONE: &str = "sshpool-gone";
+const DENIED: &str = "sshpool-denied";
+const LEFT: &str = "sshpool-left";
+
+/// More than any start-up file writes.
+const MOST_NOISE: usize = 1024 * 1024;
+/// How long a session may take until its shell has begun with the script. It takes a round trip or three, and what start-up files take.
+const BEGINS: Duration = Duration::from_millis(1500);
+
+/// Why groups were not ended, or may not be.
+#[derive(Debug)]
+pub(crate) enum NotEnded {
+    /// The server opens no more sessions on this connection now. Another one may have one to spare.
+    Refused,
+    /// This connection is of no use for it, for this reason.
+    NotHere(String),
+    /// They were signalled, and some of it is still there, for this reason.
+    StillThere(&'static str),
+}
+
+impl Master {
+    /// Ends these process groups. Completes when nothing is left of them. Takes a session in standby where there is one.
+    pub(crate) async fn end_groups(&self, standby: Option<Session>, groups: &[i32]) -> Result<(), NotEnded> {
+        let script = Script::new(script(groups));
+        // One in standby may have ended just now, and then another does it.
+        if let Some(session) = standby
+            && let Ok(answer) = self.answer(session, &script).await
+        {
+            return judge(&answer);
+        }
+        let session = self
+            .bootstrap(Input::Bytes(b""), script.line())
+            .map_err(|why| NotEnded::NotHere(why.to_string()))?;
+        judge(&self.answer(session, &script).await?)
+    }
+
+    /// What the script writes in this session.
+    async fn answer(&self, mut session: Session, script: &Script) -> Result<String, NotEnded> {
+        let mut streams = session.take_streams();
+        let line = streams.preface(script);
+        let Streams { stdin, stdout, marker, .. } = &mut streams;
+        let mut output = Vec::new();
+        let begun = async {
+            if let Some(mut stdin) = stdin.take() {
+                // Where the session has ended, its end tells why.
+                let _ = stdin.write_all(line).await;
+            }
+            while let Some(marker) = marker
+                && !marker.take_from(&mut output)
+                && output.len() < MOST_NOISE
+                && let Ok(1..) = stdout.read_buf(&mut output).await
+            {}
+        };
+        let silent = || NotEnded::NotHere(format!("the server has not answered within {BEGINS:?}"));
+        timeout(BEGINS, begun).await.map_err(|_| silent())?;
+        let rest = async {
+            // A pipe does not fail; if it ever does, the word is missing, and that is the answer.
+            let _ = stdout.take(MOST_NOISE as u64).read_to_end(&mut output).await;
+            session.wait(self).await
+        };
+        match timeout(LIMIT, rest)
+            .await
+            .map_err(|_| NotEnded::NotHere(format!("no answer within {LIMIT:?}")))?
+        {
+            SessionEnd::Refused(_) => Err(NotEnded::Refused),
+            SessionEnd::Lost(reason) | SessionEnd::NotReached(reason) | SessionEnd::ClientKilled(reason) => {
+                Err(NotEnded::NotHere(reason))
+            }
+            SessionEnd::Exited(_) | SessionEnd::Killed | SessionEnd::NotBegun => {
+                Ok(String::from_utf8_lossy(&output).into_owned())
+            }
+        }
+    }
+}
+
+fn judge(answer: &str) -> Result<(), NotEnded> {
+    let has = |word| answer.lines().any(|line| line.trim() == word);
+    if has(GONE) {
+        Ok(())
+    } else if has(DENIED) {
+        Err(NotEnded::StillThere("some of its processes belong to another user"))
+    } else if has(LEFT) {
+        Err(NotEnded::StillThere("its processes were still there after KILL"))
+    } else {
+        Err(NotEnded::NotHere("the account's shell ended before it could signal".to_owned()))
+    }
+}
+
+/// Signals the groups, waits, and says what is left.
+///
+/// `kill -TERM -PID` is the form that every sh understands (test `groups_are_ended_by_every_shell`). A process that is stopped takes its TERM
+/// when it goes on. A zombie, which some containers never reap, is nothing that lives; where there is a /proc it tells. A sleep
+/// that knows whole seconds only sleeps them.
+fn script(groups: &[i32]) -> String {
+    let groups = groups.iter().fold(String::new(), |mut text, group| {
+        write!(text, " {group}").expect("writing to a String cannot fail");
+        text
+    });
+    format!(
+        "LC_ALL=C; export LC_ALL; \
+         each() {{ for g in{groups}; do kill -$1 -$g; done; }}; \
+         there() {{ for g in{groups}; do kill -0 -$g && lives $g && return 0; done 2>/dev/null; return 1; }}; \
+         lives() {{ [ ! -r /proc/self/stat ] || cat /proc/[0-9]*/stat | grep \") [^ZX] [0-9]* $1 \" >/dev/null; }}; \
+         each TERM 2>/dev/null; each CONT 2>/dev/null; \
+         n=0; for t in 0.01 0.02 0.05 0.1 0.2 0.4 0.6 0.6; do there || break; [ $n -lt 2 ] || break; \
+         sleep $t 2>/dev/null || {{ n=$((n+1)); sleep 1; }}; done; \
+         if there; then each KILL 2>/dev/null; \
+         for t in 0.01 0.05 0.1 0.1; do there || break; sleep $t 2>/dev/null || sleep 1; done; fi; \
+         if there; then echo {LEFT}; elif each 0 2>&1 | grep -i permitted >/dev/null; then echo {DENIED}; else echo {GONE}; fi"
+    )
+}

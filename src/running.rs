@@ -1,0 +1,205 @@
+//! A command under way, and its end before its time.
+//!
+//! A [`Running`] owns what one attempt has: its lease, its session, the session's streams. Either the session ends, and
+//! [`ended`](Running::ended) gives the lease back to go on with; or the command is given up, by [`end`](Running::end) or by dropping the
+//! `Running`, and then the remote process group is ended too. That is the work of a task, so that nobody's going away stops it; lease and
+//! session stay until it is over, so that the session is counted for as long as the server has it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tracing::Instrument;
+
+use crate::attempts::AttemptLease;
+use crate::command::Target;
+use crate::openssh::{self, Master, NotEnded, Session, Streams};
+
+/// What became of a remote command that was given up before its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Remote {
+    /// It is gone: nothing of its process group is left there, or it had ended by itself. (What has left the group, as daemons do, is on its
+    /// own.)
+    Ended,
+    /// It may live on, for this reason.
+    MayLiveOn(Arc<str>),
+}
+
+impl Remote {
+    fn may_live_on(reason: impl Into<Arc<str>>) -> Self {
+        Remote::MayLiveOn(reason.into())
+    }
+}
+
+/// What a message about the command goes on with: nothing where nothing is left.
+impl fmt::Display for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Remote::Ended => Ok(()),
+            Remote::MayLiveOn(reason) => write!(f, "; it may still run there: {reason}"),
+        }
+    }
+}
+
+/// How long a shell that has not begun with its command is waited for: it may have the command already.
+const BEGINS: Duration = Duration::from_secs(1);
+/// Between two rounds over the connections of a host that have no session to spare.
+const ROUND: Duration = Duration::from_millis(50);
+
+pub(crate) struct Running {
+    /// There until it has ended or is being ended.
+    parts: Option<Parts>,
+}
+
+struct Parts {
+    target: Target,
+    lease: AttemptLease,
+    session: Session,
+    /// Here until somebody else reads them.
+    streams: Option<Streams>,
+}
+
+impl Running {
+    pub(crate) fn new(target: &Target, lease: AttemptLease, mut session: Session) -> Self {
+        let streams = Some(session.take_streams());
+        Running { parts: Some(Parts { target: target.clone(), lease, session, streams }) }
+    }
+
+    fn parts(&mut self) -> &mut Parts {
+        self.parts.as_mut().expect("it is there until it has ended")
+    }
+
+    pub(crate) fn master(&self) -> Arc<Master> {
+        Arc::clone(self.lease().connection())
+    }
+
+    pub(crate) fn lease(&self) -> &AttemptLease {
+        &self.parts.as_ref().expect("it is there until it has ended").lease
+    }
+
+    pub(crate) fn session(&mut self) -> &mut Session {
+        &mut self.parts().session
+    }
+
+    /// The session and its streams, which stay here.
+    pub(crate) fn session_and_streams(&mut self) -> (&mut Session, &mut Streams) {
+        let Parts { session, streams, .. } = self.parts();
+        (session, streams.as_mut().expect("they are here until the command has begun"))
+    }
+
+    /// The streams, to be read elsewhere: the command has begun.
+    pub(crate) fn take_streams(&mut self) -> Streams {
+        self.parts().streams.take().expect("they are taken once")
+    }
+
+    /// Its session has ended.
+    pub(crate) fn ended(mut self) -> AttemptLease {
+        self.parts.take().expect("it is there until it has ended").lease
+    }
+
+    /// Ends it here and there, and says whether nothing is left there.
+    ///
+    /// Cancel safe: dropped, the ending goes on.
+    pub(crate) async fn end(mut self) -> Remote {
+        let Some(ending) = self.give_up() else {
+            return Remote::may_live_on("the runtime that it ran in was shut down");
+        };
+        // It fails only with its runtime.
+        ending.await.unwrap_or_else(|_| Remote::may_live_on("the runtime that it ran in was shut down"))
+    }
+
+    fn give_up(&mut self) -> Option<JoinHandle<Remote>> {
+        let parts = self.parts.take()?;
+        let runtime = Handle::try_current().ok()?;
+        let span = tracing::debug_span!("ending", host = %parts.target.key());
+        Some(runtime.spawn(parts.end().instrument(span)))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.give_up());
+    }
+}
+
+impl Parts {
+    async fn end(mut self) -> Remote {
+        let remote = self.end_remote().await;
+        match &remote {
+            Remote::Ended => tracing::debug!("the remote command was ended"),
+            Remote::MayLiveOn(reason) => tracing::warn!(%reason, "the remote command may live on"),
+        }
+        remote
+    }
+
+    async fn end_remote(&mut self) -> Remote {
+        let has_marker = self.streams.as_ref().is_none_or(|streams| streams.marker.is_some());
+        if has_marker && self.session.group().is_none() {
+            self.begins().await;
+        }
+        if !self.session.is_there() {
+            return Remote::Ended;
+        }
+        let Some(group) = self.session.group() else {
+            return Remote::may_live_on(match has_marker {
+                true => "its shell has not told that it has begun",
+                false => "without a POSIX shell its process group is not known",
+            });
+        };
+        let deadline = Instant::now() + openssh::ENDING;
+        match timeout_at(deadline, self.signal(group)).await {
+            Ok(Ok(())) => Remote::Ended,
+            Ok(Err(reason)) => Remote::may_live_on(reason),
+            Err(_) => {
+                self.lease.useless();
+                Remote::may_live_on("there was no session to end it over")
+            }
+        }
+    }
+
+    /// Waits a moment for the beginning of a command that has not begun. It gets no more input.
+    async fn begins(&mut self) {
+        let Some(Streams { stdin, stdout, marker: Some(marker), .. }) = &mut self.streams else {
+            return;
+        };
+        drop(stdin.take());
+        let mut output = Vec::new();
+        let search = async {
+            while let Ok(1..) = stdout.read_buf(&mut output).await
+                && !marker.take_from(&mut output)
+            {
+                marker.forget(&mut output);
+            }
+        };
+        let _ = timeout(BEGINS, search).await;
+    }
+
+    /// Ends the group over its own connection or, where that is not possible, over another one to the same host.
+    async fn signal(&self, group: i32) -> Result<(), String> {
+        let own = self.lease.connection();
+        let mut standby = self.lease.standby();
+        loop {
+            let mut refused = false;
+            let mut reason = String::new();
+            let others = self.target.pool().core().connections(self.target.as_host());
+            let others = others.iter().filter(|other| !Arc::ptr_eq(other, own));
+            for master in std::iter::once(own).chain(others) {
+                match master.end_groups(standby.take(), &[group]).await {
+                    Ok(()) => return Ok(()),
+                    Err(NotEnded::StillThere(reason)) => return Err(reason.to_owned()),
+                    Err(NotEnded::Refused) => refused = true,
+                    Err(NotEnded::NotHere(why)) => reason = why,
+                }
+            }
+            if !refused {
+                return Err(reason);
+            }
+            sleep(ROUND).await;
+        }
+    }
+}
