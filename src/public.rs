@@ -106,6 +106,17 @@ impl Pool {
         version.cloned().map_err(|error| Error::io("localhost", "cannot run ssh -V", error))
     }
 
+    /// Forgets that logins to this host's key have failed: the next caller tries at once.
+    ///
+    /// After a failed login callers hear of it at once, without another one: for 200 ms, doubling with each failure in a row to 30 s; for 15
+    /// minutes after a failure that trying again cannot mend ([`Authentication`](crate::ConnectErrorKind::Authentication),
+    /// [`HostKeyChanged`](crate::ConnectErrorKind::HostKeyChanged), [`HostKeyUnknown`](crate::ConnectErrorKind::HostKeyUnknown)), or until the
+    /// host's files, `known_hosts` or `SSH_AUTH_SOCK` change. A key that was added to an agent, or on the server, nobody can see: that is what
+    /// this is for.
+    pub fn reset(&self, host: &Host) {
+        self.core.reset(&host.key());
+    }
+
     /// Closes the connections of this host's key. Callers in its queue get [`Error::Closed`], commands that run have 5 s to finish. Later
     /// calls connect again, to the address that their host then has.
     ///

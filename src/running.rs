@@ -139,16 +139,19 @@ impl Parts {
 
     async fn end_remote(&mut self) -> Remote {
         let has_marker = self.streams.as_ref().is_none_or(|streams| streams.marker.is_some());
-        if has_marker && self.session.group().is_none() {
+        if has_marker && self.session.has_not_begun() {
             self.begins().await;
         }
         if !self.session.is_there() {
             return Remote::Ended;
         }
         let Some(group) = self.session.group() else {
-            return Remote::may_live_on(match has_marker {
-                true => "its shell has not told that it has begun",
-                false => "without a POSIX shell its process group is not known",
+            return Remote::may_live_on(if !has_marker {
+                "without a POSIX shell its process group is not known"
+            } else if self.session.has_not_begun() {
+                "its shell has not told that it has begun"
+            } else {
+                "the server gives commands no process group of their own"
             });
         };
         let deadline = Instant::now() + openssh::ENDING;

@@ -7,7 +7,7 @@ use std::fs;
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::sshd::Sshd;
 use common::wait_for;
@@ -167,6 +167,49 @@ async fn a_storm_of_callers_makes_one_failed_login() {
     }
     assert_eq!(sshd.log().matches("Connection from").count(), 1);
     assert_eq!(pool.stats().failed_connects, 1);
+    pool.close().await;
+}
+
+/// What the server sees of a pool whose key is wrong: one login, until the key is another file or somebody says that it is worth trying.
+#[rstest]
+#[tokio::test]
+async fn a_wrong_key_is_one_login_until_something_changes(#[values(false, true)] reset: bool) {
+    let sshd = Sshd::builder().start();
+    let directory = tempfile::tempdir().expect("a directory");
+    let key = directory.path().join("key");
+    let generated =
+        pooled::command("ssh-keygen").args(["-q", "-N", "", "-t", "ed25519", "-f"]).arg(&key).status();
+    assert!(generated.expect("ssh-keygen starts").success());
+    // ssh would offer the key that it finds there.
+    fs::remove_file(key.with_extension("pub")).expect("it was written");
+    let text = fs::read_to_string(sshd.ssh_config()).expect("the configuration");
+    let right = sshd.identity_file();
+    let text = text.replace(&*right.to_string_lossy(), &key.to_string_lossy());
+    fs::write(directory.path().join("config"), text).expect("a file can be written");
+    let host = pooled::host_of(&directory.path().join("config")).identity_file(&key).expect("valid");
+    let pool = pool(config());
+    let fails = || async {
+        let Err(Error::Connect { source, .. }) = pool.exec(&host, "true").await else {
+            panic!("a wrong key")
+        };
+        assert_eq!(source.kind(), Kind::Authentication);
+    };
+    let deadline = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < deadline {
+        fails().await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let logins = || sshd.log().matches("Connection from").count();
+    assert_eq!(logins(), 1);
+    if reset {
+        pool.reset(&host);
+        fails().await;
+        fails().await;
+    } else {
+        fs::copy(&right, &key).expect("a file can be written");
+        pool.exec(&host, "true").await.expect("the key is right now");
+    }
+    assert_eq!(logins(), 2);
     pool.close().await;
 }
 

@@ -26,12 +26,14 @@ static NONCE: LazyLock<String> =
     LazyLock::new(|| format!("sshpool-{:016x}", RandomState::new().hash_one(std::process::id())));
 
 /// The command of a session that takes its real command from its input. No marker comes without a POSIX shell: the others stumble over
-/// the first word. Nor does one where a start-up file has read what was meant for us, and what comes is the command's input.
+/// the first word. Nor does one where a start-up file has read what was meant for us, and what comes is the command's input. Where the shell
+/// leads no process group (Dropbear's do not) there is none to signal, and the marker has a 0.
 pub(super) static BOOTSTRAP: LazyLock<String> = LazyLock::new(|| {
     let nonce = NONCE.as_str();
     format!(
         "IFS= read -r sshpool && case $sshpool in {nonce}*) \
-         printf '\\036{nonce} %d\\n' \"$$\" && eval \"${{sshpool#{nonce}}}\" ;; *) exit 1 ;; esac"
+         if kill -0 \"-$$\" 2>/dev/null; then printf '\\036{nonce} %d\\n' \"$$\"; else printf '\\036{nonce} 0\\n'; fi && \
+         eval \"${{sshpool#{nonce}}}\" ;; *) exit 1 ;; esac"
     )
 });
 
@@ -98,13 +100,22 @@ pub(crate) struct Marker {
 pub(super) struct Group(Arc<AtomicI32>);
 
 impl Group {
+    /// It is known that there is none.
+    const NONE: i32 = -1;
+
+    /// What the marker said.
     fn learn(&self, group: i32) {
-        self.0.store(group, Ordering::Relaxed);
+        self.0.store(if group > 1 { group } else { Self::NONE }, Ordering::Relaxed);
     }
 
     /// Nothing is left of it.
     pub(super) fn forget(&self) {
-        self.0.store(0, Ordering::Relaxed);
+        self.0.store(Self::NONE, Ordering::Relaxed);
+    }
+
+    /// There may be one, and the marker has not come yet.
+    pub(super) fn is_unknown(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
     }
 
     pub(super) fn known(&self) -> Option<i32> {

@@ -13,7 +13,9 @@ mod session;
 mod supervisor;
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -22,7 +24,7 @@ use tokio::time::Instant;
 
 use crate::error::{ConnectError, ConnectErrorKind, plain};
 use crate::host::{Host, HostIdentity};
-use crate::pool::{Connection, Transport};
+use crate::pool::{Configuration, Connection, Transport};
 
 pub(crate) use bootstrap::{Marker, Script};
 pub(crate) use ending::{LIMIT as ENDING, NotEnded};
@@ -165,6 +167,25 @@ impl Transport for OpenSsh {
             self.silent().insert(host.identity().clone());
         }
         Ok(master)
+    }
+
+    /// The files that say how to log in and as whom, by what changes when they do. Those that the configuration names in turn are not looked
+    /// for.
+    fn configuration(&self, host: &Host) -> Configuration {
+        let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+        let own = [".ssh", ".ssh/config", ".ssh/known_hosts"].map(|name| home.join(name));
+        let named =
+            [host.get_identity_file(), host.get_config_file()].into_iter().flatten().map(Path::to_owned);
+        let mut hasher = DefaultHasher::new();
+        std::env::var_os("SSH_AUTH_SOCK").hash(&mut hasher);
+        for path in own.into_iter().chain(named).chain([PathBuf::from("/etc/ssh/ssh_known_hosts")]) {
+            let found = std::fs::metadata(path).ok();
+            let facts = found.map(|file| {
+                (file.dev(), file.ino(), file.len(), file.mtime(), file.mtime_nsec(), file.mode())
+            });
+            facts.hash(&mut hasher);
+        }
+        hasher.finish()
     }
 
     async fn shutdown(&self) {

@@ -249,6 +249,11 @@ impl Session {
         self.process.as_mut().expect("it is there until this is dropped")
     }
 
+    /// Its command has not begun, as far as is known.
+    pub(crate) fn has_not_begun(&self) -> bool {
+        self.group.is_unknown()
+    }
+
     /// The process group to signal, of a command that has begun and whose end is not known.
     pub(crate) fn group(&self) -> Option<i32> {
         self.group.known()

@@ -60,7 +60,7 @@ impl Notes {
 
     /// No session is left of which it is not known what runs in it.
     pub(super) fn all_known(&self) -> bool {
-        self.groups().iter().all(|group| group.known().is_some())
+        !self.groups().iter().any(Group::is_unknown)
     }
 
     fn groups(&self) -> MutexGuard<'_, Vec<Group>> {

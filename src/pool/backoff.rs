@@ -5,6 +5,8 @@ use std::time::Duration;
 
 const FIRST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(30);
+/// The pause after a failure that trying again cannot mend: a wrong key, a host key that has changed.
+pub(super) const PERMANENT: Duration = Duration::from_secs(15 * 60);
 
 /// The pause after the `attempts`-th failure in a row (counted from 1): 200 ms doubling to 30 s, of which a random part of up to a
 /// quarter is taken away, so that many callers do not come back at the same instant.

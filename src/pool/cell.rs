@@ -71,7 +71,7 @@ impl<T: Transport> Cell<T> {
                 Action::Grant(sender, grant) => drop(sender.send(Ok(self.lease(grant)))),
                 Action::Refuse(sender, error) => drop(sender.send(Err(error))),
                 Action::Connect { slot, host, retired } => {
-                    self.spawn(slot::run(slot::Slot::new(self, slot), host, retired));
+                    self.spawn(slot::run(slot::Slot::new(self, slot, host), retired));
                 }
                 Action::Standby { slot, generation, connection, count } => {
                     let opening = standby::Opening::new(self, slot, generation, count);
@@ -113,10 +113,11 @@ impl<T: Transport> Cell<T> {
         }
         *self.runtime.lock().unwrap_or_else(|poison| poison.into_inner()) = Some(Handle::current());
         let config = &self.shared.config;
+        let configuration = self.lock().broken_configuration().map(|_| self.transport.configuration(host));
         let (sender, mut receiver) = oneshot::channel();
         // One instant for the alarm below and for `settle`: an alarm that rang a moment before the time is over would be the last.
         let deadline = Instant::now() + config.acquire_timeout;
-        self.update(|state, now| state.enqueue(host, sender, deadline, now, config));
+        self.update(|state, now| state.enqueue(host, sender, deadline, now, config, configuration));
         let answer = tokio::select! {
             biased;
             answer = &mut receiver => answer,

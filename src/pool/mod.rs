@@ -32,6 +32,9 @@ use cell::Cell;
 pub(crate) use cell::Lease;
 pub use stats::Stats;
 
+/// A digest of what a login depends on.
+pub(crate) type Configuration = u64;
+
 /// What the policy needs of the mechanism: somebody who makes connections.
 pub(crate) trait Transport: Send + Sync + 'static {
     type Connection: Connection;
@@ -42,6 +45,10 @@ pub(crate) trait Transport: Send + Sync + 'static {
         host: &Host,
         deadline: Instant,
     ) -> impl Future<Output = Result<Self::Connection, ConnectError>> + Send;
+
+    /// What a login to this host depends on besides the host itself, as far as it is cheap to look at: another value means that it is worth
+    /// trying again what had failed for good.
+    fn configuration(&self, host: &Host) -> Configuration;
 
     /// Removes what is left once all connections are closed.
     fn shutdown(&self) -> impl Future<Output = ()> + Send;
@@ -155,6 +162,15 @@ impl<T: Transport> Core<T> {
     pub(crate) fn connections(&self, host: &Host) -> Vec<Arc<T::Connection>> {
         let cell = self.lock().cells.get(host.identity()).cloned();
         cell.map(|cell| cell.connections()).unwrap_or_default()
+    }
+
+    /// Forgets the failures of this key: the next caller tries at once.
+    pub(crate) fn reset(&self, key: &PoolKey) {
+        for cell in self.cells() {
+            if cell.key() == key {
+                cell.update(|state, _| state.reset());
+            }
+        }
     }
 
     /// The sum over all hosts.

@@ -19,19 +19,20 @@ const PLACE: Duration = Duration::from_secs(1);
 pub(super) struct Slot<T: Transport> {
     cell: Arc<Cell<T>>,
     index: usize,
+    host: Host,
     /// How the slot becomes empty: by a failure to connect, or just so.
     failure: Option<ConnectError>,
 }
 
 impl<T: Transport> Slot<T> {
-    pub(super) fn new(cell: &Arc<Cell<T>>, index: usize) -> Self {
+    pub(super) fn new(cell: &Arc<Cell<T>>, index: usize, host: Host) -> Self {
         // What is left in place if the task is dropped before its login is over.
         let failure = ConnectError::new(
             ConnectErrorKind::Local,
             "the runtime that was connecting was shut down",
             Vec::new(),
         );
-        Slot { cell: Arc::clone(cell), index, failure: Some(failure) }
+        Slot { cell: Arc::clone(cell), index, host, failure: Some(failure) }
     }
 
     fn becomes_empty(&mut self, failure: Option<ConnectError>) {
@@ -41,22 +42,22 @@ impl<T: Transport> Slot<T> {
 
 impl<T: Transport> Drop for Slot<T> {
     fn drop(&mut self) {
-        let (index, failure) = (self.index, self.failure.take());
-        self.cell.update(|state, now| match failure {
-            Some(error) => state.connect_failed(index, error, now),
-            None => state.emptied(index),
-        });
+        let index = self.index;
+        match self.failure.take() {
+            Some(error) => {
+                let configuration = self.cell.transport.configuration(&self.host);
+                self.cell.update(|state, now| state.connect_failed(index, error, configuration, now));
+            }
+            None => self.cell.update(|state, _| state.emptied(index)),
+        }
     }
 }
 
 #[tracing::instrument(name = "connection", skip_all, fields(host = %slot.cell.key(), slot = slot.index))]
-pub(super) async fn run<T: Transport>(
-    mut slot: Slot<T>,
-    host: Host,
-    mut retired: mpsc::UnboundedReceiver<Duration>,
-) {
+pub(super) async fn run<T: Transport>(mut slot: Slot<T>, mut retired: mpsc::UnboundedReceiver<Duration>) {
     let cell = Arc::clone(&slot.cell);
     let (index, config) = (slot.index, &cell.shared.config);
+    let host = slot.host.clone();
     let connect = async {
         let place = Arc::clone(&cell.shared.logins).acquire_owned().await.expect("it is never closed");
         let started = Instant::now();

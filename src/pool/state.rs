@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::cell::Lease;
 use super::standby::Standby;
-use super::{Connection, Stats, Transport, backoff};
+use super::{Configuration, Connection, Stats, Transport, backoff};
 use crate::config::PoolConfig;
 use crate::error::{ConnectError, Error};
 use crate::host::{Host, PoolKey};
@@ -123,12 +123,14 @@ pub(super) enum Action<T: Transport> {
     SettleAt(Instant),
 }
 
+/// The last login failed: the breaker is open, and callers hear this at once, until `retry_at`. The next caller then tries.
 struct Failure {
     error: ConnectError,
     attempts: u32,
     retry_at: Instant,
-    /// A wrong key does not become right by trying: another attempt takes a new caller.
-    needs_caller: bool,
+    /// A wrong key does not become right by trying. What the login depended on is looked at when a caller comes: another attempt is made when
+    /// it has changed, too.
+    permanent: Option<Configuration>,
 }
 
 pub(super) struct HostState<T: Transport> {
@@ -210,6 +212,7 @@ impl<T: Transport> HostState<T> {
         deadline: Instant,
         now: Instant,
         config: &PoolConfig,
+        configuration: Option<Configuration>,
     ) {
         self.forget_the_gone();
         let unused = |slot: &Slot<T::Connection>| matches!(slot, Slot::Empty | Slot::Closing { .. });
@@ -217,10 +220,10 @@ impl<T: Transport> HostState<T> {
             // Nobody gets a connection to the old address any more: the newest caller's counts.
             self.host = host.clone();
         }
-        if let Some(failure) = &mut self.failure
-            && failure.retry_at <= now
+        if let Some(now) = configuration
+            && self.broken_configuration().is_some_and(|before| before != now)
         {
-            failure.needs_caller = false;
+            self.reset();
         }
         if !self.closed && self.pending_slots(now) * config.sessions_per_connection > self.waiters.len() {
             self.counters.pool_misses += 1;
@@ -380,18 +383,36 @@ impl<T: Transport> HostState<T> {
         self.refill = Some(slot);
     }
 
-    pub(super) fn connect_failed(&mut self, slot: usize, error: ConnectError, now: Instant) {
+    pub(super) fn connect_failed(
+        &mut self,
+        slot: usize,
+        error: ConnectError,
+        configuration: Configuration,
+        now: Instant,
+    ) {
         self.counters.failed_connects += 1;
         self.slots[slot] = Slot::Empty;
         self.trusted = false;
         // Logins that were under way together and failed together are one attempt.
         let together = self.backs_off(now);
-        let (attempts, needed_caller) =
-            self.failure.as_ref().map_or((0, false), |failure| (failure.attempts, failure.needs_caller));
+        let permanent = error.kind().is_permanent().then_some(configuration);
+        if together && permanent.is_none() && self.broken_configuration().is_some() {
+            return; // A wrong key is still wrong.
+        }
+        let attempts = self.failure.as_ref().map_or(0, |failure| failure.attempts);
         let attempts = if together { attempts } else { attempts.saturating_add(1) };
-        let needs_caller = error.kind().is_permanent() || (together && needed_caller);
-        self.failure =
-            Some(Failure { error, attempts, retry_at: now + backoff::pause(attempts), needs_caller });
+        let pause = if permanent.is_some() { backoff::PERMANENT } else { backoff::pause(attempts) };
+        self.failure = Some(Failure { error, attempts, retry_at: now + pause, permanent });
+    }
+
+    /// What a login depended on that failed for good.
+    pub(super) fn broken_configuration(&self) -> Option<Configuration> {
+        self.failure.as_ref()?.permanent
+    }
+
+    /// Closes the breaker: the next caller tries.
+    pub(super) fn reset(&mut self) {
+        self.failure = None;
     }
 
     /// The connection ended by itself. While nobody uses it that is for the health checks to count: they would have found it.
@@ -649,7 +670,7 @@ impl<T: Transport> HostState<T> {
     }
 
     fn backs_off(&self, now: Instant) -> bool {
-        self.failure.as_ref().is_some_and(|failure| failure.retry_at > now || failure.needs_caller)
+        self.failure.as_ref().is_some_and(|failure| failure.retry_at > now)
     }
 
     fn connecting(&self) -> usize {

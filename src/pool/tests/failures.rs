@@ -3,6 +3,7 @@
 use rstest::rstest;
 
 use super::plan::{Login, Plan};
+use super::world::Outcome;
 use super::*;
 use crate::error::ConnectErrorKind as Kind;
 
@@ -130,24 +131,74 @@ async fn a_login_that_succeeds_makes_the_next_pause_short_again() {
 #[case(Kind::Local, true)]
 #[case(Kind::Other, true)]
 #[tokio::test(start_paused = true)]
-async fn a_wrong_key_is_never_tried_again_by_itself(#[case] kind: Kind, #[case] tried_again: bool) {
+async fn a_wrong_key_is_not_tried_again_soon(#[case] kind: Kind, #[case] tried_again: bool) {
     let stage = Stage::new(config(2, 1));
     stage.world.plan([Plan::default(), Plan::fails(kind)]);
     let held = stage.take(&web1()).await;
     // It waits for the login and, when that has failed, for the connection that is there.
     let waits = stage.caller(&web1()).await;
     pass(secs(20)).await;
-    assert_eq!(stage.logins(), if tried_again { 3 } else { 2 });
-    assert_eq!(waits.is_finished(), tried_again);
-    // A new caller is reason enough to try again, once the pause is over.
     let another = stage.caller(&web1()).await;
     pass(LOGIN).await;
-    assert_eq!(stage.logins(), 3);
+    assert_eq!(stage.logins(), if tried_again { 3 } else { 2 });
+    assert_eq!(waits.is_finished(), tried_again);
     drop(held);
     settled().await;
     drop(served(waits).await);
     settled().await;
     drop(served(another).await);
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    Time,
+    Configuration,
+    Reset,
+}
+
+#[rstest]
+#[tokio::test(start_paused = true)]
+async fn a_failure_for_good_stands_until_something_changes(
+    #[values(Change::Time, Change::Configuration, Change::Reset)] change: Change,
+) {
+    let stage = Stage::new(config(5, 1));
+    stage.world.plan([Plan::fails(Kind::Authentication)]);
+    let start = Instant::now();
+    assert_eq!(kind_of(stage.try_take(&web1()).await), Kind::Authentication);
+    for _ in 0..880 {
+        assert_eq!(kind_of(stage.try_take(&web1()).await), Kind::Authentication);
+        pass(secs(1)).await;
+    }
+    assert_eq!((stage.logins(), start.elapsed()), (1, secs(880) + LOGIN));
+    match change {
+        Change::Time => pass(secs(20)).await,
+        Change::Configuration => stage.world.books(|truth| truth.configuration += 1),
+        Change::Reset => stage.pool.reset(&web1().key()),
+    }
+    stage.world.books(|truth| truth.hosts[0].outcome = Outcome::None);
+    drop(stage.take(&web1()).await);
+    assert_eq!(stage.logins(), 2);
+}
+
+/// The most logins that a broken host sees, however many callers ask for it: nine until the pause is at its longest, after 38 s at least, and
+/// then one each 22.5 s.
+#[rstest]
+#[case::refused(Kind::Refused, 34)]
+#[case::wrong_key(Kind::Authentication, 1)]
+#[tokio::test(start_paused = true)]
+async fn a_broken_host_sees_few_logins_in_ten_minutes(#[case] kind: Kind, #[case] most: usize) {
+    let stage = Stage::new(config(5, 1));
+    stage.world.plan_with(move || Plan::fails(kind));
+    let start = Instant::now();
+    while start.elapsed() < secs(600) {
+        let callers = [stage.caller(&web1()).await, stage.caller(&web1()).await, stage.caller(&web1()).await];
+        pass(LOGIN).await;
+        for caller in callers {
+            assert_eq!(kind_of(answer(caller).await), kind);
+        }
+        pass(ms(50)).await;
+    }
+    assert!(stage.logins() <= most, "{} logins", stage.logins());
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,7 +11,7 @@ use super::plan::{Login, Plan, Probe, Standby};
 use super::world::{LoginUnderWay, Phase, World};
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::host::Host;
-use crate::pool::{Connection, Transport};
+use crate::pool::{Configuration, Connection, Transport};
 
 /// The transport: a handle to the world. The pool owns it, and the world learns when it is gone.
 pub(super) struct Fake {
@@ -61,6 +61,10 @@ impl Transport for Fake {
                 Ok(FakeConnection { id, world, phase })
             }
         }
+    }
+
+    fn configuration(&self, _: &Host) -> Configuration {
+        self.world.books(|truth| truth.configuration)
     }
 
     async fn shutdown(&self) {

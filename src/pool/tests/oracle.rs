@@ -4,7 +4,7 @@
 //! An instant later all of it may be different, so this is called when the runtime has nothing left to run.
 
 use super::plan::Standby;
-use super::world::{Facts, HostTruth, Outcome, Phase, SHORTEST_PAUSE, Truth};
+use super::world::{Facts, HostTruth, Outcome, PERMANENT, Phase, SHORTEST_PAUSE, Truth};
 use super::*;
 
 /// The longest pause after so many failed logins in a row.
@@ -129,8 +129,8 @@ impl View<'_> {
             Outcome::None => host.logins_under_way > 0,
             Outcome::Failed(failed) => {
                 let again = failed.at + longest_pause(host.failures_in_a_row);
-                let asked = !failed.perhaps_permanent || host.last_asked.is_some_and(|asked| asked > again);
-                host.logins_under_way > 0 || now <= again || !asked
+                let again = if failed.perhaps_permanent { failed.at + PERMANENT } else { again };
+                host.logins_under_way > 0 || now <= again
             }
         };
         let backs_off = matches!(host.outcome, Outcome::Failed(failed) if now < failed.at + SHORTEST_PAUSE);

@@ -17,6 +17,8 @@ use crate::host::{Host, HostIdentity, PoolKey};
 
 /// The shortest pause after a failed login: 200 ms less a quarter.
 pub(super) const SHORTEST_PAUSE: Duration = ms(150);
+/// The pause after a failure that trying again cannot mend.
+pub(super) const PERMANENT: Duration = secs(15 * 60);
 
 pub(super) struct World {
     pub config: PoolConfig,
@@ -35,6 +37,8 @@ pub(super) struct Truth {
     pub connections: Vec<Facts>,
     pub violations: Vec<String>,
     pub shutdowns: usize,
+    /// What logins depend on.
+    pub configuration: u64,
     pub transport_gone: bool,
     /// The pool was closed for good.
     pub closed: bool,
@@ -62,7 +66,6 @@ pub(super) struct HostTruth {
     pub asking: Vec<Instant>,
     /// Callers, ever.
     pub asked: u64,
-    pub last_asked: Option<Instant>,
     pub refusals: u64,
     pub last_refusal: Option<Instant>,
     /// A caller went away: it may have had a session that it never saw.
@@ -85,7 +88,7 @@ pub(super) enum Outcome {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Failed {
     pub at: Instant,
-    /// Only a new caller is a reason to try again: surely, and perhaps. The books do not know the jitter of a pause.
+    /// It is not worth trying again soon: surely, and perhaps. The books do not know the jitter of a pause.
     surely_permanent: bool,
     pub perhaps_permanent: bool,
 }
@@ -183,7 +186,6 @@ impl World {
         let this = &mut truth.hosts[index];
         this.asking.push(until);
         this.asked += 1;
-        this.last_asked = Some(now);
         Asking { world: Arc::clone(self), host: index, until, answered: false }
     }
 
@@ -279,8 +281,8 @@ impl World {
             Outcome::Failed(failed) if now < failed.at + SHORTEST_PAUSE => {
                 violations.push(format!("a login {:?} after one that failed", now - failed.at));
             }
-            Outcome::Failed(failed) if failed.surely_permanent && !this.asked_after(failed) => {
-                violations.push("a login that nobody asked for after a permanent failure".to_owned());
+            Outcome::Failed(failed) if failed.surely_permanent && now < failed.at + PERMANENT => {
+                violations.push("a login too soon after a permanent failure".to_owned());
             }
             _ => {}
         }
@@ -427,17 +429,11 @@ impl HostTruth {
             unwanted_logins: 0,
             asking: Vec::new(),
             asked: 0,
-            last_asked: None,
             refusals: 0,
             last_refusal: None,
             last_vanished: None,
             last_closed: None,
         }
-    }
-
-    /// Whether somebody asked when the pause after this failure can have been over.
-    fn asked_after(&self, failed: Failed) -> bool {
-        self.last_asked.is_some_and(|at| at >= failed.at + SHORTEST_PAUSE)
     }
 }
 
@@ -515,11 +511,13 @@ impl LoginUnderWay {
             Outcome::Failed(failed) if self.since <= failed.at => Some(failed),
             _ => None,
         };
-        let surely = beside.is_some_and(|failed| failed.surely_permanent && !this.asked_after(failed));
+        if !kind.is_permanent() && beside.is_some_and(|failed| failed.surely_permanent) {
+            return;
+        }
         let perhaps = beside.is_some_and(|failed| failed.perhaps_permanent);
         this.outcome = Outcome::Failed(Failed {
             at: Instant::now(),
-            surely_permanent: kind.is_permanent() || surely,
+            surely_permanent: kind.is_permanent(),
             perhaps_permanent: kind.is_permanent() || perhaps,
         });
     }
