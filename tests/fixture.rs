@@ -14,7 +14,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::process::{Ended, run, wait_until};
-use common::sshd::{Kind, Sshd, kind};
+use common::sshd::{Kind, Release, Sshd, kind, release};
 use common::wait_for;
 use rstest::{fixture, rstest};
 
@@ -310,6 +310,64 @@ fn a_taken_port_is_a_clear_failure(sshd: Sshd) {
     sshd.kill();
     let _other = TcpListener::bind(("127.0.0.1", sshd.port())).expect("the port is free");
     sshd.restart();
+}
+
+/// What a server says first.
+fn banner(sshd: &Sshd) -> String {
+    let connection = TcpStream::connect(("127.0.0.1", sshd.port())).expect("the server listens");
+    connection.set_read_timeout(Some(SOON)).expect("a connection can be read with a deadline");
+    let mut line = String::new();
+    BufReader::new(connection).read_line(&mut line).expect("the server greets");
+    line
+}
+
+#[rstest]
+fn the_release_is_the_one_asked_for(sshd: Sshd) {
+    let version = match (kind(), release()) {
+        (Kind::Process, _) => "SSH-2.0-OpenSSH_",
+        (_, Release::Bookworm) => "SSH-2.0-OpenSSH_9.2",
+        (_, Release::Trixie) => "SSH-2.0-OpenSSH_10.0",
+    };
+    assert!(banner(&sshd).starts_with(version), "{:?} is not {version}", banner(&sshd));
+}
+
+#[rstest]
+fn dropbear_obeys_the_same_verbs() {
+    let Some(sshd) = Sshd::builder().dropbear(&[]).start_or_skip() else {
+        return;
+    };
+    let version =
+        if release() == Release::Trixie { "SSH-2.0-dropbear_2025" } else { "SSH-2.0-dropbear_2022" };
+    assert!(banner(&sshd).starts_with(version), "{:?} is not {version}", banner(&sshd));
+    assert_eq!(ssh(&sshd, "id -un").stdout, "lab\n");
+    assert_eq!(sshd.logins(), 1);
+
+    let (mut client, pid) = long_command(&sshd);
+    sshd.freeze();
+    let mut waiting = Running::start(self::client(&sshd).args(["lab", "echo at last"]));
+    assert!(!waiting.ends_within(Duration::from_millis(500)), "nothing answers");
+    sshd.thaw();
+    assert_eq!(waiting.line(), "at last");
+
+    sshd.kill_connections();
+    assert!(client.ends_within(SOON));
+    assert!(sshd.is_alive(pid), "a command that touches none of its pipes outlives its connection");
+    sshd.restart();
+    assert!(!sshd.is_alive(pid), "the command without a connection is found as well");
+    assert_eq!(ssh(&sshd, "echo again").stdout, "again\n");
+
+    sshd.change_host_keys();
+    let refused = ssh(&sshd, "true");
+    assert_eq!(refused.last_words(), "Host key verification failed.");
+    let traces = Traces::of(&sshd, 0);
+    drop(sshd);
+    assert_eq!(traces.left(), "");
+}
+
+#[rstest]
+#[should_panic(expected = "Dropbear reads no sshd_config")]
+fn dropbear_refuses_what_is_for_sshd() {
+    Sshd::builder().dropbear(&[]).max_sessions(1).start();
 }
 
 #[rstest]

@@ -28,12 +28,39 @@ pub(super) enum Engine {
 /// What a server can be made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Image {
-    /// Debian with many login shells.
+    /// Debian with many login shells, and Dropbear.
     Login,
     /// Debian with the clients of Docker and Compose.
     Compose,
     /// BusyBox and nothing else.
     BusyBox,
+}
+
+/// The Debian of [`Image::Login`] and [`Image::BusyBox`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Release {
+    /// With OpenSSH 9.2 and Dropbear 2022.83.
+    Bookworm,
+    /// With OpenSSH 10.0 and Dropbear 2025.89.
+    Trixie,
+}
+
+impl Release {
+    fn name(self) -> &'static str {
+        match self {
+            Release::Bookworm => "bookworm",
+            Release::Trixie => "trixie",
+        }
+    }
+}
+
+/// Which one `SSHPOOL_TEST_RELEASE` asks for, here and in `tests/sshd/build`. Panics when it is not one of them.
+pub fn release() -> Release {
+    match env::var("SSHPOOL_TEST_RELEASE").unwrap_or_default().as_str() {
+        "" | "bookworm" => Release::Bookworm,
+        "trixie" => Release::Trixie,
+        other => panic!("SSHPOOL_TEST_RELEASE is `{other}`; it can be `bookworm` or `trixie`"),
+    }
 }
 
 impl Image {
@@ -68,6 +95,7 @@ pub(super) fn engine() -> &'static Engine {
     static ENGINE: OnceLock<Engine> = OnceLock::new();
     ENGINE.get_or_init(|| {
         let demanded = env::var("SSHPOOL_TEST_SERVER").unwrap_or_default();
+        let release = release();
         let (engine, remark) = match demanded.as_str() {
             "" => any(),
             "container" => (
@@ -83,7 +111,11 @@ pub(super) fn engine() -> &'static Engine {
             other => panic!("SSHPOOL_TEST_SERVER is `{other}`; it can be `container` or `process`"),
         };
         let what = match &engine {
-            Engine::Container { program, .. } => format!("{program} container"),
+            Engine::Container { program, .. } => format!("{program} container of Debian {}", release.name()),
+            Engine::Process { .. } if env::var("SSHPOOL_TEST_RELEASE").is_ok_and(|asked| !asked.is_empty()) => panic!(
+                "a private sshd process has the release of this machine, not the one of SSHPOOL_TEST_RELEASE{}",
+                remark.map(|remark| format!(" (no container: {remark})")).unwrap_or_default()
+            ),
             Engine::Process { .. } => "private sshd process".to_owned(),
         };
         let remark = remark.map(|remark| format!(" ({remark})")).unwrap_or_default();
@@ -130,7 +162,8 @@ fn container(image: Image) -> Result<Engine, String> {
 /// Builds the image while all other test binaries wait for it. A failure is remembered for the others of the
 /// same run (they have the same parent process): each would fail only after a long attempt of its own.
 fn built_once(image: Image) -> Result<Engine, String> {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-image.lock", image.name()));
+    let name = format!("{}-{}-image.lock", image.name(), release().name());
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let file = OpenOptions::new()
         .create(true)
         .truncate(false)

@@ -20,6 +20,8 @@ pub(super) struct Files {
     /// Lines of sshd_config, before those that all servers have.
     options: String,
     host_key_types: Vec<String>,
+    /// Arguments of Dropbear, when the server is that.
+    dropbear: Option<Vec<String>>,
 }
 
 impl Files {
@@ -36,7 +38,8 @@ impl Files {
             None => format!("SetEnv {mark} \"HOME={}\"{}\n", seen_as.join("home").display(), builder.env),
         };
         let options = builder.options + &set_env;
-        let files = Files { dir, seen_as, options, host_key_types: builder.host_key_types };
+        let (host_key_types, dropbear) = (builder.host_key_types, builder.dropbear);
+        let files = Files { dir, seen_as, options, host_key_types, dropbear };
         for dir in [files.client(""), files.server(""), files.home()] {
             fs::create_dir(dir).expect("a directory can be made in a new directory");
         }
@@ -82,9 +85,16 @@ impl Files {
         }
     }
 
-    /// Writes sshd_config, ssh_config and known_hosts for a port and an account.
+    /// Writes the server's configuration, ssh_config and known_hosts for a port and an account.
     pub(super) fn configure(&self, port: u16, user: &str) {
-        write(&self.server("sshd_config"), &self.sshd_config(port));
+        match &self.dropbear {
+            None => write(&self.server("sshd_config"), &self.sshd_config(port)),
+            Some(arguments) => {
+                let arguments =
+                    [&["-p".to_owned(), format!("127.0.0.1:{port}")], arguments.as_slice()].concat();
+                write(&self.server("dropbear_arguments"), &(arguments.join("\n") + "\n"));
+            }
+        }
         write(&self.client("ssh_config"), &self.ssh_config(port, user));
         let known = |kind: &String| {
             let key = fs::read_to_string(self.server(&format!("host_{kind}.pub"))).expect("the key was made");

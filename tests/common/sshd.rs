@@ -12,8 +12,8 @@ use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-pub use super::engine::Image;
 use super::engine::{self, Engine};
+pub use super::engine::{Image, Release, release};
 use super::files::Files;
 use super::port::Port;
 use super::process::{self, Ended};
@@ -51,6 +51,8 @@ pub struct Builder {
     pub(super) env: String,
     login_shell: Option<String>,
     image: Image,
+    /// Arguments of Dropbear, which runs in the place of sshd then.
+    pub(super) dropbear: Option<Vec<String>>,
     /// Options of `docker run`.
     run: Vec<String>,
 }
@@ -116,6 +118,12 @@ impl Builder {
         self
     }
 
+    /// Dropbear in the place of sshd, with these arguments. Only in a container. What belongs into sshd_config is not for it.
+    pub fn dropbear(mut self, arguments: &[&str]) -> Self {
+        self.dropbear = Some(arguments.iter().map(ToString::to_string).collect());
+        self
+    }
+
     /// Starts the server and waits until it listens. Panics when this kind of server cannot be configured so.
     #[track_caller]
     pub fn start(self) -> Sshd {
@@ -145,6 +153,15 @@ impl Builder {
             Kind::Container("podman") if self.run.iter().any(|option| option.contains("docker.sock")) => {
                 Some("podman has no engine whose socket could be given away".to_owned())
             }
+            Kind::Process if self.dropbear.is_some() => {
+                Some("a private sshd process is no Dropbear".to_owned())
+            }
+            _ if self.dropbear.is_some() && !(self.options.is_empty() && self.env.is_empty()) => {
+                panic!("Dropbear reads no sshd_config: {}{}", self.options, self.env)
+            }
+            Kind::Process if self.dropbear.is_some() => {
+                Some("a private sshd process is no Dropbear".to_owned())
+            }
             _ if self.image == Image::Login => None,
             _ => engine::image(self.image).err(),
         }
@@ -173,6 +190,7 @@ impl Sshd {
             env: String::new(),
             login_shell: None,
             image: Image::Login,
+            dropbear: None,
             run: Vec::new(),
         }
     }
@@ -186,13 +204,15 @@ impl Sshd {
         let mount = matches!(engine, Engine::Container { .. }).then_some(Path::new(MOUNT));
         let login_shell = builder.login_shell.clone();
         let (wanted, run) = (builder.image, builder.run.clone());
+        let program_of_server =
+            if builder.dropbear.is_some() { "/usr/sbin/dropbear" } else { "/usr/sbin/sshd" };
         let files = Files::create(mount, &mark, builder);
 
         let (mut command, user, image) = match engine {
             Engine::Container { program, .. } => {
                 let image = engine::image(wanted).unwrap_or_else(|why| panic!("{why}"));
                 let mut command = container(program, &name, &files.server(""));
-                command.args(run).args([&image, "/usr/sbin/sshd", MOUNT]);
+                command.args(run).args([&image, program_of_server, MOUNT]);
                 (command, "lab".to_owned(), Some(image))
             }
             Engine::Process { sshd } => {
@@ -212,7 +232,9 @@ impl Sshd {
             match sshd.obey("start") {
                 Ok(()) => break,
                 // Something else than these tests has taken the port since it was reserved.
-                Err(why) if why.contains("Cannot bind") => sshd.port = Port::reserve(),
+                Err(why) if why.contains("Cannot bind") || why.contains("Failed listening") => {
+                    sshd.port = Port::reserve()
+                }
                 Err(why) => panic!("sshd does not start: {why}"),
             }
         }
@@ -306,10 +328,11 @@ impl Sshd {
 
     /// Logins that succeeded since the first start.
     pub fn logins(&self) -> usize {
-        self.logged("Accepted publickey for ")
+        // Dropbear puts process id and time before its words.
+        self.logged("Accepted publickey for ") + self.log().matches(" Pubkey auth succeeded for ").count()
     }
 
-    /// Commands, shells and subsystems started since the first start.
+    /// Commands, shells and subsystems started since the first start. Dropbear does not tell.
     pub fn sessions_opened(&self) -> usize {
         self.logged("Starting session: ")
     }
