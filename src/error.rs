@@ -204,7 +204,7 @@ pub enum ConnectErrorKind {
     KeyFile,
     /// Client and server share no algorithm.
     Algorithms,
-    /// The server dropped the connection before the login (sshd's `MaxStartups` does that).
+    /// The server dropped the connection before the login (sshd's `MaxStartups` and `PerSourcePenalties` do that).
     ServerBusy,
     /// There is no ssh program.
     SshMissing,
@@ -246,7 +246,7 @@ impl ConnectErrorKind {
             Self::Authentication => Some("check user and key with `ssh -v`"),
             Self::HostKeyChanged => Some("if that is expected, remove the old key with `ssh-keygen -R`"),
             Self::HostKeyUnknown => Some("add the key to known_hosts first"),
-            Self::ServerBusy => Some("see MaxStartups in the server's sshd_config"),
+            Self::ServerBusy => Some("see MaxStartups and PerSourcePenalties in the server's sshd_config"),
             _ => None,
         }
     }

@@ -9,8 +9,8 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
-use common::sshd::Sshd;
-use common::wait_for;
+use common::sshd::{Image, Sshd};
+use common::{wait_for, wait_for_async};
 use rstest::rstest;
 use sshpool::{ConnectErrorKind as Kind, Error, Host, PoolConfig};
 
@@ -210,6 +210,46 @@ async fn a_wrong_key_is_one_login_until_something_changes(#[values(false, true)]
         pool.exec(&host, "true").await.expect("the key is right now");
     }
     assert_eq!(logins(), 2);
+    pool.close().await;
+}
+
+/// OpenSSH 9.8 and later turn an address away for a while after a failed login, before it says who it is. Here that is the server of Debian
+/// trixie, whatever the others are.
+#[rstest]
+#[tokio::test]
+async fn a_penalty_is_told_and_waited_for() {
+    let penalties =
+        Sshd::builder().image(Image::Compose).option("PerSourcePenalties", "authfail:6 noauth:6 min:1 max:6");
+    let Some(sshd) = penalties.start_or_skip() else { return };
+    let (pool, host) = (pool(config()), host(&sshd));
+    let stranger = host.clone().user("nobody-here").expect("a valid user");
+    let error = pool.exec(&stranger, "true").await.expect_err("there is no such account");
+    let Error::Connect { source, .. } = &error else { panic!("{error:?}") };
+    assert_eq!(source.kind(), Kind::Authentication, "{error}");
+
+    wait_for_async("the penalty", pooled::PATIENCE, || sshd.log().contains("penalty")).await;
+    let logins = || sshd.log().matches("Connection from").count();
+    let dropped = || sshd.log().matches("drop connection ").count();
+    let error = pool.exec(&host, "true").await.expect_err("the address is turned away");
+    let Error::Connect { source, .. } = &error else { panic!("{error:?}") };
+    assert_eq!(source.kind(), Kind::ServerBusy, "{error}");
+    assert!(error.to_string().contains("PerSourcePenalties"), "{error}");
+    // Whoever calls meanwhile is told the same, and the server is asked again at longer and longer intervals.
+    let served = async {
+        let mut calls = 0;
+        while let Err(again) = pool.exec(&host, "true").await {
+            assert!(
+                matches!(&again, Error::Connect { source, .. } if source.kind() == Kind::ServerBusy),
+                "{again}"
+            );
+            calls += 1;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        calls
+    };
+    let calls = tokio::time::timeout(pooled::PATIENCE, served).await.expect("the penalty ends");
+    assert!(calls > 0 && dropped() < 10, "{calls} calls, {} connections", dropped());
+    assert_eq!((logins(), sshd.logins()), (2, 1));
     pool.close().await;
 }
 
