@@ -13,6 +13,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::engine::{self, Engine};
+#[allow(unused_imports, reason = "each test binary uses a part of this")]
 pub use super::engine::{Image, Release, release};
 use super::files::Files;
 use super::port::Port;
