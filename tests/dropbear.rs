@@ -151,11 +151,23 @@ async fn a_timeout_keeps_what_had_arrived_and_the_connection() {
     pool.close_within(Duration::ZERO).await;
 }
 
+/// What sshd does: the shell that it starts leads a group. Here the group is that of Dropbear's process for the connection, and whoever ends it ends
+/// the connection, with the other commands on it.
+#[rstest]
+#[tokio::test]
+async fn a_command_is_in_the_process_group_of_its_connection() {
+    let Some(sshd) = dropbear(&[]) else { return };
+    let (pool, host) = (pool(bearable(config())), host(&sshd));
+    let text = "ps -o pgid= -p $$; ps -o pid= -p $PPID; kill -s CONT -- -$$ 2>/dev/null || echo no group";
+    let shown = pool.exec(&host, text).await.expect("it runs");
+    let shown: Vec<&str> = shown.lines().map(str::trim).collect();
+    assert!(shown.len() == 3 && shown[0] == shown[1] && shown[2] == "no group", "{shown:?}");
+    pool.close().await;
+}
+
 /// The marker that a command has begun is output, and what the pool makes of its absence where no status came either must not be that the command
 /// may run again.
 #[rstest]
-#[ignore = "a session in standby that ends without a status and without the marker counts as never started, and Dropbear 2022.83 runs what it \
-            was sent: run with SSHPOOL_TEST_RELEASE=bookworm"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_dropbear_ran_unheard_does_not_run_again() {
     let Some(sshd) = dropbear(&[]) else { return };

@@ -319,14 +319,17 @@ impl Session {
     /// The end of a session whose command has not begun: the shell ended before. Where the session was opened for it, the bootstrap does not
     /// work on this account (a start-up file exits, or reads the input), and commands go as arguments from now on. One that was opened ahead
     /// of need may just have been there for too long (`TMOUT`).
+    ///
+    /// Without a status nothing is known: the server may have closed the session while the shell took its command, and ran it unheard (test
+    /// `what_dropbear_ran_unheard_does_not_run_again`).
     pub(crate) fn not_begun(&self, end: SessionEnd, master: &Master) -> SessionEnd {
         match end {
-            SessionEnd::Exited(_) | SessionEnd::Killed if self.ahead => SessionEnd::NotBegun,
+            SessionEnd::Exited(_) if self.ahead => SessionEnd::NotBegun,
             SessionEnd::Exited(_) => {
                 master.takes_arguments();
                 SessionEnd::NotBegun
             }
-            // By a signal as it is by plain ssh, and that says nothing about the account.
+            // As if by a signal, as it is by plain ssh, and that says nothing about the account.
             end => end,
         }
     }
