@@ -154,9 +154,6 @@ impl Builder {
             Kind::Container("podman") if self.run.iter().any(|option| option.contains("docker.sock")) => {
                 Some("podman has no engine whose socket could be given away".to_owned())
             }
-            Kind::Process if self.dropbear.is_some() => {
-                Some("a private sshd process is no Dropbear".to_owned())
-            }
             _ if self.dropbear.is_some() && !(self.options.is_empty() && self.env.is_empty()) => {
                 panic!("Dropbear reads no sshd_config: {}{}", self.options, self.env)
             }
