@@ -16,6 +16,7 @@ mod engine;
 mod files;
 mod port;
 pub mod process;
+pub mod proxy;
 pub mod sshd;
 mod supervisor;
 

@@ -1,0 +1,316 @@
+//! A network between a test and its server that fails when it is told to: a port of 127.0.0.1 that leads to the server's.
+//!
+//! Everything happens on a thread of its own, so that a test may block its own. A verb has taken effect when it returns.
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc as blocking;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use nix::libc::linger;
+use nix::sys::socket::{setsockopt, sockopt};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::port::Port;
+use super::sshd::Sshd;
+
+/// For a verb. It takes a moment.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// What is read at once.
+const PIECE: usize = 16 << 10;
+/// How many pieces of one direction of a connection are under way at most.
+const UNDER_WAY: usize = 64;
+/// With a throttle so many portions pass in a second.
+const PORTIONS: u32 = 20;
+
+/// How bytes pass. It is asked for each of them at the last moment, also for those that were under way before it was changed.
+#[derive(Clone, Copy, Default)]
+struct Flow {
+    swallows: bool,
+    delay: Duration,
+    bytes_per_second: Option<u32>,
+}
+
+#[derive(Clone, Copy)]
+enum Verb {
+    Reset,
+    Refuse,
+    Accept,
+}
+
+#[derive(Default)]
+struct Counters {
+    accepted: AtomicUsize,
+    open: AtomicUsize,
+}
+
+/// The port. Dropped, it is closed, and all connections through it are reset.
+pub struct Proxy {
+    port: u16,
+    server: u16,
+    flow: watch::Sender<Flow>,
+    /// None when it ends.
+    verbs: Option<mpsc::UnboundedSender<(Verb, blocking::Sender<()>)>>,
+    counters: Arc<Counters>,
+    thread: Option<JoinHandle<()>>,
+    files: TempDir,
+}
+
+impl Proxy {
+    /// A proxy that passes everything on to this port of 127.0.0.1.
+    pub fn to(server: u16) -> Proxy {
+        let port = Port::reserve();
+        let number = port.number;
+        let (flow, flowing) = watch::channel(Flow::default());
+        let (verbs, told) = mpsc::unbounded_channel();
+        let counters = Arc::new(Counters::default());
+        let counted = Arc::clone(&counters);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let listener = runtime.block_on(listen(number)).expect("a port that was reserved is free");
+        let thread = std::thread::spawn(move || {
+            runtime.block_on(serve(listener, &port, server, flowing, told, counted));
+        });
+        let files = tempfile::tempdir().expect("a temporary directory can be made");
+        Proxy { port: number, server, flow, verbs: Some(verbs), counters, thread: Some(thread), files }
+    }
+
+    /// A proxy in front of a test server.
+    pub fn before(sshd: &Sshd) -> Proxy {
+        Proxy::to(sshd.port())
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The server's ssh_config with the way through this proxy. No other test has a file of this name, and so whatever was started with
+    /// it is known by it.
+    pub fn ssh_config(&self, sshd: &Sshd) -> PathBuf {
+        let config = std::fs::read_to_string(sshd.ssh_config()).expect("the server has one");
+        let (direct, through) = (format!("Port {}\n", self.server), format!("Port {}\n", self.port));
+        assert!(config.contains(&direct), "the server's port is in it: {config}");
+        // The key is known under the server's own port.
+        let alias = format!("    HostKeyAlias [127.0.0.1]:{}\n", self.server);
+        let path = self.files.path().join("ssh_config");
+        std::fs::write(&path, config.replace(&direct, &through) + &alias).expect("a file can be written");
+        path
+    }
+
+    /// Passes everything on: the end of `swallow`, `delay` and `throttle`.
+    pub fn pass(&self) {
+        self.flow.send_replace(Flow::default());
+    }
+
+    /// Passes nothing on in either direction, ends of connections neither. New ones are accepted and lead nowhere. As in a network that
+    /// comes back, what was sent meanwhile arrives after a `pass`.
+    pub fn swallow(&self) {
+        self.flow.send_modify(|flow| flow.swallows = true);
+    }
+
+    /// Passes on so much later, each way, what comes from now on.
+    pub fn delay(&self, delay: Duration) {
+        self.flow.send_modify(|flow| flow.delay = delay);
+    }
+
+    /// Passes on so much at most, on each connection and each way.
+    pub fn throttle(&self, bytes_per_second: u32) {
+        self.flow.send_modify(|flow| flow.bytes_per_second = Some(bytes_per_second));
+    }
+
+    /// Resets (RST) all open connections, on both sides. New ones are welcome.
+    #[track_caller]
+    pub fn reset(&self) {
+        self.obey(Verb::Reset);
+    }
+
+    /// From now on nothing listens on the port. Connections that are open stay.
+    #[track_caller]
+    pub fn refuse(&self) {
+        self.obey(Verb::Refuse);
+    }
+
+    /// The end of `refuse`.
+    #[track_caller]
+    pub fn accept(&self) {
+        self.obey(Verb::Accept);
+    }
+
+    /// Connections that were ever accepted.
+    pub fn accepted(&self) -> usize {
+        self.counters.accepted.load(Ordering::SeqCst)
+    }
+
+    /// Connections that are open.
+    pub fn open(&self) -> usize {
+        self.counters.open.load(Ordering::SeqCst)
+    }
+
+    #[track_caller]
+    fn obey(&self, verb: Verb) {
+        let (done, answer) = blocking::channel();
+        let sent = self.verbs.as_ref().expect("it is there until this is dropped").send((verb, done));
+        sent.ok().and_then(|()| answer.recv_timeout(PATIENCE).ok()).expect("the proxy obeys");
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        drop(self.verbs.take());
+        if let Some(thread) = self.thread.take() {
+            // It has panicked, perhaps; then the test has failed already, or does not depend on it.
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn listen(port: u16) -> io::Result<TcpListener> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await
+}
+
+/// Serves until nobody can tell it anything any more.
+async fn serve(
+    listener: TcpListener,
+    port: &Port,
+    server: u16,
+    flow: watch::Receiver<Flow>,
+    mut told: mpsc::UnboundedReceiver<(Verb, blocking::Sender<()>)>,
+    counters: Arc<Counters>,
+) {
+    let mut listener = Some(listener);
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = async {
+            match &listener {
+                Some(listener) => listener.accept().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            // First, lest one that was there is spared by a verb that comes after it.
+            Ok((client, _)) = accepted => {
+                counters.accepted.fetch_add(1, Ordering::SeqCst);
+                // Whatever ends it before its proper end resets it.
+                let _ = reset_when_closed(&client, true);
+                let open = Open::new(&counters);
+                let flow = flow.clone();
+                connections.spawn(async move {
+                    let _open = open;
+                    // A connection that fails on one side is reset on the other.
+                    let _ = connect(client, server, flow).await;
+                });
+            }
+            verb = told.recv() => {
+                let Some((verb, done)) = verb else { return };
+                match verb {
+                    Verb::Reset => connections.shutdown().await,
+                    Verb::Refuse => listener = None,
+                    Verb::Accept if listener.is_some() => {}
+                    Verb::Accept => listener = Some(listen(port.number).await.expect("the port is reserved")),
+                }
+                // Whoever asked may have lost patience.
+                let _ = done.send(());
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+/// A connection that is open until this is dropped.
+struct Open(Arc<Counters>);
+
+impl Open {
+    fn new(counters: &Arc<Counters>) -> Open {
+        counters.open.fetch_add(1, Ordering::SeqCst);
+        Open(Arc::clone(counters))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+async fn connect(mut client: TcpStream, server: u16, flow: watch::Receiver<Flow>) -> io::Result<()> {
+    passes(&mut flow.clone()).await;
+    let socket = TcpSocket::new_v4()?;
+    reset_when_closed(&socket, true)?;
+    let mut server = socket.connect((Ipv4Addr::LOCALHOST, server).into()).await?;
+    client.set_nodelay(true)?;
+    server.set_nodelay(true)?;
+    {
+        let (from_client, to_client) = client.split();
+        let (from_server, to_server) = server.split();
+        tokio::try_join!(pass(from_client, to_server, flow.clone()), pass(from_server, to_client, flow))?;
+    }
+    reset_when_closed(&client, false)?;
+    reset_when_closed(&server, false)
+}
+
+fn reset_when_closed(socket: &impl AsFd, reset: bool) -> io::Result<()> {
+    Ok(setsockopt(socket, sockopt::Linger, &linger { l_onoff: reset.into(), l_linger: 0 })?)
+}
+
+/// Completes when bytes may pass.
+async fn passes(flow: &mut watch::Receiver<Flow>) {
+    if flow.wait_for(|flow| !flow.swallows).await.is_err() {
+        // The proxy is being dropped, and this with it.
+        std::future::pending().await
+    }
+}
+
+/// Passes one direction on, its end too.
+async fn pass(
+    mut from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
+    mut flow: watch::Receiver<Flow>,
+) -> io::Result<()> {
+    let (sender, mut pieces) = mpsc::channel::<(Instant, Vec<u8>)>(UNDER_WAY);
+    let read_flow = flow.clone();
+    let read = async move {
+        let mut buffer = vec![0; PIECE];
+        loop {
+            let read = from.read(&mut buffer).await?;
+            let due = Instant::now() + read_flow.borrow().delay;
+            // An empty piece is the end.
+            if sender.send((due, buffer[..read].to_vec())).await.is_err() || read == 0 {
+                return Ok(());
+            }
+        }
+    };
+    let write = async move {
+        while let Some((due, piece)) = pieces.recv().await {
+            sleep_until(due).await;
+            let mut rest = &piece[..];
+            while !rest.is_empty() {
+                passes(&mut flow).await;
+                let rate = flow.borrow().bytes_per_second;
+                let portion =
+                    rate.map_or(rest.len(), |rate| rest.len().min((rate / PORTIONS).max(1) as usize));
+                to.write_all(&rest[..portion]).await?;
+                rest = &rest[portion..];
+                if let Some(rate) = rate {
+                    sleep(Duration::from_secs_f64(portion as f64 / f64::from(rate))).await;
+                }
+            }
+            if piece.is_empty() {
+                passes(&mut flow).await;
+                to.shutdown().await?;
+            }
+        }
+        Ok(())
+    };
+    tokio::try_join!(read, write).map(|_: ((), ())| ())
+}
