@@ -77,7 +77,8 @@ impl Proxy {
         let counters = Arc::new(Counters::default());
         let counted = Arc::clone(&counters);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let listener = runtime.block_on(listen(number)).expect("a port that was reserved is free");
+        // Already here: a test may connect at once.
+        let listener = listen(number).expect("a port that was reserved is free");
         let thread = std::thread::spawn(move || {
             runtime.block_on(serve(listener, &port, server, flowing, told, counted));
         });
@@ -174,20 +175,22 @@ impl Drop for Proxy {
     }
 }
 
-async fn listen(port: u16) -> io::Result<TcpListener> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await
+fn listen(port: u16) -> io::Result<std::net::TcpListener> {
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
 }
 
 /// Serves until nobody can tell it anything any more.
 async fn serve(
-    listener: TcpListener,
+    listener: std::net::TcpListener,
     port: &Port,
     server: u16,
     flow: watch::Receiver<Flow>,
     mut told: mpsc::UnboundedReceiver<(Verb, blocking::Sender<()>)>,
     counters: Arc<Counters>,
 ) {
-    let mut listener = Some(listener);
+    let mut listener = Some(TcpListener::from_std(listener).expect("it does not block"));
     let mut connections = JoinSet::new();
     loop {
         let accepted = async {
@@ -217,7 +220,10 @@ async fn serve(
                     Verb::Reset => connections.shutdown().await,
                     Verb::Refuse => listener = None,
                     Verb::Accept if listener.is_some() => {}
-                    Verb::Accept => listener = Some(listen(port.number).await.expect("the port is reserved")),
+                    Verb::Accept => {
+                        let again = listen(port.number).and_then(TcpListener::from_std);
+                        listener = Some(again.expect("the port is reserved"));
+                    }
                 }
                 // Whoever asked may have lost patience.
                 let _ = done.send(());

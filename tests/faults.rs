@@ -1,0 +1,235 @@
+//! What fails between here and a server, at every time at which it can: before there is a connection, while a command runs, and while the
+//! connection rests. Whoever called hears of it in bounded time and with the cause; no command runs twice; the pool recovers by itself, and
+//! leaves nothing behind.
+
+mod common;
+mod faulty;
+mod pooled;
+
+use std::time::Duration;
+
+use common::wait_for_async;
+use rstest::rstest;
+use sshpool::{ConnectErrorKind as Kind, Error, Host, PoolConfig};
+use tokio::io::AsyncReadExt;
+
+use faulty::{COMMAND, CONNECT, Fault, Scene, directory_of, recorded, told_within};
+use pooled::{PATIENCE, is_alive};
+
+#[rstest]
+#[case(Fault::Frozen, Kind::TimedOut, "timed out: no login within 5s")]
+#[case(Fault::Swallowed, Kind::TimedOut, "timed out: no login within 5s")]
+#[case(Fault::Refused, Kind::Refused, "connection refused: connect to host 127.0.0.1 port ")]
+#[case(Fault::Rebooted, Kind::Refused, "connection refused: connect to host 127.0.0.1 port ")]
+#[case(
+    Fault::Reset,
+    Kind::ServerBusy,
+    "the server dropped the login: kex_exchange_identification: read: Connection reset by peer"
+)]
+#[case(Fault::MasterStopped, Kind::TimedOut, "timed out: no login within 5s")]
+#[case(Fault::MasterKilled, Kind::Other, "ssh failed: the control master ended (signal: 9 (SIGKILL))")]
+#[tokio::test]
+async fn before_there_is_a_connection(#[case] fault: Fault, #[case] kind: Kind, #[case] text: &str) {
+    let scene = Scene::new();
+    let during_the_login = matches!(fault, Fault::Reset | Fault::MasterStopped | Fault::MasterKilled);
+    scene.begin(if during_the_login { Fault::Swallowed } else { fault });
+    let mut callers = tokio::task::JoinSet::new();
+    for _ in 0..10 {
+        callers.spawn(scene.pool.shell(&scene.host, recorded("never")).output());
+    }
+    if during_the_login {
+        wait_for_async("the login", PATIENCE, || scene.proxy.open() == 1).await;
+        scene.begin(fault);
+    }
+    for told in told_within(CONNECT, callers.join_all()).await {
+        let error = told.expect_err("there is no way");
+        assert!(error.never_started());
+        let Error::Connect { source, .. } = &error else { panic!("{error:?}") };
+        assert_eq!(source.kind(), kind, "{error}");
+        assert!(error.to_string().starts_with(&format!("lab: cannot connect: {text}")), "{error}");
+    }
+    assert_eq!(scene.pool.stats().failed_connects, 1, "one login for all callers");
+    if during_the_login {
+        scene.end(Fault::Swallowed);
+    }
+    scene.end(fault);
+    scene.recovers().await;
+    scene.leaves_nothing().await;
+    assert_eq!(scene.ran("never"), 0);
+}
+
+/// What the caller of a running command is told.
+#[derive(Clone, Copy, Debug)]
+enum Told {
+    TimedOut,
+    Lost(&'static str),
+}
+
+#[rstest]
+#[case(Fault::Frozen, Told::TimedOut)]
+#[case(Fault::Swallowed, Told::TimedOut)]
+#[case(Fault::Reset, Told::Lost("send disconnect: Broken pipe"))]
+#[case(Fault::Rebooted, Told::Lost("closed by remote host"))]
+#[case(Fault::MasterStopped, Told::TimedOut)]
+#[case(Fault::MasterKilled, Told::Lost("the control master ended (signal: 9 (SIGKILL))"))]
+#[tokio::test]
+async fn while_a_command_runs(#[case] fault: Fault, #[case] told: Told) {
+    let scene = Scene::new();
+    let command = recorded("one") + "echo begun; sleep 300";
+    let mut running =
+        scene.pool.shell(&scene.host, command).timeout(COMMAND).spawn().await.expect("it starts");
+    let mut begun = [0; 6];
+    running.stdout.as_mut().expect("not taken").read_exact(&mut begun).await.expect("it runs");
+    scene.begin(fault);
+    let error = told_within(COMMAND, running.wait_with_output()).await.expect_err("it does not end well");
+    assert!(!error.never_started());
+    match (&error, told) {
+        (Error::TimedOut { after, .. }, Told::TimedOut) => {
+            assert_eq!(*after, COMMAND);
+            assert!(error.to_string().starts_with("lab: command timed out after 3s"), "{error}");
+        }
+        (Error::Lost { .. }, Told::Lost(reason)) => {
+            let message = error.to_string();
+            assert!(message.starts_with("lab: connection lost while the command ran: "), "{message}");
+            assert!(message.contains(reason), "{message}");
+        }
+        _ => panic!("{error:?}"),
+    }
+    scene.end(fault);
+    scene.recovers().await;
+    scene.leaves_nothing().await;
+    assert_eq!(scene.ran("one"), 1);
+}
+
+/// A connection that is known to be gone costs a caller a login; one that is silent costs the first caller its timeout, and the others a
+/// check.
+#[rstest]
+#[case(Fault::Frozen, true)]
+#[case(Fault::Swallowed, true)]
+#[case(Fault::Reset, false)]
+#[case(Fault::Rebooted, false)]
+#[case(Fault::MasterStopped, true)]
+#[case(Fault::MasterKilled, false)]
+#[tokio::test]
+async fn while_a_connection_rests(#[case] fault: Fault, #[case] silent: bool) {
+    let scene = Scene::new();
+    let lease = scene.pool.acquire(&scene.host).await.expect("a connection");
+    let master = lease.master_pid();
+    drop(lease);
+    scene.begin(fault);
+    if silent {
+        let first = told_within(COMMAND, scene.pool.exec(&scene.host, &recorded("first"))).await;
+        let error = first.expect_err("nothing answers");
+        assert!(matches!(error, Error::TimedOut { after, .. } if after == COMMAND), "{error:?}");
+        assert!(!error.never_started(), "it may run as soon as the server hears of it");
+        // The connection is checked, and found not to work; then a login is tried.
+        let second = told_within(2 * CONNECT, scene.pool.exec(&scene.host, &recorded("second"))).await;
+        match second {
+            // The server itself is well.
+            Ok(_) => assert_eq!(fault, Fault::MasterStopped),
+            Err(error) => {
+                assert!(error.never_started(), "{error:?}");
+                assert!(error.to_string().contains("timed out: no login within 5s"), "{error}");
+            }
+        }
+        assert_eq!(scene.pool.stats().health_check_failures, 1);
+        wait_for_async("the end of the master", PATIENCE, || !is_alive(master)).await;
+        scene.end(fault);
+        scene.recovers().await;
+    } else {
+        scene.end(fault);
+        wait_for_async("the end of the master", PATIENCE, || !is_alive(master)).await;
+        told_within(CONNECT, scene.pool.exec(&scene.host, &recorded("first"))).await.expect("another login");
+        assert_eq!((scene.ran("first"), scene.sshd.logins()), (1, 2));
+    }
+    scene.leaves_nothing().await;
+    let (first, second) = (scene.ran("first"), scene.ran("second"));
+    let expected = usize::from(fault == Fault::MasterStopped);
+    assert!(first <= 1 && second == expected, "{first} and {second}");
+}
+
+/// Nobody gives a command of `spawn` a time: then it is ssh's keepalive that ends a connection to nowhere.
+#[rstest]
+#[case(Fault::Frozen)]
+#[case(Fault::Swallowed)]
+#[tokio::test]
+async fn a_command_without_a_timeout_hears_by_the_keepalive(#[case] fault: Fault) {
+    let keepalive = |host: Host| {
+        let host = host.option("ServerAliveInterval", "1");
+        host.and_then(|host| host.option("ServerAliveCountMax", "2")).expect("valid options")
+    };
+    let scene = Scene::with(|_| (), keepalive);
+    let mut running =
+        scene.pool.shell(&scene.host, "echo begun; sleep 300").spawn().await.expect("it starts");
+    running.stdout.as_mut().expect("not taken").read_exact(&mut [0; 6]).await.expect("it runs");
+    scene.begin(fault);
+    let error = told_within(3 * Duration::from_secs(1), running.wait()).await.expect_err("it is lost");
+    let text = "lab: connection lost while the command ran: Timeout, server 127.0.0.1 not responding.";
+    assert_eq!(error.to_string(), text);
+    scene.end(fault);
+    scene.recovers().await;
+    scene.leaves_nothing().await;
+}
+
+/// Closing does not depend on what the other side has to say.
+#[rstest]
+#[case(Fault::Frozen)]
+#[case(Fault::Swallowed)]
+#[case(Fault::MasterStopped)]
+#[tokio::test]
+async fn a_close_takes_its_time_and_no_more(#[case] fault: Fault) {
+    let scene = Scene::new();
+    let lease = scene.pool.acquire(&scene.host).await.expect("a connection");
+    let directory = directory_of(&lease);
+    let mut running = lease.shell("echo begun; sleep 300").spawn().await.expect("it starts");
+    running.stdout.as_mut().expect("not taken").read_exact(&mut [0; 6]).await.expect("it runs");
+    scene.begin(fault);
+    let patience = Duration::from_secs(1);
+    let closes = scene.closes(patience, directory);
+    let ((), end) = tokio::join!(closes, told_within(patience, running.wait()));
+    assert!(matches!(end, Err(Error::Lost { .. })), "{end:?}");
+    let closed = lease.exec("true").await;
+    assert!(closed.as_ref().is_err_and(Error::never_started), "{closed:?}");
+}
+
+/// A caller that queues hears though nothing of what it waits for ever answers.
+#[rstest]
+#[tokio::test]
+async fn a_queue_behind_a_frozen_server_comes_to_its_end() {
+    let queue = Duration::from_secs(1);
+    let settings = |config: &mut PoolConfig| {
+        (config.max_connections, config.sessions_per_connection) = (1, 1);
+        config.acquire_timeout = queue;
+    };
+    let scene = Scene::with(settings, |host| host);
+    let lease = scene.pool.acquire(&scene.host).await.expect("a connection");
+    scene.begin(Fault::Frozen);
+    let error = told_within(queue, scene.pool.exec(&scene.host, &recorded("never"))).await;
+    let error = error.expect_err("there is no other connection");
+    assert_eq!(error.to_string(), "Connection pool exhausted for lab:22 (max: 1)");
+    assert!(error.never_started());
+    scene.end(Fault::Frozen);
+    drop(lease);
+    scene.recovers().await;
+    scene.leaves_nothing().await;
+    assert_eq!(scene.ran("never"), 0);
+}
+
+/// A slow network is no fault.
+#[rstest]
+#[tokio::test]
+async fn a_slow_network_is_not_taken_for_a_broken_one() {
+    let checks = |config: &mut PoolConfig| {
+        config.connect_timeout = PATIENCE;
+        config.command_timeout = PATIENCE;
+        config.health_check_interval = Duration::from_millis(200);
+    };
+    let scene = Scene::with(checks, |host| host);
+    scene.proxy.delay(Duration::from_millis(100));
+    scene.proxy.throttle(50_000);
+    let sent = scene.pool.exec(&scene.host, "head -c 20000 /dev/zero | tr '\\0' x").await.expect("it runs");
+    assert_eq!(sent.len(), 20_000);
+    wait_for_async("a check", PATIENCE, || scene.pool.stats().health_checks_passed >= 1).await;
+    assert_eq!((scene.pool.stats().health_check_failures, scene.proxy.accepted()), (0, 1));
+    scene.leaves_nothing().await;
+}
