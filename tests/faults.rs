@@ -13,7 +13,8 @@ use rstest::rstest;
 use sshpool::{ConnectErrorKind as Kind, Error, Host, PoolConfig};
 use tokio::io::AsyncReadExt;
 
-use faulty::{COMMAND, CONNECT, Fault, Scene, directory_of, recorded, told_within};
+use faulty::{COMMAND, CONNECT, Fault, Scene, directory_of, recorded, send, told_within};
+use nix::sys::signal::Signal;
 use pooled::{PATIENCE, is_alive};
 
 #[rstest]
@@ -232,4 +233,46 @@ async fn a_slow_network_is_not_taken_for_a_broken_one() {
     wait_for_async("a check", PATIENCE, || scene.pool.stats().health_checks_passed >= 1).await;
     assert_eq!((scene.pool.stats().health_check_failures, scene.proxy.accepted()), (0, 1));
     scene.leaves_nothing().await;
+}
+
+/// A master that does not go on is noticed by nobody but those who give their commands a time.
+#[rstest]
+#[case::it_begins(false)]
+#[case::it_runs(true)]
+#[tokio::test]
+#[ignore = "a connection in use is not checked, so that a command without a timeout waits for a stopped master for ever"]
+async fn a_stopped_master_is_noticed_without_a_timeout(#[case] runs: bool) {
+    let interval = Duration::from_secs(1);
+    let scene = Scene::with(|config| config.health_check_interval = interval, |host| host);
+    let lease = scene.pool.acquire(&scene.host).await.expect("a connection");
+    let command = lease.shell("echo begun; sleep 300");
+    let told = if runs {
+        let mut running = command.spawn().await.expect("it starts");
+        running.stdout.as_mut().expect("not taken").read_exact(&mut [0; 6]).await.expect("it runs");
+        scene.begin(Fault::MasterStopped);
+        told_within(interval + CONNECT, running.wait()).await.map(drop)
+    } else {
+        scene.begin(Fault::MasterStopped);
+        told_within(interval + CONNECT, command.spawn()).await.map(drop)
+    };
+    assert!(matches!(told, Err(Error::Lost { .. } | Error::NeverStarted { .. })), "{told:?}");
+}
+
+/// The guard is no exception to what a close leaves: nothing.
+#[rstest]
+#[tokio::test]
+#[ignore = "a guard that does not go on is given up after 2 s, and left behind"]
+async fn a_stopped_guard_is_not_left_behind() {
+    let scene = Scene::new();
+    let directory = directory_of(&scene.pool.acquire(&scene.host).await.expect("a connection"));
+    let guard = format!("sshpool-guard\0{}\0", directory.display());
+    let pids = std::fs::read_dir("/proc").expect("there is a /proc").flatten();
+    let mut pids = pids.filter_map(|entry| entry.file_name().to_string_lossy().parse::<u32>().ok());
+    let guard = pids.find(|pid| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).ends_with(&guard)
+    });
+    send(guard.expect("there is one"), Signal::SIGSTOP);
+    scene.recovers().await;
+    scene.closes(Duration::ZERO, directory).await;
 }
