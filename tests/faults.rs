@@ -261,7 +261,6 @@ async fn a_stopped_master_is_noticed_without_a_timeout(#[case] runs: bool) {
 /// The guard is no exception to what a close leaves: nothing.
 #[rstest]
 #[tokio::test]
-#[ignore = "a guard that does not go on is given up after 2 s, and left behind"]
 async fn a_stopped_guard_is_not_left_behind() {
     let scene = Scene::new();
     let directory = directory_of(&scene.pool.acquire(&scene.host).await.expect("a connection"));

@@ -118,7 +118,8 @@ impl Guard {
         }
     }
 
-    /// Closes the pipe and waits until the guard has cleaned up and ended.
+    /// Closes the pipe and waits until the guard has cleaned up and ended. One that does not (somebody has stopped it) is killed: nothing is
+    /// left that it would have to end, and the directory is looked at by the caller.
     pub(super) async fn finish(&self) {
         let shell = {
             let mut state = self.lock();
@@ -128,7 +129,9 @@ impl Guard {
         if let Some(mut shell) = shell
             && timeout(Duration::from_secs(2), shell.wait()).await.is_err()
         {
-            tracing::warn!("the guard process did not end within 2 s");
+            tracing::warn!("the guard process did not end within 2 s and is killed");
+            // It fails only where it has just gone; and what was killed is gone in a moment.
+            let _ = timeout(Duration::from_secs(1), shell.kill()).await;
         }
     }
 
