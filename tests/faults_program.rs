@@ -118,7 +118,6 @@ const NOWHERE: &[&str] = &["-F", "none", "exec", "127.0.0.1:9", "true"];
 
 /// Below 10 the program itself does not start: it says so, or the runtime that it needs panics.
 #[rstest]
-#[ignore = "with 14 descriptors the directory for sockets is left behind"]
 fn too_few_descriptors() {
     let program = Program::new();
     for limit in 10..=40 {

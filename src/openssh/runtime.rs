@@ -85,8 +85,11 @@ impl Runtime {
             .tempdir_in(&parent)
             .map_err(cannot)?;
         let identity = identity_of(directory.path()).map_err(cannot)?;
-        let guard = Guard::start(directory.path())
-            .map_err(|error| local(format!("cannot start /bin/sh: {}", plain(&error))))?;
+        let guard = Guard::start(directory.path()).map_err(|error| {
+            // Removing all of a directory takes a descriptor, and there may be none; removing an empty one does not.
+            let _ = std::fs::remove_dir(directory.path());
+            local(format!("cannot start /bin/sh: {}", plain(&error)))
+        })?;
         Ok(Runtime { guard, directory, identity, next: AtomicU64::new(0), processes: watch::Sender::new(0) })
     }
 
