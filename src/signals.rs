@@ -45,14 +45,15 @@ pub(crate) fn close_on_signals(pool: Weak<Core<OpenSsh>>) -> io::Result<()> {
         let wanted: Vec<Signal> =
             [Signal::SIGINT, Signal::SIGTERM].into_iter().filter(|signal| !is_ignored(*signal)).collect();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let entered = runtime.enter();
+        let runtime = Listening(Some(runtime));
+        let entered = runtime.get().enter();
         let mut streams = Vec::new();
         for caught in wanted {
             streams.push((caught, signal(SignalKind::from_raw(caught as i32))?));
         }
         drop(entered);
         std::thread::Builder::new().name("sshpool-signals".to_owned()).spawn(move || {
-            runtime.block_on(async move {
+            runtime.get().block_on(async move {
                 let caught = std::future::poll_fn(|context| {
                     let come = streams
                         .iter_mut()
@@ -68,6 +69,24 @@ pub(crate) fn close_on_signals(pool: Weak<Core<OpenSsh>>) -> io::Result<()> {
     pools.retain(|pool| pool.strong_count() > 0);
     pools.push(pool);
     Ok(())
+}
+
+/// The runtime of the thread that listens. Where that cannot be started it is dropped by whoever has asked for it, perhaps in a task of
+/// another runtime, which must not wait.
+struct Listening(Option<tokio::runtime::Runtime>);
+
+impl Listening {
+    fn get(&self) -> &tokio::runtime::Runtime {
+        self.0.as_ref().expect("it is there until this is dropped")
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 async fn end_by(caught: Signal, handled: impl Iterator<Item = Signal>) {

@@ -133,7 +133,6 @@ fn too_few_descriptors() {
 }
 
 #[rstest]
-#[ignore = "without a process to spare the program panics where it is to hear of signals"]
 fn too_few_processes() {
     let program = Program::new();
     let id = |arguments: &[&str]| -> u32 {
