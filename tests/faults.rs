@@ -15,11 +15,12 @@ use tokio::io::AsyncReadExt;
 
 use faulty::{COMMAND, CONNECT, Fault, Scene, directory_of, recorded, send, told_within};
 use nix::sys::signal::Signal;
-use pooled::{PATIENCE, is_alive};
+use pooled::{PATIENCE, is_alive, processes_with};
 
 #[rstest]
 #[case(Fault::Frozen, Kind::TimedOut, "timed out: no login within 5s")]
 #[case(Fault::Swallowed, Kind::TimedOut, "timed out: no login within 5s")]
+#[case(Fault::Throttled, Kind::TimedOut, "timed out: no login within 5s")]
 #[case(Fault::Refused, Kind::Refused, "connection refused: connect to host 127.0.0.1 port ")]
 #[case(Fault::Rebooted, Kind::Refused, "connection refused: connect to host 127.0.0.1 port ")]
 #[case(
@@ -274,4 +275,60 @@ async fn a_stopped_guard_is_not_left_behind() {
     send(guard.expect("there is one"), Signal::SIGSTOP);
     scene.recovers().await;
     scene.closes(Duration::ZERO, directory).await;
+}
+
+/// What ssh itself has to wait for has its deadline too, and ends with it.
+#[rstest]
+#[case::proxy_command(
+    "ProxyCommand sleep 314159",
+    Kind::TimedOut,
+    "lab: cannot connect: timed out: no login within 5s"
+)]
+#[case::configuration(
+    "Match exec \"sleep 314159\"",
+    Kind::TimedOut,
+    "lab: cannot connect: timed out: ssh -G"
+)]
+#[tokio::test]
+async fn what_a_login_starts_is_not_waited_for(#[case] line: &str, #[case] kind: Kind, #[case] text: &str) {
+    let scene = Scene::new();
+    let config = tempfile::tempdir().expect("a directory");
+    let path = config.path().join("ssh_config");
+    let good = std::fs::read_to_string(scene.sshd.ssh_config()).expect("it is there");
+    std::fs::write(&path, format!("{line}\n{good}")).expect("a file");
+    let host = Host::new("lab").and_then(|host| host.config_file(&path)).expect("a valid host");
+    let error = told_within(CONNECT, scene.pool.exec(&host, "true")).await.expect_err("there is no way");
+    let Error::Connect { source, .. } = &error else { panic!("{error:?}") };
+    assert_eq!(source.kind(), kind, "{error}");
+    assert!(error.to_string().starts_with(text), "{error}");
+    wait_for_async("the end of it", PATIENCE, || processes_with("sleep 314159").is_empty()).await;
+    scene.recovers().await;
+    scene.leaves_nothing().await;
+}
+
+/// A login that waits gives its place to another after a second: many hosts at once that do not answer take somewhat longer.
+#[rstest]
+#[tokio::test]
+async fn many_hosts_that_do_not_answer_do_not_wait_for_each_other() {
+    let scene = Scene::new();
+    scene.begin(Fault::Swallowed);
+    let places = 4 * std::thread::available_parallelism().map_or(2, usize::from);
+    let mut callers = tokio::task::JoinSet::new();
+    for number in 0..3 * places {
+        let host = scene.host.clone().option("SendEnv", format!("NUMBER_{number}")).expect("a valid option");
+        callers.spawn(scene.pool.shell(&host, recorded("never")).output());
+    }
+    let told = told_within(CONNECT + Duration::from_secs(3), callers.join_all()).await;
+    for told in told {
+        let error = told.expect_err("nothing answers");
+        assert!(
+            error.to_string().starts_with("lab: cannot connect: timed out: no login within 5s"),
+            "{error}"
+        );
+    }
+    assert_eq!(scene.proxy.accepted(), 3 * places);
+    scene.end(Fault::Swallowed);
+    scene.recovers().await;
+    scene.leaves_nothing().await;
+    assert_eq!(scene.ran("never"), 0);
 }

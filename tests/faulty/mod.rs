@@ -35,6 +35,8 @@ pub enum Fault {
     Frozen,
     /// The network lets nothing through.
     Swallowed,
+    /// The network lets little through.
+    Throttled,
     /// The network resets all connections.
     Reset,
     /// The network refuses new connections.
@@ -63,6 +65,7 @@ impl Scene {
         match fault {
             Fault::Frozen => self.sshd.freeze(),
             Fault::Swallowed => self.proxy.swallow(),
+            Fault::Throttled => self.proxy.throttle(100),
             Fault::Reset => self.proxy.reset(),
             Fault::Refused => self.proxy.refuse(),
             Fault::Rebooted => {
@@ -77,7 +80,7 @@ impl Scene {
     pub fn end(&self, fault: Fault) {
         match fault {
             Fault::Frozen => self.sshd.thaw(),
-            Fault::Swallowed => self.proxy.pass(),
+            Fault::Swallowed | Fault::Throttled => self.proxy.pass(),
             Fault::Refused => self.proxy.accept(),
             Fault::Rebooted => {
                 self.sshd.restart();
