@@ -153,12 +153,19 @@ impl Marker {
         }
         while let Some(at) = find(&output[self.searched..], &self.needle).map(|at| at + self.searched) {
             let number = at + self.needle.len();
-            let Some(length) = output[number..].iter().position(|&byte| byte == b'\n') else {
-                self.searched = at;
-                return false;
+            let rest = &output[number..output.len().min(number + Self::LONGEST)];
+            let Some(length) = rest.iter().position(|&byte| byte == b'\n') else {
+                if rest.len() < Self::LONGEST {
+                    self.searched = at;
+                    return false;
+                }
+                // A line without an end is none of the bootstrap's, and is not kept until it has one.
+                self.searched = number;
+                continue;
             };
-            let text = std::str::from_utf8(&output[number..number + length]);
-            if let Some(group) = text.ok().and_then(|text| text.parse().ok()) {
+            let group = std::str::from_utf8(&rest[..length]).ok().and_then(|text| text.parse().ok());
+            // Less would be a signal to more than the command; 0 says that there is none.
+            if let Some(group) = group.filter(|&group| group >= 0) {
                 self.group.learn(group);
                 self.found = true;
                 output.drain(at..=number + length);
