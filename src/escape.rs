@@ -1,5 +1,8 @@
 //! Words for a remote shell.
 
+#[cfg(test)]
+mod properties;
+
 /// Appends `word` so that a shell takes it for exactly this one word.
 ///
 /// Single quotes do it for everything but three characters that some shell treats specially even there: the quote itself, the backslash

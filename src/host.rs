@@ -4,6 +4,9 @@
 //! text or like one of the pool's own settings is refused here, before any process is started. Two hosts share connections only when
 //! they say the same about everything that decides whose account a command runs in.
 
+#[cfg(test)]
+mod properties;
+
 use std::fmt;
 use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};

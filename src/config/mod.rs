@@ -19,6 +19,8 @@
 
 mod advice;
 mod file;
+#[cfg(test)]
+mod properties;
 mod settings;
 mod units;
 

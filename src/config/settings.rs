@@ -148,7 +148,7 @@ impl PoolConfig {
 pub(super) struct Setting {
     /// Its name in code and its key in the file.
     pub(super) name: &'static str,
-    variable: &'static str,
+    pub(super) variable: &'static str,
     /// What is allowed, in the unit that the environment variable has (milliseconds, bytes). `true` and `false` have no range.
     range: RangeInclusive<u64>,
     field: for<'a> fn(&'a mut PoolConfig) -> Field<'a>,

@@ -22,6 +22,8 @@
 mod action;
 mod error;
 mod names;
+#[cfg(test)]
+mod properties;
 mod read;
 
 use std::collections::HashMap;

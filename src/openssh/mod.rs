@@ -7,6 +7,8 @@ mod ending;
 mod guard;
 mod master;
 mod program;
+#[cfg(test)]
+mod properties;
 mod resolve;
 mod runtime;
 mod session;

@@ -15,6 +15,8 @@
 //! # }
 //! ```
 
+#[cfg(test)]
+mod properties;
 mod read;
 
 use std::time::Duration;

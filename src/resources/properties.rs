@@ -1,0 +1,50 @@
+//! What holds for any output in the place of the script's.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::read::resources;
+
+fn output() -> impl Strategy<Value = String> {
+    let part = prop::sample::select(
+        &["hostname", "uptime", "loadavg", "cpus", "cpu", "meminfo", "mounts", "df", "end", "other", ""][..],
+    );
+    let number = prop_oneof![
+        any::<u64>().prop_map(|number| number.to_string()),
+        any::<f64>().prop_map(|number| number.to_string()),
+        Just("-".to_owned()),
+        "[0-9]{1,3}%",
+    ];
+    let line = prop_oneof![
+        part.prop_map(|part| format!(":: {part}")),
+        vec(number.clone(), 0..12).prop_map(|numbers| format!("cpu  {}", numbers.join(" "))),
+        (number.clone(), "MemTotal|MemFree|MemAvailable")
+            .prop_map(|(number, name)| format!("{name}: {number} kB")),
+        Just("Filesystem 1024-blocks Used Available Capacity Mounted on".to_owned()),
+        (vec(number.clone(), 4), "/[a-z \\x1b\\\\0-7é]{0,8}")
+            .prop_map(|(numbers, name)| format!("/dev/a {} {name}", numbers.join(" "))),
+        "/dev/a /[a-z\\\\0-7]{0,12} (ext4|overlay|tmpfs) rw 0 0",
+        vec(number, 0..5).prop_map(|numbers| numbers.join(" ")),
+        any::<String>(),
+    ];
+    vec(line, 0..40).prop_map(|lines| lines.join("\n"))
+}
+
+proptest! {
+    #[test]
+    fn any_output_is_read_within_reason(text in output()) {
+        let found = resources(&text);
+        let percents = [found.cpu_percent, found.memory.as_ref().and_then(|memory| memory.used_percent)];
+        for percent in percents.into_iter().flatten() {
+            prop_assert!((0.0..=100.0).contains(&percent), "{percent}");
+        }
+        prop_assert!(found.uptime_seconds.is_none_or(|seconds| seconds.is_finite() && seconds >= 0.0));
+        let disks = found.disks.iter().flatten();
+        prop_assert!(disks.clone().all(|disk| disk.used_percent.is_none_or(|percent| percent <= 100)));
+        // What people get to read.
+        let texts = disks.flat_map(|disk| [&disk.device, &disk.mount]).chain(&found.unreadable).chain(&found.hostname);
+        for text in texts {
+            prop_assert!(!text.contains(char::is_control), "{text:?}");
+        }
+    }
+}
