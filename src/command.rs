@@ -71,7 +71,7 @@ impl fmt::Debug for Output {
 }
 
 /// What a command reads as its standard input.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Stdin {
     /// Nothing: end of input at once. The default.
@@ -81,6 +81,17 @@ pub enum Stdin {
     Bytes(Arc<[u8]>),
     /// What the caller writes to [`Child::stdin`]; for [`Command::spawn`] only.
     Piped,
+}
+
+/// Not the bytes: they may well be a password.
+impl fmt::Debug for Stdin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Stdin::Empty => f.write_str("Empty"),
+            Stdin::Bytes(bytes) => write!(f, "Bytes({} bytes)", bytes.len()),
+            Stdin::Piped => f.write_str("Piped"),
+        }
+    }
 }
 
 impl From<&[u8]> for Stdin {
@@ -112,7 +123,7 @@ impl From<String> for Stdin {
 ///
 /// The remote side runs it with the account's login shell. Arguments are escaped so that sh, dash, bash, zsh, ksh, BusyBox and fish
 /// give the program exactly what was said here; [`env`](Self::env) and [`current_dir`](Self::current_dir) need one of these shells too.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use = "a command does nothing until output, status or spawn is awaited"]
 pub struct Command {
     target: Target,
@@ -125,8 +136,24 @@ pub struct Command {
     max_output: Option<usize>,
 }
 
+/// Not the text and not the values of the environment, which `std::process::Command` shows: secrets belong there, and `{:?}` ends in logs.
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let env: Vec<&str> = self.env.iter().map(|(name, _)| name.as_str()).collect();
+        f.debug_struct("Command")
+            .field("host", &format_args!("{}", self.target.key()))
+            .field("text", &format_args!("{} bytes", self.text.len()))
+            .field("env", &env)
+            .field("current_dir", &self.current_dir)
+            .field("stdin", &self.stdin)
+            .field("timeout", &self.timeout)
+            .field("max_output", &self.max_output)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Where the command gets its connection from.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) enum Target {
     /// Any connection to this host.
     Pool(Pool, Arc<Host>),

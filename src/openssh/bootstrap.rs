@@ -52,8 +52,7 @@ pub(super) fn marker() -> Marker {
     }
 }
 
-/// A command, for both ways to a shell.
-#[derive(Debug)]
+/// A command, for both ways to a shell. It may contain secrets: there is no `Debug`.
 pub(crate) struct Script {
     text: String,
     line: OnceLock<String>,
