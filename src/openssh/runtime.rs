@@ -1,5 +1,6 @@
 //! What one pool has on this machine: a private directory for sockets and logs, and the guard that removes it.
 
+use std::fs::{Metadata, metadata, symlink_metadata};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -62,7 +63,7 @@ impl Drop for Tenancy {
 
 impl Runtime {
     pub(super) fn create() -> Result<Self, ConnectError> {
-        let parent = parent_directory();
+        let parent = parent_directory()?;
         // Checked before anything is started: ssh itself finds out only after it has logged in. 20 digits are the longest number.
         let longest = parent.join("sshpool-XXXXXX").as_os_str().len() + "/".len() + 20;
         if longest > LONGEST_SOCKET {
@@ -131,22 +132,125 @@ impl Runtime {
 }
 
 fn identity_of(directory: &Path) -> io::Result<(u64, u64)> {
-    std::fs::symlink_metadata(directory).map(|found| (found.dev(), found.ino()))
+    symlink_metadata(directory).map(|found| (found.dev(), found.ino()))
 }
 
 /// `$XDG_RUNTIME_DIR`, which belongs to the user alone and is emptied at logout, or the directory for temporary files.
-fn parent_directory() -> PathBuf {
-    std::env::var_os("XDG_RUNTIME_DIR")
-        .map(PathBuf::from)
-        .filter(|path| path.is_absolute() && is_usable(path))
-        .unwrap_or_else(std::env::temp_dir)
+fn parent_directory() -> Result<PathBuf, ConnectError> {
+    if let Some(path) = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from)
+        && path.is_absolute()
+        && is_own(&path)
+    {
+        return Ok(path);
+    }
+    let path = std::env::temp_dir();
+    if let Some(owner) = stranger(&path) {
+        return Err(local(format!(
+            "{} belongs to user {owner}, who could put other control sockets in the place of ours: set XDG_RUNTIME_DIR or \
+             TMPDIR to another directory",
+            path.display()
+        )));
+    }
+    if metadata(&path).is_ok_and(|found| is_open(&found)) {
+        // Refusing it would leave nothing where the only directory for temporary files is like that, as a volume of a container may be.
+        tracing::warn!(path = %path.display(), "other users can rename what is in this directory: it should have the sticky bit");
+    }
+    Ok(path)
 }
 
-/// After `su` the variable often still names the directory of somebody else.
-fn is_usable(path: &Path) -> bool {
-    nix::unistd::access(path, nix::unistd::AccessFlags::W_OK | nix::unistd::AccessFlags::X_OK).is_ok()
+/// Whether it is as the XDG specification demands it, as far as that keeps others from changing what is in it. After `su` the variable
+/// often still names the directory of somebody else, which root could write to.
+fn is_own(path: &Path) -> bool {
+    use nix::unistd::AccessFlags;
+    stranger(path).is_none()
+        && metadata(path).is_ok_and(|found| found.mode() & 0o022 == 0)
+        && nix::unistd::access(path, AccessFlags::W_OK | AccessFlags::X_OK).is_ok()
 }
+
+/// Who else it belongs to, be it a symbolic link or what that leads to: whoever owns a directory can rename what is in it. Root can do so
+/// anyway.
+fn stranger(path: &Path) -> Option<u32> {
+    /// What those look like that a user namespace does not know; root is mostly one of them.
+    const NOBODY: u32 = 65534;
+    let own = nix::unistd::geteuid().as_raw();
+    let found = [symlink_metadata(path), metadata(path)].into_iter().flatten();
+    let known = |found: &Metadata| {
+        let sticky_of_nobody = found.uid() == NOBODY && found.mode() & STICKY != 0;
+        [0, own].contains(&found.uid()) || sticky_of_nobody
+    };
+    found.filter(|found| !known(found)).map(|found| found.uid()).next()
+}
+
+/// Whether others may rename what is in it.
+fn is_open(directory: &Metadata) -> bool {
+    directory.mode() & 0o022 != 0 && directory.mode() & STICKY == 0
+}
+
+const STICKY: u32 = 0o1000;
 
 pub(super) fn local(detail: String) -> ConnectError {
     ConnectError::new(ConnectErrorKind::Local, detail, Vec::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+    use std::os::unix::fs::{chown, symlink};
+
+    /// Only root can give something away, and only to others is it strange.
+    fn given_away(path: &Path) -> bool {
+        nix::unistd::geteuid().is_root() && chown(path, Some(4711), None).is_ok()
+    }
+
+    fn directory(mode: u32) -> tempfile::TempDir {
+        let directory = tempfile::tempdir().expect("a directory");
+        std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(mode))
+            .expect("it is ours");
+        directory
+    }
+
+    #[rstest]
+    #[case::private(0o700, true)]
+    #[case::readable(0o755, true)]
+    #[case::of_a_group(0o770, false)]
+    #[case::of_everybody(0o777, false)]
+    #[case::as_for_temporary_files(0o1777, false)]
+    fn a_runtime_directory_is_for_its_user_alone(#[case] mode: u32, #[case] is_it: bool) {
+        assert_eq!(is_own(directory(mode).path()), is_it);
+    }
+
+    #[rstest]
+    #[case(0o700, false)]
+    #[case(0o1777, false)]
+    #[case(0o777, true)]
+    #[case(0o770, true)]
+    fn a_directory_is_open_where_others_can_rename(#[case] mode: u32, #[case] is_it: bool) {
+        assert_eq!(is_open(&metadata(directory(mode).path()).expect("it is there")), is_it);
+    }
+
+    #[test]
+    fn a_directory_of_somebody_else_is_told() {
+        let (strange, own) = (directory(0o777), directory(0o700));
+        assert_eq!(stranger(own.path()), None);
+        assert_eq!(stranger(Path::new("/nonexistent")), None);
+        if given_away(strange.path()) {
+            assert_eq!((stranger(strange.path()), is_own(strange.path())), (Some(4711), false));
+            let link = own.path().join("link");
+            symlink(strange.path(), &link).expect("a link");
+            assert_eq!(stranger(&link), Some(4711), "what it leads to");
+        }
+    }
+
+    #[test]
+    fn a_link_of_somebody_else_is_told() {
+        let (target, place) = (directory(0o700), directory(0o700));
+        let link = place.path().join("link");
+        symlink(target.path(), &link).expect("a link");
+        assert_eq!((stranger(&link), is_own(&link)), (None, true));
+        if nix::unistd::geteuid().is_root() {
+            std::os::unix::fs::lchown(&link, Some(4711), None).expect("root may");
+            assert_eq!((stranger(&link), is_own(&link)), (Some(4711), false));
+        }
+    }
 }
