@@ -35,9 +35,12 @@ const CONNECT_TEXTS: &[(&str, Kind)] = &[
     ("Timeout, server ", Kind::TimedOut),
     ("No route to host", Kind::Unreachable),
     ("Network is unreachable", Kind::Unreachable),
-    ("kex_exchange_identification: ", Kind::ServerBusy),
-    ("ssh_exchange_identification: ", Kind::ServerBusy),
+    ("exchange_identification: read: ", Kind::ServerBusy),
+    ("exchange_identification: Connection ", Kind::ServerBusy),
     ("Not allowed at this time", Kind::ServerBusy),
+    // What answers is no SSH server, or says itself why it does not want us; what follows says only that it is over.
+    ("exchange_identification: ", Kind::Other),
+    ("Received disconnect from ", Kind::Other),
 ];
 
 /// How many of ssh's lines an error keeps.
@@ -46,7 +49,10 @@ const LINES_KEPT: usize = 20;
 /// Why a master ended before it was ready. `fallback` says what is known when ssh said nothing.
 pub(super) fn connect_failure(stderr: &str, fallback: &str) -> ConnectError {
     let lines: Vec<&str> = stderr.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let found = CONNECT_TEXTS.iter().find_map(|&(text, kind)| {
+    // The server's banner comes before that, and may say anything.
+    let is_denied = lines.last().is_some_and(|line| line.contains("Permission denied ("));
+    let possible = |kind| !is_denied || matches!(kind, Kind::Authentication | Kind::KeyFile);
+    let found = CONNECT_TEXTS.iter().filter(|(_, kind)| possible(*kind)).find_map(|&(text, kind)| {
         lines.iter().rev().find(|line| line.contains(text)).map(|line| (kind, *line))
     });
     let (kind, line) = match found {
@@ -199,6 +205,11 @@ mod tests {
         Kind::Authentication,
         "lab@127.0.0.1: Permission denied (publickey)."
     )]
+    #[case::authentication_behind_a_banner(
+        "@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @\r\nSessions are timed out.\nlab@h: Permission denied (publickey).\r\n",
+        Kind::Authentication,
+        "authentication failed: lab@h: Permission denied (publickey)."
+    )]
     #[case::too_many(
         "Received disconnect from 127.0.0.1 port 22:2: Too many authentication failures\r\nDisconnected from 127.0.0.1 port 22\r\n",
         Kind::Authentication,
@@ -259,6 +270,16 @@ mod tests {
         "kex_exchange_identification: read: Connection reset by peer\r\nConnection reset by 127.0.0.1 port 9\r\n",
         Kind::ServerBusy,
         "kex_exchange_identification: read: Connection reset by peer"
+    )]
+    #[case::no_server(
+        "kex_exchange_identification: banner line too long\r\nbanner exchange: Connection to 127.0.0.1 port 9: could not read protocol version\r\n",
+        Kind::Other,
+        "ssh failed: kex_exchange_identification: banner line too long"
+    )]
+    #[case::farewell(
+        "Received disconnect from 127.0.0.1 port 9:2: go away\r\nDisconnected from 127.0.0.1 port 9\r\n",
+        Kind::Other,
+        "ssh failed: Received disconnect from 127.0.0.1 port 9:2: go away"
     )]
     #[case::other("first\r\nsomething new\r\n", Kind::Other, "something new")]
     #[case::nothing("", Kind::Other, "it ended with status 255")]
