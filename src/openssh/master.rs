@@ -126,7 +126,7 @@ impl Master {
         args: Vec<std::ffi::OsString>,
     ) -> Result<Self, ConnectError> {
         let log = log_of(&socket);
-        let stderr = std::fs::File::create_new(&log)
+        let stderr = Runtime::create_file(&log)
             .map_err(|error| local(format!("cannot create {}: {}", log.display(), plain(&error))))?;
         let mut command = launch.program.command(args);
         command

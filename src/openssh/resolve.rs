@@ -6,7 +6,7 @@ use super::args::{self, System};
 use super::diagnosis;
 use super::master::Launch;
 use super::program;
-use super::runtime::local;
+use super::runtime::{Runtime, local};
 use crate::error::{ConnectError, ConnectErrorKind, plain};
 use crate::host::Host;
 
@@ -24,10 +24,8 @@ pub(super) async fn accepts_new_host_keys(launch: &Launch<'_>, host: &Host) -> R
     }
     for system in [System::Included, System::Copied] {
         let path = launch.runtime.fresh_path();
-        let written = args::config_with_default(host, system).and_then(|config| {
-            // Nobody else is to have put something there.
-            std::io::Write::write_all(&mut std::fs::File::create_new(&path)?, &config)
-        });
+        let written = args::config_with_default(host, system)
+            .and_then(|config| std::io::Write::write_all(&mut Runtime::create_file(&path)?, &config));
         written.map_err(|error| local(format!("cannot write {}: {}", path.display(), plain(&error))))?;
         let finished = resolve(launch, host, Some(&path)).await;
         // It is missed by nobody, and goes with its directory at the latest.

@@ -1,13 +1,13 @@
 //! What one pool has on this machine: a private directory for sockets and logs, and the guard that removes it.
 
-use std::fs::{Metadata, metadata, symlink_metadata};
+use std::fs::{File, Metadata, OpenOptions, metadata, symlink_metadata};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
@@ -102,6 +102,11 @@ impl Runtime {
     /// A path that nothing has used before: a master that finds its socket's path taken runs on without one.
     pub(super) fn fresh_path(&self) -> PathBuf {
         self.directory.path().join(self.next.fetch_add(1, Ordering::Relaxed).to_string())
+    }
+
+    /// A file for our user alone, whatever the umask is. Nobody else is to have put something there.
+    pub(super) fn create_file(path: &Path) -> io::Result<File> {
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
     }
 
     /// Starts a master under the eyes of the guard.
