@@ -161,6 +161,38 @@ fn sockets_are_not_put_where_somebody_else_can_exchange_them(
     }
 }
 
+/// What is moved away before it is removed goes nowhere but to a new directory: in a shared place its name can be known beforehand.
+#[rstest]
+#[case::a_link(true)]
+#[case::a_directory(false)]
+fn nothing_is_moved_to_where_somebody_else_wants_it(#[case] link: bool) {
+    let (home, victim) =
+        (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+    // It accepts, and says nothing.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("it has one").port();
+    let mut program = pooled::command(env!("CARGO_BIN_EXE_sshpool"));
+    program
+        .args(["-F", "none", "exec", &format!("127.0.0.1:{port}"), "true"])
+        .env("XDG_CONFIG_HOME", home.path());
+    program.env("XDG_RUNTIME_DIR", home.path()).env("SSH_POOL_CONNECTION_TIMEOUT_MS", "60000");
+    let mut program = program.stderr(Stdio::null()).spawn().expect("it starts");
+    let _login = listener.accept().expect("a login begins");
+    let [(name, _)] = &entries(home.path())[..] else { panic!("one directory is expected") };
+    let planted = home.path().join(format!("{name}.gone"));
+    match link {
+        true => symlink(victim.path(), &planted).expect("a link"),
+        false => fs::create_dir(&planted).expect("a directory"),
+    }
+    program.kill().and_then(|()| program.wait()).expect("it is ours");
+    wait_for("the end of the directory", PATIENCE, || !fs::exists(home.path().join(name)).unwrap_or(true));
+    wait_for("the end of the guard", PATIENCE, || pooled::processes_with(name).is_empty());
+    assert_eq!(entries(victim.path()), []);
+    let left: Vec<_> = entries(home.path()).into_iter().map(|(left, _)| left).collect();
+    assert_eq!(left, [format!("{name}.gone")], "what is not ours stays");
+    assert!(link || entries(&planted).is_empty());
+}
+
 /// All that is logged in this process, at every level.
 fn logged() -> String {
     static LOG: OnceLock<Arc<Mutex<Vec<u8>>>> = OnceLock::new();
