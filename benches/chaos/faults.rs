@@ -1,0 +1,242 @@
+//! What strikes at random: the server, the network, and the pool's own processes, files and descriptors.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::house;
+use crate::lab::Lab;
+use crate::random::Random;
+
+/// What can go wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    ServerFrozen,
+    ServerRebooted,
+    ConnectionsKilled,
+    NetworkSwallows,
+    NetworkDelays,
+    NetworkResets,
+    /// The other side is not there any more, and nobody says so.
+    NetworkForgets,
+    MasterStopped,
+    MasterKilled,
+    SessionKilled,
+    DirectoryRemoved,
+    NoDescriptors,
+}
+
+/// Of each list one fault is on at a time.
+const TRACKS: [&[Fault]; 2] = [
+    &[
+        Fault::ServerFrozen,
+        Fault::ServerRebooted,
+        Fault::ConnectionsKilled,
+        Fault::NetworkSwallows,
+        Fault::NetworkDelays,
+        Fault::NetworkResets,
+        Fault::NetworkForgets,
+    ],
+    &[
+        Fault::MasterStopped,
+        Fault::MasterKilled,
+        Fault::MasterKilled,
+        Fault::SessionKilled,
+        Fault::SessionKilled,
+        Fault::SessionKilled,
+        Fault::DirectoryRemoved,
+        Fault::NoDescriptors,
+    ],
+];
+
+/// What has struck, and when.
+#[derive(Default)]
+pub struct Log(Mutex<Vec<Strike>>);
+
+#[derive(Clone, Debug)]
+pub struct Strike {
+    pub fault: Fault,
+    pub from: Instant,
+    pub until: Instant,
+    pub what: String,
+}
+
+impl Log {
+    fn note(&self, strike: Strike) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(strike);
+    }
+
+    pub fn counted(&self) -> BTreeMap<Fault, usize> {
+        let mut counted = BTreeMap::new();
+        for strike in self.0.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            *counted.entry(strike.fault).or_default() += 1;
+        }
+        counted
+    }
+
+    /// What was on at some time between these two, or had just been.
+    pub fn between(&self, from: Instant, until: Instant) -> Vec<Strike> {
+        const AFTER: Duration = Duration::from_secs(5);
+        let strikes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        strikes
+            .iter()
+            .filter(|strike| strike.from <= until && strike.until + AFTER >= from)
+            .cloned()
+            .collect()
+    }
+}
+
+/// Lets faults strike for a while; when this returns, none is on. One that cannot be done at all panics.
+pub fn storm(lab: &Lab, log: &Log, seed: u64, number: u64, lasts: Duration) {
+    let end = Instant::now() + lasts;
+    let stopped = Mutex::new(Vec::new());
+    // Two at once for want of descriptors would wait for each other.
+    std::thread::scope(|scope| {
+        for (track, faults) in (0..).zip(TRACKS) {
+            let stopped = &stopped;
+            scope.spawn(move || {
+                let mut random = Random::of(seed, &[crate::FAULTS, number, track]);
+                loop {
+                    let pause = random.millis(50, 1500);
+                    let (fault, mut own) = (random.pick(faults), Random::of(random.next(), &[]));
+                    std::thread::sleep(pause.min(end.saturating_duration_since(Instant::now())));
+                    if Instant::now() >= end {
+                        return;
+                    }
+                    let from = Instant::now();
+                    if let Some(what) = strike(lab, fault, &mut own, stopped) {
+                        log.note(Strike { fault, from, until: Instant::now(), what });
+                    }
+                }
+            });
+        }
+    });
+    // Some go on at last, the others stay as they are: the pool has to see to them.
+    let mut random = Random::of(seed, &[crate::FAULTS, number, 99]);
+    for pid in stopped.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        if random.percent(50) {
+            signal(pid, Signal::SIGCONT);
+        }
+    }
+}
+
+/// What was done; none where there was nothing to do it to.
+fn strike(lab: &Lab, fault: Fault, random: &mut Random, stopped: &Mutex<Vec<i32>>) -> Option<String> {
+    let lasts = if random.percent(70) { random.millis(50, 1500) } else { random.millis(1500, 6000) };
+    let mut what = format!("{lasts:?}");
+    match fault {
+        Fault::ServerFrozen => {
+            lab.sshd.freeze();
+            std::thread::sleep(lasts);
+            lab.sshd.thaw();
+        }
+        Fault::ServerRebooted => {
+            what.clear();
+            if random.percent(50) {
+                lab.sshd.restart();
+            } else {
+                lab.sshd.kill();
+                std::thread::sleep(lasts / 2);
+                lab.sshd.restart();
+                what = format!("{:?}", lasts / 2);
+            }
+        }
+        Fault::ConnectionsKilled => {
+            what.clear();
+            lab.sshd.kill_connections();
+        }
+        Fault::NetworkSwallows => {
+            lab.proxy.swallow(true);
+            std::thread::sleep(lasts);
+            lab.proxy.swallow(false);
+        }
+        Fault::NetworkDelays => {
+            let delay = random.millis(5, 300);
+            lab.proxy.delay(delay);
+            std::thread::sleep(lasts);
+            lab.proxy.delay(Duration::ZERO);
+            what = format!("{lasts:?} by {delay:?}");
+        }
+        Fault::NetworkResets => {
+            what.clear();
+            lab.proxy.reset();
+        }
+        Fault::NetworkForgets => {
+            what.clear();
+            lab.proxy.lose();
+        }
+        Fault::MasterStopped => {
+            let pid = one(lab, random, " -M ")?;
+            signal(pid, Signal::SIGSTOP);
+            what = format!("pid {pid}");
+            if random.percent(50) {
+                std::thread::sleep(lasts);
+                signal(pid, Signal::SIGCONT);
+                what = format!("pid {pid} for {lasts:?}");
+            } else {
+                stopped.lock().unwrap_or_else(PoisonError::into_inner).push(pid);
+            }
+        }
+        Fault::MasterKilled => {
+            let pid = one(lab, random, " -M ")?;
+            signal(pid, Signal::SIGKILL);
+            what = format!("pid {pid}");
+        }
+        Fault::SessionKilled => {
+            let pid = one(lab, random, " -E ")?;
+            signal(pid, random.pick(&[Signal::SIGKILL, Signal::SIGKILL, Signal::SIGTERM]));
+            what = format!("pid {pid}");
+        }
+        Fault::DirectoryRemoved => {
+            let directories = house::entries(&lab.own_sockets()).ok()?;
+            let directory = directories.get(random.below(directories.len().max(1)))?;
+            // Somebody may make a file in it meanwhile, and then it is not removed: as with rm.
+            let removed = fs::remove_dir_all(directory);
+            what = format!("{}: {removed:?}", directory.display());
+        }
+        Fault::NoDescriptors => {
+            let mut taken = Vec::new();
+            let lasts = lasts / 2;
+            let end = Instant::now() + lasts;
+            // What others give back is taken too.
+            while Instant::now() < end {
+                match File::open("/dev/null") {
+                    Ok(file) => taken.push(file),
+                    Err(_) => std::thread::sleep(Duration::from_millis(1)),
+                }
+            }
+            what = format!("{lasts:?}, {} taken", taken.len());
+        }
+    }
+    Some(what)
+}
+
+/// One of the pool's processes of a kind. Where nothing can be opened there is none to be found.
+fn one(lab: &Lab, random: &mut Random, kind: &str) -> Option<i32> {
+    let sockets = format!("{}/", lab.own_sockets().display());
+    let mut found = house::processes_with(&sockets).ok()?;
+    // ssh alone: the guard has the directory in its command line as well.
+    found.retain(|process| process.line.contains(kind) && process.line.contains("ssh "));
+    (!found.is_empty()).then(|| found[random.below(found.len())].pid)
+}
+
+fn signal(pid: i32, signal: Signal) {
+    // It may have ended by itself.
+    let _ = kill(Pid::from_raw(pid), signal);
+}
+
+/// Whether something panicked anywhere in this process, in tasks too whose end nobody looks at.
+pub static PANICKED: AtomicBool = AtomicBool::new(false);
+
+pub fn watch_panics() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        PANICKED.store(true, Ordering::Relaxed);
+        before(info);
+    }));
+}

@@ -1,0 +1,230 @@
+//! One command of the load: what it does on the server, how it is run, and what has to come of it.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use crate::random::Random;
+
+/// How a command goes through the library.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Way {
+    /// `output()`.
+    Output,
+    /// `exec()`.
+    Exec,
+    /// `status()`.
+    Status,
+    /// `spawn()`, then `wait_with_output()`.
+    Collected,
+    /// `spawn()`, then line for line: one is written, one is read.
+    Dialogue,
+    /// `spawn()`, a line is read, and the child is dropped.
+    Dropped,
+    /// `spawn()`, a line is read, and the child is killed and waited for.
+    Ended,
+}
+
+/// How the command ends that nothing disturbs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Status(i32),
+    /// A signal ends it.
+    Killed,
+    /// It takes longer than it has time.
+    TimedOut,
+    /// It writes more than it may.
+    TooMuch,
+}
+
+/// A command.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// What it writes to the record, and what its processes have in their environment.
+    pub id: String,
+    pub way: Way,
+    pub text: String,
+    pub input: Vec<u8>,
+    pub stdout: Vec<u8>,
+    pub stderr: Vec<u8>,
+    pub end: End,
+    pub timeout: Duration,
+    pub max_output: Option<usize>,
+    /// Its future is dropped after this.
+    pub cancel: Option<Duration>,
+}
+
+/// The environment variable of the server's processes that has the id.
+pub const MARK: &str = "SSHPOOL_CHAOS";
+
+/// For commands that are in no hurry. `exec` has it from the pool's settings.
+pub const TIMEOUT: Duration = Duration::from_secs(8);
+
+/// What a command does between its first line in the record and its last.
+#[derive(Default)]
+struct Body {
+    text: String,
+    input: Vec<u8>,
+    stdout: Vec<u8>,
+}
+
+impl Job {
+    /// A command that appends its lines to `record`, which the server's shell expands.
+    pub fn draw(random: &mut Random, id: String, record: &str) -> Job {
+        let way = match random.below(100) {
+            0..40 => Way::Output,
+            40..58 => Way::Exec,
+            58..66 => Way::Status,
+            66..80 => Way::Collected,
+            80..90 => Way::Dialogue,
+            90..95 => Way::Dropped,
+            _ => Way::Ended,
+        };
+        let mut end = match random.below(100) {
+            0..60 => End::Status(0),
+            60..82 => End::Status(random.pick(&[1, 2, 3, 126, 127, 128, 137, 254, 255, 255])),
+            82..87 => End::Killed,
+            87..94 => End::TimedOut,
+            _ => End::TooMuch,
+        };
+        // Only some have a timeout or a limit of their own.
+        let fits = match end {
+            End::TimedOut => way != Way::Exec,
+            End::TooMuch => way == Way::Output,
+            End::Status(_) | End::Killed => true,
+        };
+        if !fits || matches!(way, Way::Dropped | Way::Ended) {
+            end = End::Status(0);
+        }
+        let stderr = format!("err {id}\n").into_bytes();
+        let body = body(random, &id, way, end);
+        let cancel = random.percent(6).then(|| random.millis(0, 600));
+        let timeout = if end == End::TimedOut { random.millis(200, 1500) } else { TIMEOUT };
+        let mut lines = vec![
+            format!("export {MARK}={id}"),
+            format!("printf '%s\\n' {id} >> {record}"),
+            format!("printf '%s\\n' 'err {id}' >&2"),
+            body.text,
+        ];
+        if random.percent(4) {
+            // Long text takes other ways to the shell.
+            lines.insert(2, format!(": '{}'", "x".repeat(random.between(3000, 60_000))));
+        }
+        match end {
+            End::Status(code) => lines.extend([end_line(&id, record), format!("exit {code}")]),
+            End::Killed => lines.extend([end_line(&id, record), "kill -s KILL $$".to_owned()]),
+            End::TimedOut => lines.push("sleep 20".to_owned()),
+            End::TooMuch => {}
+        }
+        let text = lines.join(random.pick(&["; ", "; ", "\n"]));
+        Job {
+            max_output: (end == End::TooMuch).then_some(body.stdout.len()),
+            id,
+            way,
+            text,
+            input: body.input,
+            stdout: body.stdout,
+            stderr,
+            end,
+            timeout,
+            cancel,
+        }
+    }
+
+    /// Whether the last line in the record is written by one that nothing disturbs.
+    pub fn says_end(&self) -> bool {
+        matches!(self.end, End::Status(_) | End::Killed)
+    }
+
+    /// The lines of a dialogue, as they are written.
+    pub fn lines(&self) -> impl Iterator<Item = &[u8]> {
+        self.input.split_inclusive(|&byte| byte == b'\n')
+    }
+}
+
+fn end_line(id: &str, record: &str) -> String {
+    format!("printf '%s\\n' '{id} end' >> {record}")
+}
+
+fn body(random: &mut Random, id: &str, way: Way, end: End) -> Body {
+    if way == Way::Dialogue && matches!(end, End::Status(_) | End::Killed) {
+        return dialogue(random, id);
+    }
+    if end == End::TooMuch {
+        let wanted = random.between(1, 50_000);
+        let mut stdout = counted(id, wanted / id.len() + 2);
+        stdout.truncate(wanted);
+        return Body { text: format!("seq -f '{id} %.0f' 1 400000"), stdout, ..Body::default() };
+    }
+    if matches!(way, Way::Dropped | Way::Ended) {
+        let seconds = random.pick(&["0.1", "1", "20"]);
+        let (text, stdout) = said(id);
+        return Body { text: format!("{text}; sleep {seconds}"), stdout, ..Body::default() };
+    }
+    match random.below(10) {
+        0..5 => {
+            let (text, stdout) = said(id);
+            Body { text, stdout, ..Body::default() }
+        }
+        5 | 6 => {
+            let input = bytes(random);
+            // What `exec` gives is text, and it gives no input.
+            match way {
+                Way::Exec | Way::Dialogue => {
+                    let (text, stdout) = said(id);
+                    Body { text: format!("cat; {text}"), stdout, ..Body::default() }
+                }
+                _ => Body { text: "cat".to_owned(), stdout: input.clone(), input },
+            }
+        }
+        7 => {
+            let lines = random.between(1, 20_000);
+            Body {
+                text: format!("seq -f '{id} %.0f' 1 {lines}"),
+                stdout: counted(id, lines),
+                ..Body::default()
+            }
+        }
+        _ => {
+            let (text, stdout) = said(id);
+            let seconds = random.millis(10, 900).as_secs_f64();
+            Body { text: format!("{text}; sleep {seconds}"), stdout, ..Body::default() }
+        }
+    }
+}
+
+fn dialogue(random: &mut Random, id: &str) -> Body {
+    let mut body = Body::default();
+    let text = format!("while IFS= read -r line; do printf '%s %s\\n' {id} \"$line\"; done");
+    body.text = text;
+    for number in 0..random.between(0, 20) {
+        let line = format!("{number} {:x}\n", random.next());
+        body.input.extend_from_slice(line.as_bytes());
+        body.stdout.extend_from_slice(format!("{id} {line}").as_bytes());
+    }
+    body
+}
+
+fn said(id: &str) -> (String, Vec<u8>) {
+    (format!("printf '%s\\n' 'out {id}'"), format!("out {id}\n").into_bytes())
+}
+
+/// What `seq -f` prints.
+fn counted(id: &str, lines: usize) -> Vec<u8> {
+    let mut text = String::new();
+    for number in 1..=lines {
+        writeln!(text, "{id} {number}").expect("a String takes everything");
+    }
+    text.into_bytes()
+}
+
+/// Any bytes: few mostly, now and then more than pipes and windows hold.
+fn bytes(random: &mut Random) -> Vec<u8> {
+    let length = random.pick(&[0, 1, 100, 4096, 70_000, 400_000]);
+    let length = random.between(0, length);
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        bytes.extend_from_slice(&random.next().to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}

@@ -1,0 +1,141 @@
+//! Chaos: callers run commands on one server while faults strike, and everything that a caller was told is compared with what the server
+//! recorded. A command that was reported as run ran once, one that was reported as never started never ran, all others ran once at most;
+//! and nothing is left: no process, no descriptor, no socket, no memory.
+//!
+//! `cargo bench --bench chaos [-- [--minutes N] [--seed S]]`; `scripts/chaos` does so.
+//!
+//! A run is a row of rounds. Each has a pool of its own and draws everything from its seed: the settings, the commands, the faults. The
+//! first round has the seed that the run was given, the next ones the numbers that follow, so that each can be repeated alone. What is
+//! drawn is the same again; what happens at the same time is not quite.
+
+#[path = "../../tests/common/mod.rs"]
+mod common;
+mod faults;
+mod house;
+mod job;
+mod lab;
+mod load;
+#[path = "../../tests/pooled/mod.rs"]
+mod pooled;
+mod proxy;
+mod random;
+mod report;
+mod round;
+mod run;
+
+use std::hash::{BuildHasher, RandomState};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use sshpool::{Pool, PoolConfig};
+
+use house::House;
+use lab::Lab;
+use report::Report;
+
+/// Paths below the seed.
+const FAULTS: u64 = 1;
+const WORK: u64 = 2;
+const SETTINGS: u64 = 3;
+
+/// A command hangs that has not come back so long after everything that it may wait for.
+const ROUNDING: Duration = Duration::from_secs(10);
+
+/// Descriptors of this process: enough for the load, and few enough to be taken away quickly.
+const DESCRIPTORS: u64 = 1024;
+
+/// How much more memory may be in use after the second half of the rounds than after the first, in KiB.
+const MEMORY: u64 = 4 * 1024;
+
+struct Arguments {
+    minutes: f64,
+    seed: u64,
+}
+
+fn main() -> ExitCode {
+    let Some(arguments) = arguments() else {
+        eprintln!("usage: scripts/chaos [--minutes N] [--seed S]");
+        return ExitCode::from(2);
+    };
+    let directory = tempfile::Builder::new().prefix("chaos").tempdir().expect("a temporary directory");
+    let sockets = Lab::sockets(directory.path());
+    std::fs::create_dir(&sockets).expect("a directory in a new directory");
+    // SAFETY: this process has no other thread yet.
+    unsafe { std::env::set_var("XDG_RUNTIME_DIR", &sockets) };
+    limit_descriptors();
+    faults::watch_panics();
+    let lab = Arc::new(Lab::new(directory));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_keep_alive(Duration::from_millis(500))
+        .build()
+        .expect("a runtime");
+    let mut report = runtime.block_on(chaos(&arguments, &lab));
+    drop(runtime);
+    if faults::PANICKED.load(Ordering::Relaxed) {
+        report.fail("something panicked: see above");
+    }
+    report.print();
+    if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn arguments() -> Option<Arguments> {
+    let seed = RandomState::new().hash_one(std::process::id()) % 1_000_000_000;
+    let mut arguments = Arguments { minutes: 1.0, seed };
+    let mut given = std::env::args().skip(1);
+    while let Some(argument) = given.next() {
+        match argument.as_str() {
+            // Cargo says so to every benchmark.
+            "--bench" => {}
+            "--minutes" => arguments.minutes = given.next()?.parse().ok()?,
+            "--seed" => arguments.seed = given.next()?.parse().ok()?,
+            _ => return None,
+        }
+    }
+    // A day is enough.
+    (arguments.minutes > 0.0 && arguments.minutes <= 1440.0).then_some(arguments)
+}
+
+fn limit_descriptors() {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).expect("every system has this limit");
+    setrlimit(Resource::RLIMIT_NOFILE, DESCRIPTORS.min(most), most).expect("a limit can be lowered");
+}
+
+async fn chaos(arguments: &Arguments, lab: &Arc<Lab>) -> Report {
+    println!("chaos --minutes {} --seed {}", arguments.minutes, arguments.seed);
+    warm_up(lab).await;
+    let before = House::look();
+    let total = Duration::from_secs_f64(arguments.minutes * 60.0);
+    // Two at least, for the halves, and none of more than half a minute.
+    let rounds = ((total.as_secs_f64() / 30.0).ceil() as usize).max(2);
+    let mut report = Report::new(arguments.seed, before);
+    for number in 0..rounds {
+        let seed = arguments.seed.wrapping_add(number as u64);
+        let lasts = total / u32::try_from(rounds).expect("a day has fewer rounds");
+        report.add(round::run(lab, seed, number, lasts, before).await);
+    }
+    report.compare_memory(MEMORY);
+    for (number, lines) in report.lines().into_iter().enumerate() {
+        let (record, foreign) = lab.read_record(&format!("r{number}"));
+        let now = record.values().map(|entry| entry.starts + entry.ends).sum::<usize>() + foreign.len();
+        if now != lines {
+            report.fail(&format!("the record of round {number} had {lines} lines, and has {now} now"));
+        }
+    }
+    report
+}
+
+/// What this process makes once and keeps, it makes before it is measured.
+async fn warm_up(lab: &Lab) {
+    let config = PoolConfig { connect_timeout: Duration::from_secs(30), ..PoolConfig::default() };
+    let pool = Pool::new(config).expect("there is an ssh, and the settings are valid");
+    let works = pool.exec(&lab.host(15), "echo works").await;
+    assert_eq!(works.expect("the server answers"), "works");
+    pool.close().await;
+    let left = house::processes_with(&Path::new(&lab.own_sockets()).display().to_string());
+    assert!(left.expect("there is a /proc").is_empty(), "close leaves a process behind");
+}

@@ -1,0 +1,311 @@
+//! One round: a pool of its own, its load, its storms, and what is left when it is closed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use sshpool::{Host, Pool, PoolConfig};
+use tokio::time::{sleep, timeout};
+
+use crate::faults::{self, Fault};
+use crate::house::{self, House};
+use crate::job::TIMEOUT;
+use crate::lab::Lab;
+use crate::load::{Done, Load};
+use crate::random::Random;
+use crate::run::Outcome;
+use crate::{ROUNDING, SETTINGS};
+
+/// How long a pool may take until a plain command works, when no fault is on any more. A command may have to find out first, by its
+/// timeout and a probe, that its connection is of no use, and the pauses after failed logins have become as long as the fault was.
+const RECOVERY: Duration = Duration::from_secs(30);
+/// For `close`, which gives commands 5 s.
+const CLOSING: Duration = Duration::from_secs(20);
+/// How long something that ends without being waited for may take.
+const SETTLING: Duration = Duration::from_secs(10);
+/// How long the commands of a round may live on.
+const OUTLIVING: Duration = Duration::from_secs(4);
+/// Whether a remote command that outlives its caller's timeout, cancellation or limit is a failure.
+const OUTLIVING_IS_AN_ERROR: bool = false;
+
+/// What a round has found.
+#[derive(Default)]
+pub struct Found {
+    pub outcomes: BTreeMap<Outcome, usize>,
+    pub faults: BTreeMap<Fault, usize>,
+    /// Commands whose processes lived on, by what their callers were told.
+    pub outliving: BTreeMap<Outcome, usize>,
+    pub failures: Vec<String>,
+    pub slowest_recovery: Duration,
+    /// Lines in the record.
+    pub lines: usize,
+    pub memory: u64,
+}
+
+/// What a round is like.
+#[derive(Debug)]
+struct Settings {
+    config: PoolConfig,
+    workers: usize,
+    keepalive: usize,
+    /// Closes the pool while its callers go on.
+    closes_early: bool,
+}
+
+impl Settings {
+    fn draw(seed: u64) -> Settings {
+        let mut random = Random::of(seed, &[SETTINGS]);
+        let config = PoolConfig {
+            max_connections: random.between(1, 4),
+            sessions_per_connection: random.between(1, 5),
+            standby_sessions: random.between(0, 3),
+            idle_timeout: random.pick(&[500, 3000, 60_000].map(Duration::from_millis)),
+            connect_timeout: Duration::from_secs(3),
+            health_checks: random.percent(80),
+            health_check_interval: random.pick(&[300, 2000].map(Duration::from_millis)),
+            acquire_timeout: random.pick(&[200, 2000, 6000, 6000].map(Duration::from_millis)),
+            command_timeout: TIMEOUT,
+            ..PoolConfig::default()
+        };
+        let workers = random.between(8, 32);
+        Settings { config, workers, keepalive: random.between(1, 3), closes_early: random.percent(50) }
+    }
+
+    fn text(&self) -> String {
+        let config = &self.config;
+        format!(
+            "{} callers, {} connections of {} sessions, {} in standby, idle {:?}, checks {}, acquire {:?}",
+            self.workers,
+            config.max_connections,
+            config.sessions_per_connection,
+            config.standby_sessions,
+            config.idle_timeout,
+            if config.health_checks {
+                format!("{:?}", config.health_check_interval)
+            } else {
+                "off".to_owned()
+            },
+            config.acquire_timeout
+        )
+    }
+}
+
+/// Runs a round. `before` is what this process had before it.
+pub async fn run(lab: &Arc<Lab>, seed: u64, number: usize, lasts: Duration, before: House) -> Found {
+    let round = format!("r{number}");
+    let settings = Settings::draw(seed);
+    println!("round {number}: seed {seed}, {}", settings.text());
+    let mut found = Found::default();
+    let log = Arc::new(faults::Log::default());
+    let pool = Pool::new(settings.config.clone()).expect("there is an ssh, and the settings are valid");
+    let host = lab.host(settings.keepalive);
+    let stop = AtomicBool::new(false);
+    let load = Load { pool: pool.clone(), host: host.clone(), seed, round: round.clone(), stop };
+    let load = Arc::new(load);
+    let mut callers = Load::start(&load, settings.workers);
+
+    let end = Instant::now() + lasts;
+    let mut storms = 0;
+    while Instant::now() < end {
+        let lasts = Duration::from_secs(8).min(end.saturating_duration_since(Instant::now()));
+        let (lab, log) = (Arc::clone(lab), Arc::clone(&log));
+        let storm = move || faults::storm(&lab, &log, seed, storms, lasts);
+        if tokio::task::spawn_blocking(storm).await.is_err() {
+            found.failures.push(format!("round {number}: a fault could not be done (see above)"));
+        }
+        storms += 1;
+        recovers(&pool, &host, number, &mut found).await;
+        check_stats(&pool, number, &mut found);
+    }
+    if settings.closes_early {
+        close(&pool, number, &mut found).await;
+    }
+    load.stop.store(true, Ordering::Relaxed);
+    let mut done = Vec::new();
+    // Each has a limit of its own, which is told as a hang.
+    while let Some(joined) = callers.join_next().await {
+        match joined {
+            Ok(more) => done.extend(more),
+            Err(error) => found.failures.push(format!("round {number}: a caller panicked: {error}")),
+        }
+    }
+    if !settings.closes_early {
+        recovers(&pool, &host, number, &mut found).await;
+        settles(&pool, number, &mut found).await;
+        close(&pool, number, &mut found).await;
+    }
+    drop((pool, load));
+    found.faults = log.counted();
+
+    let house = leaves_nothing(lab, number, before, &mut found).await;
+    found.memory = house.memory;
+    judge(lab, &round, &done, &log, &mut found);
+    found
+}
+
+/// With no fault on, a plain command works soon.
+async fn recovers(pool: &Pool, host: &Host, number: usize, found: &mut Found) {
+    let start = Instant::now();
+    let mut last = String::new();
+    while start.elapsed() < RECOVERY {
+        match timeout(RECOVERY + ROUNDING, pool.exec(host, "echo works")).await {
+            Ok(Ok(text)) if text == "works" => {
+                found.slowest_recovery = found.slowest_recovery.max(start.elapsed());
+                return;
+            }
+            Ok(Ok(text)) => last = format!("`echo works` gave {text:?}"),
+            Ok(Err(error)) => last = error.to_string(),
+            Err(_) => last = "nothing came back".to_owned(),
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    found.failures.push(format!(
+        "round {number}: no command works {:?} after the last fault: {last}; {:?}",
+        start.elapsed(),
+        pool.stats()
+    ));
+}
+
+fn check_stats(pool: &Pool, number: usize, found: &mut Found) {
+    let stats = pool.stats();
+    if stats.active_connections + stats.idle_connections != stats.total_connections
+        || stats.total_connections > pool.config().max_connections
+    {
+        found.failures.push(format!("round {number}: the statistics do not add up: {stats:?}"));
+    }
+}
+
+/// When no caller is left nothing is held, and nobody waits.
+async fn settles(pool: &Pool, number: usize, found: &mut Found) {
+    let start = Instant::now();
+    loop {
+        let stats = pool.stats();
+        if stats.open_sessions == 0 && stats.waiting == 0 && stats.active_connections == 0 {
+            return;
+        }
+        if start.elapsed() > SETTLING {
+            let failure = format!("round {number}: without a caller something is still held: {stats:?}");
+            return found.failures.push(failure);
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn close(pool: &Pool, number: usize, found: &mut Found) {
+    if timeout(CLOSING, pool.close()).await.is_err() {
+        found.failures.push(format!("round {number}: close() did not end within {CLOSING:?}"));
+    }
+}
+
+/// After `close` nothing is there that was not there before.
+async fn leaves_nothing(lab: &Lab, number: usize, before: House, found: &mut Found) -> House {
+    let sockets = lab.own_sockets();
+    let left = house::entries(&sockets).expect("the directory is ours");
+    if !left.is_empty() {
+        found.failures.push(format!("round {number}: after close() there is {left:?}"));
+    }
+    let processes = house::processes_with(&sockets.display().to_string()).expect("there is a /proc");
+    if !processes.is_empty() {
+        found.failures.push(format!("round {number}: after close() there runs {processes:?}"));
+    }
+    let start = Instant::now();
+    loop {
+        let now = House::look();
+        let grown = now.descriptors > before.descriptors
+            || now.threads > before.threads
+            || now.children > before.children;
+        if !grown {
+            return now;
+        }
+        if start.elapsed() > SETTLING {
+            let descriptors = house::descriptors();
+            found.failures.push(format!(
+                "round {number}: this process has grown from {before:?} to {now:?}: {descriptors:?}"
+            ));
+            return now;
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Compares what callers were told with what commands did.
+fn judge(lab: &Lab, round: &str, done: &[Done], log: &faults::Log, found: &mut Found) {
+    let living = lab.still_living(round, OUTLIVING);
+    lab.end(&living);
+    let left = lab.still_living(round, SETTLING);
+    if !left.is_empty() {
+        found.failures.push(format!("{round}: these commands cannot be ended: {left:?}"));
+    }
+    let (record, foreign) = lab.read_record(round);
+    found.lines = record.values().map(|entry| entry.starts + entry.ends).sum::<usize>() + foreign.len();
+    found.failures.extend(foreign.iter().map(|line| format!("{round}: the record has a line {line:?}")));
+    let known: BTreeSet<&str> = done.iter().map(|done| done.job.id.as_str()).collect();
+    let unknown = record.keys().filter(|id| !known.contains(id.as_str()));
+    found.failures.extend(unknown.map(|id| format!("{round}: the record has {id}, which nobody ran")));
+
+    for Done { job, told, started, ended } in done {
+        *found.outcomes.entry(told.outcome).or_default() += 1;
+        let entry = record.get(&job.id).copied().unwrap_or_default();
+        let ran_as_told = match told.outcome {
+            Outcome::Ran => entry.starts == 1 && entry.ends == usize::from(job.says_end()),
+            Outcome::NeverStarted => entry.starts == 0 && entry.ends == 0,
+            _ => entry.starts <= 1 && entry.ends <= entry.starts,
+        };
+        let mut wrong = told.wrong.clone();
+        if !ran_as_told {
+            wrong.get_or_insert("the record says otherwise".to_owned());
+        }
+        if living.contains_key(&job.id) {
+            *found.outliving.entry(told.outcome).or_default() += 1;
+            let was_ended = matches!(told.outcome, Outcome::TimedOut | Outcome::Cancelled | Outcome::TooMuch);
+            if OUTLIVING_IS_AN_ERROR && was_ended {
+                wrong.get_or_insert("its processes live on".to_owned());
+            }
+        }
+        if let Some(wrong) = wrong {
+            let mut text = format!(
+                "{}: {wrong}\n    {:?} to end with {:?}, told {:?} ({}) after {:?}; recorded {} starts and {} ends\n    {}",
+                job.id,
+                job.way,
+                job.end,
+                told.outcome,
+                told.words,
+                ended.duration_since(*started),
+                entry.starts,
+                entry.ends,
+                shortened(&job.text),
+            );
+            for strike in log.between(*started, *ended) {
+                let at = |instant| since(*started, instant);
+                write!(
+                    text,
+                    "\n    {:?} from {:.3} s to {:.3} s: {}",
+                    strike.fault,
+                    at(strike.from),
+                    at(strike.until),
+                    strike.what
+                )
+                .expect("a String takes everything");
+            }
+            found.failures.push(text);
+        }
+    }
+}
+
+/// In seconds, and negative for what was before.
+fn since(start: Instant, instant: Instant) -> f64 {
+    match instant.checked_duration_since(start) {
+        Some(after) => after.as_secs_f64(),
+        None => -start.duration_since(instant).as_secs_f64(),
+    }
+}
+
+fn shortened(text: &str) -> String {
+    let text = text.replace('\n', "\\n");
+    match text.char_indices().nth(400) {
+        Some((at, _)) => format!("{}... ({} bytes)", &text[..at], text.len()),
+        None => text,
+    }
+}
