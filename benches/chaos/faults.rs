@@ -102,7 +102,7 @@ pub fn storm(lab: &Lab, log: &Log, seed: u64, number: u64, lasts: Duration) {
             scope.spawn(move || {
                 let mut random = Random::of(seed, &[crate::FAULTS, number, track]);
                 loop {
-                    let pause = random.millis(50, 1500);
+                    let pause = random.millis(50, 3000);
                     let (fault, mut own) = (random.pick(faults), Random::of(random.next(), &[]));
                     std::thread::sleep(pause.min(end.saturating_duration_since(Instant::now())));
                     if Instant::now() >= end {
@@ -189,8 +189,9 @@ fn strike(lab: &Lab, fault: Fault, random: &mut Random, stopped: &Mutex<Vec<i32>
         }
         Fault::SessionKilled => {
             let pid = one(lab, random, " -E ")?;
-            signal(pid, random.pick(&[Signal::SIGKILL, Signal::SIGKILL, Signal::SIGTERM]));
-            what = format!("pid {pid}");
+            let with = random.pick(&[Signal::SIGKILL, Signal::SIGKILL, Signal::SIGTERM]);
+            signal(pid, with);
+            what = format!("pid {pid} by {with}");
         }
         Fault::DirectoryRemoved => {
             let directories = house::entries(&lab.own_sockets()).ok()?;

@@ -11,7 +11,7 @@ pub struct House {
     pub threads: usize,
     /// Zombies too.
     pub children: usize,
-    /// In KiB.
+    /// In KiB, without what is read from files: how much of the program was needed so far says nothing.
     pub memory: u64,
 }
 
@@ -28,7 +28,7 @@ impl House {
             descriptors: fs::read_dir("/proc/self/fd").expect("there is a /proc").count() - 1,
             threads: usize::try_from(number("Threads:")).expect("a few"),
             children: children().expect("there is a /proc"),
-            memory: number("VmRSS:"),
+            memory: number("RssAnon:"),
         }
     }
 }

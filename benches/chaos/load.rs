@@ -78,7 +78,7 @@ impl Load {
                 // A command that was never asked for stands for the lease.
                 let job = Job::draw(random, self.id(worker, number), &Lab::record(&self.round));
                 let wrong = Some(format!("no lease and no error within {patience:?}"));
-                let told = Told { outcome: Outcome::Hung, words: "acquire".to_owned(), wrong };
+                let told = Told { outcome: Outcome::Hung, kind: "", words: "acquire".to_owned(), wrong };
                 return done.push(Done { job, told, started, ended: Instant::now() });
             }
         };

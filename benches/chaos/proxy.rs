@@ -1,4 +1,6 @@
 //! The network between the pool and the server: a TCP proxy that can lose, delay and cut.
+//!
+//! Unlike the one of the tests it goes on where this process has no descriptor free, and it can forget connections for good.
 
 use std::io;
 use std::thread;

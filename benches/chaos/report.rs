@@ -26,8 +26,10 @@ impl Report {
         for failure in &found.failures {
             println!("FAILED {failure}");
         }
-        let Found { outcomes, faults, outliving, failures, slowest_recovery, lines, memory } = found;
+        let Found { outcomes, never_started, faults, outliving, failures, slowest_recovery, lines, memory } =
+            found;
         add(&mut self.all.outcomes, outcomes);
+        add(&mut self.all.never_started, never_started);
         add(&mut self.all.faults, faults);
         add(&mut self.all.outliving, outliving);
         self.all.failures.extend(failures);
@@ -63,14 +65,15 @@ impl Report {
         let all = &self.all;
         println!();
         table("commands", &all.outcomes);
+        table("errors of commands that never started", &all.never_started);
         table("faults", &all.faults);
         table("commands that outlived their callers on the server", &all.outliving);
         let memory: Vec<String> = self.memory.iter().map(u64::to_string).collect();
         println!("memory before: {} KiB; after each round: {}", self.before.memory, memory.join(" "));
         println!("slowest recovery: {:.1} s", Duration::as_secs_f64(&all.slowest_recovery));
-        println!("mismatches: {}", all.failures.len());
+        println!("mismatches (their details are above): {}", all.failures.len());
         for failure in &all.failures {
-            println!("  {failure}");
+            println!("  {}", failure.lines().next().unwrap_or_default());
         }
         let verdict = if self.passed() { "passed" } else { "FAILED" };
         println!("{verdict}, seed {}", self.seed);
@@ -86,6 +89,6 @@ fn add<K: Ord>(all: &mut BTreeMap<K, usize>, more: BTreeMap<K, usize>) {
 fn table<K: Debug>(title: &str, rows: &BTreeMap<K, usize>) {
     println!("{title}: {}", rows.values().sum::<usize>());
     for (key, count) in rows {
-        println!("  {:<20} {count:>7}", format!("{key:?}"));
+        println!("  {:<20} {count:>7}", format!("{key:?}").trim_matches('"'));
     }
 }

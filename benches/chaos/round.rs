@@ -34,6 +34,8 @@ const OUTLIVING_IS_AN_ERROR: bool = false;
 #[derive(Default)]
 pub struct Found {
     pub outcomes: BTreeMap<Outcome, usize>,
+    /// The errors of commands that never started.
+    pub never_started: BTreeMap<&'static str, usize>,
     pub faults: BTreeMap<Fault, usize>,
     /// Commands whose processes lived on, by what their callers were told.
     pub outliving: BTreeMap<Outcome, usize>,
@@ -69,7 +71,9 @@ impl Settings {
             command_timeout: TIMEOUT,
             ..PoolConfig::default()
         };
-        let workers = random.between(8, 32);
+        // Queues form, and yet most callers get their turn.
+        let sessions = config.max_connections * config.sessions_per_connection;
+        let workers = random.between(8, 8 + 2 * sessions.min(16));
         Settings { config, workers, keepalive: random.between(1, 3), closes_early: random.percent(50) }
     }
 
@@ -139,9 +143,10 @@ pub async fn run(lab: &Arc<Lab>, seed: u64, number: usize, lasts: Duration, befo
     drop((pool, load));
     found.faults = log.counted();
 
-    let house = leaves_nothing(lab, number, before, &mut found).await;
-    found.memory = house.memory;
+    leaves_nothing(lab, number, before, &mut found).await;
     judge(lab, &round, &done, &log, &mut found);
+    drop((done, log));
+    found.memory = House::look().memory;
     found
 }
 
@@ -200,7 +205,7 @@ async fn close(pool: &Pool, number: usize, found: &mut Found) {
 }
 
 /// After `close` nothing is there that was not there before.
-async fn leaves_nothing(lab: &Lab, number: usize, before: House, found: &mut Found) -> House {
+async fn leaves_nothing(lab: &Lab, number: usize, before: House, found: &mut Found) {
     let sockets = lab.own_sockets();
     let left = house::entries(&sockets).expect("the directory is ours");
     if !left.is_empty() {
@@ -217,14 +222,14 @@ async fn leaves_nothing(lab: &Lab, number: usize, before: House, found: &mut Fou
             || now.threads > before.threads
             || now.children > before.children;
         if !grown {
-            return now;
+            return;
         }
         if start.elapsed() > SETTLING {
             let descriptors = house::descriptors();
             found.failures.push(format!(
                 "round {number}: this process has grown from {before:?} to {now:?}: {descriptors:?}"
             ));
-            return now;
+            return;
         }
         sleep(Duration::from_millis(50)).await;
     }
@@ -247,6 +252,9 @@ fn judge(lab: &Lab, round: &str, done: &[Done], log: &faults::Log, found: &mut F
 
     for Done { job, told, started, ended } in done {
         *found.outcomes.entry(told.outcome).or_default() += 1;
+        if told.outcome == Outcome::NeverStarted {
+            *found.never_started.entry(told.kind).or_default() += 1;
+        }
         let entry = record.get(&job.id).copied().unwrap_or_default();
         let ran_as_told = match told.outcome {
             Outcome::Ran => entry.starts == 1 && entry.ends == usize::from(job.says_end()),

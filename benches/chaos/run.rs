@@ -28,6 +28,8 @@ pub enum Outcome {
 #[derive(Clone, Debug)]
 pub struct Told {
     pub outcome: Outcome,
+    /// The error's kind; nothing where there was none.
+    pub kind: &'static str,
     /// The error, or the status.
     pub words: String,
     /// What is not as it has to be.
@@ -78,12 +80,15 @@ pub async fn run(job: &Job, on: On<'_>, patience: Duration) -> Told {
     let work = attempt(job, on, &stage);
     let mut told = match timeout(job.cancel.unwrap_or(patience), work).await {
         Ok(told) => told,
-        Err(_) if job.cancel.is_some() => {
-            Told { outcome: Outcome::Cancelled, words: format!("during {}", stage.get()), wrong: None }
-        }
+        Err(_) if job.cancel.is_some() => Told {
+            outcome: Outcome::Cancelled,
+            kind: "",
+            words: format!("during {}", stage.get()),
+            wrong: None,
+        },
         Err(_) => {
             let wrong = format!("nothing came back within {patience:?}; it waited for {}", stage.get());
-            Told { outcome: Outcome::Hung, words: String::new(), wrong: Some(wrong) }
+            Told { outcome: Outcome::Hung, kind: "", words: String::new(), wrong: Some(wrong) }
         }
     };
     if told.outcome == Outcome::TimedOut && started.elapsed() < job.timeout {
@@ -184,7 +189,7 @@ async fn half_way(job: &Job, on: On<'_>, stage: &Stage) -> Told {
         };
     }
     let wrong = beginning("stdout", &line, &job.stdout);
-    Told { outcome: Outcome::Cancelled, words, wrong }
+    Told { outcome: Outcome::Cancelled, kind: "", words, wrong }
 }
 
 fn exec(job: &Job, result: Result<String, Error>) -> Told {
@@ -218,7 +223,7 @@ fn ended(job: &Job, code: Option<i32>, streams: Option<(&[u8], &[u8])>) -> Told 
         End::TimedOut => false,
         End::TooMuch => false,
     };
-    let told = Told { outcome: Outcome::Ran, wrong: None, words: words.clone() };
+    let told = Told { outcome: Outcome::Ran, kind: "", wrong: None, words: words.clone() };
     let told = told.unless(|| (!right).then(|| format!("{words}, where {:?} was to come", job.end)));
     told.unless(|| {
         let (stdout, stderr) = streams?;
@@ -236,13 +241,18 @@ enum Compare<'a> {
 }
 
 fn failed(job: &Job, error: &Error, compare: Compare<'_>) -> Told {
-    let outcome = match error {
-        Error::Lost { .. } => Outcome::Lost,
-        Error::TimedOut { .. } => Outcome::TimedOut,
-        Error::OutputLimit { .. } => Outcome::TooMuch,
-        _ => Outcome::NeverStarted,
+    let (outcome, kind) = match error {
+        Error::Lost { .. } => (Outcome::Lost, "Lost"),
+        Error::TimedOut { .. } => (Outcome::TimedOut, "TimedOut"),
+        Error::OutputLimit { .. } => (Outcome::TooMuch, "OutputLimit"),
+        Error::Connect { .. } => (Outcome::NeverStarted, "Connect"),
+        Error::Exhausted { .. } => (Outcome::NeverStarted, "Exhausted"),
+        Error::Closed { .. } => (Outcome::NeverStarted, "Closed"),
+        Error::NeverStarted { .. } => (Outcome::NeverStarted, "NeverStarted"),
+        Error::Io { .. } => (Outcome::NeverStarted, "Io"),
+        _ => (Outcome::NeverStarted, "other"),
     };
-    let told = Told { outcome, words: error.to_string(), wrong: None };
+    let told = Told { outcome, kind, words: error.to_string(), wrong: None };
     let told = told.unless(|| unexpected(job, error));
     let partial = match (compare, error) {
         (Compare::Nothing, _) => return told,
