@@ -12,7 +12,7 @@ use crate::job::Job;
 use crate::lab::Lab;
 use crate::random::Random;
 use crate::run::{On, Outcome, Told, run};
-use crate::{ROUNDING, WORK};
+use crate::{CLOSING, ROUNDING, WORK};
 
 /// A command that was run.
 pub struct Done {
@@ -53,7 +53,7 @@ impl Load {
                 self.one(&mut random, worker, &mut number, None, &mut done).await;
             }
             if random.below(400) == 0 {
-                self.pool.close_host(&self.host).await;
+                self.close_host(&mut random, worker, &mut number, &mut done).await;
             }
             if random.percent(30) {
                 sleep(random.millis(0, 200)).await;
@@ -74,13 +74,7 @@ impl Load {
                 *number += 1;
                 return self.calm_down().await;
             }
-            Err(_) => {
-                // A command that was never asked for stands for the lease.
-                let job = Job::draw(random, self.id(worker, number), &Lab::record(&self.round));
-                let wrong = Some(format!("no lease and no error within {patience:?}"));
-                let told = Told { outcome: Outcome::Hung, kind: "", words: "acquire".to_owned(), wrong };
-                return done.push(Done { job, told, started, ended: Instant::now() });
-            }
+            Err(_) => return done.push(self.hung("acquire", patience, random, worker, number, started)),
         };
         for _ in 0..commands {
             self.one(random, worker, number, Some(&lease), done).await;
@@ -89,6 +83,29 @@ impl Load {
             }
             sleep(random.millis(0, 300)).await;
         }
+    }
+
+    async fn close_host(&self, random: &mut Random, worker: usize, number: &mut usize, done: &mut Vec<Done>) {
+        let started = Instant::now();
+        if timeout(CLOSING, self.pool.close_host(&self.host)).await.is_err() {
+            done.push(self.hung("close_host", CLOSING, random, worker, number, started));
+        }
+    }
+
+    /// A command that was never asked for stands for a call that did not come back.
+    fn hung(
+        &self,
+        call: &str,
+        patience: Duration,
+        random: &mut Random,
+        worker: usize,
+        number: &mut usize,
+        started: Instant,
+    ) -> Done {
+        let job = Job::draw(random, self.id(worker, number), &Lab::record(&self.round));
+        let wrong = Some(format!("{call} did not come back within {patience:?}"));
+        let told = Told { outcome: Outcome::Hung, kind: "", words: call.to_owned(), wrong };
+        Done { job, told, started, ended: Instant::now() }
     }
 
     async fn one(

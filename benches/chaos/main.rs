@@ -45,6 +45,9 @@ const SETTINGS: u64 = 3;
 /// A command hangs that has not come back so long after everything that it may wait for.
 const ROUNDING: Duration = Duration::from_secs(10);
 
+/// For `close` and `close_host`, which give commands 5 s.
+const CLOSING: Duration = Duration::from_secs(20);
+
 /// Descriptors of this process: enough for the load, and few enough to be taken away quickly.
 const DESCRIPTORS: u64 = 1024;
 

@@ -16,13 +16,13 @@ use crate::lab::Lab;
 use crate::load::{Done, Load};
 use crate::random::Random;
 use crate::run::Outcome;
-use crate::{ROUNDING, SETTINGS};
+use crate::{CLOSING, ROUNDING, SETTINGS};
 
 /// How long a pool may take until a plain command works, when no fault is on any more. A command may have to find out first, by its
 /// timeout and a probe, that its connection is of no use, and the pauses after failed logins have become as long as the fault was.
 const RECOVERY: Duration = Duration::from_secs(30);
-/// For `close`, which gives commands 5 s.
-const CLOSING: Duration = Duration::from_secs(20);
+/// Between two storms, for everything that works to be at work.
+const QUIET: Duration = Duration::from_millis(1500);
 /// How long something that ends without being waited for may take.
 const SETTLING: Duration = Duration::from_secs(10);
 /// How long the commands of a round may live on.
@@ -122,9 +122,15 @@ pub async fn run(lab: &Arc<Lab>, seed: u64, number: usize, lasts: Duration, befo
         storms += 1;
         recovers(&pool, &host, number, &mut found).await;
         check_stats(&pool, number, &mut found);
+        sleep(QUIET.min(end.saturating_duration_since(Instant::now()))).await;
     }
     if settings.closes_early {
-        close(&pool, number, &mut found).await;
+        let stop = async {
+            // A moment in which callers meet a pool that is closed.
+            sleep(Duration::from_millis(200)).await;
+            load.stop.store(true, Ordering::Relaxed);
+        };
+        tokio::join!(close(&pool, number, &mut found), stop);
     }
     load.stop.store(true, Ordering::Relaxed);
     let mut done = Vec::new();
