@@ -11,7 +11,8 @@ use tokio::time::{sleep, timeout};
 use crate::job::Job;
 use crate::lab::Lab;
 use crate::random::Random;
-use crate::run::{On, Outcome, Told, run};
+use crate::run::{On, run};
+use crate::told::{Outcome, Told};
 use crate::{CLOSING, ROUNDING, WORK};
 
 /// A command that was run.

@@ -13,6 +13,7 @@ mod common;
 mod faults;
 mod house;
 mod job;
+mod judge;
 mod lab;
 mod load;
 #[path = "../../tests/pooled/mod.rs"]
@@ -22,6 +23,7 @@ mod random;
 mod report;
 mod round;
 mod run;
+mod told;
 
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;

@@ -1,7 +1,6 @@
 //! One round: a pool of its own, its load, its storms, and what is left when it is closed.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -12,10 +11,11 @@ use tokio::time::{sleep, timeout};
 use crate::faults::{self, Fault};
 use crate::house::{self, House};
 use crate::job::TIMEOUT;
+use crate::judge;
 use crate::lab::Lab;
-use crate::load::{Done, Load};
+use crate::load::Load;
 use crate::random::Random;
-use crate::run::Outcome;
+use crate::told::Outcome;
 use crate::{CLOSING, ROUNDING, SETTINGS};
 
 /// How long a pool may take until a plain command works, when no fault is on any more. A command may have to find out first, by its
@@ -24,11 +24,7 @@ const RECOVERY: Duration = Duration::from_secs(30);
 /// Between two storms, for everything that works to be at work.
 const QUIET: Duration = Duration::from_millis(1500);
 /// How long something that ends without being waited for may take.
-const SETTLING: Duration = Duration::from_secs(10);
-/// How long the commands of a round may live on.
-const OUTLIVING: Duration = Duration::from_secs(4);
-/// Whether a remote command that outlives its caller's timeout, cancellation or limit is a failure.
-const OUTLIVING_IS_AN_ERROR: bool = false;
+pub const SETTLING: Duration = Duration::from_secs(10);
 
 /// What a round has found.
 #[derive(Default)]
@@ -150,7 +146,7 @@ pub async fn run(lab: &Arc<Lab>, seed: u64, number: usize, lasts: Duration, befo
     found.faults = log.counted();
 
     leaves_nothing(lab, number, before, &mut found).await;
-    judge(lab, &round, &done, &log, &mut found);
+    judge::judge(lab, &round, &done, &log, &mut found);
     drop((done, log));
     found.memory = House::look().memory;
     found
@@ -238,88 +234,5 @@ async fn leaves_nothing(lab: &Lab, number: usize, before: House, found: &mut Fou
             return;
         }
         sleep(Duration::from_millis(50)).await;
-    }
-}
-
-/// Compares what callers were told with what commands did.
-fn judge(lab: &Lab, round: &str, done: &[Done], log: &faults::Log, found: &mut Found) {
-    let living = lab.still_living(round, OUTLIVING);
-    lab.end(&living);
-    let left = lab.still_living(round, SETTLING);
-    if !left.is_empty() {
-        found.failures.push(format!("{round}: these commands cannot be ended: {left:?}"));
-    }
-    let (record, foreign) = lab.read_record(round);
-    found.lines = record.values().map(|entry| entry.starts + entry.ends).sum::<usize>() + foreign.len();
-    found.failures.extend(foreign.iter().map(|line| format!("{round}: the record has a line {line:?}")));
-    let known: BTreeSet<&str> = done.iter().map(|done| done.job.id.as_str()).collect();
-    let unknown = record.keys().filter(|id| !known.contains(id.as_str()));
-    found.failures.extend(unknown.map(|id| format!("{round}: the record has {id}, which nobody ran")));
-
-    for Done { job, told, started, ended } in done {
-        *found.outcomes.entry(told.outcome).or_default() += 1;
-        if told.outcome == Outcome::NeverStarted {
-            *found.never_started.entry(told.kind).or_default() += 1;
-        }
-        let entry = record.get(&job.id).copied().unwrap_or_default();
-        let ran_as_told = match told.outcome {
-            Outcome::Ran => entry.starts == 1 && entry.ends == usize::from(job.says_end()),
-            Outcome::NeverStarted => entry.starts == 0 && entry.ends == 0,
-            _ => entry.starts <= 1 && entry.ends <= entry.starts,
-        };
-        let mut wrong = told.wrong.clone();
-        if !ran_as_told {
-            wrong.get_or_insert("the record says otherwise".to_owned());
-        }
-        if living.contains_key(&job.id) {
-            *found.outliving.entry(told.outcome).or_default() += 1;
-            let was_ended = matches!(told.outcome, Outcome::TimedOut | Outcome::Cancelled | Outcome::TooMuch);
-            if OUTLIVING_IS_AN_ERROR && was_ended {
-                wrong.get_or_insert("its processes live on".to_owned());
-            }
-        }
-        if let Some(wrong) = wrong {
-            let mut text = format!(
-                "{}: {wrong}\n    {:?} to end with {:?}, told {:?} ({}) after {:?}; recorded {} starts and {} ends\n    {}",
-                job.id,
-                job.way,
-                job.end,
-                told.outcome,
-                told.words,
-                ended.duration_since(*started),
-                entry.starts,
-                entry.ends,
-                shortened(&job.text),
-            );
-            for strike in log.between(*started, *ended) {
-                let at = |instant| since(*started, instant);
-                write!(
-                    text,
-                    "\n    {:?} from {:.3} s to {:.3} s: {}",
-                    strike.fault,
-                    at(strike.from),
-                    at(strike.until),
-                    strike.what
-                )
-                .expect("a String takes everything");
-            }
-            found.failures.push(text);
-        }
-    }
-}
-
-/// In seconds, and negative for what was before.
-fn since(start: Instant, instant: Instant) -> f64 {
-    match instant.checked_duration_since(start) {
-        Some(after) => after.as_secs_f64(),
-        None => -start.duration_since(instant).as_secs_f64(),
-    }
-}
-
-fn shortened(text: &str) -> String {
-    let text = text.replace('\n', "\\n");
-    match text.char_indices().nth(400) {
-        Some((at, _)) => format!("{}... ({} bytes)", &text[..at], text.len()),
-        None => text,
     }
 }
