@@ -213,9 +213,17 @@ async fn leaves_nothing(lab: &Lab, number: usize, before: House, found: &mut Fou
     if !left.is_empty() {
         found.failures.push(format!("round {number}: after close() there is {left:?}"));
     }
-    let processes = house::processes_with(&sockets.display().to_string()).expect("there is a /proc");
+    let look = || house::processes_with(&sockets.display().to_string()).expect("there is a /proc");
+    let processes = look();
     if !processes.is_empty() {
-        found.failures.push(format!("round {number}: after close() there runs {processes:?}"));
+        let start = Instant::now();
+        while !look().is_empty() && start.elapsed() < SETTLING {
+            sleep(Duration::from_millis(1)).await;
+        }
+        let stays = start.elapsed();
+        found
+            .failures
+            .push(format!("round {number}: after close() there runs, for another {stays:?}, {processes:?}"));
     }
     let start = Instant::now();
     loop {
