@@ -188,10 +188,11 @@ fn strike(lab: &Lab, fault: Fault, random: &mut Random, stopped: &Mutex<Vec<i32>
             what = format!("pid {pid}");
         }
         Fault::SessionKilled => {
-            let pid = one(lab, random, " -E ")?;
-            let with = random.pick(&[Signal::SIGKILL, Signal::SIGKILL, Signal::SIGTERM]);
-            signal(pid, with);
-            what = format!("pid {pid} by {with}");
+            let with = random.pick(&[Signal::SIGKILL, Signal::SIGKILL, Signal::SIGTERM, Signal::SIGHUP]);
+            // As when a service is stopped, which is told to each of its processes.
+            let pids = if random.percent(25) { all(lab, " -E ")? } else { vec![one(lab, random, " -E ")?] };
+            pids.iter().for_each(|&pid| signal(pid, with));
+            what = format!("{pids:?} by {with}");
         }
         Fault::DirectoryRemoved => {
             let directories = house::entries(&lab.own_sockets()).ok()?;
@@ -217,13 +218,18 @@ fn strike(lab: &Lab, fault: Fault, random: &mut Random, stopped: &Mutex<Vec<i32>
     Some(what)
 }
 
-/// One of the pool's processes of a kind. Where nothing can be opened there is none to be found.
+/// One of the pool's processes of a kind.
 fn one(lab: &Lab, random: &mut Random, kind: &str) -> Option<i32> {
+    Some(random.pick(&all(lab, kind)?))
+}
+
+/// The pool's processes of a kind; none where there is no such. Where nothing can be opened they cannot be found.
+fn all(lab: &Lab, kind: &str) -> Option<Vec<i32>> {
     let sockets = format!("{}/", lab.own_sockets().display());
     let mut found = house::processes_with(&sockets).ok()?;
     // ssh alone: the guard has the directory in its command line as well.
     found.retain(|process| process.line.contains(kind) && process.line.contains("ssh "));
-    (!found.is_empty()).then(|| found[random.below(found.len())].pid)
+    (!found.is_empty()).then(|| found.iter().map(|process| process.pid).collect())
 }
 
 fn signal(pid: i32, signal: Signal) {
