@@ -295,6 +295,9 @@ fn an_unknown_environment_variable_is_named_with_the_one_that_was_meant() {
 
 #[rstest]
 #[case::host(&["web1", "true"], "did you mean \"sshpool exec web1 …\"?")]
+#[case::no_host(&["run", "web1"], "did you mean \"sshpool exec HOST COMMAND…\"?")]
+#[case::volumes(&["compose", "web1", "down", "shop", "-v"], "to remove volumes write -o=--volumes")]
+#[case::host_forgotten(&["compose", "ls", "web1"], "the host comes first: sshpool compose HOST ls")]
 #[case::near(&["exce", "web1", "true"], "'exec'")]
 #[case::timeout(&["exec", "--timeout", "1m30s", "web1", "true"], "write one number and one unit (ms, s, m or h), such as \"90s\"")]
 #[case::max_output(&["exec", "--max-output", "0", "web1", "true"], "the least is 1B")]

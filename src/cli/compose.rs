@@ -40,7 +40,7 @@ enum What {
     /// List the projects
     Ls {
         /// Those with nothing running, too
-        #[arg(long)]
+        #[arg(short, long)]
         all: bool,
         #[command(flatten)]
         many: Many,
@@ -187,6 +187,12 @@ impl Compose {
                     );
                     return Err(Failure::Usage(usage));
                 };
+                if project.starts_with('-') {
+                    let usage = format!(
+                        "{action} takes its project first, and --file and --timeout stand before the host: sshpool compose [OPTION]… HOST {action} PROJECT [ARGUMENT]…"
+                    );
+                    return Err(Failure::Usage(usage));
+                }
                 docker.action(project, action).map(|action| action.args(words))
             }
             What::Ls { .. } | What::Ps { .. } => unreachable!("these are answered by `run`"),

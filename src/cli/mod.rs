@@ -2,6 +2,7 @@
 //!
 //! Not part of the library's interface: it is public only so that the program can reach it.
 
+mod advice;
 mod bench;
 mod compose;
 mod delay;
@@ -18,7 +19,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Config, PoolConfig};
@@ -111,7 +111,8 @@ enum Failure {
 
 /// Runs the program with the arguments of this process.
 pub fn main() -> ExitCode {
-    let cli = Cli::try_parse().unwrap_or_else(|error| advised(error).exit());
+    let words: Vec<_> = std::env::args_os().collect();
+    let cli = advice::parse(&words).unwrap_or_else(|error| error.exit());
     log_to_stderr(cli.verbose);
     stdio::make_blocking();
     signals::at_the_end(stdio::restore);
@@ -135,29 +136,6 @@ fn run_to_the_end(cli: Cli) -> ExitCode {
         Err(Failure::NobodyReads) => ExitCode::from(NOBODY_READS),
         Err(Failure::Host { host, text, status }) => fail(format_args!("{host}: {text}"), status),
     }
-}
-
-/// A host where the name of a subcommand belongs is a slip that comes easily: ssh takes it.
-fn advised(mut error: clap::Error) -> clap::Error {
-    let usage = error.get(ContextKind::Usage).map(ToString::to_string).unwrap_or_default();
-    let tip =
-        match (error.kind(), error.get(ContextKind::InvalidSubcommand), error.get(ContextKind::InvalidArg)) {
-            // With a name that is nearly one of the subcommands clap says that.
-            (ErrorKind::InvalidSubcommand, Some(ContextValue::String(name)), _)
-                if error.get(ContextKind::SuggestedSubcommand).is_none() =>
-            {
-                format!("did you mean \"sshpool exec {name} …\"?")
-            }
-            // Compose has many more options than we have; clap would advise to take them for services.
-            (ErrorKind::UnknownArgument, _, Some(ContextValue::String(option)))
-                if usage.contains("sshpool compose") =>
-            {
-                format!("an option of Compose's own is given by --option={option}")
-            }
-            _ => return error,
-        };
-    error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
-    error
 }
 
 async fn run(cli: Cli) -> Result<u8, Failure> {
@@ -371,11 +349,4 @@ fn without_host(error: &impl Display, host: &str) -> String {
 mod tests {
     mod delay;
     mod plot;
-
-    use super::*;
-
-    #[test]
-    fn the_command_line_is_well_formed() {
-        <Cli as clap::CommandFactory>::command().debug_assert();
-    }
 }
