@@ -78,7 +78,7 @@ fn assert_is(ended: &Ended, code: i32, stdout: &str, stderr: &str) {
 #[case(&["lab", "echo", "-n", "x"], 0, "x", "")]
 #[case(&["lab", "--", "exit 255"], 255, "", "")]
 #[case(&["lab", "--", "kill -9 $$"], 255, "", "sshpool: lab: command was killed by a signal\n")]
-#[case(&["--timeout", "500ms", "lab", "sleep", "300"], 124, "", "sshpool: lab: command timed out after 500ms\n")]
+#[case(&["--timeout", "500ms", "lab", "sleep", "300"], 124, "", "sshpool: lab: command timed out after 500ms (--timeout, or command_timeout in the settings)\n")]
 #[case(&["--max-output", "5", "lab", "--", "echo 1234567"], 255, "12345", "sshpool: lab: command wrote more than 5 bytes to stdout\n")]
 #[case(&["lab", "--", "cat"], 0, "", "")]
 fn exec_is_as_the_command_was(
@@ -108,7 +108,13 @@ fn json_is_one_object() {
     assert_eq!(ended.code(), 124);
     let value: serde_json::Value = serde_json::from_str(&ended.stdout).expect("it is JSON");
     assert_eq!((&value["exit_code"], &value["stdout"]), (&serde_json::Value::Null, &"out\n".into()));
-    assert_eq!(value["error"], "command timed out after 1s");
+    assert_eq!(value["error"], "command timed out after 1s (--timeout, or command_timeout in the settings)");
+
+    let ended = program.exec(&sshd, &["--json", "--max-output", "5", "lab", "--", "echo 1234567"]);
+    let value: serde_json::Value = serde_json::from_str(&ended.stdout).expect("it is JSON");
+    assert_eq!((ended.code(), &value["stdout"]), (255, &"12345".into()));
+    let expected = "command wrote more than 5 bytes to stdout (--max-output, or max_output in the settings)";
+    assert_eq!(value["error"], expected);
 
     let ended = program.exec(&sshd, &["--json", "lab", "--", "printf 'a\\377b'"]);
     let value: serde_json::Value = serde_json::from_str(&ended.stdout).expect("it is JSON");
@@ -245,6 +251,33 @@ fn bad_input_is_one_clear_line(#[case] args: &[&str], #[case] message: &str) {
     assert!(ended.stderr.starts_with(message), "{}", ended.stderr);
     assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
     program.assert_nothing_is_left();
+}
+
+/// `.invalid` is never resolved (RFC 6761).
+#[rstest]
+#[case::in_no_file("", true)]
+#[case::in_a_file_with_an_address("[hosts.\"web1.invalid\"]\naddress = \"other.invalid\"\n", false)]
+fn a_name_that_is_in_no_file_is_told_so(#[case] config: &str, #[case] told: bool) {
+    let program = Program::new();
+    program.config(config);
+    let ended = program.run(["-F", "none", "exec", "web1.invalid", "true"]);
+    assert_eq!((ended.code(), ended.stderr.lines().count()), (255, 1), "{}", ended.stderr);
+    assert!(
+        ended.stderr.starts_with("sshpool: web1.invalid: cannot connect: name not resolved: "),
+        "{}",
+        ended.stderr
+    );
+    let advice =
+        " (neither [hosts] of the TOML file nor the ssh_config has an address for \"web1.invalid\")\n";
+    assert_eq!(ended.stderr.ends_with(advice), told, "{}", ended.stderr);
+}
+
+#[test]
+fn options_behind_any_other_action_of_compose_are_told_their_place() {
+    let ended = Program::new().run(["compose", "web1", "top", "--timeout", "1s", "shop"]);
+    let message = "sshpool: top takes its project first, and --file and --timeout stand before the host: \
+                   sshpool compose [OPTION]… HOST top PROJECT [ARGUMENT]…\n";
+    assert_is(&ended, 2, "", message);
 }
 
 #[rstest]
@@ -404,7 +437,12 @@ fn a_host_of_the_configuration_file_is_found_by_its_name() {
     ));
     assert_is(&program.run(["exec", "box", "echo", "here"]), 0, "here\n", "");
     let ended = program.run(["exec", "box", "sleep", "300"]);
-    assert_is(&ended, 124, "", "sshpool: box: command timed out after 1s\n");
+    assert_is(
+        &ended,
+        124,
+        "",
+        "sshpool: box: command timed out after 1s (--timeout, or command_timeout in the settings)\n",
+    );
 }
 
 #[test]

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::many::{Answer, Many, rows};
 use super::relay::relay;
-use super::{Failure, NOT_RUN, complain, status_of};
+use super::{Failure, NOT_RUN, complain};
 use crate::command::Stdin;
 use crate::config;
 use crate::docker::{Action, Compose as Docker, ComposeError, Project, ProjectStatus, Service};
@@ -145,7 +145,8 @@ impl Compose {
                 let failure = |error: ComposeError| failure(host, &error);
                 let action = self.action(&Docker::new(pool, host))?.map_err(failure)?;
                 let child = action.spawn().await.map_err(failure)?;
-                let relayed = relay(child, host.name(), usize::MAX).await?;
+                let relayed = relay(child, host.name(), usize::MAX).await;
+                let relayed = relayed.map_err(|failure| failure.limited_by("--timeout"))?;
                 let status = relayed.exit_code(host.name());
                 match action.verdict(relayed.status, relayed.no_stdout, &relayed.last_words).await {
                     // Its own words are there to be read already.
@@ -225,7 +226,7 @@ fn compose_file(path: &str) -> Result<String, &'static str> {
 fn failure(host: &Host, error: &ComposeError) -> Failure {
     match error {
         ComposeError::Name { .. } => Failure::Usage(error.to_string()),
-        ComposeError::Run(run) => Failure::of_host(host, error, status_of(run)),
+        ComposeError::Run(run) => Failure::of(host.name(), run),
         ComposeError::NoProject { .. } | ComposeError::NoFiles { .. } => {
             Failure::of_host(host, error, FAILED)
         }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use tokio::io::AsyncReadExt;
 
 use super::relay::{exit_code, killed, relay};
-use super::{Failure, Session, Target, status_of, without_host};
+use super::{Failure, Session, Target, status_of, told};
 use crate::command::{Command, Stdin};
 use crate::config;
 use crate::error::{Error, PartialOutput};
@@ -90,7 +90,7 @@ impl Exec {
                 let report = Report {
                     host,
                     exit_code: None,
-                    error: Some(without_host(&error, host)),
+                    error: Some(told(&error, host) + &limit_of(&error)),
                     stdout: text(&partial.stdout),
                     stderr: text(&partial.stderr),
                     elapsed_ms,
@@ -107,7 +107,20 @@ impl Exec {
         let input = if self.stdin { Stdin::Piped } else { Stdin::Empty };
         let child = command.stdin(input).spawn().await.map_err(|error| session.failure(error))?;
         let host = session.host.name();
-        Ok(relay(child, host, self.max_output.unwrap_or(usize::MAX)).await?.exit_code(host))
+        let relayed = relay(child, host, self.max_output.unwrap_or(usize::MAX)).await;
+        Ok(relayed.map_err(|failure| failure.limited_by(TIME_LIMIT))?.exit_code(host))
+    }
+}
+
+/// What sets the time limit.
+const TIME_LIMIT: &str = "--timeout, or command_timeout in the settings";
+
+/// What sets the limit that was reached, for whoever has set none.
+fn limit_of(error: &Error) -> String {
+    match error {
+        Error::TimedOut { .. } => format!(" ({TIME_LIMIT})"),
+        Error::OutputLimit { .. } => " (--max-output, or max_output in the settings)".to_owned(),
+        _ => String::new(),
     }
 }
 

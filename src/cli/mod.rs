@@ -22,7 +22,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Config, PoolConfig};
-use crate::error::{Error, plain};
+use crate::error::{ConnectErrorKind, Error, plain};
 use crate::host::Host;
 use crate::public::Pool;
 use crate::signals;
@@ -266,7 +266,17 @@ fn log_to_stderr(verbose: u8) {
 
 impl Failure {
     fn of(host: &str, error: &Error) -> Self {
-        Failure::Host { host: host.to_owned(), text: without_host(error, host), status: status_of(error) }
+        Failure::Host { host: host.to_owned(), text: told(error, host), status: status_of(error) }
+    }
+
+    /// Tells, if it is the time limit that was reached, what sets that.
+    fn limited_by(self, setting: &str) -> Self {
+        match self {
+            Failure::Host { host, text, status: TIMED_OUT } => {
+                Failure::Host { host, text: format!("{text} ({setting})"), status: TIMED_OUT }
+            }
+            other => other,
+        }
     }
 
     fn of_host(host: &Host, error: &impl Display, status: u8) -> Self {
@@ -336,6 +346,22 @@ fn cannot_print(error: &std::io::Error) -> Failure {
     match error.kind() {
         std::io::ErrorKind::BrokenPipe => Failure::NobodyReads,
         _ => Failure::Output(format!("cannot write to stdout: {}", plain(error))),
+    }
+}
+
+/// The error, and what a user of the program can look at that a caller of the library may not have.
+fn told(error: &Error, host: &str) -> String {
+    let text = without_host(error, host);
+    match error {
+        // Where one of the files has an address for the host, it is that which cannot be resolved.
+        Error::Connect { source, .. }
+            if source.kind() == ConnectErrorKind::Name && text.contains(&format!(" hostname {host}:")) =>
+        {
+            format!(
+                "{text} (neither [hosts] of the TOML file nor the ssh_config has an address for \"{host}\")"
+            )
+        }
+        _ => text,
     }
 }
 
