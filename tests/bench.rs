@@ -106,7 +106,7 @@ fn the_table_has_a_row_for_each_way() {
     let ended = bench.run(&["--count", "3", "--pause", "1ms"]);
     assert_eq!((ended.code(), &*ended.stderr), (0, ""));
     let lines: Vec<&str> = ended.stdout.lines().collect();
-    assert_eq!(lines[0], "lab:22: \"true\", 3 times each way, 1 at once, 1 ms apart");
+    assert_eq!(lines[0], "lab: \"true\", 3 times each way, 1 at once, 1 ms before each");
     for (_, way) in WAYS {
         let row = lines.iter().find(|line| is_row(line, way));
         assert!(row.is_some_and(|row| row.ends_with('x')), "{way} is missing in\n{}", ended.stdout);
@@ -146,10 +146,10 @@ fn the_readme_names_every_option() {
 #[test]
 fn the_object_has_the_same_for_programs() {
     let bench = Bench::new();
-    let value = bench.json(&["--count", "5", "--concurrency", "2", "--pause", "0"]);
-    assert_eq!((&value["host"], &value["command"]), (&"lab:22".into(), &"true".into()));
+    let value = bench.json(&["--count", "5", "--concurrency", "2", "--pause", "1ms"]);
+    assert_eq!((&value["host"], &value["command"]), (&"lab".into(), &"true".into()));
     assert_eq!((&value["count"], &value["concurrency"]), (&5.into(), &2.into()));
-    assert_eq!((&value["pause_ms"], &value["rtt_ms"]), (&0.0.into(), &Value::Null));
+    assert_eq!((&value["pause_ms"], &value["rtt_ms"]), (&1.0.into(), &Value::Null));
     for (name, _) in WAYS {
         let way = &value[name];
         assert_eq!((&way["errors"], &way["error"]), (&0.into(), &Value::Null), "{name}: {value}");
@@ -171,11 +171,11 @@ fn the_object_has_the_same_for_programs() {
 fn a_pool_without_standby_is_not_measured_twice() {
     let bench = Bench::new();
     bench.settings("[pool]\nstandby_sessions = 0\n");
-    let value = bench.json(&["--count", "1", "--pause", "0"]);
+    let value = bench.json(&["--count", "1", "--pause", "1ms"]);
     for name in ["no_standby", "no_standby_tight", "standby_hits"] {
         assert_eq!(value.get(name), Some(&Value::Null), "{name}: {value}");
     }
-    let ended = bench.run(&["--count", "1", "--pause", "0"]);
+    let ended = bench.run(&["--count", "1", "--pause", "1ms"]);
     assert!(!ended.stdout.contains("no standby"), "{}", ended.stdout);
     assert!(
         ended.stdout.contains("standby   none: the settings have standby_sessions = 0\n"),
@@ -191,14 +191,14 @@ fn the_picture_has_a_row_for_each_way() {
     let bench = Bench::new();
     let path = bench.file("times.svg");
     std::fs::write(&path, "what was there before").expect("a file");
-    let ended = bench.run(&["--count", "2", "--pause", "0", "--svg", &path.to_string_lossy()]);
+    let ended = bench.run(&["--count", "2", "--pause", "1ms", "--svg", &path.to_string_lossy()]);
     assert_eq!((ended.code(), &*ended.stderr), (0, ""), "{}", ended.stdout);
     let svg = std::fs::read_to_string(&path).expect("it is there");
     assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"), "{svg}");
     for (_, way) in WAYS {
         assert_eq!(svg.matches(&format!(">{way}</text>")).count(), 1, "{way}: {svg}");
     }
-    assert!(svg.contains("lab:22: &quot;true&quot;, 2 times each way") && !svg.contains("no data"), "{svg}");
+    assert!(svg.contains("lab: &quot;true&quot;, 2 times each way") && !svg.contains("no data"), "{svg}");
     assert!(ended.stdout.contains("\npooled "), "the table is printed all the same: {}", ended.stdout);
 }
 
@@ -221,11 +221,14 @@ fn a_distance_is_in_every_command_and_costs_no_further_login() {
     let ended = bench.run_with(&config, &["--json", "--count", "3", "--pause", "1ms", "--rtt", "40ms"]);
     assert_eq!((ended.code(), &*ended.stderr), (0, ""), "{}", ended.stdout);
     let value: Value = serde_json::from_str(&ended.stdout).expect("it is JSON");
-    assert_eq!((&value["host"], &value["rtt_ms"]), (&"lab:22".into(), &40.0.into()));
+    assert_eq!((&value["host"], &value["rtt_ms"]), (&"lab".into(), &40.0.into()));
     for (name, _) in WAYS {
         assert_eq!(value[name]["errors"], 0, "{name}: {value}");
         assert!(value[name]["min_ms"].as_f64().is_some_and(|least| least >= 40.0), "{name}: {value}");
     }
+    // One at a time, with pauses, has no rate.
+    let rates = WAYS.map(|(name, _)| value[name]["commands_per_second"].is_f64());
+    assert_eq!(rates, [false, false, true, false, true], "{value}");
     // The versions, the key exchange, the authentication and the command have one each at least.
     assert!(value["cold"]["min_ms"].as_f64().is_some_and(|least| least >= 4.0 * 40.0), "{value}");
     assert_eq!(value["connects"], 1);
@@ -301,6 +304,7 @@ fn a_signal_in_the_middle_ends_both_pools() {
 #[case(&["--count", "0"], "invalid value '0' for '--count <N>': 0 is not in 1..=10000")]
 #[case(&["--concurrency", "many"], "invalid value 'many' for '--concurrency <N>': invalid digit found in string")]
 #[case(&["--pause", "50"], "invalid value '50' for '--pause <DURATION>': write one number and one unit (ms, s, m or h), such as \"90s\"")]
+#[case(&["--pause", "0"], "invalid value '0' for '--pause <DURATION>': the least is 1ms; without a pause are the ways that are called tight")]
 #[case(&["--rtt", "0"], "invalid value '0' for '--rtt <DURATION>': the least is 1ms")]
 #[case(&["--rtt", "1m"], "invalid value '1m' for '--rtt <DURATION>': the most is 10s")]
 #[case(&["--svg"], "a value is required for '--svg <FILE>'")]

@@ -32,7 +32,7 @@ Examples:
   sshpool bench --concurrency 8 web1          how many commands a second 8 at once make
   sshpool bench --json web1 | jq .ratio")]
 pub(super) struct Bench {
-    /// How often the command is run each way
+    /// How often the command is run each way; with fewer than 60 the figures of the tight ways swing from run to run
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     count: u32,
 
@@ -40,8 +40,9 @@ pub(super) struct Bench {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     concurrency: u32,
 
-    /// How long to wait before each command, or before each N of them at once; those that are called tight come one directly after another
-    #[arg(long, value_name = "DURATION", default_value = "50ms", value_parser = config::parse_duration)]
+    /// How long to wait before each command, or before each N of them at once. The ways have turns, so each of them waits longer from one
+    /// command to its next. Those that are called tight have no pause
+    #[arg(long, value_name = "DURATION", default_value = "50ms", value_parser = parse_pause)]
     pause: Duration,
 
     /// Put a distance between ssh and the host: a round trip takes this much longer, from 1ms to 10s
@@ -122,13 +123,13 @@ impl Bench {
         }
         run::in_turns(&mut ways, self.count, self.concurrency, self.pause).await;
 
-        let mut times = ways.into_iter().map(Times::of);
+        let mut times = ways.into_iter().map(|way| Times::of(way, self.concurrency));
         let mut next = || times.next().expect("all ways were measured");
         let standby = pool.config().standby_sessions > 0;
         let stats = pool.stats();
         let milliseconds = |duration: Duration| duration.as_secs_f64() * 1000.0;
         Ok(Report {
-            host: session.host.key().to_string(),
+            host: session.host.name().to_owned(),
             kex,
             command: COMMAND,
             count: self.count,
@@ -171,6 +172,16 @@ async fn first_command(pool: &Pool, host: &Host) -> Result<Duration, Failure> {
     }
     let text = format!("the command \"{COMMAND}\" ended with {}: there is nothing to measure", output.status);
     Err(Failure::Host { host: host.name().to_owned(), text, status: super::NOT_RUN })
+}
+
+/// Without a pause there would be two rows of the same.
+fn parse_pause(text: &str) -> Result<Duration, String> {
+    match config::parse_duration(text) {
+        Ok(time) if time.is_zero() => {
+            Err("the least is 1ms; without a pause are the ways that are called tight".to_owned())
+        }
+        time => time.map_err(|error| error.to_string()),
+    }
 }
 
 /// The least is what timers can tell apart, the most is more than any network has.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::run::{Run, Way};
+use super::run::{Pattern, Run, Way};
 
 /// The times of one way, in milliseconds.
 #[derive(Serialize)]
@@ -16,8 +16,9 @@ pub(super) struct Times {
     errors: usize,
     /// The first of them.
     error: Option<String>,
-    /// Those that succeeded, in a second in which some ran: pauses do not count.
-    commands_per_second: f64,
+    /// Those that succeeded, in a second in which some ran: pauses do not count. Null for one at a time with a pause before each: that is no
+    /// rate that could be had.
+    commands_per_second: Option<f64>,
     /// How many times faster its median is than that of plain ssh.
     ratio: Option<f64>,
     /// In ascending order.
@@ -49,16 +50,19 @@ pub(super) struct Report {
     pub connects: u64,
     /// The part of the pool's commands that made no login, 0 to 1.
     pub reuse_rate: f64,
-    /// The pool's commands that found a session in standby; null when it has none.
+    /// The pool's commands that took a session which was opened ahead, ready or still opening; null when it opens none.
     pub standby_hits: Option<u64>,
 }
 
 impl Times {
-    pub(super) fn of(way: Way) -> Self {
-        Times::of_runs(way.runs, way.busy)
+    /// Of a way that was run with so many at once.
+    pub(super) fn of(way: Way, width: u32) -> Self {
+        let has_rate = way.pattern == Pattern::Tight || width > 1;
+        Times::of_runs(way.runs, has_rate.then_some(way.busy))
     }
 
-    fn of_runs(runs: Vec<Run>, busy: Duration) -> Self {
+    /// `busy` is the time in which they ran, where that makes a rate.
+    fn of_runs(runs: Vec<Run>, busy: Option<Duration>) -> Self {
         let (mut values, mut failures) = (Vec::new(), Vec::new());
         for run in runs {
             match run {
@@ -67,7 +71,8 @@ impl Times {
             }
         }
         values.sort_by(f64::total_cmp);
-        let busy = busy.as_secs_f64();
+        let rate =
+            |busy: Duration| if busy.is_zero() { 0.0 } else { values.len() as f64 / busy.as_secs_f64() };
         Times {
             median_ms: percentile(&values, 0.5),
             p95_ms: percentile(&values, 0.95),
@@ -75,7 +80,7 @@ impl Times {
             max_ms: values.last().copied(),
             errors: failures.len(),
             error: failures.into_iter().next(),
-            commands_per_second: if busy > 0.0 { values.len() as f64 / busy } else { 0.0 },
+            commands_per_second: busy.map(rate),
             ratio: None,
             values,
         }
@@ -85,8 +90,9 @@ impl Times {
         let ms = |time: Option<f64>| time.map_or("-".to_owned(), |time| format!("{time:.2}"));
         let [median, p95, min, max] = [self.median_ms, self.p95_ms, self.min_ms, self.max_ms].map(ms);
         let ratio = self.ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.1}x"));
-        let (errors, rate) = (self.errors, self.commands_per_second);
-        format!("{name:<18}{median:>9}{p95:>9}{min:>9}{max:>9}{errors:>8}{rate:>9.1}{ratio:>8}")
+        let rate = self.commands_per_second.map_or("-".to_owned(), |rate| format!("{rate:.1}"));
+        let errors = self.errors;
+        format!("{name:<18}{median:>9}{p95:>9}{min:>9}{max:>9}{errors:>8}{rate:>9}{ratio:>8}")
     }
 }
 
@@ -131,7 +137,7 @@ impl Report {
         let Report { host, command, count, concurrency, pause_ms, .. } = self;
         let distance = self.rtt_ms.map(|rtt| format!(", {rtt} ms away")).unwrap_or_default();
         format!(
-            "{host}{distance}: \"{command}\", {count} times each way, {concurrency} at once, {pause_ms} ms apart"
+            "{host}{distance}: \"{command}\", {count} times each way, {concurrency} at once, {pause_ms} ms before each"
         )
     }
 
@@ -152,7 +158,9 @@ impl Report {
         fact(
             "standby",
             match self.standby_hits {
-                Some(hits) => format!("a session was ready for {hits} commands"),
+                Some(hits) => format!(
+                    "{hits} of {commands} commands took a session opened ahead, ready or still opening"
+                ),
                 None => "none: the settings have standby_sessions = 0".to_owned(),
             },
         );
@@ -184,35 +192,35 @@ mod tests {
         assert_eq!(percentile(sorted, part), expected);
     }
 
-    fn times(runs: &[Result<u64, &str>], busy: u64) -> Times {
+    fn times(runs: &[Result<u64, &str>], busy: Option<u64>) -> Times {
         let runs = runs.iter().map(|run| match run {
             Ok(time) => Ok(Duration::from_millis(*time)),
             Err(why) => Err((*why).to_owned()),
         });
-        Times::of_runs(runs.collect(), Duration::from_millis(busy))
+        Times::of_runs(runs.collect(), busy.map(Duration::from_millis))
     }
 
     #[test]
     fn failed_runs_are_counted_and_not_timed() {
-        let times = times(&[Ok(3), Err("no"), Ok(1)], 500);
+        let times = times(&[Ok(3), Err("no"), Ok(1)], Some(500));
         assert_eq!((times.median_ms, times.p95_ms, times.errors), (Some(1.0), Some(3.0), 1));
         assert_eq!((times.min_ms, times.max_ms), (Some(1.0), Some(3.0)));
-        assert_eq!((times.error.as_deref(), times.commands_per_second), (Some("no"), 4.0));
+        assert_eq!((times.error.as_deref(), times.commands_per_second), (Some("no"), Some(4.0)));
     }
 
     fn report() -> Report {
         Report {
-            host: "web1:22".to_owned(),
+            host: "web1".to_owned(),
             kex: None,
             command: "true",
             count: 2,
             concurrency: 1,
             pause_ms: 50.0,
             rtt_ms: Some(40.0),
-            cold: times(&[Ok(300), Ok(200)], 500),
-            pooled: times(&[Ok(4), Ok(6)], 10),
-            pooled_tight: times(&[Err("gone"), Err("closed")], 10),
-            no_standby: Some(times(&[Ok(8), Ok(8)], 16)),
+            cold: times(&[Ok(300), Ok(200)], None),
+            pooled: times(&[Ok(4), Ok(6)], None),
+            pooled_tight: times(&[Err("gone"), Err("closed")], Some(10)),
+            no_standby: Some(times(&[Ok(8), Ok(8)], Some(16))),
             no_standby_tight: None,
             ratio: None,
             first_ms: 250.0,
@@ -226,15 +234,15 @@ mod tests {
     #[test]
     fn the_table_has_all_ways_and_facts() {
         let expected = "\
-web1:22, 40 ms away: \"true\", 2 times each way, 1 at once, 50 ms apart
+web1, 40 ms away: \"true\", 2 times each way, 1 at once, 50 ms before each
 times in ms          median      p95      min      max  errors    per s   ratio
-cold ssh             200.00   300.00   200.00   300.00       0      4.0    1.0x
-pooled                 4.00     6.00     4.00     6.00       0    200.0   50.0x
+cold ssh             200.00   300.00   200.00   300.00       0        -    1.0x
+pooled                 4.00     6.00     4.00     6.00       0        -   50.0x
 pooled, tight             -        -        -        -       2      0.0       -
 no standby             8.00     8.00     8.00     8.00       0    125.0   25.0x
 reuse     80.0 % (1 login for 5 commands)
 first     250.00 ms, with the login
-standby   a session was ready for 2 commands
+standby   2 of 5 commands took a session opened ahead, ready or still opening
 kex       unknown
 first error of pooled, tight: gone";
         assert_eq!(report().table(), expected);
@@ -246,6 +254,7 @@ first error of pooled, tight: gone";
         let value = serde_json::to_value(report()).expect("it has text keys");
         assert_eq!((&value["ratio"], &value["pooled"]["ratio"]), (&50.0.into(), &50.0.into()));
         assert!(value["no_standby_tight"].is_null() && value["pooled_tight"]["median_ms"].is_null());
+        assert!(value["pooled"]["commands_per_second"].is_null());
         assert!(value["pooled"].get("values").is_none());
     }
 }

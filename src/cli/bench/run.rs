@@ -36,7 +36,7 @@ pub(super) enum By {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pattern {
-    /// With a pause before each command.
+    /// With a pause before each command, in turns with the others: from one command of a way to its next it is longer.
     Spaced,
     /// One directly after another.
     Tight,
@@ -45,7 +45,7 @@ pub(super) enum Pattern {
 /// A way to run the command, and what was measured of it.
 pub(super) struct Way {
     by: By,
-    pattern: Pattern,
+    pub pattern: Pattern,
     pub runs: Vec<Run>,
     /// The time in which something ran.
     pub busy: Duration,
