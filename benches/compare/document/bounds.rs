@@ -24,8 +24,9 @@ const DISTANT: f64 = 46.0;
 
 pub fn section(measured: &Measured) -> String {
     let mut text = format!(
-        "## Figures it is held to\n\nsshpool as it comes (`standby_sessions = {}`), unless the row says otherwise. A ratio has its range \
-         over the rounds.\n\n| what | bound | measured | |\n|---|---|---|---|\n",
+        "## Figures it is held to\n\nsshpool as it comes (`standby_sessions = {}`), unless the row says otherwise. A ratio is the \
+         median of those of the rounds, with their range. Those in the tables below are of the medians, or means, of all rounds; where the \
+         rounds differ, so do the two.\n\n| what | bound | measured | |\n|---|---|---|---|\n",
         PoolConfig::default().standby_sessions
     );
     for Bound { what, bound, outcome } in bounds(measured) {

@@ -150,7 +150,7 @@ impl Measured {
             PAUSE.as_millis()
         );
         text += "- A range is that of the rounds: the least and the greatest of their medians, or means. A ratio is that of two peers in the \
-                 same round, and the median of those.\n";
+                 same round, and the median of those; in the tables, that of the two figures that stand there.\n";
         text += "- All peers collect what the command prints and look at its status. A status other than 0, a refused session and an \
                  exception are errors; their times count in no median. Logins are counted in sshd's log, for all turns of a row.\n";
         _ = writeln!(
