@@ -385,6 +385,8 @@ async fn many_hosts(pool: Pool, hosts: Vec<Host>) -> Ends {
 /// The one of README.md. Not run: it starts what is stopped, whosever it is.
 #[expect(dead_code, reason = "it is there to be compiled")]
 async fn starting_what_is_stopped(pool: Pool, web1: Host) -> Ends {
+    use sshpool::docker::{Compose, Status};
+
     let compose = Compose::new(&pool, &web1);
     for project in compose.list_projects(true).await? {
         if project.status == Status::Stopped {
