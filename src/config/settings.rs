@@ -22,7 +22,7 @@ pub struct PoolConfig {
     pub idle_timeout: Duration,
     /// For the whole of a connect, login included. From 1 ms, default 5 s, `SSH_POOL_CONNECTION_TIMEOUT_MS` in milliseconds.
     pub connect_timeout: Duration,
-    /// Whether idle connections are probed periodically. Default true, `SSH_POOL_HEALTH_CHECKS` (`true`, `false`, `1` or `0`).
+    /// Whether connections are probed periodically: idle ones up to the server's shell, used ones up to their control master. Default true, `SSH_POOL_HEALTH_CHECKS` (`true`, `false`, `1` or `0`).
     pub health_checks: bool,
     /// The time from one probe of an idle connection to the next. From 1 ms, default 30 s, `SSH_POOL_HEALTH_CHECK_INTERVAL_MS` in
     /// milliseconds.

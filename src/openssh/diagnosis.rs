@@ -130,6 +130,8 @@ pub(super) fn kex_algorithm(verbose: &str) -> Option<String> {
 pub(super) enum SessionLog {
     /// It started, and no exit status came back.
     StartedAndEnded,
+    /// The local ssh got a signal that it ends by itself on. Whether the command ran, and to its end, is not known.
+    Signalled(String),
     /// The server would not open another session: not executed.
     Refused(String),
     /// The master could not be reached, or turned the request down: not executed.
@@ -155,6 +157,9 @@ pub(super) fn exit_status(log: &str) -> Option<i32> {
 
 pub(super) fn session_log(log: &str) -> SessionLog {
     let find = |text: &str| log.lines().map(str::trim).find(|line| line.contains(text));
+    if let Some(line) = find("Exiting on signal") {
+        return SessionLog::Signalled(reason(line));
+    }
     if was_opened(log) {
         return SessionLog::StartedAndEnded;
     }
@@ -301,6 +306,10 @@ mod tests {
     #[case::ended(
         "debug1: mux_client_request_session: master session id: 2\r\ndebug2: Control master terminated unexpectedly\r\n",
         SessionLog::StartedAndEnded
+    )]
+    #[case::signalled(
+        "debug1: mux_client_request_session: master session id: 2\r\ndebug2: Exiting on signal: Terminated\r\n",
+        SessionLog::Signalled("Exiting on signal: Terminated".into())
     )]
     #[case::refused(
         "debug2: mux_client_hello_exchange: master version 4\r\nmux_client_request_session: session request failed: Session open refused by peer\r\n",

@@ -235,6 +235,11 @@ impl Master {
         }
     }
 
+    /// The part of a probe that asks nothing of the server.
+    pub(crate) async fn answers(&self) -> Result<(), String> {
+        self.check(Instant::now() + self.call_timeout).await
+    }
+
     /// Whether the master behind the socket is our child and answers. Says nothing about the server.
     pub(super) async fn check(&self, deadline: Instant) -> Result<(), String> {
         if let Some(reason) = self.end_reason() {
@@ -511,9 +516,9 @@ impl Master {
     }
 
     async fn call(&self, operation: &str, deadline: Instant) -> Result<program::Finished, String> {
-        self.program.call(args::control(&self.socket, operation), deadline).await.map_err(|error| match error
-            .kind()
-        {
+        let args = args::control(&self.socket, operation);
+        let called = self.program.call_with(args, deadline, self.runtime.claim()).await;
+        called.map_err(|error| match error.kind() {
             std::io::ErrorKind::TimedOut => "the control master does not answer".to_owned(),
             _ => format!("cannot start ssh -O {operation}: {error}"),
         })

@@ -231,6 +231,10 @@ impl Connection for Master {
         Master::probe(self).await
     }
 
+    async fn answers(&self) -> Result<(), String> {
+        Master::answers(self).await
+    }
+
     fn standby(&self) -> Option<Session> {
         Master::standby(self)
     }

@@ -7,13 +7,14 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
+use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -108,7 +109,17 @@ impl Program {
 
     /// Runs a short call with empty input to its end, or to the deadline (`ErrorKind::TimedOut`), where it is killed.
     pub(super) async fn call(&self, args: Vec<OsString>, deadline: Instant) -> io::Result<Finished> {
-        finish(captured(&mut self.client(args)).spawn()?, deadline).await
+        self.call_with(args, deadline, ()).await
+    }
+
+    /// The same. What is kept is dropped when the process is gone, whatever becomes of the call.
+    pub(super) async fn call_with<K: Send + 'static>(
+        &self,
+        args: Vec<OsString>,
+        deadline: Instant,
+        kept: K,
+    ) -> io::Result<Finished> {
+        finish(captured(&mut self.client(args)).spawn()?, deadline, kept).await
     }
 }
 
@@ -122,10 +133,14 @@ const LAST_WORDS: Duration = Duration::from_millis(50);
 
 /// Waits for the end of a process that leads a group and whose output is [`captured`]. The group is killed at the deadline, and when the
 /// future is dropped.
-pub(super) async fn finish(child: Child, deadline: Instant) -> io::Result<Finished> {
-    let mut group = Group(child);
-    let stdout = group.0.stdout.take().expect("stdout was piped");
-    let stderr = group.0.stderr.take().expect("stderr was piped");
+pub(super) async fn finish<K: Send + 'static>(
+    mut child: Child,
+    deadline: Instant,
+    kept: K,
+) -> io::Result<Finished> {
+    let stdout = child.stdout.take().expect("stdout was piped");
+    let stderr = child.stderr.take().expect("stderr was piped");
+    let mut group = Group(Some((child, kept)));
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let status = timeout_at(deadline, async {
         let (mut stdout, mut stderr) = (stdout.take(MOST_OUTPUT), stderr.take(MOST_OUTPUT));
@@ -133,8 +148,8 @@ pub(super) async fn finish(child: Child, deadline: Instant) -> io::Result<Finish
         let mut read = pin!(read);
         tokio::select! {
             // A pipe does not fail; if it ever does, there is nothing more to come from it.
-            _ = &mut read => group.0.wait().await,
-            status = group.0.wait() => {
+            _ = &mut read => group.wait().await,
+            status = group.wait() => {
                 let _ = timeout(LAST_WORDS, read).await;
                 status
             }
@@ -149,13 +164,27 @@ pub(super) async fn finish(child: Child, deadline: Instant) -> io::Result<Finish
 }
 
 /// A process and its group, which are killed when this is dropped before the process has ended.
-struct Group(Child);
+struct Group<K: Send + 'static>(Option<(Child, K)>);
 
-impl Drop for Group {
+impl<K: Send + 'static> Group<K> {
+    async fn wait(&mut self) -> io::Result<ExitStatus> {
+        self.0.as_mut().expect("it is there until this is dropped").0.wait().await
+    }
+}
+
+impl<K: Send + 'static> Drop for Group<K> {
     fn drop(&mut self) {
         // There is no id any more once it was waited for.
-        if let Some(pid) = self.0.id() {
+        if let Some((mut child, kept)) = self.0.take()
+            && let Some(pid) = child.id()
+        {
             let _ = killpg(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
+            if let Ok(runtime) = Handle::try_current() {
+                runtime.spawn(async move {
+                    let _ = child.wait().await;
+                    drop(kept);
+                });
+            }
         }
     }
 }

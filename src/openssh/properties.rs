@@ -80,6 +80,7 @@ proptest! {
     fn a_session_never_started_only_by_an_explicit_word(log in text()) {
         match diagnosis::session_log(&log) {
             SessionLog::StartedAndEnded => prop_assert!(diagnosis::was_opened(&log)),
+            SessionLog::Signalled(reason) => prop_assert!(is_printable(&reason), "{reason:?}"),
             SessionLog::Refused(reason) => {
                 prop_assert!(!diagnosis::was_opened(&log) && log.contains("session request failed: "));
                 prop_assert!(is_printable(&reason), "{reason:?}");

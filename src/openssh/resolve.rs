@@ -96,7 +96,9 @@ async fn resolve(
     let mut command = launch.program.command(args::resolve(host, config_file));
     let spawned = launch.runtime.spawn(program::captured(&mut command));
     let (child, _tenancy) = spawned.map_err(|error| call_failed("ssh -G", &error))?;
-    program::finish(child, launch.deadline).await.map_err(|error| call_failed("ssh -G", &error))
+    program::finish(child, launch.deadline, launch.runtime.claim())
+        .await
+        .map_err(|error| call_failed("ssh -G", &error))
 }
 
 pub(super) fn call_failed(what: &str, error: &std::io::Error) -> ConnectError {

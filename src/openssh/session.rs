@@ -296,9 +296,17 @@ impl Session {
             Some(code) => SessionEnd::Exited(code),
             None => match process.child.wait().await.map(|status| (status, status.code())) {
                 Ok((_, Some(status))) => {
+                    let gone = !process.log.path.exists();
                     let log = process.log.rest();
-                    // Where a FIFO without a writer is at its end (not on Linux) nobody has looked yet.
-                    diagnosis::exit_status(&log).map_or_else(|| classify(&log, status), SessionEnd::Exited)
+                    if log.is_empty() && gone && status != 0 {
+                        // ssh opens its log before anything else.
+                        let reason = "the directory of the control sockets is gone".to_owned();
+                        SessionEnd::NotReached(reason)
+                    } else {
+                        // Where a FIFO without a writer is at its end (not on Linux) nobody has looked yet.
+                        diagnosis::exit_status(&log)
+                            .map_or_else(|| classify(&log, status), SessionEnd::Exited)
+                    }
                 }
                 Ok((status, None)) => SessionEnd::ClientKilled(format!("the local ssh ended ({status})")),
                 Err(error) => SessionEnd::Lost(format!("the local ssh cannot be waited for: {error}")),
@@ -343,6 +351,7 @@ fn classify(log: &str, code: i32) -> SessionEnd {
         SessionLog::Refused(reason) => SessionEnd::Refused(reason),
         SessionLog::NotReached(reason) => SessionEnd::NotReached(reason),
         SessionLog::StartedAndEnded => SessionEnd::Killed,
+        SessionLog::Signalled(reason) => SessionEnd::ClientKilled(format!("the local ssh ended ({reason})")),
         // Among others: a broken ssh writes no log.
         SessionLog::Unknown(reason) => SessionEnd::Lost(format!("{reason} (its status is {code})")),
     }

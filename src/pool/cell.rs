@@ -231,7 +231,13 @@ impl<T: Transport> Lease<T> {
             let unchecked = self.cell.update(|state, now| state.suspect(*slot, *generation, now + patience));
             if let Some(connection) = unchecked {
                 // In the runtime of those who wait for the answer.
-                self.cell.spawn(maintenance::check(Arc::clone(&self.cell), *slot, *generation, connection));
+                self.cell.spawn(maintenance::check(
+                    Arc::clone(&self.cell),
+                    *slot,
+                    *generation,
+                    connection,
+                    maintenance::Depth::Whole,
+                ));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The periodic work, one task per pool: it probes idle connections and closes those that nobody has used for long.
+//! The periodic work, one task per pool: it probes connections and closes those that nobody has used for long.
 //!
 //! It sleeps until the next connection is due and is woken only by a new connection, so the way of a command does not touch it. It
 //! holds the pool weakly: dropping the last handle ends it.
@@ -35,12 +35,21 @@ fn work<T: Transport>(core: &Arc<Core<T>>) -> Option<Instant> {
             state.retire_idle(now, config);
             (state.due_for_check(now, config), state.next_due(now, config))
         });
-        for (slot, generation, connection) in checks {
-            tokio::spawn(check(Arc::clone(&cell), slot, generation, connection));
+        for (slot, generation, connection, depth) in checks {
+            tokio::spawn(check(Arc::clone(&cell), slot, generation, connection, depth));
         }
         next = next.into_iter().chain(due).min();
     }
     next
+}
+
+/// How much of a connection is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Depth {
+    /// All of it, as far as the server's shell.
+    Whole,
+    /// This machine's part. Commands run on it, whose server may be too busy to answer.
+    Local,
 }
 
 /// A check that is under way. Dropped, it is over, whatever became of it.
@@ -48,14 +57,15 @@ struct Check<T: Transport> {
     cell: Arc<Cell<T>>,
     slot: usize,
     generation: u64,
+    depth: Depth,
     answer: Option<Result<(), String>>,
 }
 
 impl<T: Transport> Drop for Check<T> {
     fn drop(&mut self) {
-        let Check { slot, generation, .. } = *self;
+        let Check { slot, generation, depth, .. } = *self;
         let works = self.answer.as_ref().map(Result::is_ok);
-        let counts = self.cell.update(|state, now| state.checked(slot, generation, works, now));
+        let counts = self.cell.update(|state, now| state.checked(slot, generation, works, depth, now));
         if let (true, Some(Err(reason))) = (counts, &self.answer) {
             tracing::warn!(reason, "a connection failed its health check and is closed");
         }
@@ -70,17 +80,23 @@ pub(super) fn check<T: Transport>(
     slot: usize,
     generation: u64,
     connection: Arc<T::Connection>,
+    depth: Depth,
 ) -> impl Future<Output = ()> + Send + 'static {
     // Already here: a runtime that is shut down drops what it is given to run.
-    run_check(Check { cell, slot, generation, answer: None }, connection)
+    run_check(Check { cell, slot, generation, depth, answer: None }, connection)
 }
 
 #[tracing::instrument(name = "health check", skip_all, fields(host = %check.cell.key(), slot = check.slot))]
 async fn run_check<T: Transport>(mut check: Check<T>, connection: Arc<T::Connection>) {
     let limit = check.cell.shared.config.connect_timeout;
-    let answer = timeout(limit, connection.probe())
-        .await
-        .unwrap_or_else(|_| Err(format!("no answer within {limit:?}")));
+    let answer = timeout(limit, async {
+        match check.depth {
+            Depth::Whole => connection.probe().await,
+            Depth::Local => connection.answers().await,
+        }
+    })
+    .await
+    .unwrap_or_else(|_| Err(format!("no answer within {limit:?}")));
     check.answer = Some(answer);
     drop(check);
 }

@@ -71,6 +71,9 @@ pub(crate) trait Connection: Send + Sync + 'static {
     /// Proves that a command could run now. `Err` says what did not work.
     fn probe(&self) -> impl Future<Output = Result<(), String>> + Send;
 
+    /// Proves that this machine's part of it works. What the server does is not looked at: it may have a lot to do.
+    fn answers(&self) -> impl Future<Output = Result<(), String>> + Send;
+
     /// Whether it has not ended at this instant. `ended` completes a moment later: until then it must not be handed out.
     fn is_alive(&self) -> bool;
 

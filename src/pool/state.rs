@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::cell::Lease;
+use super::maintenance::Depth;
 use super::standby::Standby;
 use super::{Configuration, Connection, Stats, Transport, backoff};
 use crate::config::PoolConfig;
@@ -53,7 +54,9 @@ struct Ready<C: Connection> {
     used: Instant,
     /// The last proof that it works.
     proven: Instant,
-    checking: bool,
+    /// The last time that this machine's part of it answered.
+    answered: Instant,
+    checking: Option<Depth>,
     /// A command on it has timed out: nobody gets it before a check has passed, or until then.
     suspect_until: Option<Instant>,
     /// Sessions at once, as far as the server has let us know.
@@ -76,6 +79,14 @@ impl<C: Connection> Ready<C> {
     /// It has sessions that can be had as soon as a check has passed.
     fn promises(&self, now: Instant) -> bool {
         self.is_suspect(now) && self.leases < self.limit
+    }
+
+    /// How much is checked next, and since when it has not been.
+    fn next_check(&self) -> (Depth, Instant) {
+        match self.leases {
+            0 => (Depth::Whole, self.proven),
+            _ => (Depth::Local, self.answered.max(self.proven)),
+        }
     }
 
     /// How many more sessions in standby it can bear.
@@ -334,8 +345,8 @@ impl<T: Transport> HostState<T> {
     ) -> Option<Arc<T::Connection>> {
         let ready = self.ready(slot, generation)?;
         ready.suspect_until = Some(until);
-        let begun = std::mem::replace(&mut ready.checking, true);
-        (!begun).then(|| Arc::clone(&ready.connection))
+        let before = ready.checking.replace(Depth::Whole);
+        (before != Some(Depth::Whole)).then(|| Arc::clone(&ready.connection))
     }
 
     /// What was to ring at this instant does not.
@@ -371,7 +382,8 @@ impl<T: Transport> HostState<T> {
             leases: 0,
             used: now,
             proven: now,
-            checking: false,
+            answered: now,
+            checking: None,
             suspect_until: None,
             limit: config.sessions_per_connection,
             limit_set: now,
@@ -470,24 +482,25 @@ impl<T: Transport> HostState<T> {
 
     // ---- maintenance ----
 
-    /// Idle connections whose last proof is too old, marked as being checked.
+    /// Connections whose last proof is too old, marked as being checked. On one that is in use a check costs the commands nothing; without one
+    /// nobody would notice a process of ours that is stopped.
     pub(super) fn due_for_check(
         &mut self,
         now: Instant,
         config: &PoolConfig,
-    ) -> Vec<(usize, u64, Arc<T::Connection>)> {
+    ) -> Vec<(usize, u64, Arc<T::Connection>, Depth)> {
         if !config.health_checks {
             return Vec::new();
         }
         let mut due = Vec::new();
         for (index, slot) in self.slots.iter_mut().enumerate() {
             if let Slot::Ready(ready) = slot
-                && ready.leases == 0
-                && !ready.checking
-                && ready.proven + config.health_check_interval <= now
+                && ready.checking.is_none()
+                && let (depth, since) = ready.next_check()
+                && since + config.health_check_interval <= now
             {
-                ready.checking = true;
-                due.push((index, ready.generation, Arc::clone(&ready.connection)));
+                ready.checking = Some(depth);
+                due.push((index, ready.generation, Arc::clone(&ready.connection), depth));
             }
         }
         due
@@ -502,13 +515,18 @@ impl<T: Transport> HostState<T> {
         slot: usize,
         generation: u64,
         works: Option<bool>,
+        depth: Depth,
         now: Instant,
     ) -> bool {
         let Some(ready) = self.ready(slot, generation) else {
             return false;
         };
-        (ready.checking, ready.suspect_until) = (false, None);
+        // Beside a local check a whole one may have begun, and that one is waited for.
+        if ready.checking == Some(depth) {
+            (ready.checking, ready.suspect_until) = (None, None);
+        }
         match works {
+            Some(true) if depth == Depth::Local => ready.answered = now,
             Some(true) => {
                 ready.proven = now;
                 self.counters.health_checks_passed += 1;
@@ -549,11 +567,11 @@ impl<T: Transport> HostState<T> {
             .map(|ready| {
                 let idle_since = if ready.leases == 0 { ready.used } else { now };
                 let idle = idle_since + config.idle_timeout;
-                if !config.health_checks || ready.checking {
+                if !config.health_checks || ready.checking.is_some() {
                     return idle;
                 }
-                let proven = if ready.leases == 0 { ready.proven } else { now };
-                idle.min(proven + config.health_check_interval)
+                let (_, since) = ready.next_check();
+                idle.min(since + config.health_check_interval)
             })
             .min()
     }

@@ -156,6 +156,7 @@ impl Fortune {
                 true => random.pick([Standby::IsStale, Standby::Fails, Standby::IsPlain]),
                 false => Standby::Works,
             },
+            deaf: false,
         };
         let after = if random.chance(10) { zero } else { random.millis(0, 100) };
         // Some take longer than they may.

@@ -153,6 +153,14 @@ impl Connection for FakeConnection {
         Ok(())
     }
 
+    async fn answers(&self) -> Result<(), String> {
+        if self.world.books(|truth| truth.connections[self.id].nature.deaf) {
+            self.world.condemn_one(self.id);
+            std::future::pending().await
+        }
+        Ok(())
+    }
+
     fn is_alive(&self) -> bool {
         *self.phase.borrow() == Phase::Up
     }

@@ -32,6 +32,8 @@ pub(super) struct Nature {
     /// How long its end takes when it is closed.
     pub closing: Duration,
     pub standby: Standby,
+    /// This machine's part of it answers nobody.
+    pub deaf: bool,
 }
 
 /// What becomes of sessions that are opened ahead of need.
@@ -63,7 +65,8 @@ impl Default for Nature {
     fn default() -> Self {
         let zero = Duration::ZERO;
         let probe = Probe::Passes(zero);
-        Nature { dies_after: None, noticed_after: zero, probe, closing: zero, standby: Standby::Works }
+        let (dies_after, standby, deaf) = (None, Standby::Works, false);
+        Nature { dies_after, noticed_after: zero, probe, closing: zero, standby, deaf }
     }
 }
 
@@ -78,6 +81,11 @@ impl Plan {
 
     pub(super) fn probe(mut self, probe: Probe) -> Self {
         self.nature.probe = probe;
+        self
+    }
+
+    pub(super) fn deaf(mut self) -> Self {
+        self.nature.deaf = true;
         self
     }
 

@@ -72,6 +72,23 @@ async fn idle_connections_are_probed_each_interval() {
     assert_eq!(stage.there(), 2);
 }
 
+/// A command on it could wait for ever.
+#[tokio::test(start_paused = true)]
+async fn a_connection_in_use_whose_process_is_deaf_is_closed() {
+    let stage = Stage::new(checked(2, 1));
+    stage.world.plan([Plan::default().deaf()]);
+    let start = Instant::now();
+    let held = stage.take(&web1()).await;
+    at(start + LOGIN + secs(34)).await;
+    assert_eq!(stage.stats().total_connections, 1);
+    at(start + LOGIN + secs(35)).await;
+    let stats = stage.stats();
+    assert_eq!((stats.total_connections, stats.health_checks_passed, stats.health_check_failures), (0, 0, 1));
+    at(start + LOGIN + secs(40)).await;
+    assert!(!held.connection().is_alive(), "what ran on it has had 5 s to finish");
+    drop(held);
+}
+
 #[tokio::test(start_paused = true)]
 async fn nothing_is_probed_when_health_checks_are_off() {
     let stage = Stage::new(PoolConfig { health_checks: false, ..checked(1, 1) });
