@@ -17,7 +17,7 @@ use tracing::Instrument;
 
 use crate::attempts::AttemptLease;
 use crate::command::Target;
-use crate::openssh::{self, Master, NotEnded, Session, Streams};
+use crate::openssh::{self, Master, NotEnded, Session, SessionEnd, Streams};
 
 /// What became of a remote command that was given up before its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,7 +143,12 @@ impl Parts {
             self.begins().await;
         }
         if !self.session.is_there() {
-            return Remote::Ended;
+            // Where somebody has killed the local ssh only, the command runs on.
+            let end = self.session.wait(self.lease.connection()).await;
+            match end {
+                SessionEnd::ClientKilled(_) | SessionEnd::Lost(_) => {}
+                _ => return Remote::Ended,
+            }
         }
         let Some(group) = self.session.group() else {
             return Remote::may_live_on(if !has_marker {

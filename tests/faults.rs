@@ -13,9 +13,9 @@ use rstest::rstest;
 use sshpool::{ConnectErrorKind as Kind, Error, Host, PoolConfig};
 use tokio::io::AsyncReadExt;
 
-use faulty::{COMMAND, CONNECT, Fault, Scene, directory_of, recorded, send, told_within};
+use faulty::{COMMAND, CONNECT, Fault, Scene, directory_of, recorded, told_within};
 use nix::sys::signal::Signal;
-use pooled::{PATIENCE, is_alive, processes_with};
+use pooled::{PATIENCE, is_alive, processes_with, send};
 
 #[rstest]
 #[case(Fault::Frozen, Kind::TimedOut, "timed out: no login within 5s")]

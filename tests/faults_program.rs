@@ -16,8 +16,8 @@ use nix::sys::signal::Signal;
 use rstest::rstest;
 use tempfile::TempDir;
 
-use faulty::{COMMAND, Fault, MARGIN, Scene, send};
-use pooled::{PATIENCE, processes_with};
+use faulty::{COMMAND, Fault, MARGIN, Scene};
+use pooled::{PATIENCE, processes_with, send};
 
 /// The program with a directory of its own for what it makes.
 struct Program {

@@ -5,14 +5,17 @@ mod pooled;
 
 use std::time::Duration;
 
+use common::proxy::Proxy;
 use common::sshd::Sshd;
 use common::wait_for_async;
 use rstest::rstest;
 use sshpool::{Error, PoolConfig, Stdin};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::time::timeout;
 
-use pooled::{PATIENCE, config, host, kill, pool};
+use nix::sys::signal::Signal;
+
+use pooled::{PATIENCE, config, host, host_of, kill, pool, send};
 
 #[rstest]
 #[case("true", Some(0))]
@@ -220,29 +223,63 @@ async fn a_loss_is_told_though_a_status_had_come(#[case] cut: Cut) {
     }
 }
 
+/// ssh ends by itself on a signal that it can catch, and says so only in its log.
 #[rstest]
 #[tokio::test]
-async fn a_local_ssh_that_is_killed_costs_its_own_command_only() {
+async fn a_local_ssh_that_is_killed_costs_its_own_command_only(
+    #[values(Signal::SIGKILL, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT)] signal: Signal,
+) {
     let sshd = Sshd::builder().start();
     let (pool, host) = (pool(PoolConfig { standby_sessions: 0, ..config() }), host(&sshd));
     let lease = pool.acquire(&host).await.expect("a connection");
     let other = lease.shell("sleep 2; echo whole").spawn().await.expect("it starts");
     let first = clients_of(lease.master_pid());
-    let running = lease.shell("sleep 300").spawn().await.expect("it starts");
+    let mut running = lease.shell("echo $$; sleep 300; echo never").spawn().await.expect("it starts");
     let mut clients = clients_of(lease.master_pid());
     clients.retain(|pid| !first.contains(pid));
     assert_eq!((first.len(), clients.len()), (1, 1), "each command has a client");
-    kill(clients[0]);
-    let running = tokio::spawn(running.wait_with_output());
+    let mut shell = String::new();
+    let mut stdout = BufReader::new(running.stdout.take().expect("not taken"));
+    stdout.read_line(&mut shell).await.expect("it begins");
+    let shell = shell.trim().parse().expect("a pid");
+    send(clients[0], signal);
     let other = tokio::spawn(other.wait_with_output());
-    let result = timeout(PATIENCE, running).await.expect("it ends").expect("no panic");
+    let result = timeout(PATIENCE, running.wait()).await.expect("it ends");
     assert!(matches!(result, Err(Error::Lost { .. })), "{result:?}");
     let other = timeout(PATIENCE, other).await.expect("it ends").expect("no panic").expect("it runs on");
     assert_eq!(other.stdout, b"whole\n");
+    wait_for_async("the end of what nobody hears of any more", PATIENCE, || !sshd.is_alive(shell)).await;
     assert_eq!(
         (lease.exec("echo on").await.expect("the connection lives"), sshd.logins()),
         ("on".to_owned(), 1)
     );
+    pool.close_within(Duration::ZERO).await;
+}
+
+/// The signal comes while the command is on its way, so that nothing is known of it but that it may run.
+#[rstest]
+#[tokio::test]
+async fn a_command_on_its_way_is_not_run_again_when_its_ssh_gets_a_signal(
+    #[values(Signal::SIGKILL, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT)] signal: Signal,
+) {
+    let sshd = Sshd::builder().start();
+    let network = Proxy::before(&sshd);
+    let (pool, host) = (pool(config()), host_of(&network.ssh_config(&sshd)));
+    let lease = pool.acquire(&host).await.expect("a connection");
+    lease.exec("true").await.expect("it runs");
+    wait_for_async("the sessions in standby", PATIENCE, || pool.stats().standby_sessions == 2).await;
+    network.delay(Duration::from_millis(500));
+    let running = tokio::spawn(lease.shell("echo ran >>~/ran").output());
+    wait_for_async("the command's start", PATIENCE, || pool.stats().commands_run == 2).await;
+    for client in clients_of(lease.master_pid()) {
+        send(client, signal);
+    }
+    let result = timeout(PATIENCE, running).await.expect("it ends").expect("no panic");
+    assert!(matches!(result, Err(Error::Lost { .. })), "{result:?}");
+    network.delay(Duration::ZERO);
+    lease.exec("echo after >>~/ran").await.expect("the connection lives");
+    let ran = sshd.exec("grep -c ran ~/ran; true").stdout;
+    assert!(["0\n", "1\n"].contains(&&*ran), "{ran:?}");
     pool.close_within(Duration::ZERO).await;
 }
 

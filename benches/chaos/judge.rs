@@ -12,8 +12,6 @@ use crate::told::Outcome;
 
 /// How long the commands of a round may live on.
 const OUTLIVING: Duration = Duration::from_secs(4);
-/// Whether a remote command that outlives its caller's timeout, cancellation or limit is a failure.
-const OUTLIVING_IS_AN_ERROR: bool = false;
 
 /// Compares what callers were told with what commands did.
 pub fn judge(lab: &Lab, round: &str, done: &[Done], log: &faults::Log, found: &mut Found) {
@@ -47,8 +45,7 @@ pub fn judge(lab: &Lab, round: &str, done: &[Done], log: &faults::Log, found: &m
         }
         if living.contains_key(&job.id) {
             *found.outliving.entry(told.outcome).or_default() += 1;
-            let was_ended = matches!(told.outcome, Outcome::TimedOut | Outcome::Cancelled | Outcome::TooMuch);
-            if OUTLIVING_IS_AN_ERROR && was_ended {
+            if told.gone {
                 wrong.get_or_insert("its processes live on".to_owned());
             }
         }

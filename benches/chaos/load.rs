@@ -105,7 +105,7 @@ impl Load {
     ) -> Done {
         let job = Job::draw(random, self.id(worker, number), &Lab::record(&self.round));
         let wrong = Some(format!("{call} did not come back within {patience:?}"));
-        let told = Told { outcome: Outcome::Hung, kind: "", words: call.to_owned(), wrong };
+        let told = Told { outcome: Outcome::Hung, kind: "", words: call.to_owned(), gone: false, wrong };
         Done { job, told, started, ended: Instant::now() }
     }
 

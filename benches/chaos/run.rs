@@ -58,11 +58,12 @@ pub async fn run(job: &Job, on: On<'_>, patience: Duration) -> Told {
             outcome: Outcome::Cancelled,
             kind: "",
             words: format!("during {}", stage.get()),
+            gone: false,
             wrong: None,
         },
         Err(_) => {
             let wrong = format!("nothing came back within {patience:?}; it waited for {}", stage.get());
-            Told { outcome: Outcome::Hung, kind: "", words: String::new(), wrong: Some(wrong) }
+            Told { outcome: Outcome::Hung, kind: "", words: String::new(), gone: false, wrong: Some(wrong) }
         }
     };
     if told.outcome == Outcome::TimedOut && started.elapsed() < job.timeout {
@@ -163,5 +164,5 @@ async fn half_way(job: &Job, on: On<'_>, stage: &Stage) -> Told {
         };
     }
     let wrong = beginning("stdout", &line, &job.stdout);
-    Told { outcome: Outcome::Cancelled, kind: "", words, wrong }
+    Told { outcome: Outcome::Cancelled, kind: "", words, gone: false, wrong }
 }

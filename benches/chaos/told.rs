@@ -1,6 +1,6 @@
 //! What a caller is told of a command, and whether that can be.
 
-use sshpool::{ConnectErrorKind, Error, Output, PartialOutput};
+use sshpool::{ConnectErrorKind, Error, Output, PartialOutput, Remote};
 
 use crate::job::{End, Job};
 
@@ -27,6 +27,8 @@ pub struct Told {
     pub kind: &'static str,
     /// The error, or the status.
     pub words: String,
+    /// The error says that nothing is left on the server.
+    pub gone: bool,
     /// What is not as it has to be.
     pub wrong: Option<String>,
 }
@@ -62,7 +64,7 @@ pub fn ended(job: &Job, code: Option<i32>, streams: Option<(&[u8], &[u8])>) -> T
         End::TimedOut => false,
         End::TooMuch => false,
     };
-    let told = Told { outcome: Outcome::Ran, kind: "", wrong: None, words: words.clone() };
+    let told = Told { outcome: Outcome::Ran, kind: "", gone: false, wrong: None, words: words.clone() };
     let told = told.unless(|| (!right).then(|| format!("{words}, where {:?} was to come", job.end)));
     told.unless(|| {
         let (stdout, stderr) = streams?;
@@ -91,7 +93,11 @@ pub fn failed(job: &Job, error: &Error, compare: Compare<'_>) -> Told {
         Error::Io { .. } => (Outcome::NeverStarted, "Io"),
         _ => (Outcome::NeverStarted, "other"),
     };
-    let told = Told { outcome, kind, words: error.to_string(), wrong: None };
+    let gone = matches!(
+        error,
+        Error::TimedOut { remote: Remote::Ended, .. } | Error::OutputLimit { remote: Remote::Ended, .. }
+    );
+    let told = Told { outcome, kind, words: error.to_string(), gone, wrong: None };
     let told = told.unless(|| unexpected(job, error));
     let partial = match (compare, error) {
         (Compare::Nothing, _) => return told,

@@ -6,13 +6,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use nix::unistd::Pid;
 use sshpool::{Host, Lease, Pool, PoolConfig};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::common::proxy::Proxy;
 use crate::common::sshd::Sshd;
-use crate::pooled::{PATIENCE, config, host_of, kill, pool, processes_with};
+use crate::pooled::{PATIENCE, config, host_of, kill, pool, processes_with, send};
 
 /// Enough for a login where many tests run at once.
 pub const CONNECT: Duration = Duration::from_secs(5);
@@ -143,10 +142,6 @@ impl Scene {
 /// The command that is known by this name to have run.
 pub fn recorded(name: &str) -> String {
     format!("echo {name} >>~/ran; ")
-}
-
-pub fn send(pid: u32, signal: Signal) {
-    nix::sys::signal::kill(Pid::from_raw(pid.cast_signed()), signal).expect("the process is ours");
 }
 
 /// Where the sockets of a pool are: its masters are told.

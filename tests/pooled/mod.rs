@@ -7,6 +7,8 @@ pub mod plain;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use sshpool::{Host, Pool, PoolConfig};
 
 use crate::common::sshd::Sshd;
@@ -63,8 +65,12 @@ pub fn is_alive(pid: u32) -> bool {
 }
 
 pub fn kill(pid: u32) {
-    let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).expect("a pid fits"));
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("the process is ours");
+    send(pid, Signal::SIGKILL);
+}
+
+pub fn send(pid: u32, signal: Signal) {
+    let pid = Pid::from_raw(i32::try_from(pid).expect("a pid fits"));
+    nix::sys::signal::kill(pid, signal).expect("the process is ours");
 }
 
 /// Cargo builds the examples with the tests, beside the directory of this binary, unless it is told to build something else only.
