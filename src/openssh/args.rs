@@ -172,7 +172,7 @@ pub(super) fn master(host: &Host, plan: &MasterPlan<'_>) -> Vec<OsString> {
     }
     args = host_args(args, host, host.get_config_file()).options(&[
         ("ConnectionAttempts", "1"),
-        // A server that says nothing any more is noticed after 45 s even where no probe is made.
+        // A server that says nothing any more is noticed after 60 s even where no probe is made.
         ("ServerAliveInterval", "15"),
         ("ServerAliveCountMax", "3"),
     ]);
