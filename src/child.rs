@@ -51,15 +51,32 @@ struct End {
 
 /// The writing end of a command's standard input.
 #[derive(Debug)]
-pub struct ChildStdin(process::ChildStdin);
+pub struct ChildStdin(Sink);
 
 /// The reading end of a command's standard output.
 #[derive(Debug)]
-pub struct ChildStdout(Stream<process::ChildStdout>);
+pub struct ChildStdout(Source<process::ChildStdout>);
 
 /// The reading end of a command's standard error.
 #[derive(Debug)]
-pub struct ChildStderr(Stream<process::ChildStderr>);
+pub struct ChildStderr(Source<process::ChildStderr>);
+
+/// Where the input goes.
+#[derive(Debug)]
+enum Sink {
+    Session(process::ChildStdin),
+    /// To the agent, which has the session.
+    #[cfg(feature = "cli")]
+    Agent(tokio::io::DuplexStream),
+}
+
+/// Where an output comes from.
+#[derive(Debug)]
+enum Source<P> {
+    Session(Stream<P>),
+    #[cfg(feature = "cli")]
+    Agent(tokio::io::DuplexStream),
+}
 
 /// The reading end of a pipe that a session writes to.
 #[derive(Debug)]
@@ -114,7 +131,7 @@ impl Child {
         let (sender, input) = match stdin {
             Stdin::Empty => (None, None),
             Stdin::Bytes(bytes) => (None, streams.stdin.map(|sender| (sender, bytes))),
-            Stdin::Piped => (streams.stdin.map(ChildStdin), None),
+            Stdin::Piped => (streams.stdin.map(|stdin| ChildStdin(Sink::Session(stdin))), None),
         };
         let (out_ended, stdout) = Stream::new(early.stdout, streams.stdout);
         let (err_ended, stderr) = Stream::new(early.stderr, streams.stderr);
@@ -143,12 +160,34 @@ impl Child {
         tokio::spawn(task.instrument(span));
         Ok(Child {
             stdin: sender,
-            stdout: Some(ChildStdout(stdout)),
-            stderr: Some(ChildStderr(stderr)),
+            stdout: Some(ChildStdout(Source::Session(stdout))),
+            stderr: Some(ChildStderr(Source::Session(stderr))),
             end,
             stop: Some(stop),
             host,
         })
+    }
+
+    /// One that another process runs for us, and the other ends of what it has.
+    #[cfg(feature = "cli")]
+    pub(crate) fn remote(host: String, piped: bool) -> (Self, RemoteEnds) {
+        let pipe = || tokio::io::duplex(RELAY);
+        let (stdin, input) = piped.then(pipe).unzip();
+        let ((stdout, output), (stderr, errors)) = (pipe(), pipe());
+        let (end_sender, end) = watch::channel(None);
+        let (stop, stopped) = oneshot::channel();
+        let child = Child {
+            stdin: stdin.map(|stdin| ChildStdin(Sink::Agent(stdin))),
+            stdout: Some(ChildStdout(Source::Agent(stdout))),
+            stderr: Some(ChildStderr(Source::Agent(stderr))),
+            end,
+            stop: Some(stop),
+            host,
+        };
+        (
+            child,
+            RemoteEnds { stdin: input, stdout: output, stderr: errors, stopped, end: EndSender(end_sender) },
+        )
     }
 
     /// Waits until the command has ended, after closing its standard input if that is still here. Once it has ended, every call gives the
@@ -353,6 +392,38 @@ async fn run(
     }
 }
 
+/// What is kept of each stream between us and the agent.
+#[cfg(feature = "cli")]
+const RELAY: usize = 64 * 1024;
+
+/// What belongs to a [`Child`] that another process runs.
+#[cfg(feature = "cli")]
+pub(crate) struct RemoteEnds {
+    pub stdin: Option<tokio::io::DuplexStream>,
+    pub stdout: tokio::io::DuplexStream,
+    pub stderr: tokio::io::DuplexStream,
+    /// Completes when the command is to be ended: with a value, or because the child is gone.
+    pub stopped: oneshot::Receiver<()>,
+    /// Takes how it ended; the streams are to end then.
+    pub end: EndSender,
+}
+
+#[cfg(feature = "cli")]
+pub(crate) struct EndSender(watch::Sender<Option<End>>);
+
+#[cfg(feature = "cli")]
+impl EndSender {
+    /// The command has ended.
+    pub(crate) fn ended(self, result: Result<ExitStatus, Error>) {
+        let remote = match &result {
+            Err(Error::TimedOut { remote, .. } | Error::OutputLimit { remote, .. }) => remote.clone(),
+            Err(Error::Lost { reason, .. }) => Remote::MayLiveOn(reason.as_str().into()),
+            _ => Remote::Ended,
+        };
+        self.0.send_replace(Some(End { result, remote }));
+    }
+}
+
 impl<P> Stream<P> {
     fn new(before: Vec<u8>, pipe: P) -> (oneshot::Sender<()>, Self) {
         let (ended, receiver) = oneshot::channel();
@@ -393,17 +464,41 @@ async fn read_all(stream: Option<impl AsyncRead + Unpin>, into: &mut Vec<u8>) {
     }
 }
 
+impl Sink {
+    fn pinned(&mut self) -> Pin<&mut (dyn AsyncWrite + Unpin)> {
+        match self {
+            Sink::Session(stdin) => Pin::new(stdin),
+            #[cfg(feature = "cli")]
+            Sink::Agent(stdin) => Pin::new(stdin),
+        }
+    }
+}
+
+impl<P: AsyncRead + AsFd + Unpin> AsyncRead for Source<P> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Source::Session(stream) => Pin::new(stream).poll_read(cx, buf),
+            #[cfg(feature = "cli")]
+            Source::Agent(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
 impl AsyncWrite for ChildStdin {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
+        self.0.pinned().poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        self.0.pinned().poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        self.0.pinned().poll_shutdown(cx)
     }
 }
 

@@ -7,6 +7,8 @@ use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "cli")]
+use crate::agent::Client;
 use crate::attempts::{Attempts, Excess, pump};
 use crate::child::Child;
 use crate::error::{Error, PartialOutput, Text};
@@ -126,7 +128,7 @@ impl From<String> for Stdin {
 #[derive(Clone)]
 #[must_use = "a command does nothing until output, status or spawn is awaited"]
 pub struct Command {
-    target: Target,
+    place: Place,
     text: String,
     problem: Option<String>,
     env: Vec<(String, String)>,
@@ -141,7 +143,7 @@ impl fmt::Debug for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let env: Vec<&str> = self.env.iter().map(|(name, _)| name.as_str()).collect();
         f.debug_struct("Command")
-            .field("host", &format_args!("{}", self.target.key()))
+            .field("host", &format_args!("{}", self.place.as_host().key()))
             .field("text", &format_args!("{} bytes", self.text.len()))
             .field("env", &env)
             .field("current_dir", &self.current_dir)
@@ -149,6 +151,59 @@ impl fmt::Debug for Command {
             .field("timeout", &self.timeout)
             .field("max_output", &self.max_output)
             .finish_non_exhaustive()
+    }
+}
+
+/// Who runs commands.
+#[derive(Clone, Debug)]
+pub(crate) enum Way {
+    Pool(Pool),
+    #[cfg(feature = "cli")]
+    Agent(Arc<Client>),
+}
+
+impl Way {
+    pub(crate) fn shell(&self, host: &Host, text: impl Into<String>) -> Command {
+        Command::new(self.place(host), text.into())
+    }
+
+    pub(crate) fn command(&self, host: &Host, program: &str) -> Command {
+        self.shell(host, "").word(program)
+    }
+
+    fn place(&self, host: &Host) -> Place {
+        let host = Arc::new(host.clone());
+        match self {
+            Way::Pool(pool) => Place::Here(Target::Pool(pool.clone(), host)),
+            #[cfg(feature = "cli")]
+            Way::Agent(client) => Place::Agent(Arc::clone(client), host),
+        }
+    }
+
+    #[cfg(feature = "cli")]
+    pub(crate) fn config(&self) -> &crate::PoolConfig {
+        match self {
+            Way::Pool(pool) => pool.config(),
+            Way::Agent(client) => client.config(),
+        }
+    }
+}
+
+/// Who runs a command.
+#[derive(Clone)]
+enum Place {
+    Here(Target),
+    #[cfg(feature = "cli")]
+    Agent(Arc<Client>, Arc<Host>),
+}
+
+impl Place {
+    fn as_host(&self) -> &Host {
+        match self {
+            Place::Here(target) => target.as_host(),
+            #[cfg(feature = "cli")]
+            Place::Agent(_, host) => host,
+        }
     }
 }
 
@@ -170,15 +225,22 @@ enum Limit {
 
 impl Command {
     pub(crate) fn program(target: Target, program: &str) -> Self {
-        let mut command = Self::shell(target, String::new());
-        command.push_word(program);
-        command
+        Self::shell(target, String::new()).word(program)
     }
 
     pub(crate) fn shell(target: Target, text: String) -> Self {
+        Self::new(Place::Here(target), text)
+    }
+
+    fn word(mut self, word: &str) -> Self {
+        self.push_word(word);
+        self
+    }
+
+    fn new(place: Place, text: String) -> Self {
         let problem = text.contains('\0').then(|| "a command cannot contain a NUL byte".to_owned());
         Command {
-            target,
+            place,
             text,
             problem,
             env: Vec::new(),
@@ -267,10 +329,36 @@ impl Command {
     /// Dropping the future ends the command, here and there, in the background: its process group gets TERM, and KILL two seconds later. Where
     /// the account has no POSIX shell only the local ssh is ended, and what runs there may live on until it reads or writes.
     pub async fn output(mut self) -> Result<Output, Error> {
-        let limit = self.max_output.unwrap_or(self.target.pool().config().max_output);
+        let target = match self.place.clone() {
+            Place::Here(target) => target,
+            #[cfg(feature = "cli")]
+            Place::Agent(agent, host) => {
+                let exec = self.for_agent(&agent, &host, Some(agent.config().command_timeout))?;
+                return agent.output(&host, &exec).await;
+            }
+        };
+        let limit = self.max_output.unwrap_or(target.pool().config().max_output);
         let mut partial = PartialOutput::default();
-        let status = self.run(Some(limit), &mut partial).await?;
+        let status = self.run(&target, Some(limit), &mut partial).await?;
         Ok(Output { status, stdout: partial.stdout, stderr: partial.stderr })
+    }
+
+    /// What the agent is asked for.
+    #[cfg(feature = "cli")]
+    fn for_agent(
+        &mut self,
+        agent: &Client,
+        host: &Host,
+        default: Option<Duration>,
+    ) -> Result<crate::agent::wire::Exec, Error> {
+        let text = self.prepare()?.into_text();
+        let timeout = match self.timeout {
+            Limit::Default => default,
+            Limit::Set(timeout) => timeout,
+        };
+        let input = std::mem::take(&mut self.stdin);
+        let max_output = self.max_output.unwrap_or(agent.config().max_output);
+        Ok(crate::agent::wire::Exec::new(host, text, input, timeout, max_output, agent.origin()))
     }
 
     /// Runs the command to its end and gives its status. What it writes is thrown away.
@@ -283,7 +371,27 @@ impl Command {
     ///
     /// As [`output`](Self::output).
     pub async fn status(mut self) -> Result<ExitStatus, Error> {
-        self.run(None, &mut PartialOutput::default()).await
+        match self.place.clone() {
+            Place::Here(target) => self.run(&target, None, &mut PartialOutput::default()).await,
+            #[cfg(feature = "cli")]
+            Place::Agent(agent, _) => {
+                if let Limit::Default = self.timeout {
+                    self.timeout = Limit::Set(Some(agent.config().command_timeout));
+                }
+                let mut child = self.spawn().await?;
+                let (mut stdout, mut stderr) = (child.stdout.take(), child.stderr.take());
+                let thrown_away = async {
+                    let (mut out, mut err) = (tokio::io::sink(), tokio::io::sink());
+                    // It does not fail; if it ever does, there is nothing more to come.
+                    let _ = tokio::join!(
+                        tokio::io::copy(stdout.as_mut().expect("not taken yet"), &mut out),
+                        tokio::io::copy(stderr.as_mut().expect("not taken yet"), &mut err),
+                    );
+                };
+                thrown_away.await;
+                child.wait().await
+            }
+        }
     }
 
     /// Starts the command and gives its streams. Returns when the command has begun on the server (where the account has no POSIX shell:
@@ -298,31 +406,44 @@ impl Command {
     ///
     /// Dropping the future before it completes starts nothing, or ends what was started as far as dropping a [`Child`] does.
     pub async fn spawn(mut self) -> Result<Child, Error> {
+        let target = match self.place.clone() {
+            Place::Here(target) => target,
+            #[cfg(feature = "cli")]
+            Place::Agent(agent, host) => {
+                let exec = self.for_agent(&agent, &host, None)?;
+                return agent.spawn(&host, &exec).await;
+            }
+        };
         let script = self.prepare()?;
         let timeout = match self.timeout {
             Limit::Default => None,
             Limit::Set(timeout) => timeout,
         };
-        Child::start(self.target, script, std::mem::take(&mut self.stdin), timeout).await
+        Child::start(target, script, std::mem::take(&mut self.stdin), timeout).await
     }
 
     /// One attempt after the other until the command has started, and then to its end. Without a limit the output is thrown away.
-    #[tracing::instrument(name = "command", level = "debug", skip_all, fields(host = %self.target.key()))]
-    async fn run(&mut self, limit: Option<usize>, partial: &mut PartialOutput) -> Result<ExitStatus, Error> {
+    #[tracing::instrument(name = "command", level = "debug", skip_all, fields(host = %target.key()))]
+    async fn run(
+        &mut self,
+        target: &Target,
+        limit: Option<usize>,
+        partial: &mut PartialOutput,
+    ) -> Result<ExitStatus, Error> {
         let script = self.prepare()?;
         let input = match std::mem::take(&mut self.stdin) {
             Stdin::Empty => Arc::default(),
             Stdin::Bytes(bytes) => bytes,
             Stdin::Piped => {
                 let reason = "a piped stdin needs spawn, which gives the pipe".to_owned();
-                return Err(Error::InvalidCommand { host: self.target.host().to_owned(), reason });
+                return Err(Error::InvalidCommand { host: target.host().to_owned(), reason });
             }
         };
         let timeout = match self.timeout {
-            Limit::Default => Some(self.target.pool().config().command_timeout),
+            Limit::Default => Some(target.pool().config().command_timeout),
             Limit::Set(timeout) => timeout,
         };
-        let mut attempts = Attempts::new(&self.target, timeout);
+        let mut attempts = Attempts::new(target, timeout);
         loop {
             *partial = PartialOutput::default();
             let mut running = attempts.session(&script, Input::Bytes(&input)).await?;
@@ -356,7 +477,7 @@ impl Command {
     /// The text for the remote shell.
     fn prepare(&mut self) -> Result<Script, Error> {
         if let Some(reason) = self.problem.take() {
-            return Err(Error::InvalidCommand { host: self.target.host().to_owned(), reason });
+            return Err(Error::InvalidCommand { host: self.place.as_host().name().to_owned(), reason });
         }
         let mut text = String::new();
         if let Some(directory) = &self.current_dir {

@@ -183,7 +183,8 @@ impl fmt::Debug for PartialOutput {
 }
 
 /// The causes of a failed connect that can be told apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ConnectErrorKind {
     /// The server did not accept any key.
@@ -270,6 +271,12 @@ impl ConnectError {
     /// The cause.
     pub fn kind(&self) -> ConnectErrorKind {
         self.kind
+    }
+
+    /// The line that says it best.
+    #[cfg(feature = "cli")]
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
     }
 
     /// The last lines that ssh wrote, oldest first, without control characters. Empty when ssh was not started.

@@ -7,10 +7,13 @@
 #[cfg(test)]
 mod properties;
 
+use std::ffi::OsString;
 use std::fmt;
 use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// A machine to run commands on. The name is looked up in the user's ssh_config, as with `ssh NAME`; everything else is optional and
 /// wins over what stands there.
@@ -29,6 +32,24 @@ use std::str::FromStr;
 pub struct Host {
     identity: HostIdentity,
     address: Option<String>,
+    login: Login,
+}
+
+/// With what it is logged in where that is not this process's own: for whom the agent does so. Connections are shared whatever it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Login {
+    /// `SSH_AUTH_SOCK`, or none; by default that of this process.
+    pub auth_sock: Option<Option<OsString>>,
+    /// The program that asks somebody, and what it has to know in its environment. By default nobody is asked.
+    pub askpass: Option<Arc<Askpass>>,
+    /// How long it may take instead of `connect_timeout`: people are slow.
+    pub limit: Option<Duration>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Askpass {
+    pub program: PathBuf,
+    pub environment: Vec<(&'static str, OsString)>,
 }
 
 /// What two hosts must have in common to share connections. The address is not part of it: the first one's counts until its
@@ -103,7 +124,7 @@ impl Host {
             config_file: None,
             options: Vec::new(),
         };
-        Ok(Host { identity, address: None })
+        Ok(Host { identity, address: None, login: Login::default() })
     }
 
     /// Where to connect to, when that is not the name: a domain name or an IP address. By default what the ssh_config says, or the name.
@@ -229,6 +250,23 @@ impl Host {
     /// What its connections are filed under.
     pub fn key(&self) -> PoolKey {
         PoolKey { name: self.identity.name.clone(), port: self.identity.port.unwrap_or(22) }
+    }
+
+    pub(crate) fn login(&self) -> &Login {
+        &self.login
+    }
+
+    #[cfg(feature = "cli")]
+    pub(crate) fn with_login(mut self, login: Login) -> Self {
+        self.login = login;
+        self
+    }
+
+    /// Logs in as the other one does.
+    pub(crate) fn take_login_of(&mut self, other: &Host) {
+        if self.login != other.login {
+            self.login = other.login.clone();
+        }
     }
 
     /// What its connections are shared by.

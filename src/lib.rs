@@ -40,6 +40,8 @@
 
 #![warn(missing_docs)]
 
+#[cfg(feature = "cli")]
+mod agent;
 mod attempts;
 mod child;
 #[cfg(feature = "cli")]
@@ -61,11 +63,11 @@ mod signals;
 
 pub use child::{Child, ChildStderr, ChildStdin, ChildStdout};
 pub use command::{Command, ExitStatus, Output, Stdin};
-pub use config::{Config, ConfigError, PoolConfig};
+pub use config::{AgentConfig, Config, ConfigError, PoolConfig};
 pub use error::{ConnectError, ConnectErrorKind, Error, PartialOutput};
 pub use fleet::on_each;
 pub use host::{Host, HostError, PoolKey};
 pub use openssh::SshVersion;
 pub use pool::Stats;
-pub use public::{Lease, Pool, global};
+pub use public::{ConnectionInfo, Lease, Pool, global};
 pub use running::Remote;

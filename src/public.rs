@@ -12,7 +12,7 @@ use crate::command::{Command, Output, Target};
 use crate::config::PoolConfig;
 use crate::error::Error;
 use crate::host::{Host, PoolKey};
-use crate::openssh::{OpenSsh, Program, SshVersion};
+use crate::openssh::{Master, OpenSsh, Program, SshVersion};
 use crate::pool::{self, Capacity, Core, Stats};
 use crate::signals;
 
@@ -90,6 +90,11 @@ impl Pool {
         self.core.stats_by_host()
     }
 
+    /// The connections that are there, by host and slot.
+    pub fn connections(&self) -> Vec<ConnectionInfo> {
+        self.core.facts().into_iter().map(ConnectionInfo::of).collect()
+    }
+
     /// The settings.
     pub fn config(&self) -> &PoolConfig {
         self.core.config()
@@ -127,6 +132,15 @@ impl Pool {
         self.core.close_host(&host.key(), CLOSE_PATIENCE).await;
     }
 
+    /// As [`close_host`](Self::close_host), with another time for the commands that run. They are cut off and ended then.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`close_host`](Self::close_host).
+    pub async fn close_host_within(&self, host: &Host, patience: Duration) {
+        self.core.close_host(&host.key(), patience).await;
+    }
+
     /// Closes the pool for good: [`close_within`](Self::close_within) 5 seconds.
     pub async fn close(&self) {
         self.close_within(CLOSE_PATIENCE).await;
@@ -160,6 +174,12 @@ impl Pool {
         &self.core
     }
 
+    /// Somebody else has a handle, a lease or a command of it.
+    #[cfg(feature = "cli")]
+    pub(crate) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.core) > 1
+    }
+
     fn target(&self, host: &Host) -> Target {
         Target::Pool(self.clone(), Arc::new(host.clone()))
     }
@@ -168,6 +188,51 @@ impl Pool {
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool").field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}
+
+/// A connection that is there.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[non_exhaustive]
+pub struct ConnectionInfo {
+    /// What it is filed under, `name:port`.
+    pub host: String,
+    /// Its number among those of the host, from 0.
+    pub slot: usize,
+    /// The process id of its control master.
+    pub pid: u32,
+    /// Milliseconds since it was ready.
+    pub age_ms: u64,
+    /// Milliseconds since it was last used; `None` while it is in use.
+    pub idle_ms: Option<u64>,
+    /// Sessions that callers hold.
+    pub sessions: usize,
+    /// Sessions open ahead of need.
+    pub standby: usize,
+    /// Sessions at once: `sessions_per_connection`, or as many as the server has let us have.
+    pub session_limit: usize,
+    /// Milliseconds that the last echo took, a new session with its ssh process included.
+    pub echo_ms: Option<f64>,
+    /// The account has no POSIX shell: commands go as arguments, without sessions in standby.
+    pub plain: bool,
+}
+
+impl ConnectionInfo {
+    fn of(facts: pool::Facts<Master>) -> Self {
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let master = facts.connection;
+        ConnectionInfo {
+            host: facts.key.to_string(),
+            slot: facts.slot,
+            pid: master.pid(),
+            age_ms: ms(facts.age),
+            idle_ms: facts.idle.map(ms),
+            sessions: facts.sessions,
+            standby: facts.standby,
+            session_limit: facts.limit,
+            echo_ms: master.last_echo().map(|echo| (echo.as_secs_f64() * 1e5).round() / 100.0),
+            plain: master.is_plain(),
+        }
     }
 }
 
@@ -209,6 +274,13 @@ impl Lease {
     /// The process id of the connection's control master, for logs and tests.
     pub fn master_pid(&self) -> u32 {
         self.inner.connection().pid()
+    }
+
+    /// Its control socket, for other programs that can use one: `ssh -S`, and with it git, rsync or scp. What they open there takes sessions of the
+    /// server that the pool does not know of; hold the lease as long as they run. A client without its master logs in by itself unless it is
+    /// kept from that (`-o ProxyCommand=false`).
+    pub fn control_path(&self) -> &std::path::Path {
+        self.inner.connection().socket()
     }
 
     fn target(&self) -> Target {

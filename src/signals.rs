@@ -39,6 +39,12 @@ pub(crate) fn is_ending() -> bool {
     ENDING.load(Ordering::Relaxed)
 }
 
+/// As with a pool to close: what is to be done at the end is done.
+#[cfg(feature = "cli")]
+pub(crate) fn end_on_signals() -> io::Result<()> {
+    close_on_signals(Weak::new())
+}
+
 pub(crate) fn close_on_signals(pool: Weak<Core<OpenSsh>>) -> io::Result<()> {
     let mut pools = POOLS.lock().unwrap_or_else(|poison| poison.into_inner());
     if pools.is_none() {

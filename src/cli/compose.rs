@@ -9,10 +9,10 @@ use super::many::{Answer, Many, rows};
 use super::relay::relay;
 use super::{Failure, NOT_RUN, complain};
 use crate::command::Stdin;
+use crate::command::Way;
 use crate::config;
 use crate::docker::{Action, Compose as Docker, ComposeError, Project, ProjectStatus, Service};
 use crate::host::Host;
-use crate::public::Pool;
 
 /// There is no such project, though Compose may be content with doing nothing.
 const FAILED: u8 = 1;
@@ -113,12 +113,12 @@ impl Compose {
         self.hosts.split(',').map(str::trim)
     }
 
-    pub(super) async fn run(&self, pool: &Pool, hosts: &[Host]) -> Result<u8, Failure> {
+    pub(super) async fn run(&self, way: &Way, hosts: &[Host]) -> Result<u8, Failure> {
         match &self.what {
             What::Ls { all, many } => {
                 let list = |host| async move {
                     let projects =
-                        Docker::new(pool, host).list_projects(*all).await.map_err(|e| failure(host, &e))?;
+                        Docker::over(way, host).list_projects(*all).await.map_err(|e| failure(host, &e))?;
                     Ok(Projects { projects })
                 };
                 let answers = many.ask(hosts, list).await?;
@@ -129,7 +129,7 @@ impl Compose {
             }
             What::Ps { project, many } => {
                 let status = |host| async move {
-                    Docker::new(pool, host).project_status(project).await.map_err(|e| failure(host, &e))
+                    Docker::over(way, host).project_status(project).await.map_err(|e| failure(host, &e))
                 };
                 let answers = many.ask(hosts, status).await?;
                 let status = many.show(&answers, |answers| {
@@ -143,7 +143,7 @@ impl Compose {
                     return Err(Failure::Usage("several hosts are for ls and ps only".to_owned()));
                 };
                 let failure = |error: ComposeError| failure(host, &error);
-                let action = self.action(&Docker::new(pool, host))?.map_err(failure)?;
+                let action = self.action(&Docker::over(way, host))?.map_err(failure)?;
                 let child = action.spawn().await.map_err(failure)?;
                 let relayed = relay(child, host.name(), usize::MAX).await;
                 let relayed = relayed.map_err(|failure| failure.limited_by("--timeout"))?;

@@ -8,10 +8,11 @@ use serde::Serialize;
 use tokio::io::AsyncReadExt;
 
 use super::relay::{exit_code, killed, relay};
-use super::{Failure, Session, Target, status_of, told};
-use crate::command::{Command, Stdin};
+use super::{Failure, Target, status_of, told};
+use crate::command::{Command, Stdin, Way};
 use crate::config;
 use crate::error::{Error, PartialOutput};
+use crate::host::Host;
 
 #[derive(Debug, Args)]
 pub(super) struct Exec {
@@ -54,25 +55,25 @@ struct Report<'a> {
 }
 
 impl Exec {
-    pub(super) async fn run(&self, session: &Session) -> Result<u8, Failure> {
-        let timeout = self.timeout.unwrap_or(session.pool.config().command_timeout);
+    pub(super) async fn run(&self, way: &Way, host: &Host) -> Result<u8, Failure> {
+        let timeout = self.timeout.unwrap_or(way.config().command_timeout);
         let timeout = (!timeout.is_zero()).then_some(timeout);
-        let mut command = session.pool.shell(&session.host, self.command.join(" ")).timeout(timeout);
+        let mut command = way.shell(host, self.command.join(" ")).timeout(timeout);
         if let Some(bytes) = self.max_output {
             command = command.max_output(bytes);
         }
-        if self.json { self.report(session, command).await } else { self.stream(session, command).await }
+        if self.json { self.report(host, command).await } else { self.stream(host, command).await }
     }
 
     /// Everything at the end, as one object.
-    async fn report(&self, session: &Session, mut command: Command) -> Result<u8, Failure> {
+    async fn report(&self, host: &Host, mut command: Command) -> Result<u8, Failure> {
         if self.stdin {
             let mut input = Vec::new();
             let read = tokio::io::stdin().read_to_end(&mut input).await;
             read.map_err(|error| super::cannot_read(&error))?;
             command = command.stdin(input);
         }
-        let host = session.host.name();
+        let host = host.name();
         let started = Instant::now();
         let result = command.output().await;
         let elapsed_ms = started.elapsed().as_millis();
@@ -103,10 +104,10 @@ impl Exec {
     }
 
     /// Every byte as it comes.
-    async fn stream(&self, session: &Session, command: Command) -> Result<u8, Failure> {
+    async fn stream(&self, host: &Host, command: Command) -> Result<u8, Failure> {
+        let host = host.name();
         let input = if self.stdin { Stdin::Piped } else { Stdin::Empty };
-        let child = command.stdin(input).spawn().await.map_err(|error| session.failure(error))?;
-        let host = session.host.name();
+        let child = command.stdin(input).spawn().await.map_err(|error| Failure::of(host, &error))?;
         let relayed = relay(child, host, self.max_output.unwrap_or(usize::MAX)).await;
         Ok(relayed.map_err(|failure| failure.limited_by(TIME_LIMIT))?.exit_code(host))
     }

@@ -3,8 +3,11 @@
 //! Not part of the library's interface: it is public only so that the program can reach it.
 
 mod advice;
+mod agent;
+mod ask;
 mod bench;
 mod compose;
+mod connections;
 mod delay;
 mod exec;
 mod many;
@@ -17,10 +20,15 @@ mod table;
 use std::fmt::Display;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::agent::Client;
+use crate::agent::client::NoAgent;
+use crate::agent::questions;
+use crate::command::Way;
 use crate::config::{self, Config, PoolConfig};
 use crate::error::{ConnectErrorKind, Error, plain};
 use crate::host::Host;
@@ -52,6 +60,10 @@ struct Cli {
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
     verbose: u8,
 
+    /// Keep no connection for the next command: do without the agent
+    #[arg(long, global = true)]
+    no_agent: bool,
+
     #[command(subcommand)]
     command: Command,
 }
@@ -74,6 +86,24 @@ enum Command {
     ///
     /// The exit status is 255 when some host did not answer, 124 when the worst was a timeout.
     Resources(resources::Resources),
+    /// Connect to hosts now, so that the next commands find a connection
+    ///
+    /// On a terminal it asks what ssh asks: passwords, one-time codes, passphrases, unknown host keys. Afterwards nothing is asked until the
+    /// connection ends. The exit status is 255 when some host could not be connected to.
+    Warm(connections::Warm),
+    /// Show the connections that the agent keeps
+    Status(connections::Status),
+    /// Close connections
+    ///
+    /// Commands that run on them have 5 seconds to finish.
+    Close(connections::Close),
+    /// Print the agent's statistics as Prometheus reads them
+    Metrics,
+    /// Run the agent in the foreground, or stop it
+    ///
+    /// The agent is one background process of a user that keeps the connections of all commands. The first command that needs it starts it, and
+    /// it ends when it has had no client and no connection for its idle time. Programs in any language can use it by HTTP over its Unix socket.
+    Agent(agent::Agent),
     /// Measure a command through the pool against plain ssh
     ///
     /// The command is `true`, which does nothing. It is run by plain ssh with a login each time, by the pool, and by a pool that opens no
@@ -112,6 +142,12 @@ enum Failure {
 /// Runs the program with the arguments of this process.
 pub fn main() -> ExitCode {
     let words: Vec<_> = std::env::args_os().collect();
+    let name = words.first().and_then(|word| std::path::Path::new(word).file_name());
+    if name == Some(questions::PROGRAM.as_ref()) {
+        return ask::askpass(
+            words.get(1).map_or_else(String::new, |word| word.to_string_lossy().into_owned()),
+        );
+    }
     let cli = advice::parse(&words).unwrap_or_else(|error| error.exit());
     log_to_stderr(cli.verbose);
     stdio::make_blocking();
@@ -139,73 +175,143 @@ fn run_to_the_end(cli: Cli) -> ExitCode {
 }
 
 async fn run(cli: Cli) -> Result<u8, Failure> {
-    let Cli { ssh_config, config, command, .. } = cli;
-    let setup = Setup { ssh_config, config: load(config)? };
-    let (pool, result) = match command {
+    let Cli { ssh_config, config, no_agent, command, .. } = cli;
+    let setup = Setup::new(ssh_config, config, no_agent)?;
+    let (way, result) = match command {
         Command::Exec(exec) => {
-            let session = setup.open(&exec.target, false)?;
-            (session.pool.clone(), exec.run(&session).await)
+            let host = setup.host(&exec.target.host)?;
+            let way = setup.way(host.name(), false).await?;
+            let result = exec.run(&way, &host).await;
+            (way, result)
         }
         Command::Compose(compose) => {
-            let (pool, hosts) = setup.open_all(compose.hosts(), false)?;
-            let result = compose.run(&pool, &hosts).await;
-            (pool, result)
+            let (way, hosts) = setup.open_all(compose.hosts(), false).await?;
+            let result = compose.run(&way, &hosts).await;
+            (way, result)
         }
         Command::Resources(resources) => {
-            let (pool, hosts) = setup.open_all(resources.hosts(), resources.watches())?;
-            let result = resources.run(&pool, &hosts).await;
-            (pool, result)
+            let (way, hosts) = setup.open_all(resources.hosts(), resources.watches()).await?;
+            let result = resources.run(&way, &hosts).await;
+            (way, result)
         }
         Command::Bench(bench) => {
             let session = setup.open(&bench.target, true)?;
-            (session.pool.clone(), bench.run(&session).await)
+            let result = bench.run(&session).await;
+            (Way::Pool(session.pool), result)
         }
+        Command::Warm(warm) => return warm.run(&setup).await,
+        Command::Status(status) => return status.run(&setup).await,
+        Command::Close(close) => return close.run(&setup).await,
+        Command::Metrics => return connections::metrics(&setup).await,
+        Command::Agent(agent) => return agent.run(&setup).await,
     };
     if signals::is_ending() {
         // The handler closes the pool and ends the process by the signal.
         std::future::pending::<()>().await;
     }
-    // Nothing of ours runs any more, unless it was given up.
-    pool.close_within(Duration::ZERO).await;
+    if let Way::Pool(pool) = way {
+        // Nothing of ours runs any more, unless it was given up.
+        pool.close_within(Duration::ZERO).await;
+    }
     result
 }
 
 /// What the user has set.
 struct Setup {
     ssh_config: Option<PathBuf>,
+    /// The TOML file that was named.
+    named: Option<PathBuf>,
+    /// Where the TOML file is, or would be.
+    file: Option<PathBuf>,
     config: Config,
+    agent: bool,
 }
 
 impl Setup {
+    fn new(ssh_config: Option<PathBuf>, named: Option<PathBuf>, no_agent: bool) -> Result<Self, Failure> {
+        let (file, config) = load(named.clone())?;
+        let agent = match std::env::var_os("SSHPOOL_AGENT") {
+            None => true,
+            Some(value) if value == "on" => true,
+            Some(value) if value == "off" => false,
+            Some(value) => {
+                return Err(Failure::Usage(format!(
+                    "environment variable SSHPOOL_AGENT: {value:?} is not valid: expected on or off"
+                )));
+            }
+        };
+        Ok(Setup { ssh_config, named, file, config, agent: agent && !no_agent })
+    }
+
+    /// The agent, started if it is to be. `Err` says why there is none.
+    fn client(&self, start: bool) -> Result<Client, NoAgent> {
+        let absolute =
+            |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone()).into_os_string();
+        let arguments = || {
+            let mut arguments = Vec::new();
+            if let Some(file) = &self.named {
+                arguments.extend(["--config".into(), absolute(file)]);
+            }
+            if let Some(file) = &self.ssh_config {
+                arguments.extend(["-F".into(), absolute(file)]);
+            }
+            arguments
+        };
+        Client::new(&self.config.pool, start.then(arguments))
+    }
+
+    fn has_agent(&self) -> bool {
+        self.agent
+    }
+
+    /// Who runs the commands: the agent; or a pool in this process, where the user does not want an agent or where there can be none.
+    /// `host` is the one to name when that fails.
+    async fn way(&self, host: &str, more: bool) -> Result<Way, Failure> {
+        if !self.agent {
+            return Ok(Way::Pool(self.pool(host, more)?));
+        }
+        let client = match self.client(true) {
+            Ok(client) => client.reach().await.map(|()| client),
+            Err(no) => Err(no),
+        };
+        match client {
+            Ok(client) => {
+                if stdio::is_changed() {
+                    let heard = signals::end_on_signals();
+                    heard.map_err(|error| {
+                        Failure::Output(format!("cannot handle signals: {}", plain(&error)))
+                    })?;
+                }
+                Ok(Way::Agent(Arc::new(client)))
+            }
+            Err(no) => {
+                complain(format_args!(
+                    "the connection is not kept for the next command: {no} (--no-agent does without)"
+                ));
+                Ok(Way::Pool(self.pool(host, more)?))
+            }
+        }
+    }
+
     fn open(&self, target: &Target, more: bool) -> Result<Session, Failure> {
         let host = self.host(&target.host)?;
         Ok(Session { pool: self.pool(host.name(), more)?, host })
     }
 
-    /// One pool for several hosts; there is at least one.
-    fn open_all<'a>(
+    /// One way for several hosts; there is at least one.
+    async fn open_all<'a>(
         &self,
         names: impl Iterator<Item = &'a str>,
         more: bool,
-    ) -> Result<(Pool, Vec<Host>), Failure> {
+    ) -> Result<(Way, Vec<Host>), Failure> {
         let hosts = names.map(|name| self.host(name)).collect::<Result<Vec<_>, _>>()?;
-        Ok((self.pool(hosts[0].name(), more)?, hosts))
+        Ok((self.way(hosts[0].name(), more).await?, hosts))
     }
 
     /// What ssh would take. Where the configuration file has a host of that name, it is that one, with the user and the port that are said
     /// here put over its own.
     fn host(&self, text: &str) -> Result<Host, Failure> {
-        let host = text.parse().and_then(|said: Host| {
-            let Some(host) = self.config.hosts.get(said.name()) else { return Ok(said) };
-            let host = match said.get_user() {
-                Some(user) => host.clone().user(user)?,
-                None => host.clone(),
-            };
-            match said.get_port() {
-                Some(port) => host.port(port),
-                None => Ok(host),
-            }
-        });
+        let host = self.config.host(text);
         let host = match &self.ssh_config {
             Some(file) => host.and_then(|host: Host| host.config_file(file)),
             None => host,
@@ -229,15 +335,18 @@ impl Session {
 }
 
 /// The file that was named, or the one in the user's configuration directory if there is one; then the environment.
-fn load(named: Option<PathBuf>) -> Result<Config, Failure> {
-    let file = named.or_else(|| default_config().filter(|path| !matches!(path.try_exists(), Ok(false))));
+fn load(named: Option<PathBuf>) -> Result<(Option<PathBuf>, Config), Failure> {
+    let must_be_there = named.is_some();
+    let file = named.or_else(default_config);
     let usage = |error: config::ConfigError| Failure::Usage(error.to_string());
-    let mut config = match file {
-        Some(file) => Config::load(&file).map_err(usage)?,
-        None => Config::default(),
+    let mut config = match &file {
+        Some(file) if must_be_there || !matches!(file.try_exists(), Ok(false)) => {
+            Config::load(file).map_err(usage)?
+        }
+        _ => Config::default(),
     };
     config.pool.apply_env().map_err(usage)?;
-    Ok(config)
+    Ok((file, config))
 }
 
 /// `$XDG_CONFIG_HOME/sshpool/config.toml`, or below `~/.config`.

@@ -7,9 +7,9 @@ use clap::Args;
 
 use super::many::{Answer, Many, rows};
 use super::{Failure, complain, print, write};
+use crate::command::Way;
 use crate::config;
 use crate::host::Host;
-use crate::public::Pool;
 use crate::resources::{Disk, HostResources};
 use crate::signals;
 
@@ -37,14 +37,14 @@ impl Resources {
         self.watch.is_some()
     }
 
-    pub(super) async fn run(&self, pool: &Pool, hosts: &[Host]) -> Result<u8, Failure> {
+    pub(super) async fn run(&self, way: &Way, hosts: &[Host]) -> Result<u8, Failure> {
         if let (Some(_), Some(pause)) =
             (self.watch, self.hosts().find(|host| config::parse_duration(host).is_ok()))
         {
             return Err(Failure::Usage(format!("{pause} is taken for a host: write --watch={pause}")));
         }
         let ask = |host| async move {
-            let found = HostResources::of(pool, host).await;
+            let found = HostResources::over(way, host).await;
             found.map_err(|error| Failure::of(Host::name(host), &error))
         };
         let mut screen = Screen::default();

@@ -21,6 +21,11 @@ pub(super) fn make_blocking() {
     let _ = CHANGED.set(changed.collect());
 }
 
+/// Whether [`restore`] has something to do.
+pub(super) fn is_changed() -> bool {
+    CHANGED.get().is_some_and(|changed| !changed.is_empty())
+}
+
 /// Leaves them as they were: others can have them, too.
 pub(super) fn restore() {
     for stream in CHANGED.get().into_iter().flatten() {

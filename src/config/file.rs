@@ -10,13 +10,14 @@ use toml::de::{DeString, DeTable, DeValue};
 
 use super::advice::advice;
 use super::settings::SETTINGS;
-use super::{Config, ConfigError, PoolConfig, quoted};
+use super::units::{LONGEST, parse_duration};
+use super::{AgentConfig, Config, ConfigError, PoolConfig, quoted};
 use crate::host::{Host, HostError};
 
 type Key<'i> = Spanned<DeString<'i>>;
 type Value<'i> = Spanned<DeValue<'i>>;
 
-const TABLES: [&str; 2] = ["pool", "hosts"];
+const TABLES: [&str; 3] = ["pool", "hosts", "agent"];
 const HOST_KEYS: [&str; 6] = ["address", "port", "user", "identity_file", "ssh_config", "options"];
 
 impl Config {
@@ -55,6 +56,7 @@ impl Config {
         for (key, value) in in_file_order(document.get_ref()) {
             match key.get_ref().as_ref() {
                 "pool" => config.pool = reader.pool(reader.table("pool", value)?)?,
+                "agent" => config.agent = reader.agent(reader.table("agent", value)?)?,
                 "hosts" => {
                     for (name, value) in in_file_order(reader.table("hosts", value)?) {
                         config.hosts.insert(name.get_ref().to_string(), reader.host(name, value)?);
@@ -88,6 +90,25 @@ impl Reader<'_> {
                 .map_err(|expected| self.invalid(&format!("pool.{}", setting.name), value, &expected))?;
         }
         Ok(pool)
+    }
+
+    fn agent(&self, table: &DeTable<'_>) -> Result<AgentConfig, ConfigError> {
+        let mut agent = AgentConfig::default();
+        for (key, value) in in_file_order(table) {
+            if key.get_ref() != "idle_timeout" {
+                return Err(self.unknown_key(key, "in [agent]", &["idle_timeout"]));
+            }
+            let time = value.get_ref().as_str().and_then(|text| parse_duration(text).ok());
+            agent.idle_timeout =
+                time.filter(|time| !time.is_zero() && *time <= LONGEST).ok_or_else(|| {
+                    self.invalid(
+                        "agent.idle_timeout",
+                        value,
+                        "a duration of one number and one unit, such as \"10m\", from 1ms to 8760h",
+                    )
+                })?;
+        }
+        Ok(agent)
     }
 
     fn host(&self, name: &Key<'_>, value: &Value<'_>) -> Result<Host, ConfigError> {
@@ -314,7 +335,7 @@ mod tests {
     #[case::pool("\n\n[pool]\nsize = 1", r#"config.toml:4: unknown key "size" in [pool]: expected one of max_connections, idle_timeout, connect_timeout, health_checks, health_check_interval, sessions_per_connection, acquire_timeout, standby_sessions, command_timeout, max_output"#)]
     #[case::top(
         "max_connections = 1",
-        r#"config.toml:1: unknown key "max_connections" at the top level: expected one of pool, hosts"#
+        r#"config.toml:1: unknown key "max_connections" at the top level: expected one of pool, hosts, agent"#
     )]
     #[case::top_table(
         "[pool]\n[host.web1]",

@@ -26,7 +26,7 @@ mod units;
 
 use std::collections::BTreeMap;
 
-use crate::host::Host;
+use crate::host::{Host, HostError};
 
 pub use settings::PoolConfig;
 pub use units::{UnitError, parse_duration, parse_size};
@@ -67,6 +67,43 @@ pub struct Config {
     pub pool: PoolConfig,
     /// The `[hosts.NAME]` tables, by name.
     pub hosts: BTreeMap<String, Host>,
+    /// The `[agent]` table: how the program's agent behaves. The library has no use for it.
+    pub agent: AgentConfig,
+}
+
+/// How the agent of the program behaves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AgentConfig {
+    /// The agent ends when there was no client and no connection for so long. From 1 ms, default 10 min.
+    pub idle_timeout: std::time::Duration,
+}
+
+impl Default for AgentConfig {
+    fn default() -> Self {
+        AgentConfig { idle_timeout: std::time::Duration::from_secs(600) }
+    }
+}
+
+impl Config {
+    /// The host that is meant by `[user@]name[:port]`. Where the file has a host of that name, it is that one, with the user and the port that
+    /// are said here put over its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`Host`]'s `from_str`.
+    pub fn host(&self, text: &str) -> Result<Host, HostError> {
+        let said: Host = text.parse()?;
+        let Some(host) = self.hosts.get(said.name()) else { return Ok(said) };
+        let host = match said.get_user() {
+            Some(user) => host.clone().user(user)?,
+            None => host.clone(),
+        };
+        match said.get_port() {
+            Some(port) => host.port(port),
+            None => Ok(host),
+        }
+    }
 }
 
 /// A setting, a host or a file that is not acceptable: one line that says what, where, why and what is allowed.

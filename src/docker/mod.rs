@@ -32,7 +32,7 @@ use std::time::Duration;
 use futures_util::future::try_join;
 use futures_util::{StreamExt, stream};
 
-use crate::command::Command;
+use crate::command::{Command, Way};
 use crate::host::Host;
 use crate::public::Pool;
 
@@ -56,14 +56,18 @@ const NEED_FILES: &[&str] = &[
 /// `docker compose` on one host. Cheap to make and to clone.
 #[derive(Clone, Debug)]
 pub struct Compose {
-    pool: Pool,
+    way: Way,
     host: Host,
 }
 
 impl Compose {
     /// Starts nothing.
     pub fn new(pool: &Pool, host: &Host) -> Self {
-        Compose { pool: pool.clone(), host: host.clone() }
+        Compose::over(&Way::Pool(pool.clone()), host)
+    }
+
+    pub(crate) fn over(way: &Way, host: &Host) -> Self {
+        Compose { way: way.clone(), host: host.clone() }
     }
 
     /// The projects that Compose knows there: those with something running, or with `all` every one that has containers. By
@@ -232,7 +236,7 @@ impl Compose {
     }
 
     fn docker_compose(&self) -> Command {
-        self.pool.command(&self.host, "docker").arg("compose")
+        self.way.command(&self.host, "docker").arg("compose")
     }
 
     /// Runs a command to its end and gives what it wrote to stdout.

@@ -159,7 +159,7 @@ pub(super) fn master(host: &Host, plan: &MasterPlan<'_>) -> Vec<OsString> {
         Args::default().flag("-M").flag("-N").flag("-T").pair("-S", literal(plan.socket)).options(&[
             // It stays our child: its end, and the reason, are seen at once.
             ("ControlPersist", "no"),
-            ("BatchMode", "yes"),
+            ("BatchMode", if host.login().askpass.is_some() { "no" } else { "yes" }),
             // A shell for it, a forward, a local command or a tty is nothing a connection of the pool should bring along.
             ("RemoteCommand", "none"),
             ("RequestTTY", "no"),

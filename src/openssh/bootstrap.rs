@@ -63,6 +63,11 @@ impl Script {
         Script { text, line: OnceLock::new() }
     }
 
+    #[cfg(feature = "cli")]
+    pub(crate) fn into_text(self) -> String {
+        self.text
+    }
+
     /// As an argument of ssh.
     pub(super) fn text(&self) -> &str {
         &self.text

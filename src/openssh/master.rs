@@ -27,7 +27,7 @@ use super::runtime::{Runtime, local};
 use super::session::{Input, Log, NotOpened, Session, SessionEnd, Streams};
 use super::supervisor::{End, How, Notes, Supervisor, is_exiting, log_of, runs};
 use crate::error::{ConnectError, ConnectErrorKind, plain};
-use crate::host::Host;
+use crate::host::{Host, Login};
 
 /// How often a launching master is looked at. A login takes some hundred milliseconds, and nothing tells when the socket is bound.
 const LOOK: Duration = Duration::from_millis(3);
@@ -58,6 +58,8 @@ pub(crate) struct Master {
     notes: Arc<Notes>,
     /// An [`Account`].
     account: AtomicU8,
+    /// In microseconds; 0 before the first one.
+    echo_took: AtomicU64,
     /// What is written to a shell arrives at the bootstrap.
     input_proven: AtomicBool,
 }
@@ -99,7 +101,7 @@ impl Master {
         let socket = launch.runtime.fresh_path();
         let plan = MasterPlan { socket: &socket, connect_timeout, version, accept_new_host_keys };
         let arguments = args::master(host, &plan);
-        let master = Self::launch(&launch, socket, arguments)?;
+        let master = Self::launch(&launch, socket, arguments, host.login())?;
         tracing::debug!(pid = master.pid, "login started");
         match timeout_at(deadline, master.become_ready(is_silent)).await {
             Ok(Ok(())) => Ok(master),
@@ -124,17 +126,14 @@ impl Master {
         launch: &Launch<'_>,
         socket: PathBuf,
         args: Vec<std::ffi::OsString>,
+        login: &Login,
     ) -> Result<Self, ConnectError> {
         let log = log_of(&socket);
         let stderr = Runtime::create_file(&log)
             .map_err(|error| local(format!("cannot create {}: {}", log.display(), plain(&error))))?;
         let mut command = launch.program.command(args);
-        command
-            .stdin(std::process::Stdio::null())
-            .stdout(std::process::Stdio::null())
-            .stderr(stderr)
-            // Where a DISPLAY is set, ssh would open a window to ask for a passphrase.
-            .env("SSH_ASKPASS_REQUIRE", "never");
+        command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null()).stderr(stderr);
+        set_environment(&mut command, login);
         // The guard makes it the leader of a session, and with that of a process group.
         let (child, tenancy) = launch
             .runtime
@@ -165,6 +164,7 @@ impl Master {
             call_timeout: launch.connect_timeout,
             notes,
             account: AtomicU8::new(Account::Silent as u8),
+            echo_took: AtomicU64::new(0),
             input_proven: AtomicBool::new(false),
         })
     }
@@ -255,6 +255,7 @@ impl Master {
 
     /// A session that prints a word, and what it tells of the account.
     async fn echo(&self, command: &str) -> Echo {
+        let started = Instant::now();
         let mut session = match self.spawn(command, Input::Bytes(b""), "", None) {
             Ok(session) => session,
             Err(why) => return Echo::Failed(why.to_string()),
@@ -279,6 +280,8 @@ impl Master {
         };
         match end {
             SessionEnd::Exited(_) | SessionEnd::Killed | SessionEnd::NotBegun => {
+                let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+                self.echo_took.store(micros.max(1), Ordering::Relaxed);
                 let killed = end == SessionEnd::Killed && (text.len() as u64) < MOST_NOISE;
                 Echo::Answer(if bootstrap::marker().take_from(&mut text) {
                     Account::Posix
@@ -300,6 +303,19 @@ impl Master {
 
     pub(crate) fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// Where its control socket is.
+    pub(crate) fn socket(&self) -> &std::path::Path {
+        &self.socket
+    }
+
+    /// How long the last echo over it took, from the start of its client to the answer.
+    pub(crate) fn last_echo(&self) -> Option<Duration> {
+        match self.echo_took.load(Ordering::Relaxed) {
+            0 => None,
+            micros => Some(Duration::from_micros(micros)),
+        }
     }
 
     fn account(&self) -> Account {
@@ -522,6 +538,23 @@ impl Master {
             std::io::ErrorKind::TimedOut => "the control master does not answer".to_owned(),
             _ => format!("cannot start ssh -O {operation}: {error}"),
         })
+    }
+}
+
+/// What ssh finds in its environment beyond ours.
+fn set_environment(command: &mut tokio::process::Command, login: &Login) {
+    match &login.auth_sock {
+        None => {}
+        Some(None) => drop(command.env_remove("SSH_AUTH_SOCK")),
+        Some(Some(socket)) => drop(command.env("SSH_AUTH_SOCK", socket)),
+    }
+    match &login.askpass {
+        // Where a DISPLAY is set, ssh would open a window to ask for a passphrase.
+        None => drop(command.env("SSH_ASKPASS_REQUIRE", "never")),
+        Some(askpass) => {
+            command.env("SSH_ASKPASS_REQUIRE", "force").env("SSH_ASKPASS", &askpass.program);
+            command.envs(askpass.environment.iter().map(|(name, value)| (name, value)));
+        }
     }
 }
 

@@ -35,6 +35,8 @@ pub(crate) use program::Program;
 pub use program::SshVersion;
 #[cfg(feature = "cli")]
 pub(crate) use resolve::Destination;
+#[cfg(feature = "cli")]
+pub(crate) use runtime::parent_directory;
 pub(crate) use session::{Input, NotOpened, Session, SessionEnd, Streams};
 
 /// Makes masters. What it needs on this machine (a directory, a guard process) is made with the first one.
@@ -179,7 +181,10 @@ impl Transport for OpenSsh {
         let named =
             [host.get_identity_file(), host.get_config_file()].into_iter().flatten().map(Path::to_owned);
         let mut hasher = DefaultHasher::new();
-        std::env::var_os("SSH_AUTH_SOCK").hash(&mut hasher);
+        match &host.login().auth_sock {
+            None => std::env::var_os("SSH_AUTH_SOCK").hash(&mut hasher),
+            Some(socket) => socket.hash(&mut hasher),
+        }
         for path in own.into_iter().chain(named).chain([PathBuf::from("/etc/ssh/ssh_known_hosts")]) {
             let found = std::fs::metadata(path).ok();
             let facts = found.map(|file| {

@@ -141,7 +141,7 @@ fn identity_of(directory: &Path) -> io::Result<(u64, u64)> {
 }
 
 /// `$XDG_RUNTIME_DIR`, which belongs to the user alone and is emptied at logout, or the directory for temporary files.
-fn parent_directory() -> Result<PathBuf, ConnectError> {
+pub(crate) fn parent_directory() -> Result<PathBuf, ConnectError> {
     if let Some(path) = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from)
         && path.is_absolute()
         && is_own(&path)

@@ -9,7 +9,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use super::state::{Action, Grant, HostState};
-use super::{Connection, LENIENCY, Shared, Stats, Transport, maintenance, slot, standby};
+use super::{Connection, LENIENCY, Shared, Stats, Transport, maintenance, slot, standby, state};
 use crate::error::Error;
 use crate::host::{Host, PoolKey};
 
@@ -43,6 +43,10 @@ impl<T: Transport> Cell<T> {
 
     pub(super) fn connections(&self) -> Vec<Arc<T::Connection>> {
         self.lock().connections()
+    }
+
+    pub(super) fn facts(&self) -> Vec<state::Facts<T::Connection>> {
+        self.lock().facts(Instant::now())
     }
 
     pub(super) fn stats(&self) -> Stats {

@@ -30,6 +30,7 @@ use crate::host::{Host, HostIdentity, PoolKey};
 
 use cell::Cell;
 pub(crate) use cell::Lease;
+pub(crate) use state::Facts;
 pub use stats::Stats;
 
 /// A digest of what a login depends on.
@@ -165,6 +166,13 @@ impl<T: Transport> Core<T> {
     pub(crate) fn connections(&self, host: &Host) -> Vec<Arc<T::Connection>> {
         let cell = self.lock().cells.get(host.identity()).cloned();
         cell.map(|cell| cell.connections()).unwrap_or_default()
+    }
+
+    /// What there is to tell of each connection, by key and slot.
+    pub(crate) fn facts(&self) -> Vec<Facts<T::Connection>> {
+        let mut all: Vec<_> = self.cells().iter().flat_map(|cell| cell.facts()).collect();
+        all.sort_by(|a, b| (&a.key, a.slot).cmp(&(&b.key, b.slot)));
+        all
     }
 
     /// Forgets the failures of this key: the next caller tries at once.

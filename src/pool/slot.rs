@@ -61,7 +61,7 @@ pub(super) async fn run<T: Transport>(mut slot: Slot<T>, mut retired: mpsc::Unbo
     let connect = async {
         let place = Arc::clone(&cell.shared.logins).acquire_owned().await.expect("it is never closed");
         let started = Instant::now();
-        let deadline = started + config.connect_timeout;
+        let deadline = started + host.login().limit.unwrap_or(config.connect_timeout);
         let mut connect = pin!(timeout_at(deadline + LENIENCY, cell.transport.connect(&host, deadline)));
         tokio::select! {
             connected = &mut connect => return (connected, started),
@@ -87,7 +87,8 @@ pub(super) async fn run<T: Transport>(mut slot: Slot<T>, mut retired: mpsc::Unbo
             return;
         }
         Err(_) => {
-            let detail = format!("no connection within {:?}", config.connect_timeout);
+            let limit = host.login().limit.unwrap_or(config.connect_timeout);
+            let detail = format!("no connection within {limit:?}");
             let error = ConnectError::new(ConnectErrorKind::TimedOut, detail, Vec::new());
             slot.becomes_empty(Some(error));
             return;

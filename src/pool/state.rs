@@ -50,6 +50,8 @@ struct Ready<C: Connection> {
     generation: u64,
     retire: Retire,
     leases: usize,
+    /// When it was ready.
+    made: Instant,
     /// The last lease or release, which is what `idle_timeout` counts from.
     used: Instant,
     /// The last proof that it works.
@@ -110,6 +112,20 @@ pub(super) struct Grant<C> {
     pub slot: usize,
     pub generation: u64,
     pub connection: Arc<C>,
+}
+
+/// What there is to tell of a connection.
+pub(crate) struct Facts<C> {
+    pub key: PoolKey,
+    pub slot: usize,
+    pub connection: Arc<C>,
+    pub age: Duration,
+    /// Since when nobody uses it; `None` while somebody does.
+    pub idle: Option<Duration>,
+    pub sessions: usize,
+    pub standby: usize,
+    /// Sessions at once, as far as the server has let us know.
+    pub limit: usize,
 }
 
 /// What the owner has to do after a `settle`, outside the lock.
@@ -231,6 +247,8 @@ impl<T: Transport> HostState<T> {
             // Nobody gets a connection to the old address any more: the newest caller's counts.
             self.host = host.clone();
         }
+        // Whoever comes brings his own agent for the keys.
+        self.host.take_login_of(host);
         if let Some(now) = configuration
             && self.broken_configuration().is_some_and(|before| before != now)
         {
@@ -380,6 +398,7 @@ impl<T: Transport> HostState<T> {
             generation: self.next_generation,
             retire: retire.clone(),
             leases: 0,
+            made: now,
             used: now,
             proven: now,
             answered: now,
@@ -723,6 +742,24 @@ impl<T: Transport> HostState<T> {
             .collect();
         ready.sort_by_key(|ready| std::cmp::Reverse(ready.used));
         ready.into_iter().map(|ready| Arc::clone(&ready.connection)).collect()
+    }
+
+    /// What there is to tell of each connection, by slot.
+    pub(super) fn facts(&self, now: Instant) -> Vec<Facts<T::Connection>> {
+        let facts = |(slot, of): (usize, &Slot<T::Connection>)| match of {
+            Slot::Ready(ready) => Some(Facts {
+                key: self.key.clone(),
+                slot,
+                connection: Arc::clone(&ready.connection),
+                age: now.saturating_duration_since(ready.made),
+                idle: (ready.leases == 0).then(|| now.saturating_duration_since(ready.used)),
+                sessions: ready.leases,
+                standby: ready.standbys.len(),
+                limit: ready.limit,
+            }),
+            _ => None,
+        };
+        self.slots.iter().enumerate().filter_map(facts).collect()
     }
 
     pub(super) fn stats(&self) -> Stats {

@@ -7,7 +7,7 @@ use std::ops::AddAssign;
 ///
 /// The gauges are read off the connections themselves, not kept beside them: `active_connections + idle_connections ==
 /// total_connections` always. Counters only grow, from the making of the pool.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub struct Stats {
     /// Callers that were served at once, over a connection that was there.

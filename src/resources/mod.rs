@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::command::Way;
 use crate::error::Error;
 use crate::host::Host;
 use crate::public::Pool;
@@ -111,8 +112,12 @@ impl HostResources {
     ///
     /// As [`Command::output`](crate::Command::output).
     pub async fn of(pool: &Pool, host: &Host) -> Result<Self, Error> {
+        Self::over(&Way::Pool(pool.clone()), host).await
+    }
+
+    pub(crate) async fn over(way: &Way, host: &Host) -> Result<Self, Error> {
         // As input and not as an argument: no login shell has to understand it.
-        let script = pool.command(host, "sh").stdin(SCRIPT).timeout(LIMIT);
+        let script = way.command(host, "sh").stdin(SCRIPT).timeout(LIMIT);
         match script.output().await {
             Ok(output) => {
                 let found = read::resources(&String::from_utf8_lossy(&output.stdout));

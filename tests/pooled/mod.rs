@@ -40,7 +40,10 @@ pub fn pool(config: PoolConfig) -> Pool {
     reason = "the rule keeps ssh in one module of the crate; tests start what they need"
 )]
 pub fn command(program: impl AsRef<std::ffi::OsStr>) -> std::process::Command {
-    std::process::Command::new(program)
+    let mut command = std::process::Command::new(program);
+    // What a test runs is to end with it: those of the agent say otherwise.
+    command.env("SSHPOOL_AGENT", "off");
+    command
 }
 
 /// The command lines of all processes that have `text` in theirs, without zombies.

@@ -1,0 +1,146 @@
+//! Asking the person who wants a connection: passwords, one-time codes, passphrases, host keys.
+//!
+//! ssh asks by starting a program (`SSH_ASKPASS`), which is ours under the name `sshpool-askpass`. It gives the question to the agent, with
+//! the token of the login in its environment; the agent passes it on to the client that waits for that login, and the answer back.
+//! An answer goes through memory only: it is in no file, no log and no process list.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::sync::{mpsc, oneshot};
+
+use super::place::Place;
+use super::wire::{self, Connected, Question, Refusal, frame};
+use crate::error::{ConnectErrorKind, Error};
+use crate::host::{Askpass, Host, Login};
+use crate::public::{Lease, Pool};
+
+/// The name under which the program asks.
+pub(crate) const PROGRAM: &str = "sshpool-askpass";
+/// What is in the environment of that program.
+pub(crate) const SOCKET: &str = "SSHPOOL_ASKPASS_SOCKET";
+pub(crate) const TOKEN: &str = "SSHPOOL_ASKPASS_TOKEN";
+
+/// How long a login with questions may take: as long as a server waits for one (`LoginGraceTime`).
+const PATIENCE: Duration = Duration::from_secs(120);
+
+type Asked = (Question, oneshot::Sender<String>);
+
+/// Who is to be asked, by token.
+#[derive(Debug, Default)]
+pub(super) struct Questions {
+    next: AtomicU64,
+    /// A std mutex: held for a look.
+    waiting: Mutex<HashMap<String, mpsc::UnboundedSender<Asked>>>,
+}
+
+impl Questions {
+    /// The answer; `None` where nobody gives one.
+    pub(super) async fn ask(&self, question: Question) -> Option<String> {
+        let client = self.lock().get(&question.token).cloned()?;
+        let (sender, answer) = oneshot::channel();
+        client.send((question, sender)).ok()?;
+        answer.await.ok()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, mpsc::UnboundedSender<Asked>>> {
+        // Nothing below panics half-way through a change.
+        self.waiting.lock().unwrap_or_else(|poison| poison.into_inner())
+    }
+}
+
+/// One who can be asked, as long as it is there.
+struct Askable<'a> {
+    questions: &'a Questions,
+    token: String,
+}
+
+impl Drop for Askable<'_> {
+    fn drop(&mut self) {
+        self.questions.lock().remove(&self.token);
+    }
+}
+
+/// The link to this program under its name as one that asks.
+fn program(place: &Place) -> Result<PathBuf, String> {
+    let own = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
+    place.link(PROGRAM, &own)
+}
+
+/// Connects for a client that can be asked.
+pub(super) async fn connect(
+    questions: &Questions,
+    place: &Place,
+    pool: Pool,
+    host: Host,
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+) -> io::Result<()> {
+    let program = match program(place) {
+        Ok(program) => program,
+        Err(why) => return end(&mut to, Err(Refusal::new(wire::Cause::Invalid, why))).await,
+    };
+    // Nobody else can be there, and it is no secret to our own user.
+    let token = format!("{}-{}", std::process::id(), questions.next.fetch_add(1, Ordering::Relaxed));
+    let (sender, mut asked) = mpsc::unbounded_channel();
+    questions.lock().insert(token.clone(), sender);
+    let askable = Askable { questions, token };
+    let environment = vec![(SOCKET, place.socket().into()), (TOKEN, (&askable.token).into())];
+    let auth_sock = host.login().auth_sock.clone();
+    let host = host.with_login(Login {
+        auth_sock,
+        askpass: Some(Arc::new(Askpass { program, environment })),
+        limit: Some(PATIENCE),
+    });
+    let connected = async {
+        // What has failed before has failed without a question.
+        pool.reset(&host);
+        match pool.acquire(&host).await {
+            // So has a login that was under way.
+            Err(Error::Connect { source, .. }) if source.kind() == ConnectErrorKind::Authentication => {
+                pool.reset(&host);
+                pool.acquire(&host).await
+            }
+            other => other,
+        }
+    };
+    let mut connected = std::pin::pin!(connected);
+    let mut bytes = Vec::new();
+    loop {
+        tokio::select! {
+            lease = &mut connected => {
+                let lease: Result<Lease, Error> = lease;
+                return end(&mut to, lease.as_ref().map(Connected::of).map_err(|error| Refusal::of(error, host.name()))).await;
+            }
+            Some((question, answer)) = asked.recv() => {
+                let question = Question { token: String::new(), ..question };
+                let text = serde_json::to_vec(&question).expect("it has text keys");
+                wire::write_frame(&mut to, frame::QUESTION, &text).await?;
+                // The login waits for the answer, and so do we.
+                match wire::read_frame(&mut from, &mut bytes).await? {
+                    Some(frame::ANSWER) => {
+                        let text = String::from_utf8(std::mem::take(&mut bytes));
+                        let _ = answer.send(text.map_err(|_| io::ErrorKind::InvalidData)?);
+                    }
+                    // No answer is one, too: ssh is told that there is none.
+                    Some(_) => drop(answer),
+                    None => return Ok(()),
+                }
+            }
+        }
+    }
+}
+
+async fn end(to: &mut (impl AsyncWrite + Unpin), result: Result<Connected, Refusal>) -> io::Result<()> {
+    let bytes = match result {
+        Ok(connected) => serde_json::to_vec(&connected),
+        Err(refused) => serde_json::to_vec(&refused),
+    };
+    wire::write_frame(to, frame::END, &bytes.expect("it has text keys")).await?;
+    to.shutdown().await
+}

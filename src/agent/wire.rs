@@ -1,0 +1,609 @@
+//! What is said between the agent and its clients: JSON in requests and answers, and frames where bytes stream both ways.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use crate::command::{ExitStatus, Stdin};
+use crate::config::PoolConfig;
+use crate::error::{ConnectError, ConnectErrorKind, Error, PartialOutput};
+use crate::host::{Host, HostError};
+use crate::public::{ConnectionInfo, Lease};
+use crate::running::Remote;
+
+/// The version of the program: an agent of another one is replaced.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// What `Upgrade` says when a connection is to carry frames.
+pub(crate) const FRAMES: &str = "sshpool-frames";
+/// The header with a client's version. Only the program itself sends it.
+pub(crate) const VERSION_HEADER: &str = "sshpool-version";
+
+/// A host, by what is written for it (which the agent looks up in its configuration file), or in full.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum HostSpec {
+    Name(String),
+    Whole(WholeHost),
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WholeHost {
+    name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    address: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    port: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    user: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    identity_file: Option<std::path::PathBuf>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ssh_config: Option<std::path::PathBuf>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    options: Vec<(String, String)>,
+}
+
+impl From<&Host> for WholeHost {
+    fn from(host: &Host) -> Self {
+        // The agent's directory is another one than the client's. "none" is a word of ssh's, not a file.
+        let absolute = |path: &std::path::Path| match path.to_str() {
+            Some("none") => path.to_owned(),
+            _ => std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
+        };
+        WholeHost {
+            name: host.name().to_owned(),
+            address: host.get_address().map(str::to_owned),
+            port: host.get_port(),
+            user: host.get_user().map(str::to_owned),
+            identity_file: host.get_identity_file().map(absolute),
+            ssh_config: host.get_config_file().map(absolute),
+            options: host.get_options().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+        }
+    }
+}
+
+impl WholeHost {
+    pub(crate) fn host(self) -> Result<Host, HostError> {
+        let mut host = Host::new(self.name)?;
+        if let Some(address) = self.address {
+            host = host.address(address)?;
+        }
+        if let Some(port) = self.port {
+            host = host.port(port)?;
+        }
+        if let Some(user) = self.user {
+            host = host.user(user)?;
+        }
+        if let Some(file) = self.identity_file {
+            host = host.identity_file(file)?;
+        }
+        if let Some(file) = self.ssh_config {
+            host = host.config_file(file)?;
+        }
+        self.options.into_iter().try_fold(host, |host, (key, value)| host.option(key, value))
+    }
+}
+
+/// What every request that concerns a host can say beside it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Origin {
+    /// The settings of the pool; those that the agent was started with when they are left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<Settings>,
+    /// The client's `SSH_AUTH_SOCK`, for a login that the request causes; empty for none, the agent's own when it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth_sock: Option<String>,
+}
+
+/// The settings of a pool, but for those that each command has by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Settings {
+    max_connections: usize,
+    idle_timeout_ms: u64,
+    connect_timeout_ms: u64,
+    health_checks: bool,
+    health_check_interval_ms: u64,
+    sessions_per_connection: usize,
+    acquire_timeout_ms: u64,
+    standby_sessions: usize,
+}
+
+impl From<&PoolConfig> for Settings {
+    fn from(config: &PoolConfig) -> Self {
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Settings {
+            max_connections: config.max_connections,
+            idle_timeout_ms: ms(config.idle_timeout),
+            connect_timeout_ms: ms(config.connect_timeout),
+            health_checks: config.health_checks,
+            health_check_interval_ms: ms(config.health_check_interval),
+            sessions_per_connection: config.sessions_per_connection,
+            acquire_timeout_ms: ms(config.acquire_timeout),
+            standby_sessions: config.standby_sessions,
+        }
+    }
+}
+
+impl Settings {
+    pub(crate) fn config(&self) -> PoolConfig {
+        PoolConfig {
+            max_connections: self.max_connections,
+            idle_timeout: Duration::from_millis(self.idle_timeout_ms),
+            connect_timeout: Duration::from_millis(self.connect_timeout_ms),
+            health_checks: self.health_checks,
+            health_check_interval: Duration::from_millis(self.health_check_interval_ms),
+            sessions_per_connection: self.sessions_per_connection,
+            acquire_timeout: Duration::from_millis(self.acquire_timeout_ms),
+            standby_sessions: self.standby_sessions,
+            ..PoolConfig::default()
+        }
+    }
+}
+
+/// A command to run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Exec {
+    pub host: HostSpec,
+    /// Shell text…
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+    /// … or a program and its arguments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub argv: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub env: std::collections::BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cwd: Option<String>,
+    /// What it reads: text, or any bytes in base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdin: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdin_base64: Option<String>,
+    /// With frames: what it reads comes in frames.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stdin_stream: bool,
+    /// 0 for no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_output_bytes: Option<usize>,
+    #[serde(flatten)]
+    pub origin: Origin,
+}
+
+impl Exec {
+    pub(crate) fn new(
+        host: &Host,
+        text: String,
+        input: Stdin,
+        timeout: Option<Duration>,
+        max_output: usize,
+        origin: Origin,
+    ) -> Self {
+        let (stdin_base64, stdin_stream) = match input {
+            Stdin::Empty => (None, false),
+            Stdin::Bytes(bytes) => (Some(STANDARD.encode(bytes)), false),
+            Stdin::Piped => (None, true),
+        };
+        // 0 is none, and the shortest limit is over before it is looked at.
+        let ms = |timeout: Duration| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1);
+        Exec {
+            host: HostSpec::Whole(host.into()),
+            command: Some(text),
+            argv: None,
+            env: std::collections::BTreeMap::new(),
+            cwd: None,
+            stdin: None,
+            stdin_base64,
+            stdin_stream,
+            timeout_ms: Some(timeout.map_or(0, ms)),
+            max_output_bytes: Some(max_output),
+            origin,
+        }
+    }
+
+    /// The bytes that it reads.
+    pub(crate) fn input(&self) -> Result<Option<Vec<u8>>, String> {
+        match (&self.stdin, &self.stdin_base64) {
+            (Some(_), Some(_)) => Err("stdin and stdin_base64: give one of them".to_owned()),
+            (Some(text), None) => Ok(Some(text.clone().into_bytes())),
+            (None, Some(text)) => match STANDARD.decode(text) {
+                Ok(bytes) => Ok(Some(bytes)),
+                Err(error) => Err(format!("stdin_base64: not base64: {error}")),
+            },
+            (None, None) => Ok(None),
+        }
+    }
+}
+
+/// A connection that is wanted.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Connect {
+    pub host: HostSpec,
+    /// Keep a session of it for the process that asks, until that ends: it is going to use the control socket.
+    #[serde(default)]
+    pub hold: bool,
+    #[serde(flatten)]
+    pub origin: Origin,
+}
+
+/// A connection that is there.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Connected {
+    /// The process id of its control master.
+    pub pid: u32,
+    pub control_path: std::path::PathBuf,
+}
+
+impl Connected {
+    pub(crate) fn of(lease: &Lease) -> Self {
+        Connected { pid: lease.master_pid(), control_path: lease.control_path().to_owned() }
+    }
+}
+
+/// What ssh asks somebody while it logs in.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Question {
+    /// Whose login it is.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub token: String,
+    pub prompt: String,
+    /// "confirm" for a yes or no, "none" for something to be done (touch a key); otherwise an answer is wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// Connections that are not wanted any more.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Close {
+    #[serde(default)]
+    pub hosts: Vec<HostSpec>,
+    #[serde(default)]
+    pub all: bool,
+    /// Commands that run are ended at once.
+    #[serde(default)]
+    pub now: bool,
+}
+
+/// The agent is to end.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Stop {
+    #[serde(default)]
+    pub now: bool,
+    /// Commands that run may go on to their ends.
+    #[serde(default)]
+    pub drain: bool,
+}
+
+/// What there is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Status {
+    pub agent: About,
+    pub connections: Vec<ConnectionInfo>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct About {
+    pub version: String,
+    pub pid: u32,
+    pub uptime_ms: u64,
+    pub idle_timeout_ms: u64,
+    /// Clients that are connected, beside the one that asks.
+    pub clients: usize,
+    pub commands: usize,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct KnownHost {
+    pub name: String,
+    pub connections: usize,
+}
+
+/// Bytes as an object has them: as text where they are, else in base64.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Streams {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stdout: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stdout_base64: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stderr: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stderr_base64: Option<String>,
+}
+
+impl Streams {
+    pub(crate) fn new(stdout: Vec<u8>, stderr: Vec<u8>) -> Self {
+        let encoded = |bytes| match String::from_utf8(bytes) {
+            Ok(text) => (Some(text), None),
+            Err(error) => (None, Some(STANDARD.encode(error.into_bytes()))),
+        };
+        let ((stdout, stdout_base64), (stderr, stderr_base64)) = (encoded(stdout), encoded(stderr));
+        Streams { stdout, stdout_base64, stderr, stderr_base64 }
+    }
+
+    /// Standard output and standard error.
+    pub(crate) fn bytes(self) -> (Vec<u8>, Vec<u8>) {
+        let decoded = |text: Option<String>, base64: Option<String>| match (text, base64) {
+            (Some(text), _) => text.into_bytes(),
+            // The agent's own; if it is none there is nothing to be had.
+            (None, Some(text)) => STANDARD.decode(text).unwrap_or_default(),
+            (None, None) => Vec::new(),
+        };
+        (decoded(self.stdout, self.stdout_base64), decoded(self.stderr, self.stderr_base64))
+    }
+}
+
+/// How a command ended.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Ended {
+    /// Its status, 0 to 255; null when a signal ended it.
+    pub exit_code: Option<i32>,
+}
+
+impl Ended {
+    pub(crate) fn status(&self) -> ExitStatus {
+        self.exit_code.map_or_else(ExitStatus::killed, ExitStatus::exited)
+    }
+}
+
+/// The answer to a command that was run to its end.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Finished {
+    #[serde(flatten)]
+    pub ended: Ended,
+    #[serde(flatten)]
+    pub streams: Streams,
+}
+
+/// The last frame of a command.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum End {
+    // The first that fits is taken, and a status may be left out.
+    Failed(Refusal),
+    Ended(Ended),
+}
+
+/// What an answer that is no success has.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Refusal {
+    pub error: Box<Problem>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Problem {
+    #[serde(flatten)]
+    pub cause: Cause,
+    /// One line: host, what was tried, why it failed.
+    pub message: String,
+    /// Whether the command provably did not run.
+    pub never_started: bool,
+    /// What had been written until then, where the answer has all output.
+    #[serde(flatten)]
+    pub partial: Streams,
+}
+
+/// Why something was not done.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub(crate) enum Cause {
+    /// The request is not one, or has a value that is not valid.
+    Invalid,
+    /// There is no such path.
+    NotFound,
+    /// The request is longer than the agent takes.
+    TooLarge,
+    /// More clients or commands than the agent takes.
+    TooMany,
+    /// The agent is of another version than the client.
+    OtherVersion,
+    Connect {
+        host: String,
+        cause: ConnectErrorKind,
+        detail: String,
+        #[serde(default)]
+        ssh_output: Vec<String>,
+    },
+    Exhausted {
+        host: String,
+        port: u16,
+        max_connections: usize,
+    },
+    Closed {
+        host: String,
+    },
+    NeverStarted {
+        host: String,
+        reason: String,
+    },
+    Lost {
+        host: String,
+        reason: String,
+    },
+    TimedOut {
+        host: String,
+        after_ms: u64,
+        /// Why it may still run there; null when it was ended.
+        may_live_on: Option<String>,
+    },
+    OutputLimit {
+        host: String,
+        stream: String,
+        limit_bytes: usize,
+        may_live_on: Option<String>,
+    },
+    /// Something on this machine: no more processes or descriptors, for instance.
+    Local {
+        host: String,
+        reason: String,
+    },
+}
+
+impl Refusal {
+    /// Of the request itself, or of the agent.
+    pub(crate) fn new(cause: Cause, message: impl Into<String>) -> Self {
+        let message = message.into();
+        let problem = Problem { cause, message, never_started: true, partial: Streams::default() };
+        Refusal { error: Box::new(problem) }
+    }
+
+    pub(crate) fn of(error: &Error, host: &str) -> Self {
+        let host = host.to_owned();
+        let left = |remote: &Remote| match remote {
+            Remote::Ended => None,
+            Remote::MayLiveOn(reason) => Some(reason.to_string()),
+        };
+        let mut output = Streams::default();
+        if let Error::Lost { partial, .. }
+        | Error::TimedOut { partial, .. }
+        | Error::OutputLimit { partial, .. } = error
+        {
+            output = Streams::new(partial.stdout.clone(), partial.stderr.clone());
+        }
+        let cause = match error {
+            Error::Host(_) | Error::Config(_) | Error::InvalidCommand { .. } => Cause::Invalid,
+            Error::Connect { source, .. } => Cause::Connect {
+                host,
+                cause: source.kind(),
+                detail: source.detail().to_owned(),
+                ssh_output: source.ssh_output().to_vec(),
+            },
+            Error::Exhausted { key, max, .. } => {
+                Cause::Exhausted { host: key.name().to_owned(), port: key.port(), max_connections: *max }
+            }
+            Error::Closed { .. } => Cause::Closed { host },
+            Error::NeverStarted { reason, .. } => Cause::NeverStarted { host, reason: reason.clone() },
+            Error::Lost { reason, .. } => Cause::Lost { host, reason: reason.clone() },
+            Error::TimedOut { after, remote, .. } => Cause::TimedOut {
+                host,
+                after_ms: u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
+                may_live_on: left(remote),
+            },
+            Error::OutputLimit { stream, limit, remote, .. } => Cause::OutputLimit {
+                host,
+                stream: (*stream).to_owned(),
+                limit_bytes: *limit,
+                may_live_on: left(remote),
+            },
+            Error::SshNotFound | Error::Io { .. } | Error::Failed { .. } | Error::Killed { .. } => {
+                Cause::Local { host, reason: error.to_string() }
+            }
+        };
+        let (message, never_started) = (error.to_string(), error.never_started());
+        Refusal { error: Box::new(Problem { cause, message, never_started, partial: output }) }
+    }
+
+    /// What the pool of this process would have given.
+    pub(crate) fn into_error(self, host: &Host) -> Error {
+        let Problem { cause, message, partial, .. } = *self.error;
+        let name = host.name().to_owned();
+        let remote = |left: Option<String>| match left {
+            None => Remote::Ended,
+            Some(reason) => Remote::MayLiveOn(reason.into()),
+        };
+        let (stdout, stderr) = partial.bytes();
+        let partial = Arc::new(PartialOutput { stdout, stderr });
+        match cause {
+            Cause::Connect { cause, detail, ssh_output, .. } => {
+                Error::Connect { host: name, source: ConnectError::new(cause, detail, ssh_output) }
+            }
+            Cause::Exhausted { max_connections, .. } => {
+                Error::Exhausted { key: host.key(), max: max_connections, last_failure: None }
+            }
+            Cause::Closed { .. } => Error::Closed { host: name },
+            Cause::NeverStarted { reason, .. } => Error::NeverStarted { host: name, reason },
+            Cause::Lost { reason, .. } => Error::Lost { host: name, reason, partial },
+            Cause::TimedOut { after_ms, may_live_on, .. } => Error::TimedOut {
+                host: name,
+                after: Duration::from_millis(after_ms),
+                remote: remote(may_live_on),
+                partial,
+            },
+            Cause::OutputLimit { stream, limit_bytes, may_live_on, .. } => Error::OutputLimit {
+                host: name,
+                stream: if stream == "stderr" { "stderr" } else { "stdout" },
+                limit: limit_bytes,
+                remote: remote(may_live_on),
+                partial,
+            },
+            Cause::Invalid => Error::InvalidCommand { host: name, reason: message },
+            Cause::Local { reason, .. } => Error::NeverStarted { host: name, reason },
+            Cause::NotFound | Cause::TooLarge | Cause::TooMany | Cause::OtherVersion => {
+                Error::NeverStarted { host: name, reason: message }
+            }
+        }
+    }
+}
+
+// ---- frames ----
+
+/// A frame: a byte that says what it is, three of 0, the length in four bytes (the highest first), and so many bytes. As Docker's engine
+/// has them.
+pub(crate) mod frame {
+    /// To the agent: input. One without bytes is its end.
+    pub(crate) const STDIN: u8 = 0;
+    /// To the client: output.
+    pub(crate) const STDOUT: u8 = 1;
+    pub(crate) const STDERR: u8 = 2;
+    /// To the client, the last one: how it ended, in JSON.
+    pub(crate) const END: u8 = 3;
+    /// To the client: the command has begun.
+    pub(crate) const STARTED: u8 = 4;
+    /// To the agent: end the command. The last frame comes when that is done.
+    pub(crate) const KILL: u8 = 5;
+    /// To the client: somebody is to be asked. To the agent: the answer.
+    pub(crate) const QUESTION: u8 = 6;
+    pub(crate) const ANSWER: u8 = 7;
+}
+
+pub(crate) const FRAME_HEADER: usize = 8;
+/// The longest that is taken.
+pub(crate) const LONGEST_FRAME: usize = 1 << 20;
+
+/// The header of a frame of so many bytes.
+pub(crate) fn header(kind: u8, length: usize) -> [u8; FRAME_HEADER] {
+    let length = u32::try_from(length).expect("a frame is shorter than its bound");
+    let [a, b, c, d] = length.to_be_bytes();
+    [kind, 0, 0, 0, a, b, c, d]
+}
+
+/// Writes one frame.
+pub(crate) async fn write_frame(
+    to: &mut (impl AsyncWrite + Unpin),
+    kind: u8,
+    bytes: &[u8],
+) -> io::Result<()> {
+    let mut frame = Vec::with_capacity(FRAME_HEADER + bytes.len());
+    frame.extend_from_slice(&header(kind, bytes.len()));
+    frame.extend_from_slice(bytes);
+    to.write_all(&frame).await?;
+    to.flush().await
+}
+
+/// Reads one frame into `bytes`, and gives its kind; `None` at the end between two frames. Not cancel safe.
+pub(crate) async fn read_frame(
+    from: &mut (impl AsyncRead + Unpin),
+    bytes: &mut Vec<u8>,
+) -> io::Result<Option<u8>> {
+    let mut header = [0; FRAME_HEADER];
+    if from.read(&mut header[..1]).await? == 0 {
+        return Ok(None);
+    }
+    from.read_exact(&mut header[1..]).await?;
+    let [kind, _, _, _, length @ ..] = header;
+    let length = u32::from_be_bytes(length) as usize;
+    if length > LONGEST_FRAME {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "a frame is too long"));
+    }
+    bytes.resize(length, 0);
+    from.read_exact(bytes).await?;
+    Ok(Some(kind))
+}

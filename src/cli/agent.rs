@@ -1,0 +1,150 @@
+//! `sshpool agent`: the agent itself, in the foreground; and its end.
+
+use std::io::Write;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{Failure, Setup};
+use crate::agent::client::NoAgent;
+use crate::agent::place::Place;
+use crate::agent::server::{self, Plan};
+use crate::agent::{held, start, wire};
+use crate::config;
+use crate::error::plain;
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct Agent {
+    /// End when there was no client and no connection for so long
+    #[arg(long, value_name = "DURATION", value_parser = config::parse_duration)]
+    idle_timeout: Option<Duration>,
+
+    /// In the background: nobody reads what is said
+    #[arg(long, hide = true)]
+    detach: bool,
+
+    #[command(subcommand)]
+    action: Option<Action>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Stop the agent; commands that run have 5 seconds to finish
+    Stop {
+        /// End what runs at once
+        #[arg(long)]
+        now: bool,
+    },
+}
+
+/// How long another agent may take to make room.
+const ROOM: Duration = Duration::from_secs(5);
+/// How long it may take to end: what runs has 5 seconds, and some more to be ended on the servers.
+const GONE: Duration = Duration::from_secs(20);
+/// More descriptors than all clients and connections need.
+const DESCRIPTORS: u64 = 65_536;
+
+impl Agent {
+    pub(super) async fn run(&self, setup: &Setup) -> Result<u8, Failure> {
+        match self.action {
+            Some(Action::Stop { now }) => stop(setup, now).await,
+            None => self.serve(setup).await,
+        }
+    }
+
+    async fn serve(&self, setup: &Setup) -> Result<u8, Failure> {
+        let place = Place::find().map_err(Failure::Output)?;
+        if self.detach {
+            // Not the terminal's any more. It fails for the leader of a group, who is started by hand.
+            let _ = nix::unistd::setsid();
+        }
+        let told = told_to_end()
+            .map_err(|error| Failure::Output(format!("cannot handle signals: {}", plain(&error))))?;
+        raise_limit();
+        let deadline = Instant::now() + ROOM;
+        let lock = loop {
+            match place.lock_agent().map_err(Failure::Output)? {
+                Some(lock) => break lock,
+                // The one before is about to go.
+                None if self.detach && Instant::now() < deadline => sleep(Duration::from_millis(5)).await,
+                None => {
+                    return Err(Failure::Output(
+                        "an agent runs already (`sshpool agent stop` ends it)".to_owned(),
+                    ));
+                }
+            }
+        };
+        let socket = place.socket();
+        let plan = Plan {
+            place,
+            config_file: setup.file.clone(),
+            ssh_config: setup.ssh_config.clone(),
+            settings: setup.config.pool.clone(),
+            idle_timeout: self.idle_timeout.unwrap_or(setup.config.agent.idle_timeout),
+        };
+        let ready = || match self.detach {
+            true => say_ready(),
+            false => super::complain(format_args!("agent: listening on {}", socket.display())),
+        };
+        server::serve(plan, lock, told, ready).await.map_err(Failure::Output)?;
+        Ok(0)
+    }
+}
+
+/// Tells who has started us that clients can connect, and lets go of the pipe to it.
+fn say_ready() {
+    // Who does not listen any more need not be told.
+    let _ = std::io::stdout().write_all(start::READY.as_bytes());
+    let _ = std::io::stdout().flush();
+    if let Ok(null) = std::fs::OpenOptions::new().write(true).open("/dev/null") {
+        let _ = nix::unistd::dup2_stdout(&null);
+    }
+}
+
+/// Completes when a signal has come that asks for the end.
+fn told_to_end() -> std::io::Result<impl Future<Output = ()>> {
+    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+    let [mut interrupt, mut terminate, mut hangup] =
+        [signal(kinds[0])?, signal(kinds[1])?, signal(kinds[2])?];
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    })
+}
+
+/// Many connections take many descriptors, and the system's habit is to allow 1024 of them.
+fn raise_limit() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        // Where it is refused, there is room for fewer clients.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, soft.max(hard.min(DESCRIPTORS)), hard);
+    }
+}
+
+async fn stop(setup: &Setup, now: bool) -> Result<u8, Failure> {
+    let client = match setup.client(false) {
+        Ok(client) => client,
+        Err(no) => return Err(Failure::Output(no.to_string())),
+    };
+    let stopping = client.post::<serde_json::Value>("/v1/stop", &wire::Stop { now, drain: false }).await;
+    let pid = match stopping {
+        Ok(Ok(answer)) => answer["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()),
+        Ok(Err(refused)) => return Err(Failure::Output(refused.error.message)),
+        Err(NoAgent::NotThere) => {
+            super::complain("no agent runs");
+            return Ok(0);
+        }
+        Err(no) => return Err(Failure::Output(no.to_string())),
+    };
+    let Some(pid) = pid else { return Ok(0) };
+    match timeout(GONE, held::until_gone(pid)).await {
+        Ok(()) => Ok(0),
+        Err(_) => Err(Failure::Output(format!("the agent (pid {pid}) has not ended within {GONE:?}"))),
+    }
+}
