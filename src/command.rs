@@ -328,6 +328,10 @@ impl Command {
     ///
     /// Dropping the future ends the command, here and there, in the background: its process group gets TERM, and KILL two seconds later. Where
     /// the account has no POSIX shell only the local ssh is ended, and what runs there may live on until it reads or writes.
+    #[cfg_attr(
+        not(feature = "cli"),
+        expect(clippy::infallible_destructuring_match, reason = "there are two places with an agent")
+    )]
     pub async fn output(mut self) -> Result<Output, Error> {
         let target = match self.place.clone() {
             Place::Here(target) => target,
@@ -405,6 +409,10 @@ impl Command {
     /// # Cancel safety
     ///
     /// Dropping the future before it completes starts nothing, or ends what was started as far as dropping a [`Child`] does.
+    #[cfg_attr(
+        not(feature = "cli"),
+        expect(clippy::infallible_destructuring_match, reason = "there are two places with an agent")
+    )]
     pub async fn spawn(mut self) -> Result<Child, Error> {
         let target = match self.place.clone() {
             Place::Here(target) => target,

@@ -107,7 +107,9 @@ impl Client {
             match UnixStream::connect(self.place.socket()).await {
                 Ok(stream) if stream.peer_cred().is_ok_and(|peer| is_us(peer.uid())) => return Ok(stream),
                 Ok(_) => {
-                    return Err(NoAgent::Failed("another user's process is at the agent's socket".to_owned()));
+                    return Err(NoAgent::Failed(
+                        "another user's process is at the agent's socket".to_owned(),
+                    ));
                 }
                 Err(error)
                     if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
