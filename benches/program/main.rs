@@ -1,0 +1,205 @@
+//! The program and its agent as a person uses them: whole processes, from their start to their end, against what else there is.
+//!
+//! `cargo bench --bench program [-- [--quick] [--document FILE]]`, which `scripts/bench` runs at its end. One command on a warm agent against
+//! `ssh -S` on a live master; one command on 20 hosts against `xargs -P20 ssh` over masters, pdsh and clush; and what an agent with 200 hosts
+//! takes. Ways take turns within a round, and ratios are of one round. The hosts are aliases of one server on this machine.
+
+#[path = "../../tests/common/mod.rs"]
+mod common;
+mod document;
+mod lab;
+#[path = "../../tests/pooled/mod.rs"]
+mod pooled;
+#[path = "../compare/stats.rs"]
+#[expect(dead_code, reason = "shared with another benchmark, which uses more of it")]
+mod stats;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use lab::{Lab, Way};
+use stats::{Spread, median};
+
+/// Before each command of those that are spaced.
+const PAUSE: Duration = Duration::from_millis(50);
+
+pub struct Plan {
+    rounds: usize,
+    /// Commands of a round, each way.
+    commands: usize,
+    hosts: usize,
+    many_rounds: usize,
+    cold_rounds: usize,
+    connected: usize,
+    idle: Duration,
+}
+
+impl Plan {
+    const FULL: Plan = Plan {
+        rounds: 7,
+        commands: 40,
+        hosts: 20,
+        many_rounds: 9,
+        cold_rounds: 5,
+        connected: 200,
+        idle: Duration::from_secs(90),
+    };
+    const QUICK: Plan = Plan {
+        rounds: 2,
+        commands: 5,
+        hosts: 5,
+        many_rounds: 2,
+        cold_rounds: 1,
+        connected: 10,
+        idle: Duration::from_secs(5),
+    };
+}
+
+/// The times of one way, in milliseconds: one figure a round.
+pub struct Row {
+    pub name: String,
+    pub rounds: Vec<f64>,
+    /// Why there are none.
+    pub missing: Option<String>,
+}
+
+impl Row {
+    pub fn spread(&self) -> Option<Spread> {
+        Spread::of(&self.rounds)
+    }
+
+    /// Round by round.
+    pub fn against(&self, other: &Row) -> Option<Spread> {
+        Spread::of(
+            &self.rounds.iter().zip(&other.rounds).map(|(own, others)| own / others).collect::<Vec<_>>(),
+        )
+    }
+}
+
+/// What an agent takes that has nothing to do but to keep its connections.
+pub struct Idle {
+    pub hosts: usize,
+    pub connect_seconds: f64,
+    pub resident_mib: f64,
+    /// Of one core, in percent: the agent's own.
+    pub cpu: f64,
+    /// With those of the ssh processes that it has started for its health checks.
+    pub cpu_with_children: f64,
+    pub seconds: u64,
+    pub health_checks: u64,
+}
+
+pub struct Measured {
+    pub spaced: Vec<Row>,
+    pub tight: Vec<Row>,
+    pub many_warm: Vec<Row>,
+    pub many_cold: Vec<Row>,
+    pub idle: Idle,
+    pub hosts: usize,
+    pub facts: Vec<(String, String)>,
+}
+
+fn main() -> ExitCode {
+    let mut plan = Plan::FULL;
+    let mut document = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/benchmarks-program.md");
+    let mut given = std::env::args().skip(1);
+    while let Some(argument) = given.next() {
+        match (argument.as_str(), &mut given) {
+            ("--bench", _) => {}
+            ("--quick", _) => plan = Plan::QUICK,
+            ("--document", given) => document = PathBuf::from(given.next().expect("--document has a value")),
+            _ => {
+                eprintln!("usage: cargo bench --bench program [-- [--quick] [--document FILE]]");
+                return ExitCode::from(2);
+            }
+        }
+    }
+    let lab = Lab::new(plan.hosts.max(plan.connected));
+    let measured = measure(&plan, &lab);
+    let text = document::text(&measured);
+    print!("{text}");
+    std::fs::write(&document, text).expect("the document can be written");
+    println!("{} is written", document.display());
+    ExitCode::SUCCESS
+}
+
+fn measure(plan: &Plan, lab: &Lab) -> Measured {
+    // What has to be there is there before anything is measured.
+    let _master = lab.bare_master();
+    let one = [Way::Sshpool, Way::BareMaster, Way::AutoMaster, Way::SshpoolVersion];
+    for way in &one {
+        lab.time(way, 1).expect("every way of one command works");
+    }
+    let spaced = rounds(lab, &one, plan.rounds, plan.commands, Some(PAUSE));
+    let tight = rounds(lab, &one, plan.rounds, plan.commands, None);
+
+    let many = [Way::Run(plan.hosts), Way::Xargs(plan.hosts), Way::Pdsh(plan.hosts), Way::Clush(plan.hosts)];
+    let mut many_warm = rows(&many);
+    for (way, row) in many.iter().zip(&mut many_warm) {
+        // The first run connects.
+        row.missing = lab.time(way, plan.hosts).err();
+    }
+    for _ in 0..plan.many_rounds {
+        for (way, row) in many.iter().zip(&mut many_warm) {
+            if row.missing.is_none() {
+                match lab.time(way, plan.hosts) {
+                    Ok(time) => row.rounds.push(time),
+                    Err(why) => row.missing = Some(why),
+                }
+            }
+        }
+    }
+    lab.close_masters();
+
+    let cold =
+        [Way::Run(plan.hosts), Way::PdshWithoutMasters(plan.hosts), Way::XargsWithoutMasters(plan.hosts)];
+    let mut many_cold = rows(&cold);
+    for _ in 0..plan.cold_rounds {
+        for (way, row) in cold.iter().zip(&mut many_cold) {
+            // The agent too is started anew.
+            lab.stop_agent();
+            if row.missing.is_none() {
+                match lab.time(way, plan.hosts) {
+                    Ok(time) => row.rounds.push(time),
+                    Err(why) => row.missing = Some(why),
+                }
+            }
+        }
+    }
+    lab.stop_agent();
+    let idle = lab.idle(plan.connected, plan.idle);
+    lab.stop_agent();
+    Measured { spaced, tight, many_warm, many_cold, idle, hosts: plan.hosts, facts: lab.facts() }
+}
+
+fn rows(ways: &[Way]) -> Vec<Row> {
+    ways.iter().map(|way| Row { name: way.name(), rounds: Vec::new(), missing: None }).collect()
+}
+
+/// Each way's median command, round by round; the ways take turns command by command.
+fn rounds(lab: &Lab, ways: &[Way], rounds: usize, commands: usize, pause: Option<Duration>) -> Vec<Row> {
+    let mut all = rows(ways);
+    for round in 0..rounds {
+        let mut times = vec![Vec::new(); ways.len()];
+        for turn in 0..commands {
+            for place in 0..ways.len() {
+                // Nobody always comes behind the same one.
+                let index = (place + turn + round) % ways.len();
+                if let Some(pause) = pause {
+                    std::thread::sleep(pause);
+                }
+                times[index].push(lab.time(&ways[index], 1).expect("what has worked before works"));
+            }
+        }
+        for (row, times) in all.iter_mut().zip(&times) {
+            row.rounds.extend(median(times));
+        }
+    }
+    all
+}
+
+/// Milliseconds.
+fn milliseconds(started: Instant) -> f64 {
+    started.elapsed().as_secs_f64() * 1000.0
+}
