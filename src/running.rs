@@ -176,6 +176,8 @@ impl Parts {
             return;
         };
         drop(stdin.take());
+        // What a start-up file has printed stays with whoever has read it.
+        marker.starts_over();
         let mut output = Vec::new();
         let search = async {
             while let Ok(1..) = stdout.read_buf(&mut output).await

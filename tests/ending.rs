@@ -228,6 +228,29 @@ async fn without_a_group_the_error_says_so(#[case] server: common::sshd::Builder
     pool.close().await;
 }
 
+/// What a start-up file prints comes before the word that the command has begun, and some of it may have been read when the time is over.
+#[rstest]
+#[tokio::test]
+async fn a_start_up_file_that_prints_does_not_keep_a_command_alive(#[values(false, true)] spawned: bool) {
+    let Some(sshd) = Sshd::builder().login_shell("/bin/bash").start_or_skip() else { return };
+    // Slow for one command, and not for what ends it.
+    let file = "[ ! -e slow ] || { rm slow; printf '%0500d\\n' 0; sleep 2.4; }";
+    sshd.exec(&format!("cat >.bashrc <<'END'\n{file}\nEND"));
+    let (pool, host) = (pool(PoolConfig { standby_sessions: 0, ..config() }), host(&sshd));
+    pool.exec(&host, "true").await.expect("it works");
+    sshd.exec("touch slow");
+    let mark = mark();
+    let command = pool.shell(&host, format!("sleep {mark}; echo never")).timeout(TIMEOUT);
+    let error = match spawned {
+        true => timeout(PATIENCE, command.spawn()).await.expect("it is told").expect_err("it is not begun"),
+        false => timeout(PATIENCE, command.output()).await.expect("it is told").expect_err("it times out"),
+    };
+    let Error::TimedOut { remote, partial, .. } = &error else { panic!("{error:?}") };
+    assert_eq!((remote, partial.stdout.len()), (&Remote::Ended, 501), "{error:?}");
+    assert_eq!(living(&sshd, mark), 0);
+    pool.close().await;
+}
+
 #[rstest]
 #[tokio::test]
 async fn a_frozen_server_is_not_waited_for() {

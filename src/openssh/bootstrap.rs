@@ -140,6 +140,11 @@ impl Marker {
         output.drain(..std::mem::take(&mut self.searched));
     }
 
+    /// What comes now is put behind nothing that was looked through.
+    pub(crate) fn starts_over(&mut self) {
+        self.searched = 0;
+    }
+
     /// Whether the marker was there: the command has begun.
     pub(crate) fn was_found(&self) -> bool {
         self.found
