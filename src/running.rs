@@ -138,8 +138,7 @@ impl Parts {
     }
 
     async fn end_remote(&mut self) -> Remote {
-        let has_marker = self.streams.as_ref().is_none_or(|streams| streams.marker.is_some());
-        if has_marker && self.session.has_not_begun() {
+        if self.session.has_not_begun() {
             self.begins().await;
         }
         if !self.session.is_there() {
@@ -151,7 +150,7 @@ impl Parts {
             }
         }
         let Some(group) = self.session.group() else {
-            return Remote::may_live_on(if !has_marker {
+            return Remote::may_live_on(if !self.session.is_bootstrapped() {
                 "without a POSIX shell its process group is not known"
             } else if self.session.has_not_begun() {
                 "its shell has not told that it has begun"

@@ -225,6 +225,9 @@ async fn without_a_group_the_error_says_so(#[case] server: common::sshd::Builder
         error.to_string(),
         "lab: command timed out after 2s; it may still run there: without a POSIX shell its process group is not known"
     );
+    let child = pool.shell(&host, "sleep 7").spawn().await.expect("it begins");
+    let Remote::MayLiveOn(reason) = child.end().await else { panic!("nobody can have ended it") };
+    assert_eq!(&*reason, "without a POSIX shell its process group is not known");
     pool.close().await;
 }
 
@@ -287,6 +290,25 @@ async fn a_closed_pool_ends_what_runs(#[case] patience: Duration) {
         // The shell is killed, and that is how it ends, or the connection is closed before that is known.
         assert!(matches!(&end, Err(Error::Lost { .. })) || end.is_ok_and(|output| !output.status.success()));
     }
+}
+
+/// Where the bootstrap has ceased to work, commands that began with it can still be ended.
+#[rstest]
+#[tokio::test]
+async fn a_closed_pool_ends_what_runs_on_a_connection_that_takes_arguments() {
+    let Some(sshd) = Sshd::builder().login_shell("/bin/bash").start_or_skip() else { return };
+    sshd.exec("echo '[ ! -e bad ] || exit 0' >.bashrc");
+    let (pool, host) = (pool(PoolConfig { standby_sessions: 0, ..config() }), host(&sshd));
+    let mark = mark();
+    let running = tokio::spawn(pool.shell(&host, format!("sleep {mark}; echo never")).output());
+    begun(&sshd, mark).await;
+    sshd.exec("touch bad");
+    pool.exec(&host, "true").await.expect("it ends, as with plain ssh");
+    sshd.exec("rm bad");
+    assert_eq!((pool.stats().plain_connections, sshd.logins()), (1, 1));
+    timeout(PATIENCE, pool.close_within(Duration::ZERO)).await.expect("it is closed");
+    assert_eq!(living(&sshd, mark), 0);
+    drop(running);
 }
 
 /// A command that finishes in time is not disturbed.

@@ -107,6 +107,11 @@ impl Group {
     /// It is known that there is none.
     const NONE: i32 = -1;
 
+    /// Of a command that no marker tells of.
+    pub(super) fn none() -> Self {
+        Group(Arc::new(AtomicI32::new(Self::NONE)))
+    }
+
     /// What the marker said.
     fn learn(&self, group: i32) {
         self.0.store(if group > 1 { group } else { Self::NONE }, Ordering::Relaxed);

@@ -406,7 +406,7 @@ impl Master {
         log.push(format!(".{number}"));
         let log = Log::create(log.into())?;
         let command = self.program.client(args::session(&self.socket, log.path(), command));
-        let group = marker.as_ref().map_or_else(Group::default, |marker| marker.group().clone());
+        let group = marker.as_ref().map_or_else(Group::none, |marker| marker.group().clone());
         let claims = (self.notes.counted(group.clone()), self.runtime.claim());
         Session::spawn(command, log, claims, stdin, marker, group)
     }
@@ -485,7 +485,7 @@ impl Master {
 
     /// Ends the commands that run: cutting the connection would leave them behind.
     async fn end_what_runs(&self) {
-        if !self.is_alive() || self.is_plain() {
+        if !self.is_alive() {
             return;
         }
         // The word of a command that has just begun may be on its way.

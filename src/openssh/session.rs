@@ -99,6 +99,8 @@ pub(crate) struct Session {
     marker: Option<Marker>,
     /// Of the command, until its end is known.
     group: Group,
+    /// The command goes to the bootstrap, and is not an argument.
+    bootstrapped: bool,
     /// It was opened before the command was known.
     ahead: bool,
 }
@@ -242,11 +244,17 @@ impl Session {
     ) -> Result<Self, NotOpened> {
         command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().map_err(NotOpened::NoProcess)?;
-        Ok(Session { process: Some(Process { child, log, _claims: claims }), marker, group, ahead: false })
+        let (process, bootstrapped) = (Some(Process { child, log, _claims: claims }), marker.is_some());
+        Ok(Session { process, marker, group, bootstrapped, ahead: false })
     }
 
     fn process(&mut self) -> &mut Process {
         self.process.as_mut().expect("it is there until this is dropped")
+    }
+
+    /// Whether its command says when it begins, and in which process group.
+    pub(crate) fn is_bootstrapped(&self) -> bool {
+        self.bootstrapped
     }
 
     /// Its command has not begun, as far as is known.
