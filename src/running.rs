@@ -159,13 +159,14 @@ impl Parts {
             });
         };
         let deadline = Instant::now() + openssh::ENDING;
-        match timeout_at(deadline, self.signal(group)).await {
+        let mut heard = None;
+        match timeout_at(deadline, self.signal(group, &mut heard)).await {
             Ok(Ok(())) => Remote::Ended,
             Ok(Err(reason)) => Remote::may_live_on(reason),
-            Err(_) => {
+            Err(_) => Remote::may_live_on(heard.unwrap_or_else(|| {
                 self.lease.useless();
-                Remote::may_live_on("there was no session to end it over")
-            }
+                "there was no session to end it over".to_owned()
+            })),
         }
     }
 
@@ -188,25 +189,25 @@ impl Parts {
         let _ = timeout(BEGINS, search).await;
     }
 
-    /// Ends the group over its own connection or, where that is not possible, over another one to the same host.
-    async fn signal(&self, group: i32) -> Result<(), String> {
+    /// Ends the group over its own connection or, where that is not possible, over another one to the same host. `heard` is why the last one
+    /// that was tried could not do it, if it was not for want of a session.
+    async fn signal(&self, group: i32, heard: &mut Option<String>) -> Result<(), String> {
         let own = self.lease.connection();
         let mut standby = self.lease.standby();
         loop {
             let mut refused = false;
-            let mut reason = String::new();
             let others = self.target.pool().core().connections(self.target.as_host());
             let others = others.iter().filter(|other| !Arc::ptr_eq(other, own));
             for master in std::iter::once(own).chain(others) {
                 match master.end_groups(standby.take(), &[group]).await {
                     Ok(()) => return Ok(()),
                     Err(NotEnded::StillThere(reason)) => return Err(reason.to_owned()),
-                    Err(NotEnded::Refused) => refused = true,
-                    Err(NotEnded::NotHere(why)) => reason = why,
+                    Err(NotEnded::Refused) => (refused, *heard) = (true, None),
+                    Err(NotEnded::NotHere(why)) => *heard = Some(why),
                 }
             }
             if !refused {
-                return Err(reason);
+                return Err(heard.take().unwrap_or_default());
             }
             sleep(ROUND).await;
         }

@@ -255,16 +255,25 @@ async fn a_start_up_file_that_prints_does_not_keep_a_command_alive(#[values(fals
 }
 
 #[rstest]
+#[case::one_connection(1)]
+#[case::many(5)]
 #[tokio::test]
-async fn a_frozen_server_is_not_waited_for() {
+async fn a_frozen_server_is_not_waited_for(#[case] connections: usize) {
     let sshd = Sshd::builder().start();
-    let (pool, host) = (pool(config()), host(&sshd));
-    let mut child = pool.shell(&host, "exec sleep 60").timeout(TIMEOUT).spawn().await.expect("it begins");
+    let config = PoolConfig { sessions_per_connection: 1, max_connections: connections, ..config() };
+    let (pool, host) = (pool(config), host(&sshd));
+    let mut leases = Vec::new();
+    for _ in 0..connections {
+        leases.push(pool.acquire(&host).await.expect("a connection"));
+    }
+    let command = leases[0].shell("exec sleep 60").timeout(TIMEOUT);
+    let mut child = command.spawn().await.expect("it begins");
     sshd.freeze();
     let end = timeout(PATIENCE, child.wait()).await.expect("it is told");
     sshd.thaw();
     let Err(Error::TimedOut { remote: Remote::MayLiveOn(reason), .. }) = end else { panic!("{end:?}") };
     assert!(reason.contains("not answered"), "{reason}");
+    drop(leases);
     pool.close().await;
 }
 

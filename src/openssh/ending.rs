@@ -42,20 +42,21 @@ impl Master {
     /// Ends these process groups. Completes when nothing is left of them. Takes a session in standby where there is one.
     pub(crate) async fn end_groups(&self, standby: Option<Session>, groups: &[i32]) -> Result<(), NotEnded> {
         let script = Script::new(script(groups));
-        // One in standby may have ended just now, and then another does it.
-        if let Some(session) = standby
-            && let Ok(answer) = self.answer(session, &script).await
-        {
-            return judge(&answer);
+        if let Some(mut session) = standby {
+            match self.answer(&mut session, &script).await.and_then(|answer| judge(&answer)) {
+                // It had ended just now, and another one does it. Where one that is there hears nothing, another one would not, either.
+                Err(NotEnded::Refused | NotEnded::NotHere(_)) if !session.is_there() => {}
+                outcome => return outcome,
+            }
         }
-        let session = self
+        let mut session = self
             .bootstrap(Input::Bytes(b""), script.line())
             .map_err(|why| NotEnded::NotHere(why.to_string()))?;
-        judge(&self.answer(session, &script).await?)
+        judge(&self.answer(&mut session, &script).await?)
     }
 
     /// What the script writes in this session.
-    async fn answer(&self, mut session: Session, script: &Script) -> Result<String, NotEnded> {
+    async fn answer(&self, session: &mut Session, script: &Script) -> Result<String, NotEnded> {
         let mut streams = session.take_streams();
         let line = streams.preface(script);
         let Streams { stdin, stdout, marker, .. } = &mut streams;
