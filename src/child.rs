@@ -4,6 +4,7 @@
 //! what start-up files print is kept for the reader. From then on one task per child waits for the end and sees to the timeout, and ends the
 //! session when the [`Child`] is dropped.
 
+use std::fmt;
 use std::io;
 use std::os::fd::AsFd;
 use std::pin::{Pin, pin};
@@ -19,7 +20,7 @@ use tracing::Instrument;
 
 use crate::attempts::{Attempts, Excess, LAST_WORDS};
 use crate::command::{ExitStatus, Output, Stdin, Target};
-use crate::error::{Error, PartialOutput};
+use crate::error::{Error, PartialOutput, Text};
 use crate::openssh::{Input, Script, SessionEnd};
 use crate::running::{Remote, Running};
 
@@ -79,7 +80,6 @@ enum Source<P> {
 }
 
 /// The reading end of a pipe that a session writes to.
-#[derive(Debug)]
 struct Stream<P> {
     /// What was read before the command began.
     before: io::Cursor<Vec<u8>>,
@@ -117,8 +117,13 @@ impl Child {
                 Ok(Ok(Some(end))) => {
                     tracing::debug!(?end, "session ended early");
                     let streams = running.take_streams();
-                    if let Some(ended) = attempts.judge(end, running)? {
-                        break (streams, early, Err(ended));
+                    match attempts.judge(end, running)? {
+                        None => {}
+                        Some(Ok(status)) => break (streams, early, Err(status)),
+                        // It may have begun, unheard.
+                        Some(Err(reason)) => {
+                            return Err(Error::Lost { host, reason, partial: Arc::new(early) });
+                        }
                     }
                 }
                 Err(after) => {
@@ -336,13 +341,12 @@ fn check(early: &[u8], limit: usize, stream: &'static str) -> Result<(), Excess>
 /// Waits for the end of a command that has begun, or ends it.
 async fn run(
     mut attempts: Attempts,
-    begun: Result<Running, Result<ExitStatus, String>>,
+    begun: Result<Running, ExitStatus>,
     stopped: oneshot::Receiver<()>,
 ) -> End {
-    let lost = |reason| Error::Lost { host: attempts.host(), reason, partial: Arc::default() };
     let mut running = match begun {
         Ok(running) => running,
-        Err(ended) => return End { result: ended.map_err(lost), remote: Remote::Ended },
+        Err(status) => return End { result: Ok(status), remote: Remote::Ended },
     };
     let master = running.master();
     let end = tokio::select! {
@@ -421,6 +425,17 @@ impl EndSender {
             _ => Remote::Ended,
         };
         self.0.send_replace(Some(End { result, remote }));
+    }
+}
+
+/// As that of [`Output`].
+impl<P: fmt::Debug> fmt::Debug for Stream<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let before = &self.before.get_ref()[self.before.position() as usize..];
+        f.debug_struct("Stream")
+            .field("before", &Text(before))
+            .field("pipe", &self.pipe)
+            .finish_non_exhaustive()
     }
 }
 
@@ -519,5 +534,17 @@ impl AsyncRead for ChildStderr {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_before_the_command_is_shown_as_text() {
+        let (_ended, mut stream) = Stream::new(b"motd\x1b".to_vec(), ());
+        stream.before.set_position(2);
+        assert_eq!(format!("{stream:?}"), r#"Stream { before: "td\u{1b}", pipe: (), .. }"#);
     }
 }

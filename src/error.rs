@@ -134,9 +134,9 @@ pub enum Error {
     },
 
     /// The local system refused something: no more processes or descriptors, for instance.
-    #[error("{host}: {what}: {}", plain(source))]
+    #[error("{}{what}: {}", if host.is_empty() { String::new() } else { format!("{host}: ") }, plain(source))]
     Io {
-        /// The host's name.
+        /// The host's name; empty where it was for no host.
         host: String,
         /// What was tried.
         what: &'static str,
@@ -242,8 +242,12 @@ impl ConnectErrorKind {
         }
     }
 
-    fn advice(self) -> Option<&'static str> {
+    fn advice(self, detail: &str) -> Option<&'static str> {
         match self {
+            // ssh says nothing of a passphrase that it may not ask for.
+            Self::Authentication if detail.contains("publickey") => {
+                Some("check user and key with `ssh -v`; a key with a passphrase has to be in an agent")
+            }
             Self::Authentication => Some("check user and key with `ssh -v`"),
             Self::HostKeyChanged => Some("if that is expected, remove the old key with `ssh-keygen -R`"),
             Self::HostKeyUnknown => Some("add the key to known_hosts first"),
@@ -288,7 +292,7 @@ impl ConnectError {
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.kind.label(), self.detail)?;
-        match self.kind.advice() {
+        match self.kind.advice(&self.detail) {
             Some(advice) => write!(f, " ({advice})"),
             None => Ok(()),
         }
@@ -451,7 +455,7 @@ mod tests {
         );
         assert_eq!(
             error.to_string(),
-            "authentication failed: lab@127.0.0.1: Permission denied (publickey). (check user and key with `ssh -v`)"
+            "authentication failed: lab@127.0.0.1: Permission denied (publickey). (check user and key with `ssh -v`; a key with a passphrase has to be in an agent)"
         );
         assert_eq!(error.ssh_output(), ["a\\u{1b}b"]);
     }

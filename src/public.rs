@@ -108,7 +108,7 @@ impl Pool {
     pub async fn ssh_version(&self) -> Result<SshVersion, Error> {
         let deadline = Instant::now() + self.config().connect_timeout;
         let version = self.core.transport.program().version(deadline).await;
-        version.cloned().map_err(|error| Error::io("localhost", "cannot run ssh -V", error))
+        version.cloned().map_err(|error| Error::io("", "cannot run ssh -V", error))
     }
 
     /// Forgets that logins to this host's key have failed: the next caller tries at once.
@@ -167,7 +167,7 @@ impl Pool {
     /// [`Error::Io`] when the system refuses the handler or the thread that waits for it.
     pub fn close_on_signals(&self) -> Result<(), Error> {
         signals::close_on_signals(Arc::downgrade(&self.core))
-            .map_err(|error| Error::io("localhost", "cannot handle SIGINT and SIGTERM", error))
+            .map_err(|error| Error::io("", "cannot handle SIGINT and SIGTERM", error))
     }
 
     pub(crate) fn core(&self) -> &Arc<Core<OpenSsh>> {

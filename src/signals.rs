@@ -7,6 +7,7 @@
 //! A thread of its own listens, so that no runtime of the program has to live or to be driven for it.
 
 use std::io;
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, Weak};
 use std::task::Poll;
@@ -50,8 +51,7 @@ pub(crate) fn close_on_signals(pool: Weak<Core<OpenSsh>>) -> io::Result<()> {
     if pools.is_none() {
         let wanted: Vec<Signal> =
             [Signal::SIGINT, Signal::SIGTERM].into_iter().filter(|signal| !is_ignored(*signal)).collect();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let runtime = Listening(Some(runtime));
+        let runtime = Listening(Some(runtime()?));
         let entered = runtime.get().enter();
         let mut streams = Vec::new();
         for caught in wanted {
@@ -75,6 +75,14 @@ pub(crate) fn close_on_signals(pool: Weak<Core<OpenSsh>>) -> io::Result<()> {
     pools.retain(|pool| pool.strong_count() > 0);
     pools.push(pool);
     Ok(())
+}
+
+/// A runtime for the thread that asks. tokio panics where it finds no descriptors for its signals (test `too_few_descriptors`), so that it is
+/// looked first whether there are some.
+pub(crate) fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    // A poller with its waker, a pair of sockets, and one more of these.
+    drop([UnixStream::pair()?, UnixStream::pair()?, UnixStream::pair()?]);
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 /// The runtime of the thread that listens. Where that cannot be started it is dropped by whoever has asked for it, perhaps in a task of

@@ -103,6 +103,24 @@ async fn while_a_command_runs(#[case] fault: Fault, #[case] told: Told) {
     assert_eq!(scene.ran("one"), 1);
 }
 
+/// A command on its way may have begun, unheard: whoever starts it is told at once that this is not known.
+#[rstest]
+#[tokio::test]
+async fn a_connection_that_is_lost_before_a_command_has_begun_is_told_by_its_start() {
+    let scene = Scene::new();
+    scene.pool.exec(&scene.host, "true").await.expect("it works");
+    scene.begin(Fault::Swallowed);
+    let start = tokio::spawn(scene.pool.shell(&scene.host, recorded("unheard")).spawn());
+    wait_for_async("the command's start", PATIENCE, || scene.pool.stats().commands_run == 2).await;
+    scene.begin(Fault::Reset);
+    let error = told_within(COMMAND, start).await.expect("no panic").expect_err("nobody knows that it runs");
+    assert!(matches!(error, Error::Lost { .. }) && !error.never_started(), "{error:?}");
+    scene.end(Fault::Swallowed);
+    scene.recovers().await;
+    scene.leaves_nothing().await;
+    assert!(scene.ran("unheard") <= 1);
+}
+
 /// A connection that is known to be gone costs a caller a login; one that is silent costs the first caller its timeout, and the others a
 /// check.
 #[rstest]

@@ -158,9 +158,9 @@ pub fn main() -> ExitCode {
 }
 
 fn run_to_the_end(cli: Cli) -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match signals::runtime() {
         Ok(runtime) => runtime,
-        Err(error) => return fail(format_args!("cannot start: {error}"), NOT_RUN),
+        Err(error) => return fail(format_args!("cannot start: {}", plain(&error)), NOT_RUN),
     };
     let result = runtime.block_on(run(cli));
     // A read of our stdin may still wait for a line that nobody will type.

@@ -26,7 +26,7 @@ pub struct Stats {
     pub waiting: usize,
     /// Sessions that callers hold.
     pub open_sessions: usize,
-    /// Sessions open ahead of need.
+    /// Sessions opened ahead of need that nobody has taken, those that are still opening among them.
     pub standby_sessions: usize,
     /// Connections to accounts without a POSIX shell (csh, fish, a forced command): their commands go as arguments, and no session is
     /// opened ahead of need. Decided when the connection is made, and when a shell ends before it has begun with a command.
@@ -39,7 +39,7 @@ pub struct Stats {
     pub health_checks_passed: u64,
     /// Connections that were found not to work any more, by a probe or, idle, by their own end; each was removed.
     pub health_check_failures: u64,
-    /// Commands that found a session open ahead of need.
+    /// Commands that took a session opened ahead of need, be it ready or still opening.
     pub standby_hits: u64,
     /// Sessions that a server refused to open (its `MaxSessions`); the commands were run later or elsewhere.
     pub refused_sessions: u64,
