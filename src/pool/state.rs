@@ -4,6 +4,8 @@
 //! first come first served; starts as many logins as the queue needs; and turns away those who cannot be served. So nothing is
 //! forgotten as long as every change is followed by a `settle`, and that is what `Cell::update` is for.
 
+mod standby;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,11 +91,6 @@ impl<C: Connection> Ready<C> {
             0 => (Depth::Whole, self.proven),
             _ => (Depth::Local, self.answered.max(self.proven)),
         }
-    }
-
-    /// How many more sessions in standby it can bear.
-    fn spare(&self) -> usize {
-        self.limit.saturating_sub(self.leases + self.standbys.len() + self.opening)
     }
 
     fn has_room(&self, now: Instant) -> bool {
@@ -273,52 +270,6 @@ impl<T: Transport> HostState<T> {
             }
             self.refill = Some(slot);
         }
-    }
-
-    // ---- standby ----
-
-    pub(super) fn take_standby(&mut self, slot: usize, generation: u64) -> Option<Standby<T::Connection>> {
-        self.ready(slot, generation)?.standbys.pop_front()
-    }
-
-    /// Sessions are to be opened ahead of need there, if they are missing.
-    pub(super) fn refill_at(&mut self, slot: usize) {
-        self.refill = Some(slot);
-    }
-
-    /// The outcome of opening one session ahead of need. One for which there is no room any more, or no connection, goes at once.
-    pub(super) fn opened(&mut self, slot: usize, generation: u64, standby: Option<Standby<T::Connection>>) {
-        let Some(ready) = self.ready(slot, generation) else {
-            self.discarded.extend(standby);
-            return;
-        };
-        ready.opening -= 1;
-        let keep = ready.spare() > 0;
-        match standby {
-            Some(standby) if keep => ready.standbys.push_back(standby),
-            other => self.discarded.extend(other),
-        }
-    }
-
-    /// How many sessions are to be opened ahead of need, and where.
-    fn refill(&mut self, now: Instant, config: &PoolConfig) -> Option<Action<T>> {
-        let slot = self.refill.take()?;
-        let there: usize = self
-            .slots
-            .iter()
-            .map(|slot| match slot {
-                Slot::Ready(ready) => ready.standbys.len() + ready.opening,
-                _ => 0,
-            })
-            .sum();
-        let Slot::Ready(ready) = &mut self.slots[slot] else { return None };
-        let count = config.standby_sessions.saturating_sub(there).min(ready.spare());
-        if count == 0 || !ready.has_room(now) || ready.connection.is_plain() || !ready.connection.is_alive() {
-            return None;
-        }
-        ready.opening += count;
-        let (generation, connection) = (ready.generation, Arc::clone(&ready.connection));
-        Some(Action::Standby { slot, generation, connection, count })
     }
 
     /// The server would not open a session for this lease, which ends with that. The connection is not asked for as many again, or,

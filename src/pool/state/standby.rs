@@ -1,0 +1,72 @@
+//! The part of a host's state that concerns sessions opened ahead of need.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::{Action, HostState, Ready, Slot};
+use crate::config::PoolConfig;
+use crate::pool::standby::Standby;
+use crate::pool::{Connection, Transport};
+
+impl<C: Connection> Ready<C> {
+    /// How many more sessions in standby it can bear.
+    fn spare(&self) -> usize {
+        self.limit.saturating_sub(self.leases + self.standbys.len() + self.opening)
+    }
+}
+
+impl<T: Transport> HostState<T> {
+    pub(in crate::pool) fn take_standby(
+        &mut self,
+        slot: usize,
+        generation: u64,
+    ) -> Option<Standby<T::Connection>> {
+        self.ready(slot, generation)?.standbys.pop_front()
+    }
+
+    /// Sessions are to be opened ahead of need there, if they are missing.
+    pub(in crate::pool) fn refill_at(&mut self, slot: usize) {
+        self.refill = Some(slot);
+    }
+
+    /// The outcome of opening one session ahead of need. One for which there is no room any more, or no connection, goes at once.
+    pub(in crate::pool) fn opened(
+        &mut self,
+        slot: usize,
+        generation: u64,
+        standby: Option<Standby<T::Connection>>,
+    ) {
+        let Some(ready) = self.ready(slot, generation) else {
+            self.discarded.extend(standby);
+            return;
+        };
+        ready.opening -= 1;
+        let keep = ready.spare() > 0;
+        match standby {
+            Some(standby) if keep => ready.standbys.push_back(standby),
+            other => self.discarded.extend(other),
+        }
+    }
+
+    /// How many sessions are to be opened ahead of need, and where.
+    pub(super) fn refill(&mut self, now: Instant, config: &PoolConfig) -> Option<Action<T>> {
+        let slot = self.refill.take()?;
+        let there: usize = self
+            .slots
+            .iter()
+            .map(|slot| match slot {
+                Slot::Ready(ready) => ready.standbys.len() + ready.opening,
+                _ => 0,
+            })
+            .sum();
+        let Slot::Ready(ready) = &mut self.slots[slot] else { return None };
+        let count = config.standby_sessions.saturating_sub(there).min(ready.spare());
+        if count == 0 || !ready.has_room(now) || ready.connection.is_plain() || !ready.connection.is_alive() {
+            return None;
+        }
+        ready.opening += count;
+        let (generation, connection) = (ready.generation, Arc::clone(&ready.connection));
+        Some(Action::Standby { slot, generation, connection, count })
+    }
+}
