@@ -62,12 +62,15 @@ struct Parts {
     session: Session,
     /// Here until somebody else reads them.
     streams: Option<Streams>,
+    /// Where it began. It may be given up where there is no runtime.
+    runtime: Handle,
 }
 
 impl Running {
     pub(crate) fn new(target: &Target, lease: AttemptLease, mut session: Session) -> Self {
         let streams = Some(session.take_streams());
-        Running { parts: Some(Parts { target: target.clone(), lease, session, streams }) }
+        let (target, runtime) = (target.clone(), Handle::current());
+        Running { parts: Some(Parts { target, lease, session, streams, runtime }) }
     }
 
     fn parts(&mut self) -> &mut Parts {
@@ -106,16 +109,14 @@ impl Running {
     ///
     /// Cancel safe: dropped, the ending goes on.
     pub(crate) async fn end(mut self) -> Remote {
-        let Some(ending) = self.give_up() else {
-            return Remote::may_live_on("the runtime that it ran in was shut down");
-        };
+        let ending = self.give_up().expect("it is there until it has ended");
         // It fails only with its runtime.
         ending.await.unwrap_or_else(|_| Remote::may_live_on("the runtime that it ran in was shut down"))
     }
 
     fn give_up(&mut self) -> Option<JoinHandle<Remote>> {
         let parts = self.parts.take()?;
-        let runtime = Handle::try_current().ok()?;
+        let runtime = Handle::try_current().unwrap_or_else(|_| parts.runtime.clone());
         let span = tracing::debug_span!("ending", host = %parts.target.key());
         Some(runtime.spawn(parts.end().instrument(span)))
     }

@@ -182,6 +182,25 @@ async fn who_goes_away_ends_the_command(
     pool.close().await;
 }
 
+/// A future need not be dropped where it was driven.
+#[test]
+fn who_goes_away_from_the_runtime_ends_the_command() {
+    let sshd = Sshd::builder().start();
+    let (pool, host, mark) = (pool(config()), host(&sshd), mark());
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    let mut output = Box::pin(pool.shell(&host, format!("sleep {mark}; echo never")).output());
+    runtime.block_on(async {
+        tokio::select! {
+            output = &mut output => panic!("{output:?}"),
+            () = begun(&sshd, mark) => {}
+        }
+    });
+    drop(output);
+    runtime.block_on(gone(&sshd, mark));
+    runtime.block_on(pool.close());
+}
+
 /// The server has a session to spare above the pool's own limit, or on another connection.
 #[rstest]
 #[case::above_the_limit(PoolConfig { sessions_per_connection: 1, max_connections: 1, standby_sessions: 0, ..config() }, 2)]

@@ -324,10 +324,12 @@ impl Session {
             self.group.forget();
         }
         match end {
-            // ssh passes a status on as soon as it has come, and output that was still on its way when the connection went is missing.
-            SessionEnd::Exited(_) | SessionEnd::Killed | SessionEnd::ClientKilled(_) => {
-                master.outlived().await.map_or_else(SessionEnd::Lost, |()| end)
-            }
+            // ssh passes a status on as soon as it has come, and output that was still on its way when the connection went is missing. And
+            // what the end of the master was says more of a loss than what its client makes of that.
+            SessionEnd::Exited(_)
+            | SessionEnd::Killed
+            | SessionEnd::ClientKilled(_)
+            | SessionEnd::Lost(_) => master.outlived().await.map_or_else(SessionEnd::Lost, |()| end),
             end => end,
         }
     }
