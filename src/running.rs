@@ -6,6 +6,7 @@
 //! session stay until it is over, so that the session is counted for as long as the server has it.
 
 use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,6 +51,9 @@ impl fmt::Display for Remote {
 const BEGINS: Duration = Duration::from_secs(1);
 /// Between two rounds over the connections of a host that have no session to spare.
 const ROUND: Duration = Duration::from_millis(50);
+const NO_SESSION: &str = "there was no session to end it over";
+/// A session that is about to become free is so after that time. What is refused longer may be for want of the session that is to be ended.
+const FUTILE: Duration = Duration::from_millis(500);
 
 pub(crate) struct Running {
     /// There until it has ended or is being ended.
@@ -164,10 +168,9 @@ impl Parts {
         match timeout_at(deadline, self.signal(group, &mut heard)).await {
             Ok(Ok(())) => Remote::Ended,
             Ok(Err(reason)) => Remote::may_live_on(reason),
-            Err(_) => Remote::may_live_on(heard.unwrap_or_else(|| {
-                self.lease.useless();
-                "there was no session to end it over".to_owned()
-            })),
+            Err(_) => {
+                Remote::may_live_on(heard.unwrap_or_else(|| "there was no session to end it over".to_owned()))
+            }
         }
     }
 
@@ -193,24 +196,44 @@ impl Parts {
     /// Ends the group over its own connection or, where that is not possible, over another one to the same host. `heard` is why the last one
     /// that was tried could not do it, if it was not for want of a session.
     async fn signal(&self, group: i32, heard: &mut Option<String>) -> Result<(), String> {
-        let own = self.lease.connection();
+        let (own, host) = (self.lease.connection(), self.target.as_host());
+        let core = self.target.pool().core();
         let mut standby = self.lease.standby();
+        let began = Instant::now();
+        // Where the server has none to spare, one is queued for as every caller does: the next that becomes free, or another connection.
+        let (mut queue, mut found, mut queued) = (pin!(core.acquire(host)), None, false);
         loop {
             let mut refused = false;
-            let others = self.target.pool().core().connections(self.target.as_host());
+            let others = core.connections(host);
             let others = others.iter().filter(|other| !Arc::ptr_eq(other, own));
             for master in std::iter::once(own).chain(others) {
                 match master.end_groups(standby.take(), &[group]).await {
                     Ok(()) => return Ok(()),
                     Err(NotEnded::StillThere(reason)) => return Err(reason.to_owned()),
-                    Err(NotEnded::Refused) => (refused, *heard) = (true, None),
+                    Err(NotEnded::Refused) => {
+                        if Arc::ptr_eq(master, own) {
+                            self.lease.full();
+                        }
+                        refused = true;
+                    }
                     Err(NotEnded::NotHere(why)) => *heard = Some(why),
                 }
             }
-            if !refused {
-                return Err(heard.take().unwrap_or_default());
+            queued |= refused;
+            let is_reserved = matches!(found, Some(Ok(_)));
+            if queued && !is_reserved {
+                *heard = None;
+                if began.elapsed() > FUTILE {
+                    self.lease.useless();
+                }
             }
-            sleep(ROUND).await;
+            if !refused && (!queued || found.is_some()) {
+                return Err(heard.take().unwrap_or_else(|| NO_SESSION.to_owned()));
+            }
+            tokio::select! {
+                lease = &mut queue, if found.is_none() => found = Some(lease),
+                () = sleep(ROUND) => {}
+            }
         }
     }
 }

@@ -10,6 +10,7 @@ use common::wait_for_async;
 use rstest::rstest;
 use sshpool::{Error, Host, Pool, PoolConfig, Remote};
 use tokio::io::AsyncReadExt;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use pooled::{PATIENCE, config, host, pool};
@@ -227,6 +228,39 @@ async fn a_full_connection_does_not_keep_a_command_alive(
         assert_eq!(times_out(&pool, &host, format!("sleep {mark}")).await, Remote::Ended);
         assert_eq!(living(&sshd, mark), 0);
     }
+    assert_eq!(pool.exec(&host, "echo on").await.expect("it works"), "on");
+    pool.close().await;
+}
+
+/// Where a server has no session to spare, one that becomes free is waited for, or another connection is made.
+#[rstest]
+#[case::another_connection(1, 5, 0)]
+#[case::in_the_place_of_its_own(1, 1, 0)]
+#[case::among_many_others(2, 1, 6)]
+#[tokio::test]
+async fn a_session_to_end_a_command_is_found(
+    #[case] max_sessions: u32,
+    #[case] max_connections: usize,
+    #[case] others: usize,
+) {
+    let sshd = Sshd::builder().max_sessions(max_sessions).start();
+    let (pool, host) = (pool(PoolConfig { max_connections, ..config() }), host(&sshd));
+    let mut busy = JoinSet::new();
+    for _ in 0..others {
+        let (pool, host) = (pool.clone(), host.clone());
+        busy.spawn(async move {
+            loop {
+                pool.exec(&host, "sleep 0.05").await.expect("it runs");
+            }
+        });
+    }
+    for text in ["sleep MARK; echo never", "trap '' TERM; sleep MARK; sleep MARK"] {
+        let mark = mark();
+        let remote = times_out(&pool, &host, text.replace("MARK", &mark.to_string())).await;
+        assert_eq!((remote, living(&sshd, mark)), (Remote::Ended, 0), "{text}");
+    }
+    assert!(busy.try_join_next().is_none(), "nobody else is disturbed");
+    busy.shutdown().await;
     assert_eq!(pool.exec(&host, "echo on").await.expect("it works"), "on");
     pool.close().await;
 }

@@ -221,6 +221,13 @@ impl<T: Transport> Lease<T> {
         }
     }
 
+    /// The server opens no session beside those that callers have there.
+    pub(crate) fn full(&self) {
+        if let Some(Grant { slot, generation, .. }) = &self.grant {
+            self.cell.update(|state, now| state.full(*slot, *generation, now));
+        }
+    }
+
     /// What ran on this lease cannot be ended, and takes a session of the server: if nobody else uses the connection, it is closed.
     pub(crate) fn useless(&self) {
         if let Some(Grant { slot, generation, .. }) = &self.grant {

@@ -289,6 +289,14 @@ impl<T: Transport> HostState<T> {
         }
     }
 
+    /// The server has refused a session beside those of the leases.
+    pub(super) fn full(&mut self, slot: usize, generation: u64, now: Instant) {
+        if let Some(ready) = self.ready(slot, generation) {
+            ready.limit = ready.limit.min(ready.leases).max(1);
+            ready.limit_set = now;
+        }
+    }
+
     /// Found broken: nobody gets it any more. What else runs on it may finish, should it be able to.
     pub(super) fn broken(&mut self, slot: usize, generation: u64) {
         if let Some(ready) = self.ready(slot, generation) {
