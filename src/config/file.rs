@@ -14,10 +14,10 @@ use super::units::{LONGEST, parse_duration};
 use super::{AgentConfig, Config, ConfigError, PoolConfig, quoted};
 use crate::host::{Host, HostError};
 
-type Key<'i> = Spanned<DeString<'i>>;
-type Value<'i> = Spanned<DeValue<'i>>;
+pub(super) type Key<'i> = Spanned<DeString<'i>>;
+pub(super) type Value<'i> = Spanned<DeValue<'i>>;
 
-const TABLES: [&str; 3] = ["pool", "hosts", "agent"];
+const TABLES: [&str; 4] = ["pool", "hosts", "groups", "agent"];
 const HOST_KEYS: [&str; 6] = ["address", "port", "user", "identity_file", "ssh_config", "options"];
 
 impl Config {
@@ -62,6 +62,7 @@ impl Config {
                         config.hosts.insert(name.get_ref().to_string(), reader.host(name, value)?);
                     }
                 }
+                "groups" => config.groups = reader.groups(reader.table("groups", value)?)?,
                 _ => return Err(reader.unknown_key(key, "at the top level", &TABLES)),
             }
         }
@@ -70,7 +71,7 @@ impl Config {
 }
 
 /// The text and where it came from.
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     text: &'a str,
     origin: &'a Path,
 }
@@ -190,12 +191,12 @@ impl Reader<'_> {
 
     // ---- errors ----
 
-    fn error(&self, span: Range<usize>, message: impl AsRef<str>) -> ConfigError {
+    pub(super) fn error(&self, span: Range<usize>, message: impl AsRef<str>) -> ConfigError {
         let line = line_of(self.text.as_bytes(), span.start);
         ConfigError::new(format!("{}:{line}: {}", self.origin.display(), message.as_ref()))
     }
 
-    fn invalid(&self, place: &str, value: &Value<'_>, expected: &str) -> ConfigError {
+    pub(super) fn invalid(&self, place: &str, value: &Value<'_>, expected: &str) -> ConfigError {
         let shown = match value.get_ref() {
             DeValue::String(text) => quoted(text.as_ref()),
             DeValue::Integer(integer) => integer.to_string(),
@@ -216,7 +217,7 @@ impl Reader<'_> {
 }
 
 /// Errors should name the first mistake in the file, and a table iterates by key.
-fn in_file_order<'t, 'i>(table: &'t DeTable<'i>) -> Vec<(&'t Key<'i>, &'t Value<'i>)> {
+pub(super) fn in_file_order<'t, 'i>(table: &'t DeTable<'i>) -> Vec<(&'t Key<'i>, &'t Value<'i>)> {
     let mut entries: Vec<_> = table.iter().collect();
     entries.sort_by_key(|(key, _)| key.span().start);
     entries
@@ -229,7 +230,7 @@ fn line_of(text: &[u8], index: usize) -> usize {
 }
 
 /// A key as the file has it: in quotes only where it needs them.
-fn written_key(key: &str) -> String {
+pub(super) fn written_key(key: &str) -> String {
     let bare =
         !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
     if bare { key.to_owned() } else { quoted(key) }
@@ -335,7 +336,7 @@ mod tests {
     #[case::pool("\n\n[pool]\nsize = 1", r#"config.toml:4: unknown key "size" in [pool]: expected one of max_connections, idle_timeout, connect_timeout, health_checks, health_check_interval, sessions_per_connection, acquire_timeout, standby_sessions, command_timeout, max_output"#)]
     #[case::top(
         "max_connections = 1",
-        r#"config.toml:1: unknown key "max_connections" at the top level: expected one of pool, hosts, agent"#
+        r#"config.toml:1: unknown key "max_connections" at the top level: expected one of pool, hosts, groups, agent"#
     )]
     #[case::top_table(
         "[pool]\n[host.web1]",

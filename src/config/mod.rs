@@ -19,6 +19,7 @@
 
 mod advice;
 mod file;
+mod groups;
 #[cfg(test)]
 mod properties;
 mod settings;
@@ -27,11 +28,12 @@ mod units;
 use std::collections::BTreeMap;
 
 use crate::host::{Host, HostError};
+use crate::host_set::HostSet;
 
 pub use settings::PoolConfig;
 pub use units::{UnitError, parse_duration, parse_size};
 
-/// What a configuration file says: the pool's settings and the hosts.
+/// What a configuration file says: the pool's settings, the hosts, and groups of hosts.
 ///
 /// ```
 /// use sshpool::Config;
@@ -52,10 +54,15 @@ pub use units::{UnitError, parse_duration, parse_size};
 /// [hosts.web1.options]     # further options of ssh_config(5)
 /// Compression = true
 /// ServerAliveInterval = 15
+///
+/// [groups]                 # hosts, known here or not, with ranges; `@` names another group
+/// web = "web[1-3],web7"
+/// all = ["@web", "db1"]
 /// "#;
 /// let config = Config::from_toml(text, "config.toml".as_ref())?;
 /// assert_eq!(config.hosts["web1"].name(), "web1");
-/// # Ok::<(), sshpool::ConfigError>(())
+/// assert_eq!(config.host_set("@all")?.to_string(), "db1,web[1-3,7]");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
 /// A relative `identity_file` or `ssh_config` is relative to the directory of the configuration file, `~/` is the user's home
@@ -67,6 +74,8 @@ pub struct Config {
     pub pool: PoolConfig,
     /// The `[hosts.NAME]` tables, by name.
     pub hosts: BTreeMap<String, Host>,
+    /// The `[groups]` table, by name. What a group names need not be one of `hosts`.
+    pub groups: BTreeMap<String, HostSet>,
     /// The `[agent]` table: how the program's agent behaves. The library has no use for it.
     pub agent: AgentConfig,
 }

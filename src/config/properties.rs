@@ -17,6 +17,8 @@ fn toml() -> impl Strategy<Value = String> {
             "[pool]",
             "[hosts.web1]",
             "[hosts.web1.options]",
+            "[groups]",
+            "\"web[1-3],@web\"",
             "[[hosts]]",
             "[",
             "]",

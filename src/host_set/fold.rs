@@ -155,7 +155,7 @@ mod tests {
     #[case::gaps(&["web1", "web2", "web5", "web7", "web8", "web9"], "web[1-2,5,7-9]")]
     #[case::zeros(&["web08", "web09", "web10", "web11"], "web[08-11]")]
     #[case::no_zeros(&["web8", "web9", "web10", "web11"], "web[8-11]")]
-    #[case::past_the_zeros(&["web98", "web099", "web100", "web99"], "web[98-100,099]")]
+    #[case::past_the_zeros(&["web98", "web099", "web100", "web99"], "web[98-99,099-100]")]
     #[case::with_and_without(&["web1", "web01", "web2", "web02"], "web[1-2,01-02]")]
     #[case::zero(&["web0", "web1", "web00"], "web[0-1,00]")]
     #[case::two_places(&["r1n1", "r1n2", "r2n1", "r2n2"], "r[1-2]n[1-2]")]
