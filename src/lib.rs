@@ -66,7 +66,7 @@ pub use child::{Child, ChildStderr, ChildStdin, ChildStdout};
 pub use command::{Command, ExitStatus, Output, Stdin};
 pub use config::{AgentConfig, Config, ConfigError, PoolConfig};
 pub use error::{ConnectError, ConnectErrorKind, Error, PartialOutput};
-pub use fleet::on_each;
+pub use fleet::{Each, Fleet, Outcome, Outcomes, on_each};
 pub use host::{Host, HostError, PoolKey};
 pub use host_set::{HostSet, HostSetError, MOST_HOSTS, fold};
 pub use openssh::SshVersion;

@@ -1,10 +1,18 @@
 //! Many hosts at once, so many at a time.
+//!
+//! [`on_each`] waits for all answers, [`Each`] gives them as they come, and [`Fleet`] is one command on many hosts over that.
+
+mod commands;
+mod each;
 
 use std::num::NonZeroUsize;
 
 use futures_util::{StreamExt, stream};
 
 use crate::host::Host;
+
+pub use commands::{Fleet, Outcome, Outcomes};
+pub use each::Each;
 
 /// Asks every host, at most `width` of them at a time, and gives the answers in the order of the hosts. What one host cannot answer is in
 /// its place and keeps nobody else from answering.
