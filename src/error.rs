@@ -223,7 +223,7 @@ impl ConnectErrorKind {
         matches!(self, Self::Authentication | Self::HostKeyChanged | Self::HostKeyUnknown)
     }
 
-    fn label(self) -> &'static str {
+    pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Authentication => "authentication failed",
             Self::HostKeyChanged => "the host key has changed",

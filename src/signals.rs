@@ -4,6 +4,8 @@
 //! right status. A second one meanwhile ends it at once; the guard processes clean up then. A signal that the process was started with
 //! ignoring (by nohup, or in the background of a script) stays ignored.
 //!
+//! The program may want to hear of a SIGINT first ([`next_interrupt`]): that one ends nothing then.
+//!
 //! A thread of its own listens, so that no runtime of the program has to live or to be driven for it.
 
 use std::io;
@@ -15,6 +17,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, sigaction};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 
 use crate::openssh::OpenSsh;
 use crate::pool::Core;
@@ -24,6 +27,9 @@ static POOLS: Mutex<Option<Vec<Weak<Core<OpenSsh>>>>> = Mutex::new(None);
 
 /// A signal has come: the process is about to end by it.
 static ENDING: AtomicBool = AtomicBool::new(false);
+
+/// Who wants to hear of the next SIGINT instead. A std mutex: held to put somebody there or to take them away.
+static FIRST: Mutex<Option<oneshot::Sender<()>>> = Mutex::new(None);
 
 /// What is to be done just before that.
 static LAST: OnceLock<fn()> = OnceLock::new();
@@ -46,6 +52,33 @@ pub(crate) fn end_on_signals() -> io::Result<()> {
     close_on_signals(Weak::new())
 }
 
+/// Completes with the next SIGINT, which ends nothing then. The one after it does what it always does, unless this is called again; so it does
+/// when nobody waits for this any more. For pools that are closed on signals.
+#[cfg(feature = "cli")]
+pub(crate) fn next_interrupt() -> impl Future<Output = ()> {
+    let (sender, receiver) = oneshot::channel();
+    *FIRST.lock().unwrap_or_else(|poison| poison.into_inner()) = Some(sender);
+    async move {
+        if receiver.await.is_err() {
+            // Somebody else has called this.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Ends the process as this signal would have. What is to be closed is closed.
+#[cfg(feature = "cli")]
+pub(crate) fn end_as_by(signal: Signal) -> ! {
+    set(signal, &SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty()));
+    finish(signal)
+}
+
+fn is_told(caught: Signal) -> bool {
+    let first =
+        FIRST.lock().unwrap_or_else(|poison| poison.into_inner()).take_if(|_| caught == Signal::SIGINT);
+    first.is_some_and(|first| first.send(()).is_ok())
+}
+
 pub(crate) fn close_on_signals(pool: Weak<Core<OpenSsh>>) -> io::Result<()> {
     let mut pools = POOLS.lock().unwrap_or_else(|poison| poison.into_inner());
     if pools.is_none() {
@@ -60,13 +93,21 @@ pub(crate) fn close_on_signals(pool: Weak<Core<OpenSsh>>) -> io::Result<()> {
         drop(entered);
         std::thread::Builder::new().name("sshpool-signals".to_owned()).spawn(move || {
             runtime.get().block_on(async move {
-                let caught = std::future::poll_fn(|context| {
-                    let come = streams
-                        .iter_mut()
-                        .find_map(|(signal, stream)| stream.poll_recv(context).is_ready().then_some(*signal));
-                    come.map_or(Poll::Pending, Poll::Ready)
-                });
-                let caught = caught.await;
+                let mut caught = async || {
+                    std::future::poll_fn(|context| {
+                        let come = streams.iter_mut().find_map(|(signal, stream)| {
+                            stream.poll_recv(context).is_ready().then_some(*signal)
+                        });
+                        come.map_or(Poll::Pending, Poll::Ready)
+                    })
+                    .await
+                };
+                let caught = loop {
+                    let caught = caught().await;
+                    if !is_told(caught) {
+                        break caught;
+                    }
+                };
                 end_by(caught, streams.iter().map(|(signal, _)| *signal)).await;
             });
         })?;
@@ -113,6 +154,10 @@ async fn end_by(caught: Signal, handled: impl Iterator<Item = Signal>) {
     for pool in pools.unwrap_or_default().iter().filter_map(Weak::upgrade) {
         pool.close(Duration::ZERO).await;
     }
+    finish(caught)
+}
+
+fn finish(caught: Signal) -> ! {
     if let Some(last) = LAST.get() {
         last();
     }

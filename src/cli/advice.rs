@@ -63,7 +63,7 @@ fn advised(mut error: clap::Error, words: &[OsString]) -> clap::Error {
 fn no_subcommand(name: &str) -> String {
     if is_action(name) {
         format!("did you mean \"sshpool compose HOST {name} …\"?")
-    } else if matches!(name, "run" | "ssh" | "shell" | "sh" | "command" | "cmd") {
+    } else if matches!(name, "ssh" | "shell" | "sh" | "command" | "cmd") {
         "did you mean \"sshpool exec HOST COMMAND…\"?".to_owned()
     } else {
         format!("did you mean \"sshpool exec {name} …\"?")
@@ -153,7 +153,7 @@ mod tests {
 
     #[rstest]
     #[case("sshpool web1 true", "did you mean \"sshpool exec web1 …\"?")]
-    #[case("sshpool run web1 true", "did you mean \"sshpool exec HOST COMMAND…\"?")]
+    #[case("sshpool shell web1 true", "did you mean \"sshpool exec HOST COMMAND…\"?")]
     #[case("sshpool restart web1 shop", "did you mean \"sshpool compose HOST restart …\"?")]
     #[case("sshpool compose web1 ps shop -a", "ps shows containers that have ended, too: leave -a out")]
     #[case(

@@ -14,6 +14,7 @@ mod many;
 mod plot;
 mod relay;
 mod resources;
+mod run;
 mod stdio;
 mod table;
 
@@ -43,6 +44,8 @@ const NOT_RUN: u8 = 255;
 const USAGE: u8 = 2;
 /// Whoever read our output has gone away, as a shell says it of a program that SIGPIPE ended.
 const NOBODY_READS: u8 = 128 + 13;
+/// Ctrl-C, as a shell says it of a program that SIGINT ended.
+const INTERRUPTED: u8 = 128 + 2;
 
 /// Keeps authenticated OpenSSH connections open and runs commands over them.
 #[derive(Debug, Parser)]
@@ -77,6 +80,13 @@ enum Command {
     /// --max-output; 141 when whoever read the output has gone away; 2 for wrong usage or configuration. After SIGINT and SIGTERM the
     /// connection is closed, and then this program ends as by that signal.
     Exec(exec::Exec),
+    /// Run a command on many hosts
+    ///
+    /// The words are joined by spaces and given to the remote shells, as ssh does. There is no terminal. Each line comes with its host
+    /// before it, as soon as it is there. What failed is summed up at the end. The first Ctrl-C shows what is still running, the second one
+    /// ends it, here and there.
+    #[command(after_help = run::HELP)]
+    Run(run::Run),
     /// Look at Docker Compose projects on hosts, and change them
     ///
     /// Runs `docker compose` there. The exit status is its own; 255 when it could not be run, and for ls and ps when some host did not
@@ -137,6 +147,8 @@ enum Failure {
     Output(String),
     /// Nothing to say: nobody listens.
     NobodyReads,
+    /// As by SIGINT; all is said.
+    Interrupted,
 }
 
 /// Runs the program with the arguments of this process.
@@ -151,10 +163,16 @@ pub fn main() -> ExitCode {
     let cli = advice::parse(&words).unwrap_or_else(|error| error.exit());
     log_to_stderr(cli.verbose);
     stdio::make_blocking();
-    signals::at_the_end(stdio::restore);
+    signals::at_the_end(leave);
     let code = run_to_the_end(cli);
     stdio::restore();
     code
+}
+
+/// Just before a signal ends the program.
+fn leave() {
+    run::leave();
+    stdio::restore();
 }
 
 fn run_to_the_end(cli: Cli) -> ExitCode {
@@ -170,6 +188,7 @@ fn run_to_the_end(cli: Cli) -> ExitCode {
         Err(Failure::Usage(message)) => fail(message, USAGE),
         Err(Failure::Output(message)) => fail(message, NOT_RUN),
         Err(Failure::NobodyReads) => ExitCode::from(NOBODY_READS),
+        Err(Failure::Interrupted) => ExitCode::from(INTERRUPTED),
         Err(Failure::Host { host, text, status }) => fail(format_args!("{host}: {text}"), status),
     }
 }
@@ -182,6 +201,12 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
             let host = setup.host(&exec.target.host)?;
             let way = setup.way(host.name(), false).await?;
             let result = exec.run(&way, &host).await;
+            (way, result)
+        }
+        Command::Run(run) => {
+            let Some(fleet) = run.prepare(&setup).await? else { return Ok(0) };
+            let way = setup.way(fleet.first(), false).await?;
+            let result = fleet.run(&way).await;
             (way, result)
         }
         Command::Compose(compose) => {
@@ -212,6 +237,9 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
     if let Way::Pool(pool) = way {
         // Nothing of ours runs any more, unless it was given up.
         pool.close_within(Duration::ZERO).await;
+    }
+    if let Err(Failure::Interrupted) = result {
+        signals::end_as_by(nix::sys::signal::Signal::SIGINT);
     }
     result
 }
@@ -408,8 +436,12 @@ const COMPLAINT: Duration = Duration::from_secs(1);
 
 /// One line on stderr.
 fn complain(message: impl Display) {
+    tell(format!("sshpool: {message}\n"));
+}
+
+/// Writes to stderr, if that takes it.
+fn tell(line: String) {
     use std::io::Write;
-    let line = format!("sshpool: {message}\n");
     // A pipe that is full and that nobody reads would keep us for ever. When it cannot be written there is nobody left to tell.
     let (written, done) = std::sync::mpsc::channel();
     let write = {

@@ -36,7 +36,7 @@ impl Relayed {
 }
 
 /// How long what a command has written is still passed on when it was given up: whoever is to read it may not do so.
-const LAST_WRITES: Duration = Duration::from_secs(1);
+pub(super) const LAST_WRITES: Duration = Duration::from_secs(1);
 
 /// Relays the command's streams until it has ended. `most` limits each output.
 pub(super) async fn relay(mut child: Child, host: &str, most: usize) -> Result<Relayed, Failure> {
