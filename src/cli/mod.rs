@@ -85,7 +85,7 @@ enum Command {
     /// The words are joined by spaces and given to the remote shells, as ssh does. There is no terminal. Each line comes with its host
     /// before it, as soon as it is there. What failed is summed up at the end. The first Ctrl-C shows what is still running, the second one
     /// ends it, here and there.
-    #[command(after_help = run::HELP)]
+    #[command(override_usage = run::USAGE, after_help = run::HELP)]
     Run(run::Run),
     /// Look at Docker Compose projects on hosts, and change them
     ///

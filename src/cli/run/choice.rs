@@ -107,7 +107,13 @@ impl Choice {
             return "there are no hosts in what was named".to_owned();
         }
         let advice = "name them with -w HOSTS, -g GROUP or --hosts FILE";
+        let is_option = |word: &String| {
+            ["-w", "-g", "--group", "--hosts"].iter().any(|option| word.split('=').next() == Some(option))
+        };
         match command {
+            _ if command.iter().any(is_option) => {
+                "no hosts: options such as -w stand before the command".to_owned()
+            }
             [first, rest @ ..] if !rest.is_empty() && first.parse::<HostSet>().is_ok() => {
                 format!("no hosts: {advice}, such as sshpool run -w {first} -- {}", rest.join(" "))
             }

@@ -9,6 +9,7 @@ pub(super) struct Lines {
     /// The beginning of a line whose end has not come.
     begun: Vec<u8>,
     longest: usize,
+    colored: bool,
 }
 
 /// Easy to tell apart, and none of them looks like an error.
@@ -18,11 +19,10 @@ impl Lines {
     /// With the name before each line; the nth one has the nth colour.
     pub(super) fn new(name: &str, color: Option<usize>) -> Self {
         let prefix = match color {
-            // The 0 ends what a line before it has left on.
-            Some(nth) => format!("\x1b[0;{}m{name}:\x1b[0m ", COLORS[nth % COLORS.len()]),
+            Some(nth) => format!("\x1b[{}m{name}:\x1b[0m ", COLORS[nth % COLORS.len()]),
             None => format!("{name}: "),
         };
-        Lines { prefix: prefix.into_bytes(), begun: Vec::new(), longest: LONGEST }
+        Lines { prefix: prefix.into_bytes(), begun: Vec::new(), longest: LONGEST, colored: color.is_some() }
     }
 
     /// The lines that are whole now.
@@ -59,7 +59,12 @@ impl Lines {
 
     fn end(&mut self, whole: &mut Vec<u8>) {
         whole.extend_from_slice(&self.prefix);
+        // A colour that a line leaves on would be that of the next host's.
+        let leaves_on = self.colored && self.begun.contains(&b'\x1b');
         whole.append(&mut self.begun);
+        if leaves_on {
+            whole.extend_from_slice(b"\x1b[0m");
+        }
         whole.push(b'\n');
     }
 }
@@ -93,9 +98,11 @@ mod tests {
     }
 
     #[test]
-    fn the_host_has_its_colour_and_ends_that_of_the_line_before() {
+    fn the_host_has_its_colour_and_no_other_goes_past_its_line() {
         let mut lines = Lines::new("web1", Some(11));
-        assert_eq!(lines.take(b"a\n"), b"\x1b[0;32mweb1:\x1b[0m a\n");
+        let text = lines.take(b"a\n\x1b[31mb\n");
+        let expected = "\x1b[32mweb1:\x1b[0m a\n\x1b[32mweb1:\x1b[0m \x1b[31mb\x1b[0m\n";
+        assert_eq!(String::from_utf8_lossy(&text), expected);
     }
 
     proptest! {

@@ -36,10 +36,12 @@ use crate::signals;
 
 pub(super) use self::screen::leave;
 
+pub(super) const USAGE: &str = "sshpool run [OPTIONS] <-w HOSTS|-g GROUP|--hosts FILE> -- COMMAND…";
+
 pub(super) const HELP: &str = "\
 Examples:
-  sshpool run -w web[1-20],db1 -- uptime
-  sshpool run -g web -x web7 -b -- 'dpkg -l nginx | tail -1'   # equal answers once, with their hosts
+  sshpool run -w 'web[1-20],db1' -- uptime
+  sshpool run -g web -x web7 -b -- 'dpkg -l nginx | tail -1'
   sshpool run --hosts hosts.txt -f 4 -t 5m --fail-fast -- 'sudo apt-get -y upgrade'
   sshpool run -w @all --json -- df -P / | jq -r 'select(.exit_code != 0).host'
   sshpool run -g web --stdin -- 'cat > /tmp/motd' < motd
