@@ -328,7 +328,7 @@ fn an_unknown_environment_variable_is_named_with_the_one_that_was_meant() {
 
 #[rstest]
 #[case::host(&["web1", "true"], "did you mean \"sshpool exec web1 …\"?")]
-#[case::no_host(&["shell", "web1"], "did you mean \"sshpool exec HOST COMMAND…\"?")]
+#[case::no_host(&["cmd", "web1"], "did you mean \"sshpool exec HOST COMMAND…\"?")]
 #[case::volumes(&["compose", "web1", "down", "shop", "-v"], "to remove volumes write -o=--volumes")]
 #[case::host_forgotten(&["compose", "ls", "web1"], "the host comes first: sshpool compose HOST ls")]
 #[case::near(&["exce", "web1", "true"], "'exec'")]

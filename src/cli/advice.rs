@@ -153,7 +153,7 @@ mod tests {
 
     #[rstest]
     #[case("sshpool web1 true", "did you mean \"sshpool exec web1 …\"?")]
-    #[case("sshpool shell web1 true", "did you mean \"sshpool exec HOST COMMAND…\"?")]
+    #[case("sshpool cmd web1 true", "did you mean \"sshpool exec HOST COMMAND…\"?")]
     #[case("sshpool restart web1 shop", "did you mean \"sshpool compose HOST restart …\"?")]
     #[case("sshpool compose web1 ps shop -a", "ps shows containers that have ended, too: leave -a out")]
     #[case(

@@ -16,6 +16,7 @@ use std::str::FromStr;
 use crate::host::{Host, HostError};
 
 pub use fold::fold;
+#[cfg(any(feature = "cli", test))]
 pub(crate) use natural::compare;
 pub(crate) use notation::{Item, read};
 

@@ -85,14 +85,14 @@ mod tests {
     }
 
     #[rstest]
-    #[case::nothing(&[b""], b"")]
-    #[case::line(&[b"a\n"], b"h: a\n")]
-    #[case::empty_line(&[b"\n\n"], b"h: \nh: \n")]
-    #[case::pieces(&[b"a", b"b\nc", b"\n"], b"h: ab\nh: c\n")]
-    #[case::no_end(&[b"a\nb"], b"h: a\nh: b\n")]
-    #[case::binary(&[b"\xff\0\r\nb"], b"h: \xff\0\r\nh: b\n")]
-    #[case::just_long_enough(&[b"1234\n12", b"34", b"\n"], b"h: 1234\nh: 1234\n")]
-    #[case::too_long(&[b"123", b"456789\n"], b"h: 1234\nh: 5678\nh: 9\n")]
+    #[case::nothing(&[&b""[..]], b"")]
+    #[case::line(&[&b"a\n"[..]], b"h: a\n")]
+    #[case::empty_line(&[&b"\n\n"[..]], b"h: \nh: \n")]
+    #[case::pieces(&[&b"a"[..], b"b\nc", b"\n"], b"h: ab\nh: c\n")]
+    #[case::no_end(&[&b"a\nb"[..]], b"h: a\nh: b\n")]
+    #[case::binary(&[&b"\xff\0\r\nb"[..]], b"h: \xff\0\r\nh: b\n")]
+    #[case::just_long_enough(&[&b"1234\n12"[..], b"34", b"\n"], b"h: 1234\nh: 1234\n")]
+    #[case::too_long(&[&b"123"[..], b"456789\n"], b"h: 1234\nh: 5678\nh: 9\n")]
     fn lines_are_whole(#[case] pieces: &[&[u8]], #[case] expected: &[u8]) {
         assert_eq!(lines(4, pieces), expected);
     }

@@ -120,9 +120,7 @@ impl When {
         match self {
             When::Always => true,
             When::Never => false,
-            When::Auto => {
-                is_terminal && set("NO_COLOR").is_none() && set("TERM").is_none_or(|term| term != "dumb")
-            }
+            When::Auto => is_terminal && set("NO_COLOR").is_none() && !screen::is_dumb(),
         }
     }
 }
@@ -193,7 +191,7 @@ impl Prepared {
         let (on_stdout, on_stderr) = (std::io::stdout().is_terminal(), std::io::stderr().is_terminal());
         let colors = (run.color.applies(on_stdout), run.color.applies(on_stderr));
         let state = Arc::new(State::new(targets.iter().map(|target| target.label.clone())));
-        let screen = Screen::new(Arc::clone(&state), colors.1);
+        let screen = Screen::new(Arc::clone(&state));
         let (stop, stopped) = watch::channel(false);
         let timeout = run.timeout.unwrap_or(way.config().command_timeout);
         let job = Job {

@@ -58,11 +58,10 @@ pub(in crate::cli) fn leave() {
 }
 
 impl Screen {
-    /// With a bar if `bar` is wanted and possible.
-    pub(super) fn new(state: Arc<State>, bar: bool) -> Self {
-        let on_terminal = io::stderr().is_terminal();
-        // What reads a pipe may write to the same terminal, into the line of the bar.
-        let has_bar = bar && on_terminal && !is_pipe(io::stdout());
+    pub(super) fn new(state: Arc<State>) -> Self {
+        let on_terminal = io::stderr().is_terminal() && !is_dumb();
+        // What reads a pipe may write to the same terminal, into the line of the bar. So does the log.
+        let has_bar = on_terminal && !is_pipe(io::stdout()) && !tracing::enabled!(tracing::Level::INFO);
         let streams = Streams { stdout: tokio::io::stdout(), stderr: tokio::io::stderr(), drawn: None };
         Screen { streams: Mutex::new(streams), state, has_bar, on_terminal }
     }
@@ -152,6 +151,11 @@ impl Streams {
         let _ = self.stderr.write_all(bytes).await;
         let _ = self.stderr.flush().await;
     }
+}
+
+/// A terminal that writes, and can do nothing else.
+pub(super) fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
 }
 
 fn is_pipe(stream: impl AsFd) -> bool {
