@@ -484,6 +484,39 @@ fn a_reader_that_goes_away_ends_it_quietly_and_everywhere() {
     lab.assert_nothing_is_left();
 }
 
+/// What is to be read may never be.
+#[test]
+fn a_reader_that_does_not_read_holds_up_neither_a_timeout_nor_an_interrupt() {
+    let lab = Lab::new();
+    let endless = "while :; do printf xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\\\\n; done; printf x";
+    let (child, _stdout) = lab.start(&["-t", "2s", "-w", "web[1-2]", "--", endless]);
+    let (status, stderr) = stderr_of(child);
+    assert_eq!(status.code(), Some(124), "{stderr}");
+    assert!(stderr.ends_with("sshpool: 2 of 2 failed: timed out after 2s: web[1-2]\n"), "{stderr}");
+
+    let (mut child, mut stdout) = lab.start(&["-t", "0", "-w", "web[1-2]", "--", endless]);
+    line(&mut stdout);
+    let mut stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+    send(pid(&child), Signal::SIGINT);
+    assert!(line(&mut stderr).starts_with("sshpool: still running on "));
+    send(pid(&child), Signal::SIGINT);
+    let status = wait_until(&mut child, Instant::now() + PATIENCE).expect("it ends");
+    assert_eq!(status.signal(), Some(Signal::SIGINT as i32), "{status:?}");
+    lab.assert_nothing_is_left();
+}
+
+#[test]
+fn output_that_cannot_be_written_ends_it_with_a_line() {
+    let lab = Lab::new();
+    let mut command = lab.command(&["-t", "0", "-w", "web[1-2]", "yes"]);
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
+    let output = command.stdout(full).stderr(Stdio::piped()).spawn().expect("it starts").wait_with_output();
+    let output = output.expect("it is our child");
+    let message = "sshpool: cannot write to stdout: No space left on device\n";
+    assert_eq!((output.status.code(), &*String::from_utf8_lossy(&output.stderr)), (Some(255), message));
+    lab.assert_nothing_is_left();
+}
+
 #[track_caller]
 fn assert_all_ended(lab: &Lab, directory: &str) {
     let pids = lab.sshd.exec(&format!("ls {directory}")).stdout;

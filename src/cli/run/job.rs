@@ -151,8 +151,16 @@ impl Job<'_> {
     ) -> Result<bool, Failure> {
         let mut output = (Vec::new(), Vec::new());
         if let Some((out, err)) = sinks {
+            let cut_off = !matches!(end, End::Ended(_));
             for (sink, output) in [(out, &mut output.0), (err, &mut output.1)] {
-                match sink.finish().await {
+                let finish = sink.finish();
+                // Whoever is to read the rest may not do so, and that holds up no end that we have made.
+                let finished = if cut_off {
+                    timeout(LAST_WRITES, finish).await.unwrap_or(Ok(Vec::new()))
+                } else {
+                    finish.await
+                };
+                match finished {
                     Ok(bytes) => *output = bytes,
                     Err(Stopped::Fatal(fatal)) => return Err(fatal),
                     Err(Stopped::File(reason)) => end = End::NotWritten(reason),
@@ -209,7 +217,8 @@ async fn copy(
     stream: &'static str,
 ) -> Result<(), Stopped> {
     let Some(mut from) = from else { return Ok(()) };
-    let mut buffer = vec![0; 64 * 1024];
+    // With the hosts before its lines it still fits into one write of tokio's stdout: what is begun is written whole, whatever is dropped.
+    let mut buffer = vec![0; 16 * 1024];
     loop {
         // A pipe of ours does not fail to be read; if it does, there is nothing more to come from it.
         let read = from.read(&mut buffer).await.unwrap_or(0);
