@@ -71,11 +71,11 @@ impl Lab {
         (child, stdout)
     }
 
-    /// An empty directory on the server.
+    /// An empty directory on the server, in the home of its account there: it goes with the server.
     fn directory(&self) -> String {
-        let made = self.sshd.exec("mktemp -d /tmp/sshpool-run-XXXXXX && chmod 777 /tmp/sshpool-run-*");
+        let made = self.sshd.exec("mktemp -d \"$PWD/run-XXXXXX\"");
         let directory = made.stdout.trim().to_owned();
-        assert!(directory.starts_with("/tmp/sshpool-run-"), "{made:?}");
+        assert!(directory.starts_with('/'), "{made:?}");
         directory
     }
 
