@@ -21,7 +21,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, timeout};
 
 use crate::config::PoolConfig;
@@ -107,6 +107,8 @@ pub(crate) struct Shared {
     /// Places for logins, over all hosts: each costs this machine a tenth of a second of computing, and a hundred at once would all
     /// run into their timeouts.
     logins: Arc<Semaphore>,
+    /// Logins under way, over all hosts.
+    connecting: watch::Sender<usize>,
     /// Places for sessions in standby, over all hosts.
     standbys: Arc<Semaphore>,
 }
@@ -131,7 +133,8 @@ impl<T: Transport> Core<T> {
     pub(crate) fn new(transport: T, config: PoolConfig, capacity: Capacity) -> Self {
         let places = |count: usize| Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS)));
         let (logins, standbys) = (places(capacity.logins), places(capacity.standbys));
-        let shared = Shared { config, wake: Notify::new(), logins, standbys };
+        let connecting = watch::Sender::new(0);
+        let shared = Shared { config, wake: Notify::new(), logins, connecting, standbys };
         let hosts = Hosts { closed: false, cells: HashMap::new(), maintenance: None };
         Core { transport: Arc::new(transport), shared: Arc::new(shared), hosts: Mutex::new(hosts) }
     }

@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::cell::Cell;
@@ -53,12 +53,29 @@ impl<T: Transport> Drop for Slot<T> {
     }
 }
 
+/// A login, counted as long as it is under way.
+struct Connecting<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Connecting<'a> {
+    fn new(count: &'a watch::Sender<usize>) -> Self {
+        count.send_modify(|count| *count += 1);
+        Connecting(count)
+    }
+}
+
+impl Drop for Connecting<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
+}
+
 #[tracing::instrument(name = "connection", skip_all, fields(host = %slot.cell.key(), slot = slot.index))]
 pub(super) async fn run<T: Transport>(mut slot: Slot<T>, mut retired: mpsc::UnboundedReceiver<Duration>) {
     let cell = Arc::clone(&slot.cell);
     let (index, config) = (slot.index, &cell.shared.config);
     let host = slot.host.clone();
     let connect = async {
+        let _connecting = Connecting::new(&cell.shared.connecting);
         let place = Arc::clone(&cell.shared.logins).acquire_owned().await.expect("it is never closed");
         let started = Instant::now();
         let deadline = started + host.login().limit.unwrap_or(config.connect_timeout);

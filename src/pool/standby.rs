@@ -5,12 +5,17 @@
 //! brings them to the state. They do not count as use of the connection; with it they go.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::{self, Handle};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
 
 use super::cell::Cell;
 use super::{Connection, Transport};
+
+/// So long those give way to logins that are under way, whose callers wait: both compute a lot.
+const POLITE: Duration = Duration::from_secs(1);
 
 /// One of them, with its place among those of all hosts.
 pub(super) struct Standby<C: Connection> {
@@ -56,6 +61,12 @@ impl<T: Transport> Drop for Opening<T> {
 }
 
 pub(super) async fn open<T: Transport>(mut opening: Opening<T>, connection: Arc<T::Connection>) {
+    let _ = timeout(POLITE, async {
+        let mut connecting = opening.cell.shared.connecting.subscribe();
+        // The sender is in the cell.
+        let _ = connecting.wait_for(|connecting| *connecting == 0).await;
+    })
+    .await;
     while opening.left > 0 {
         let place = Arc::clone(&opening.cell.shared.standbys).try_acquire_owned().ok();
         let runtime = Handle::current().id();
