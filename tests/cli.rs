@@ -209,14 +209,16 @@ fn a_signal_ends_it_as_signals_do_and_leaves_nothing(#[case] signal: nix::sys::s
     let mut child = program
         .exec_command(&sshd, &["lab", "--", "echo here; sleep 300"])
         .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()
         .expect("it starts");
     let mut stdout = child.stdout.take().expect("a pipe");
     stdout.read_exact(&mut [0; 5]).expect("it runs");
     let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
     nix::sys::signal::kill(pid, signal).expect("it is our child");
-    let status = child.wait().expect("it is our child");
-    assert_eq!(status.signal(), Some(signal as i32), "{status:?}");
+    let output = child.wait_with_output().expect("it is our child");
+    assert_eq!(output.status.signal(), Some(signal as i32), "{output:?}");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "", "nobody else has ended the command");
     program.assert_nothing_is_left();
 }
 

@@ -436,7 +436,10 @@ const COMPLAINT: Duration = Duration::from_secs(1);
 
 /// One line on stderr.
 fn complain(message: impl Display) {
-    tell(format!("sshpool: {message}\n"));
+    // What ends while we end is ended by us.
+    if !signals::is_ending() {
+        tell(format!("sshpool: {message}\n"));
+    }
 }
 
 /// Writes to stderr, if that takes it.
