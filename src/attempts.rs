@@ -12,7 +12,7 @@ use crate::command::{ExitStatus, Target};
 use crate::error::{Error, PartialOutput};
 use crate::openssh::{Input, Marker, NotOpened, OpenSsh, Script, SessionEnd, Streams};
 use crate::pool;
-use crate::running::Running;
+use crate::running::{Remote, Running};
 
 /// A lease for one attempt: the pool's for a while, or the caller's own.
 pub(crate) enum AttemptLease {
@@ -75,8 +75,12 @@ impl Attempts {
     pub(crate) async fn session(&mut self, script: &Script, input: Input<'_>) -> Result<Running, Error> {
         loop {
             let lease = self.lease().await?;
-            if let Input::Piped = input {
-                lease.connection().prove_input().await;
+            if let Input::Piped = input
+                && let Err(after) = self.within(lease.connection().prove_input()).await
+            {
+                self.timed_out(&lease);
+                let (host, partial) = (self.host(), Arc::default());
+                return Err(Error::TimedOut { host, after, remote: Remote::Ended, partial });
             }
             let own = self.own || lease.connection().is_plain();
             let standby = if own { None } else { lease.standby() };

@@ -5,15 +5,16 @@ mod pooled;
 
 use std::time::Duration;
 
+use common::proxy::Proxy;
 use common::sshd::{Image, Sshd};
 use common::wait_for_async;
 use rstest::rstest;
-use sshpool::{Error, Host, Pool, PoolConfig, Remote};
+use sshpool::{Error, Host, Pool, PoolConfig, Remote, Stdin};
 use tokio::io::AsyncReadExt;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use pooled::{PATIENCE, config, host, pool};
+use pooled::{PATIENCE, config, host, host_of, pool};
 
 /// Long enough for a command to begin on a busy machine, and to be over before anybody loses patience.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -266,6 +267,22 @@ async fn a_session_to_end_a_command_is_found(
 }
 
 #[rstest]
+#[tokio::test]
+async fn where_no_session_is_found_the_error_says_so() {
+    let sshd = Sshd::builder().max_sessions(1).start();
+    let network = Proxy::before(&sshd);
+    let (pool, host) = (pool(config()), host_of(&network.ssh_config(&sshd)));
+    let command = pool.shell(&host, format!("exec sleep {}", mark())).timeout(TIMEOUT);
+    let mut child = command.spawn().await.expect("it begins");
+    network.refuse();
+    let end = timeout(PATIENCE, child.wait()).await.expect("it is told");
+    let Err(Error::TimedOut { remote: Remote::MayLiveOn(reason), .. }) = end else { panic!("{end:?}") };
+    assert_eq!(&*reason, "there was no session to end it over");
+    network.accept();
+    pool.close().await;
+}
+
+#[rstest]
 #[case::csh(Sshd::builder().login_shell("/bin/tcsh"))]
 #[case::forced(Sshd::builder().force_command("sleep 3; exec sleep 8"))]
 #[tokio::test]
@@ -327,6 +344,24 @@ async fn a_frozen_server_is_not_waited_for(#[case] connections: usize) {
     let Err(Error::TimedOut { remote: Remote::MayLiveOn(reason), .. }) = end else { panic!("{end:?}") };
     assert!(reason.contains("not answered"), "{reason}");
     drop(leases);
+    pool.close().await;
+}
+
+/// What is found out for it before it begins counts as its time.
+#[rstest]
+#[tokio::test]
+async fn a_command_with_a_piped_input_is_told_in_its_time() {
+    let sshd = Sshd::builder().start();
+    // An hour, so that nothing but the command's own time can end it, and after a minute the keepalive.
+    let config = PoolConfig { connect_timeout: Duration::from_secs(3600), ..config() };
+    let (pool, host) = (pool(config), host(&sshd));
+    pool.exec(&host, "true").await.expect("it works");
+    sshd.freeze();
+    let start = pool.shell(&host, "cat").stdin(Stdin::Piped).timeout(TIMEOUT).spawn();
+    let told = timeout(PATIENCE / 2, start).await;
+    sshd.thaw();
+    let error = told.expect("it is told").expect_err("nothing answers");
+    assert!(matches!(error, Error::TimedOut { .. }), "{error:?}");
     pool.close().await;
 }
 
