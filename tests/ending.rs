@@ -389,6 +389,22 @@ async fn a_closed_pool_ends_what_runs(#[case] patience: Duration) {
     }
 }
 
+/// The server has no session to spare for that.
+#[rstest]
+#[tokio::test]
+async fn a_closed_pool_ends_what_runs_on_a_full_connection() {
+    let sshd = Sshd::builder().max_sessions(2).start();
+    let (pool, host) = (pool(PoolConfig { max_connections: 1, ..config() }), host(&sshd));
+    let marks = [mark(), mark()];
+    for mark in marks {
+        drop(tokio::spawn(pool.shell(&host, format!("sleep {mark}; echo never")).timeout(None).output()));
+        begun(&sshd, mark).await;
+    }
+    timeout(PATIENCE, pool.close_within(Duration::ZERO)).await.expect("it is closed");
+    assert_eq!(marks.map(|mark| living(&sshd, mark)), [0, 0]);
+    assert_eq!(sshd.logins(), 2);
+}
+
 /// Where the bootstrap has ceased to work, commands that began with it can still be ended.
 #[rstest]
 #[tokio::test]

@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::args::{self, MasterPlan};
 use super::bootstrap::{self, Group, Marker, Script};
 use super::diagnosis;
-use super::ending;
+use super::ending::{self, NotEnded};
 use super::program::{self, Program};
 use super::resolve::{accepts_new_host_keys, call_failed};
 use super::runtime::{Runtime, local};
@@ -46,6 +46,8 @@ const MOST_NOISE: u64 = 1024 * 1024;
 
 #[derive(Debug)]
 pub(crate) struct Master {
+    /// Where another one would be made.
+    host: Host,
     program: Arc<Program>,
     runtime: Arc<Runtime>,
     socket: PathBuf,
@@ -101,7 +103,7 @@ impl Master {
         let socket = launch.runtime.fresh_path();
         let plan = MasterPlan { socket: &socket, connect_timeout, version, accept_new_host_keys };
         let arguments = args::master(host, &plan);
-        let master = Self::launch(&launch, socket, arguments, host.login())?;
+        let master = Self::launch(&launch, socket, arguments, host)?;
         tracing::debug!(pid = master.pid, "login started");
         match timeout_at(deadline, master.become_ready(is_silent)).await {
             Ok(Ok(())) => Ok(master),
@@ -126,8 +128,9 @@ impl Master {
         launch: &Launch<'_>,
         socket: PathBuf,
         args: Vec<std::ffi::OsString>,
-        login: &Login,
+        host: &Host,
     ) -> Result<Self, ConnectError> {
+        let login = host.login();
         let log = log_of(&socket);
         let stderr = Runtime::create_file(&log)
             .map_err(|error| local(format!("cannot create {}: {}", log.display(), plain(&error))))?;
@@ -154,6 +157,7 @@ impl Master {
         };
         tokio::spawn(supervisor.run());
         Ok(Master {
+            host: host.clone(),
             program: Arc::clone(launch.program),
             runtime: Arc::clone(launch.runtime),
             socket,
@@ -499,7 +503,13 @@ impl Master {
         if groups.is_empty() {
             return;
         }
-        match timeout(ending::LIMIT, self.end_groups(None, &groups)).await {
+        let ending = async {
+            match self.end_groups(None, &groups).await {
+                Err(NotEnded::Refused) => self.end_groups_from_elsewhere(&groups).await,
+                outcome => outcome,
+            }
+        };
+        match timeout(ending::LIMIT, ending).await {
             Ok(Ok(())) => {}
             Ok(Err(why)) => tracing::warn!(
                 pid = self.pid,
@@ -511,6 +521,24 @@ impl Master {
                 "commands may live on behind a connection that is closed: no answer"
             ),
         }
+    }
+
+    /// Where the commands take all sessions that the server opens on one connection another one is made, for this alone.
+    async fn end_groups_from_elsewhere(&self, groups: &[i32]) -> Result<(), NotEnded> {
+        let deadline = Instant::now() + self.call_timeout;
+        let launch = Launch {
+            program: &self.program,
+            runtime: &self.runtime,
+            connect_timeout: self.call_timeout,
+            deadline,
+        };
+        // Nothing is proven of it: that would take a session.
+        let other = Self::connect(&self.host, launch, true).await;
+        let other = other.map_err(|error| NotEnded::NotHere(error.to_string()))?;
+        let outcome = other.end_groups(None, groups).await;
+        let _ = other.kill.send(());
+        other.ended().await;
+        outcome
     }
 
     /// Takes no new sessions and waits until the last one has ended: ours, and then what others run over its socket. As long as ours run it
