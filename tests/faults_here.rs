@@ -183,7 +183,7 @@ fn a_full_disk_is_told_and_recovered_from() {
         assert_eq!(fs::read_dir(&directory).expect("it is there").count(), 0);
     });
     // The file system is the actor's own, and goes with it.
-    const MOUNT: &str = "mount -t tmpfs -o size=256k,nr_inodes=40 none \"$XDG_RUNTIME_DIR\"";
+    const MOUNT: &str = "mount -t tmpfs -o size=256k,nr_inodes=40,mode=700 none \"$XDG_RUNTIME_DIR\"";
     let stage = Stage::new();
     let namespace = |options: &[&str], script: &str| {
         let mut command = pooled::command("unshare");

@@ -199,7 +199,9 @@ async fn closing_cuts_off_what_does_not_finish_in_time() {
     wait_for_async("the command", PATIENCE, || sshd.sessions_opened() == 2).await;
     timeout(PATIENCE, pool.close_within(SHORT)).await.expect("the close ends");
     let result = running.await.expect("no panic");
-    assert!(matches!(result, Err(Error::Lost { .. })), "{result:?}");
+    // It is ended there first, and its end may be heard of before that of the connection.
+    let killed = matches!(&result, Ok(output) if output.status.code().is_none());
+    assert!(killed || matches!(result, Err(Error::Lost { .. })), "{result:?}");
     let stats = pool.stats();
     assert_eq!((stats.total_connections, stats.open_sessions), (0, 0));
 }
