@@ -419,12 +419,18 @@ pub(crate) struct EndSender(watch::Sender<Option<End>>);
 impl EndSender {
     /// The command has ended.
     pub(crate) fn ended(self, result: Result<ExitStatus, Error>) {
-        let remote = match &result {
-            Err(Error::TimedOut { remote, .. } | Error::OutputLimit { remote, .. }) => remote.clone(),
-            Err(Error::Lost { reason, .. }) => Remote::MayLiveOn(reason.as_str().into()),
-            _ => Remote::Ended,
-        };
+        let remote = remote_of(&result);
         self.0.send_replace(Some(End { result, remote }));
+    }
+}
+
+/// What is left of a command that another process has run for us.
+#[cfg(feature = "cli")]
+pub(crate) fn remote_of(result: &Result<ExitStatus, Error>) -> Remote {
+    match result {
+        Err(Error::TimedOut { remote, .. } | Error::OutputLimit { remote, .. }) => remote.clone(),
+        Err(Error::Lost { reason, .. }) => Remote::MayLiveOn(reason.as_str().into()),
+        _ => Remote::Ended,
     }
 }
 

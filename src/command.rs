@@ -337,8 +337,15 @@ impl Command {
             Place::Here(target) => target,
             #[cfg(feature = "cli")]
             Place::Agent(agent, host) => {
-                let exec = self.for_agent(&agent, &host, Some(agent.config().command_timeout))?;
-                return agent.output(&host, &exec).await;
+                let default = Some(agent.config().command_timeout);
+                let (exec, input) = self.for_agent(&agent, &host, default)?;
+                let input = match input {
+                    Stdin::Empty => Arc::default(),
+                    Stdin::Bytes(bytes) => bytes,
+                    Stdin::Piped => return Err(piped_needs_spawn(host.name())),
+                };
+                let limit = self.max_output.unwrap_or(agent.config().max_output);
+                return agent.output(&host, &exec, input, limit).await;
             }
         };
         let limit = self.max_output.unwrap_or(target.pool().config().max_output);
@@ -354,15 +361,15 @@ impl Command {
         agent: &Client,
         host: &Host,
         default: Option<Duration>,
-    ) -> Result<crate::agent::wire::Exec, Error> {
+    ) -> Result<(crate::agent::wire::Exec, Stdin), Error> {
         let text = self.prepare()?.into_text();
         let timeout = match self.timeout {
             Limit::Default => default,
             Limit::Set(timeout) => timeout,
         };
         let input = std::mem::take(&mut self.stdin);
-        let max_output = self.max_output.unwrap_or(agent.config().max_output);
-        Ok(crate::agent::wire::Exec::new(host, text, input, timeout, max_output, agent.origin()))
+        let reads = input != Stdin::Empty;
+        Ok((crate::agent::wire::Exec::new(host, text, reads, timeout, agent.origin()), input))
     }
 
     /// Runs the command to its end and gives its status. What it writes is thrown away.
@@ -418,8 +425,8 @@ impl Command {
             Place::Here(target) => target,
             #[cfg(feature = "cli")]
             Place::Agent(agent, host) => {
-                let exec = self.for_agent(&agent, &host, None)?;
-                return agent.spawn(&host, &exec).await;
+                let (exec, input) = self.for_agent(&agent, &host, None)?;
+                return agent.spawn(&host, &exec, input).await;
             }
         };
         let script = self.prepare()?;
@@ -442,10 +449,7 @@ impl Command {
         let input = match std::mem::take(&mut self.stdin) {
             Stdin::Empty => Arc::default(),
             Stdin::Bytes(bytes) => bytes,
-            Stdin::Piped => {
-                let reason = "a piped stdin needs spawn, which gives the pipe".to_owned();
-                return Err(Error::InvalidCommand { host: target.host().to_owned(), reason });
-            }
+            Stdin::Piped => return Err(piped_needs_spawn(target.host())),
         };
         let timeout = match self.timeout {
             Limit::Default => Some(target.pool().config().command_timeout),
@@ -514,6 +518,11 @@ impl Command {
     fn complain(&mut self, problem: String) {
         self.problem.get_or_insert(problem);
     }
+}
+
+fn piped_needs_spawn(host: &str) -> Error {
+    let reason = "a piped stdin needs spawn, which gives the pipe".to_owned();
+    Error::InvalidCommand { host: host.to_owned(), reason }
 }
 
 impl Target {

@@ -4,7 +4,7 @@
 //! way, and one whose client goes away is ended by that.
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Cursor};
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,20 +18,20 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::{sleep, timeout};
 
-use super::place::{Place, is_us};
+use super::place::Place;
 use super::wire::{
-    self, Connect, Connected, End, Exec, Finished, HostSpec, Origin, Question, Refusal, frame,
+    self, Cause, Connect, Connected, End, Exec, FRAME_HEADER, Origin, Question, Refusal, Stop, frame,
 };
 use super::{questions, start};
-use crate::child::{Child, RemoteEnds};
-use crate::command::{ExitStatus, Output};
+use crate::child::{self, Child, RemoteEnds};
+use crate::command::{ExitStatus, Output, Stdin};
 use crate::config::PoolConfig;
-use crate::error::{Error, plain};
+use crate::error::{Error, PartialOutput};
 use crate::host::Host;
 
 /// The agent, as one client sees it.
@@ -52,11 +52,22 @@ pub(crate) struct Client {
 pub(crate) enum NoAgent {
     /// There is none.
     NotThere,
-    /// It was asked, and has not answered: what was asked for may have been done.
+    /// It was asked, and has not answered. Nothing was begun.
     NoAnswer(String),
     /// It could not be asked, for this reason, in one line.
     Failed(String),
 }
+
+/// How often something is asked again of the next agent.
+const ATTEMPTS: usize = 5;
+/// How long an agent that leaves takes to make room.
+const MOMENT: Duration = Duration::from_millis(2);
+/// How long the head of an answer may take that depends on nobody but the agent.
+const ANSWER: Duration = Duration::from_secs(30);
+/// Who waits for a server or for a person knows best how long.
+const FOREVER: Duration = Duration::from_secs(365 * 86_400);
+/// Input is passed on in pieces of so much at most.
+const PIECE: usize = 64 * 1024;
 
 impl std::fmt::Display for NoAgent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -98,101 +109,73 @@ impl Client {
 
     /// A connection to an agent that listens. One that does not is started, if that is wanted.
     async fn stream(&self) -> Result<UnixStream, NoAgent> {
-        // An agent can leave between the moment in which it was found and the one in which it is asked.
-        const ATTEMPTS: usize = 3;
         if let Some(stream) = self.next.lock().unwrap_or_else(|poison| poison.into_inner()).take() {
             return Ok(stream);
         }
-        for _ in 0..ATTEMPTS {
-            match UnixStream::connect(self.place.socket()).await {
-                Ok(stream) if stream.peer_cred().is_ok_and(|peer| is_us(peer.uid())) => return Ok(stream),
-                Ok(_) => {
-                    return Err(NoAgent::Failed(
-                        "another user's process is at the agent's socket".to_owned(),
-                    ));
+        start::connect(&self.place, self.arguments.as_deref()).await
+    }
+
+    /// Sends a request. An agent of another version is replaced first, and one that leaves by the next.
+    ///
+    /// What is asked for has not been begun as long as there is no answer: the requests of the program are such that the agent answers
+    /// first. So one that was not answered is sent again.
+    async fn ask(&self, ask: &Ask<'_>) -> Result<Result<Response<Incoming>, Refusal>, NoAgent> {
+        let mut left = ATTEMPTS;
+        loop {
+            left -= 1;
+            let stream = self.stream().await?;
+            let answer = match timeout(ask.patience, ask.send(stream)).await {
+                Ok(Ok(answer)) => answer,
+                Ok(Err(Unanswered::Gone(_))) if left > 0 => continue,
+                Ok(Err(Unanswered::Gone(error) | Unanswered::Failed(error))) => {
+                    return Err(NoAgent::NoAnswer(error.to_string()));
                 }
-                Err(error)
-                    if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
-                }
-                Err(error) => {
-                    return Err(NoAgent::Failed(format!("cannot connect to the agent: {}", plain(&error))));
-                }
+                Err(_) => return Err(NoAgent::NoAnswer(format!("not within {:?}", ask.patience))),
+            };
+            let status = answer.status();
+            if status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS {
+                return Ok(Ok(answer));
             }
-            let Some(arguments) = &self.arguments else { return Err(NoAgent::NotThere) };
-            let started = start::start(&self.place, arguments).await;
-            started.map_err(|why| NoAgent::Failed(format!("the agent could not be started: {why}")))?;
-        }
-        Err(NoAgent::Failed("the agent ends as soon as it is started".to_owned()))
-    }
-
-    async fn send(
-        &self,
-        method: Method,
-        path: &str,
-        body: Vec<u8>,
-        upgrade: bool,
-    ) -> Result<Response<Incoming>, NoAgent> {
-        let failed = |error: hyper::Error| NoAgent::NoAnswer(error.to_string());
-        let stream = self.stream().await?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
-        tokio::spawn(connection.with_upgrades());
-        let mut request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(HOST, "sshpool")
-            .header(wire::VERSION_HEADER, wire::VERSION)
-            .header(CONTENT_TYPE, "application/json");
-        if upgrade {
-            request = request.header(CONNECTION, "upgrade").header(UPGRADE, wire::FRAMES);
-        }
-        let request = request.body(Full::new(Bytes::from(body))).expect("these headers are valid");
-        sender.send_request(request).await.map_err(failed)
-    }
-
-    /// Sends a request. An agent of another version is replaced first.
-    async fn ask(
-        &self,
-        method: Method,
-        path: &str,
-        body: &[u8],
-        upgrade: bool,
-    ) -> Result<Result<Response<Incoming>, Refusal>, NoAgent> {
-        let mut answer = self.send(method.clone(), path, body.to_vec(), upgrade).await?;
-        if answer.status() == StatusCode::CONFLICT && self.arguments.is_some() {
-            tracing::info!("an agent of another version is replaced");
-            self.replace().await?;
-            answer = self.send(method, path, body.to_vec(), upgrade).await?;
-        }
-        if answer.status().is_success() || answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(Ok(answer));
-        }
-        let status = answer.status();
-        let bytes = collected(answer).await?;
-        match serde_json::from_slice(&bytes) {
-            Ok(refused) => Ok(Err(refused)),
-            Err(_) => Err(NoAgent::Failed(format!("the agent answers with {status}"))),
+            let bytes = collected(answer).await?;
+            let refused: Refusal = serde_json::from_slice(&bytes)
+                .map_err(|_| NoAgent::Failed(format!("the agent answers with {status}")))?;
+            match refused.error.cause {
+                Cause::OtherVersion if self.arguments.is_some() && left > 0 => self.replace().await?,
+                Cause::Leaving if left > 0 => sleep(MOMENT).await,
+                _ => return Ok(Err(refused)),
+            }
         }
     }
 
     /// Has the agent that is there leave, at the end of what runs.
     async fn replace(&self) -> Result<(), NoAgent> {
-        let Ok(stream) = UnixStream::connect(self.place.socket()).await else { return Ok(()) };
-        let failed = |error: hyper::Error| NoAgent::Failed(format!("the old agent does not answer: {error}"));
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
-        tokio::spawn(connection);
-        // Without a version: this is understood by all of them.
-        let request = Request::post("/v1/stop")
-            .header(HOST, "sshpool")
-            .body(Full::new(Bytes::from_static(b"{\"drain\":true}")));
-        sender.send_request(request.expect("these headers are valid")).await.map_err(failed)?;
-        // It takes its socket away at once.
-        let deadline = Instant::now() + Duration::from_secs(5);
-        while self.place.socket().exists() && Instant::now() < deadline {
-            sleep(Duration::from_millis(2)).await;
+        tracing::info!("an agent of another version is replaced");
+        let version = Some(wire::VERSION.to_owned());
+        match self.stop(&Stop { now: false, drain: true, unless_version: version }).await {
+            // Who is gone has made room, and who does not want to is told by the next answer.
+            Ok(_) | Err(NoAgent::NotThere | NoAgent::NoAnswer(_)) => {}
+            Err(no) => return Err(no),
         }
+        // It takes its socket away at once, or the next one has put its own there.
+        sleep(MOMENT).await;
         Ok(())
+    }
+
+    /// Has an agent of any version leave.
+    pub(crate) async fn stop(&self, stop: &Stop) -> Result<Result<serde_json::Value, Refusal>, NoAgent> {
+        let stream = start::connect(&self.place, None).await?;
+        let ask = Ask { version: false, ..Ask::post("/v1/stop", encoded(stop)) };
+        let answer = timeout(ask.patience, ask.send(stream)).await;
+        let answer = match answer {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(Unanswered::Gone(error) | Unanswered::Failed(error))) => {
+                return Err(NoAgent::NoAnswer(error.to_string()));
+            }
+            Err(_) => return Err(NoAgent::NoAnswer(format!("not within {:?}", ask.patience))),
+        };
+        let is_done = answer.status().is_success();
+        let bytes = collected(answer).await?;
+        if is_done { parsed(&bytes).map(Ok) } else { parsed(&bytes).map(Err) }
     }
 
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, NoAgent> {
@@ -201,7 +184,7 @@ impl Client {
     }
 
     pub(crate) async fn get_bytes(&self, path: &str) -> Result<Bytes, NoAgent> {
-        match self.ask(Method::GET, path, b"", false).await? {
+        match self.ask(&Ask::get(path)).await? {
             Ok(answer) => collected(answer).await,
             Err(refused) => Err(NoAgent::Failed(refused.error.message)),
         }
@@ -212,7 +195,9 @@ impl Client {
         path: &str,
         body: &impl Serialize,
     ) -> Result<Result<T, Refusal>, NoAgent> {
-        match self.ask(Method::POST, path, &encoded(body), false).await? {
+        // The answer may be that to a login, or to the end of what runs.
+        let ask = Ask { patience: FOREVER, ..Ask::post(path, encoded(body)) };
+        match self.ask(&ask).await? {
             Ok(answer) => parsed(&collected(answer).await?).map(Ok),
             Err(refused) => Ok(Err(refused)),
         }
@@ -220,7 +205,8 @@ impl Client {
 
     /// A connection that carries frames.
     async fn frames(&self, path: &str, body: &impl Serialize) -> Result<Result<Frames, Refusal>, NoAgent> {
-        match self.ask(Method::POST, path, &encoded(body), true).await? {
+        let ask = Ask { upgrade: true, ..Ask::post(path, encoded(body)) };
+        match self.ask(&ask).await? {
             Ok(answer) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 let upgraded = hyper::upgrade::on(answer).await;
                 let upgraded = upgraded.map_err(|error| NoAgent::NoAnswer(error.to_string()))?;
@@ -233,7 +219,7 @@ impl Client {
 
     /// A connection to a host, made if it is not there. Nobody is asked anything.
     pub(crate) async fn connect(&self, host: &Host, hold: bool) -> Result<Connected, Error> {
-        let connect = Connect { host: HostSpec::Whole(host.into()), hold, origin: self.origin() };
+        let connect = Connect::new(host, hold, self.origin());
         match self.post("/v1/connect", &connect).await {
             Ok(answer) => answer.map_err(|refused| refused.into_error(host)),
             Err(no) => Err(not_started(host, &no)),
@@ -246,7 +232,7 @@ impl Client {
         host: &Host,
         mut ask: impl AsyncFnMut(&Question) -> Option<String>,
     ) -> Result<Connected, Error> {
-        let connect = Connect { host: HostSpec::Whole(host.into()), hold: false, origin: self.origin() };
+        let connect = Connect::new(host, false, self.origin());
         let frames = match self.frames("/v1/connect", &connect).await {
             Ok(frames) => frames.map_err(|refused| refused.into_error(host))?,
             Err(no) => return Err(not_started(host, &no)),
@@ -279,42 +265,189 @@ impl Client {
         }
     }
 
-    /// Runs a command to its end.
-    pub(crate) async fn output(&self, host: &Host, exec: &Exec) -> Result<Output, Error> {
-        let finished: Finished = match self.post("/v1/exec", exec).await {
-            Ok(answer) => answer.map_err(|refused| refused.into_error(host))?,
-            Err(no) => return Err(lost_or_not_started(host, &no)),
+    /// Runs a command to its end. `limit` is for each stream.
+    pub(crate) async fn output(
+        &self,
+        host: &Host,
+        exec: &Exec,
+        input: Arc<[u8]>,
+        limit: usize,
+    ) -> Result<Output, Error> {
+        let (mut from, mut to) = self.begin(host, exec).await?;
+        let mut output = PartialOutput::default();
+        let (mut bytes, mut excess) = (Vec::new(), None);
+        let read = async {
+            loop {
+                let read = wire::read_frame(&mut from, &mut bytes).await;
+                let (into, stream) = match read {
+                    Ok(Some(frame::STDOUT)) => (&mut output.stdout, "stdout"),
+                    Ok(Some(frame::STDERR)) => (&mut output.stderr, "stderr"),
+                    Ok(Some(frame::END)) => break Ok(ended(&bytes, host)),
+                    Ok(Some(_)) => continue,
+                    Ok(None) | Err(_) => break Ok(Err(agent_gone(host))),
+                };
+                let room = limit - into.len();
+                into.extend_from_slice(&bytes[..bytes.len().min(room)]);
+                if bytes.len() > room {
+                    break Err(stream);
+                }
+            }
         };
-        let status = finished.ended.status();
-        let (stdout, stderr) = finished.streams.bytes();
-        Ok(Output { status, stdout, stderr })
+        let feed = async {
+            feed(&mut to, Some(Cursor::new(input)), exec.stdin_stream).await;
+            std::future::pending().await
+        };
+        let result = tokio::select! {
+            result = read => result,
+            result = feed => result,
+        };
+        let result = match result {
+            Ok(result) => result,
+            Err(stream) => {
+                excess = Some(stream);
+                let _ = to.shutdown().await;
+                loop {
+                    match wire::read_frame(&mut from, &mut bytes).await {
+                        Ok(Some(frame::END)) => break ended(&bytes, host),
+                        Ok(Some(_)) => {}
+                        Ok(None) | Err(_) => break Err(agent_gone(host)),
+                    }
+                }
+            }
+        };
+        let host = host.name().to_owned();
+        if let Some(stream) = excess {
+            let remote = child::remote_of(&result);
+            return Err(Error::OutputLimit { host, stream, limit, remote, partial: Arc::new(output) });
+        }
+        match result {
+            Ok(status) => Ok(Output { status, stdout: output.stdout, stderr: output.stderr }),
+            Err(Error::Lost { host, reason, .. }) => {
+                Err(Error::Lost { host, reason, partial: Arc::new(output) })
+            }
+            Err(Error::TimedOut { host, after, remote, .. }) => {
+                Err(Error::TimedOut { host, after, remote, partial: Arc::new(output) })
+            }
+            Err(error) => Err(error),
+        }
     }
 
-    /// Begins with a command.
-    pub(crate) async fn spawn(&self, host: &Host, exec: &Exec) -> Result<Child, Error> {
-        let frames = match self.frames("/v1/exec", exec).await {
-            Ok(frames) => frames.map_err(|refused| refused.into_error(host))?,
-            Err(no) => return Err(lost_or_not_started(host, &no)),
-        };
-        let (mut from, to) = tokio::io::split(frames);
-        let mut bytes = Vec::new();
-        match wire::read_frame(&mut from, &mut bytes).await {
-            Ok(Some(frame::STARTED)) => {}
-            Ok(Some(frame::END)) => match ended(&bytes, host) {
-                Err(error) => return Err(error),
-                // It does not end before it has begun.
-                Ok(_) => return Err(agent_gone(host)),
-            },
-            _ => return Err(agent_gone(host)),
-        }
-        let (child, ends) = Child::remote(host.name().to_owned(), exec.stdin_stream);
-        tokio::spawn(relay(ends, from, to, host.clone()));
+    /// Begins with a command, whose input is in `input` or comes from the child's stdin.
+    pub(crate) async fn spawn(&self, host: &Host, exec: &Exec, input: Stdin) -> Result<Child, Error> {
+        let (from, to) = self.begin(host, exec).await?;
+        let (child, ends) = Child::remote(host.name().to_owned(), input == Stdin::Piped);
+        tokio::spawn(relay(ends, input, from, to, host.clone()));
         Ok(child)
+    }
+
+    /// The frames of a command that has begun.
+    async fn begin(&self, host: &Host, exec: &Exec) -> Result<(ReadHalf<Frames>, WriteHalf<Frames>), Error> {
+        let mut left = ATTEMPTS;
+        loop {
+            left -= 1;
+            let frames = match self.frames("/v1/exec", exec).await {
+                Ok(frames) => frames.map_err(|refused| refused.into_error(host))?,
+                Err(no) => return Err(not_started(host, &no)),
+            };
+            let (mut from, to) = tokio::io::split(frames);
+            let mut bytes = Vec::new();
+            match wire::read_frame(&mut from, &mut bytes).await {
+                Ok(Some(frame::STARTED)) => return Ok((from, to)),
+                Ok(Some(frame::END)) => match serde_json::from_slice(&bytes) {
+                    // The agent was told to end while the command waited for a connection. The next one has it.
+                    Ok(End::Failed(refused)) if refused.is_leaving() && left > 0 => {}
+                    Ok(End::Failed(refused)) => return Err(refused.into_error(host)),
+                    // It does not end before it has begun.
+                    Ok(End::Ended(_)) | Err(_) => return Err(agent_gone(host)),
+                },
+                _ => return Err(agent_gone(host)),
+            }
+        }
+    }
+}
+
+/// A request.
+struct Ask<'a> {
+    method: Method,
+    path: &'a str,
+    body: Bytes,
+    /// The connection is to carry frames afterwards.
+    upgrade: bool,
+    /// Only an agent of our version is to answer.
+    version: bool,
+    /// How long the head of the answer may take.
+    patience: Duration,
+}
+
+/// Why there is no answer.
+enum Unanswered {
+    /// The agent has closed the connection.
+    Gone(hyper::Error),
+    Failed(hyper::Error),
+}
+
+impl<'a> Ask<'a> {
+    fn get(path: &'a str) -> Self {
+        Ask { method: Method::GET, ..Ask::post(path, Vec::new()) }
+    }
+
+    fn post(path: &'a str, body: Vec<u8>) -> Self {
+        let body = Bytes::from(body);
+        Ask { method: Method::POST, path, body, upgrade: false, version: true, patience: ANSWER }
+    }
+
+    async fn send(&self, stream: UnixStream) -> Result<Response<Incoming>, Unanswered> {
+        // What has arrived is read before the end is seen: an answer that was given is not missed.
+        let gone = |error: hyper::Error| match error.is_parse() {
+            true => Unanswered::Failed(error),
+            false => Unanswered::Gone(error),
+        };
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(gone)?;
+        tokio::spawn(connection.with_upgrades());
+        let mut request = Request::builder()
+            .method(self.method.clone())
+            .uri(self.path)
+            .header(HOST, "sshpool")
+            .header(CONTENT_TYPE, "application/json");
+        if self.version {
+            request = request.header(wire::VERSION_HEADER, wire::VERSION);
+        }
+        if self.upgrade {
+            request = request.header(CONNECTION, "upgrade").header(UPGRADE, wire::FRAMES);
+        }
+        let request = request.body(Full::new(self.body.clone())).expect("these headers are valid");
+        sender.send_request(request).await.map_err(gone)
+    }
+}
+
+/// Passes input on in frames, and its end.
+async fn feed(to: &mut WriteHalf<Frames>, from: Option<impl AsyncRead + Unpin>, wanted: bool) {
+    let (Some(mut from), true) = (from, wanted) else { return };
+    let mut buffer = vec![0; FRAME_HEADER + PIECE];
+    loop {
+        // A pipe of ours does not fail to be read; if it does, there is nothing more to come from it.
+        let read = from.read(&mut buffer[FRAME_HEADER..]).await.unwrap_or(0);
+        buffer[..FRAME_HEADER].copy_from_slice(&wire::header(frame::STDIN, read));
+        let sent = async {
+            to.write_all(&buffer[..FRAME_HEADER + read]).await?;
+            to.flush().await
+        };
+        // Where the agent is gone, whoever reads from it will tell.
+        if sent.await.is_err() || read == 0 {
+            return;
+        }
     }
 }
 
 /// Passes the frames of a command on to its streams, and its input to the agent.
-async fn relay(ends: RemoteEnds, mut from: ReadHalf<Frames>, mut to: WriteHalf<Frames>, host: Host) {
+async fn relay(
+    ends: RemoteEnds,
+    input: Stdin,
+    mut from: ReadHalf<Frames>,
+    mut to: WriteHalf<Frames>,
+    host: Host,
+) {
     let (killed, mut kill) = watch::channel(false);
     let RemoteEnds { stdin, mut stdout, mut stderr, mut stopped, end } = ends;
     let incoming = async {
@@ -338,15 +471,10 @@ async fn relay(ends: RemoteEnds, mut from: ReadHalf<Frames>, mut to: WriteHalf<F
     };
     let mut incoming = pin!(incoming);
     let outgoing = async {
-        if let Some(mut stdin) = stdin {
-            let mut buffer = vec![0; 64 * 1024];
-            loop {
-                let read = stdin.read(&mut buffer).await.unwrap_or(0);
-                let sent = wire::write_frame(&mut to, frame::STDIN, &buffer[..read]).await;
-                if read == 0 || sent.is_err() {
-                    break;
-                }
-            }
+        match (stdin, input) {
+            (Some(stdin), _) => feed(&mut to, Some(stdin), true).await,
+            (None, Stdin::Bytes(bytes)) => feed(&mut to, Some(Cursor::new(bytes)), true).await,
+            (None, _) => {}
         }
         // The connection stays: its end would be that of the command.
         std::future::pending::<()>().await;
@@ -361,8 +489,8 @@ async fn relay(ends: RemoteEnds, mut from: ReadHalf<Frames>, mut to: WriteHalf<F
         Some(result) => result,
         None => {
             killed.send_replace(true);
-            // Where the agent is gone, that is the answer.
-            let _ = wire::write_frame(&mut to, frame::KILL, b"").await;
+            // There may be half a frame of input on its way, after which no other can be sent. Where the agent is gone, that is the answer.
+            let _ = to.shutdown().await;
             incoming.await
         }
     };
@@ -387,16 +515,6 @@ fn agent_gone(host: &Host) -> Error {
 
 fn not_started(host: &Host, no: &NoAgent) -> Error {
     Error::NeverStarted { host: host.name().to_owned(), reason: no.to_string() }
-}
-
-/// What was sent to an agent that has not answered may have been run.
-fn lost_or_not_started(host: &Host, no: &NoAgent) -> Error {
-    match no {
-        NoAgent::NotThere | NoAgent::Failed(_) => not_started(host, no),
-        NoAgent::NoAnswer(_) => {
-            Error::Lost { host: host.name().to_owned(), reason: no.to_string(), partial: Arc::default() }
-        }
-    }
 }
 
 fn encoded(value: &impl Serialize) -> Vec<u8> {

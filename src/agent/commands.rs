@@ -1,15 +1,23 @@
-//! Running what a client asks for: collected into one answer, or in frames as it comes.
+//! Running what a client asks for: collected into one answer, in lines of JSON as it comes, or in frames both ways.
 //!
-//! A client that goes away has its command ended: the [`Child`] is dropped with whoever reads for it.
+//! A client that goes away has its command ended. A client that reads slowly slows its own command and no other: no more is read from the
+//! command than the client takes, and that is at most a piece of each stream.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::Stream;
+use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
+use tokio::time::timeout;
 
+use super::peer::Peer;
+use super::server::Running;
 use super::wire::{self, End, Ended, Exec, FRAME_HEADER, Finished, Refusal, Streams, frame};
-use crate::child::{Child, ChildStdin};
+use crate::child::{Child, ChildStderr, ChildStdin, ChildStdout};
 use crate::command::{Command, Stdin};
 use crate::config::PoolConfig;
 use crate::error::Error;
@@ -19,17 +27,38 @@ use crate::running::Remote;
 
 /// Output is passed on in pieces of so much at most.
 const PIECE: usize = 64 * 1024;
+/// The most that is collected of a stream for one answer.
+pub(super) const MOST_OUTPUT: usize = 64 << 20;
+/// How long a client may take to read what is on its way to it when its command was ended.
+const LAST_WRITES: Duration = Duration::from_secs(10);
+
+/// In which form a client wants what its command writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    Collected,
+    Lines,
+    Frames,
+}
 
 /// A command that was understood.
 pub(super) struct Order {
     host: Host,
     command: Command,
     piped: bool,
+    /// It counts as one that runs, until all of it is over.
+    running: Running,
 }
 
 impl Order {
     /// `defaults` has the limits for whom has said none.
-    pub(super) fn new(exec: &Exec, host: Host, pool: &Pool, defaults: &PoolConfig) -> Result<Self, String> {
+    pub(super) fn new(
+        exec: &Exec,
+        form: Form,
+        host: Host,
+        pool: &Pool,
+        defaults: &PoolConfig,
+        running: Running,
+    ) -> Result<Self, String> {
         let command = match (&exec.command, &exec.argv) {
             (Some(text), None) => pool.shell(&host, text),
             (None, Some(words)) => match words.split_first() {
@@ -42,90 +71,138 @@ impl Order {
         if let Some(directory) = &exec.cwd {
             command = command.current_dir(directory);
         }
-        if let Some(input) = exec.input()? {
-            command = command.stdin(input);
-        }
         let piped = exec.stdin_stream;
-        if piped {
-            command = command.stdin(Stdin::Piped);
+        match exec.input()? {
+            Some(_) if piped => return Err("stdin_stream: there is stdin already".to_owned()),
+            Some(input) => command = command.stdin(input),
+            None if piped && form != Form::Frames => {
+                return Err("stdin_stream: it needs a connection that is upgraded to frames".to_owned());
+            }
+            None if piped => command = command.stdin(Stdin::Piped),
+            None => {}
         }
-        command = command.max_output(exec.max_output_bytes.unwrap_or(defaults.max_output));
+        match exec.max_output_bytes {
+            Some(_) if form != Form::Collected => {
+                return Err("max_output_bytes: it is for answers that have all output".to_owned());
+            }
+            Some(bytes) if bytes > MOST_OUTPUT => {
+                return Err(format!("max_output_bytes: at most {MOST_OUTPUT} are collected"));
+            }
+            limit => command = command.max_output(limit.unwrap_or(defaults.max_output.min(MOST_OUTPUT))),
+        }
         command = match exec.timeout_ms {
             Some(0) => command.timeout(None),
             Some(ms) => command.timeout(Duration::from_millis(ms)),
             None => command.timeout(defaults.command_timeout),
         };
-        Ok(Order { host, command, piped })
+        Ok(Order { host, command, piped, running })
     }
 
-    /// Runs it to its end.
-    pub(super) async fn output(self) -> Result<Finished, Refusal> {
-        match self.command.output().await {
+    /// Runs it to its end. `None` where the client is gone.
+    pub(super) async fn output(self, client: &Peer) -> Option<Result<Finished, Refusal>> {
+        let output = tokio::select! {
+            output = self.command.output() => output,
+            () = client.gone() => return None,
+        };
+        Some(match output {
             Ok(output) => Ok(Finished {
                 ended: Ended { exit_code: output.status.code() },
-                streams: Streams::new(output.stdout, output.stderr),
+                streams: Streams::both(output.stdout, output.stderr),
             }),
-            Err(error) => Err(Refusal::of(&error, self.host.name())),
-        }
+            Err(error) => Err(self.running.refusal(&error, &self.host)),
+        })
     }
 
-    /// Begins with it. What is called for here and not in [`stream`] goes on beside the answer to the client.
-    pub(super) async fn spawn(self) -> (Result<Child, Error>, Host) {
-        (self.command.spawn().await, self.host)
-    }
-
-    pub(super) fn takes_input(&self) -> bool {
-        self.piped
+    /// Begins with it, and gives what it writes and how it ends in lines of JSON. `None` where the client is gone.
+    pub(super) async fn lines(
+        self,
+        client: Peer,
+    ) -> Option<Result<impl Stream<Item = Bytes> + Send + use<>, Refusal>> {
+        let Order { host, command, running, .. } = self;
+        let spawned = tokio::select! {
+            spawned = command.spawn() => spawned,
+            () = client.gone() => return None,
+        };
+        let mut child = match spawned {
+            Ok(child) => child,
+            Err(error) => return Some(Err(running.refusal(&error, &host))),
+        };
+        let stdout = child.stdout.take().map(|from| Text { from, bytes: Vec::new() });
+        let stderr = child.stderr.take().map(|from| Text { from, bytes: Vec::new() });
+        let lines = Lines { child: Some(child), stdout, stderr, client, host, _running: running };
+        Some(Ok(futures_util::stream::unfold(lines, async |mut lines| {
+            let line = lines.next().await?;
+            Some((line, lines))
+        })))
     }
 }
 
-/// Passes on what the command writes and what the client sends, until the command has ended or the client is gone.
+/// Passes on what the command writes and what the client sends, until the command has ended.
 pub(super) async fn stream(
-    child: impl Future<Output = (Result<Child, Error>, Host)>,
+    order: Order,
     from: impl AsyncRead + Unpin,
-    to: impl AsyncWrite + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    client: &Peer,
 ) -> std::io::Result<()> {
-    let mut client = Incoming { from, bytes: Vec::new() };
-    let (begun, host) = tokio::select! {
-        begun = child => begun,
-        // Nothing can be sent yet but the wish to end it.
-        gone = client.gone() => return gone,
+    let Order { host, command, piped, running } = order;
+    let spawned = tokio::select! {
+        spawned = command.spawn() => spawned,
+        // Nobody is left to be told.
+        () = client.gone() => return Ok(()),
     };
-    let mut to = to;
-    let mut child = match begun {
+    let mut child = match spawned {
         Ok(child) => child,
-        Err(error) => return end(&mut to, &End::Failed(Refusal::of(&error, host.name()))).await,
+        Err(error) => return end(&mut to, &End::Failed(running.refusal(&error, &host))).await,
     };
     wire::write_frame(&mut to, frame::STARTED, b"").await?;
     let stdin = child.stdin.take();
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    // Two streams and one connection: each piece is written whole. A tokio mutex: it is held while the client takes its time.
+    // Two streams and one connection: each frame is written whole. A tokio mutex: it is held while the client takes its time.
     let writer = Mutex::new(to);
-    let done = async {
-        tokio::try_join!(pieces(stdout, frame::STDOUT, &writer), pieces(stderr, frame::STDERR, &writer))?;
-        // The streams of a command end with it, or before it.
-        std::io::Result::Ok(child.wait().await)
-    };
-    let ended = tokio::select! {
-        status = done => Some(status?),
-        killed = client.feed(stdin) => {
-            killed?;
-            None
+    let (stop, stopped) = watch::channel(false);
+    let mut output = pin!(async {
+        tokio::try_join!(
+            pieces(stdout, frame::STDOUT, &writer, stopped.clone()),
+            pieces(stderr, frame::STDERR, &writer, stopped.clone()),
+        )
+    });
+    let mut is_written = false;
+    let outcome = {
+        let whole = async {
+            let written = output.as_mut().await;
+            is_written = true;
+            written.map_err(|_| Wish::End)?;
+            // The streams of a command end with it, or before it.
+            Ok(child.wait().await)
+        };
+        tokio::select! {
+            status = whole => status,
+            wish = feed(from, stdin, piped) => Err(wish),
+            () = client.gone() => Err(Wish::End),
         }
     };
-    let ended = match ended {
-        Some(Ok(status)) => End::Ended(Ended { exit_code: status.code() }),
-        Some(Err(error)) => End::Failed(Refusal::of(&error, host.name())),
-        None => match child.end().await {
-            Remote::Ended => End::Ended(Ended { exit_code: None }),
-            Remote::MayLiveOn(reason) => {
-                let (reason, partial) = (reason.to_string(), Arc::default());
-                let error = Error::Lost { host: host.name().to_owned(), reason, partial };
-                End::Failed(Refusal::of(&error, host.name()))
+    let ended = match outcome {
+        Ok(Ok(status)) => End::Ended(Ended { exit_code: status.code() }),
+        Ok(Err(error)) => End::Failed(Refusal::of(&error, host.name())),
+        Err(wish) => {
+            // The frame that is on its way is the last one.
+            stop.send_replace(true);
+            let rest = async { if is_written { Ok(()) } else { output.await.map(|_| ()) } };
+            let (remote, rest) = tokio::join!(child.end(), timeout(LAST_WRITES, rest));
+            rest.unwrap_or_else(|late| Err(late.into()))?;
+            match (wish, remote) {
+                (Wish::Invalid(why), _) => End::Failed(Refusal::in_a_frame(why)),
+                (Wish::End, Remote::Ended) => End::Ended(Ended { exit_code: None }),
+                (Wish::End, Remote::MayLiveOn(reason)) => {
+                    let (reason, partial) = (reason.to_string(), Arc::default());
+                    let error = Error::Lost { host: host.name().to_owned(), reason, partial };
+                    End::Failed(Refusal::of(&error, host.name()))
+                }
             }
-        },
+        }
     };
-    end(&mut writer.into_inner(), &ended).await
+    let mut to = writer.lock().await;
+    end(&mut *to, &ended).await
 }
 
 async fn end(to: &mut (impl AsyncWrite + Unpin), end: &End) -> std::io::Result<()> {
@@ -134,16 +211,22 @@ async fn end(to: &mut (impl AsyncWrite + Unpin), end: &End) -> std::io::Result<(
     to.shutdown().await
 }
 
+/// Passes one stream on, in frames, to its end or until it is told to stop.
 async fn pieces(
     from: Option<impl AsyncRead + Unpin>,
     kind: u8,
     to: &Mutex<impl AsyncWrite + Unpin>,
+    mut stopped: watch::Receiver<bool>,
 ) -> std::io::Result<()> {
     let Some(mut from) = from else { return Ok(()) };
     let mut buffer = vec![0; FRAME_HEADER + PIECE];
     loop {
-        // A pipe of ours does not fail to be read; if it does, there is nothing more to come from it.
-        let read = from.read(&mut buffer[FRAME_HEADER..]).await.unwrap_or(0);
+        let read = tokio::select! {
+            biased;
+            _ = stopped.wait_for(|stopped| *stopped) => return Ok(()),
+            // A pipe of ours does not fail to be read; if it does, there is nothing more to come from it.
+            read = from.read(&mut buffer[FRAME_HEADER..]) => read.unwrap_or(0),
+        };
         if read == 0 {
             return Ok(());
         }
@@ -154,40 +237,159 @@ async fn pieces(
     }
 }
 
-/// What a client sends.
-struct Incoming<R> {
-    from: R,
-    bytes: Vec<u8>,
+/// Why a command is ended before its end.
+enum Wish {
+    /// The client wants it to, or is gone.
+    End,
+    /// The client has sent what is no frame for this.
+    Invalid(String),
 }
 
-impl<R: AsyncRead + Unpin> Incoming<R> {
-    /// Completes when the client is gone, or wants the command ended.
-    async fn gone(&mut self) -> std::io::Result<()> {
-        loop {
-            match wire::read_frame(&mut self.from, &mut self.bytes).await? {
-                None | Some(frame::KILL) => return Ok(()),
-                Some(_) => {}
-            }
+/// Passes the input on, however long a frame of it is, until the command is to be ended.
+async fn feed(mut from: impl AsyncRead + Unpin, mut stdin: Option<ChildStdin>, piped: bool) -> Wish {
+    let mut buffer = vec![0; PIECE];
+    loop {
+        let mut header = [0; FRAME_HEADER];
+        if from.read_exact(&mut header).await.is_err() {
+            return Wish::End;
         }
-    }
-
-    /// Passes the input on. Completes when the command is to be ended; a client that is gone is an error.
-    async fn feed(&mut self, mut stdin: Option<ChildStdin>) -> std::io::Result<()> {
-        loop {
-            match wire::read_frame(&mut self.from, &mut self.bytes).await? {
-                Some(frame::STDIN) if self.bytes.is_empty() => drop(stdin.take()),
-                Some(frame::STDIN) => {
+        let [kind, _, _, _, length @ ..] = header;
+        let mut length = u32::from_be_bytes(length) as usize;
+        match kind {
+            frame::STDIN if !piped => {
+                return Wish::Invalid("a frame of input, but no stdin_stream in the request".to_owned());
+            }
+            frame::STDIN if length == 0 => drop(stdin.take()),
+            frame::STDIN => {
+                while length > 0 {
+                    let most = length.min(PIECE);
+                    let Ok(read @ 1..) = from.read(&mut buffer[..most]).await else { return Wish::End };
+                    length -= read;
                     if let Some(to) = &mut stdin
-                        && to.write_all(&self.bytes).await.is_err()
+                        && to.write_all(&buffer[..read]).await.is_err()
                     {
                         // A command need not read its input.
                         stdin = None;
                     }
                 }
-                Some(frame::KILL) => return Ok(()),
-                Some(_) => {}
-                None => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            }
+            frame::KILL if length == 0 => return Wish::End,
+            frame::KILL => return Wish::Invalid("a frame of kind 5 has no bytes".to_owned()),
+            kind => return Wish::Invalid(format!("a frame of kind {kind} is not for a command")),
+        }
+    }
+}
+
+/// What a command writes and how it ends, as lines of JSON.
+struct Lines {
+    /// `None` once the end was told.
+    child: Option<Child>,
+    stdout: Option<Text<ChildStdout>>,
+    stderr: Option<Text<ChildStderr>>,
+    client: Peer,
+    host: Host,
+    _running: Running,
+}
+
+impl Lines {
+    /// Cancel safe but for the end of a client that is gone.
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            let child = self.child.as_mut()?;
+            let (piece, is_stdout) = tokio::select! {
+                piece = next_of(&mut self.stdout), if self.stdout.is_some() => (piece, true),
+                piece = next_of(&mut self.stderr), if self.stderr.is_some() => (piece, false),
+                status = child.wait(), if self.stdout.is_none() && self.stderr.is_none() => {
+                    self.child = None;
+                    return Some(line(&match status {
+                        Ok(status) => End::Ended(Ended { exit_code: status.code() }),
+                        Err(error) => End::Failed(Refusal::of(&error, self.host.name())),
+                    }));
+                }
+                () = self.client.gone() => {
+                    let child = self.child.take()?;
+                    child.end().await;
+                    return None;
+                }
+            };
+            match piece {
+                Some(piece) if is_stdout => return Some(line(&Streams::of_stdout(piece))),
+                Some(piece) => return Some(line(&Streams::of_stderr(piece))),
+                None if is_stdout => self.stdout = None,
+                None => self.stderr = None,
             }
         }
+    }
+}
+
+async fn next_of<R: AsyncRead + Unpin>(text: &mut Option<Text<R>>) -> Option<Vec<u8>> {
+    match text {
+        Some(text) => text.next().await,
+        None => None,
+    }
+}
+
+/// A stream in pieces that part no character, as far as it is text.
+struct Text<R> {
+    from: R,
+    bytes: Vec<u8>,
+}
+
+impl<R: AsyncRead + Unpin> Text<R> {
+    /// The next piece. Cancel safe.
+    async fn next(&mut self) -> Option<Vec<u8>> {
+        loop {
+            self.bytes.reserve(PIECE);
+            // A pipe of ours does not fail to be read; if it does, there is nothing more to come from it.
+            let read = self.from.read_buf(&mut self.bytes).await.unwrap_or(0);
+            if read == 0 {
+                let rest = std::mem::take(&mut self.bytes);
+                return (!rest.is_empty()).then_some(rest);
+            }
+            let whole = match std::str::from_utf8(&self.bytes) {
+                Err(error) if error.error_len().is_none() => error.valid_up_to(),
+                _ => self.bytes.len(),
+            };
+            if whole > 0 {
+                let part = self.bytes.split_off(whole);
+                return Some(std::mem::replace(&mut self.bytes, part));
+            }
+        }
+    }
+}
+
+fn line(value: &impl Serialize) -> Bytes {
+    let mut text = serde_json::to_vec(value).expect("it has text keys");
+    text.push(b'\n');
+    text.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn pieces_of_text_part_no_character() {
+        let (mut to, from) = tokio::io::duplex(3);
+        let write = async {
+            to.write_all("aä€b".as_bytes()).await.expect("it is read");
+            to.write_all(b"\xe2\x82").await.expect("it is read");
+            drop(to);
+        };
+        let mut text = Text { from, bytes: Vec::new() };
+        let read = async {
+            let mut pieces = Vec::new();
+            while let Some(piece) = text.next().await {
+                pieces.push(piece);
+            }
+            pieces
+        };
+        let ((), mut pieces) = tokio::join!(write, read);
+        assert_eq!(pieces.pop(), Some(b"\xe2\x82".to_vec()), "what is never whole comes at the end");
+        assert!(
+            pieces.len() > 1 && pieces.iter().all(|piece| std::str::from_utf8(piece).is_ok()),
+            "{pieces:?}"
+        );
+        assert_eq!(pieces.concat(), "aä€b".as_bytes());
     }
 }

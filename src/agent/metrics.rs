@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::pools::Pools;
+use super::server::Agent;
+use super::wire::VERSION;
 
 /// Those that go up and down.
 const GAUGES: &[&str] = &[
@@ -19,7 +20,8 @@ const GAUGES: &[&str] = &[
 ];
 
 /// The names are those of [`Stats`](crate::Stats), with `sshpool_` before them and the host as a label.
-pub(super) fn text(pools: &Pools) -> String {
+pub(super) fn text(agent: &Agent) -> String {
+    let pools = &agent.pools;
     let hosts: Vec<(String, Value)> = pools
         .stats_by_host()
         .into_iter()
@@ -40,5 +42,16 @@ pub(super) fn text(pools: &Pools) -> String {
         line(format_args!("# TYPE sshpool_agent_{name} {kind}"));
         line(format_args!("sshpool_agent_{name} {sum}"));
     }
+    let own = [
+        ("clients", agent.clients() as f64),
+        ("commands", agent.commands() as f64),
+        ("uptime_seconds", agent.uptime().as_secs_f64()),
+    ];
+    for (name, value) in own {
+        text.push_str(&format!("# TYPE sshpool_agent_{name} gauge\nsshpool_agent_{name} {value}\n"));
+    }
+    text.push_str(&format!(
+        "# TYPE sshpool_agent_info gauge\nsshpool_agent_info{{version=\"{VERSION}\"}} 1\n"
+    ));
     text
 }

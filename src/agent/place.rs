@@ -2,13 +2,17 @@
 //!
 //! The directory is `$XDG_RUNTIME_DIR/sshpool`, or `sshpool-UID` in the temporary directory. It is only used when it is a directory (no
 //! symbolic link), belongs to us and nobody else can enter it; then nobody else can put a socket there or take it away, and what is in it
-//! need not be doubted. Who is at the other end of a connection is looked at all the same.
+//! need not be doubted. It is all the same: a directory can have been open to others before, and have kept what they put there. So no link
+//! is followed, what is written to is a plain file of ours that has no other name, and who is at the other end of a connection is looked at.
 //!
-//! Whoever holds `agent.lock` is the agent, and only it makes and removes the socket; whoever holds `start.lock` starts one.
+//! Whoever holds `agent.lock` is the agent, and only it makes and removes the socket; whoever holds `start.lock` starts one. Somebody may
+//! remove all of it (a cleaner of temporary files does): then another agent comes, and the one before finds that its socket is not there any
+//! more and leaves.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg, OFlag};
@@ -24,6 +28,9 @@ pub(crate) struct Place {
 
 /// The longest path of a socket: 108 bytes on Linux, 104 elsewhere, with a byte of 0 at its end.
 const LONGEST: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
+
+/// The longest that the log may become.
+const LONGEST_LOG: u64 = 1 << 20;
 
 impl Place {
     /// Looks for the directory, and makes it where it is not there. `Err` says in one line why it cannot be used.
@@ -70,6 +77,24 @@ impl Place {
         self.directory.join("agent.log")
     }
 
+    /// Keeps the log from growing without end: of one that is too long the last part stays.
+    pub(crate) fn trim_log(&self) -> io::Result<()> {
+        let path = self.log();
+        let found = std::fs::symlink_metadata(&path)?;
+        if !found.is_file() || found.len() <= LONGEST_LOG {
+            return Ok(());
+        }
+        let log = File::open(&path)?;
+        let mut last = vec![0; LONGEST_LOG as usize / 4];
+        let at = found.len() - last.len() as u64;
+        log.read_exact_at(&mut last, at)?;
+        let from = last.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        // Whoever writes to it does so at its end, wherever that is.
+        let mut log = create(&path).map_err(io::Error::other)?;
+        log.set_len(0)?;
+        log.write_all(&last[from..])
+    }
+
     /// A link of this name to a program, which is how a program is given another name.
     pub(crate) fn link(&self, name: &str, program: &Path) -> Result<PathBuf, String> {
         let link = self.directory.join(name);
@@ -97,30 +122,86 @@ impl Place {
 
     fn lock(&self, name: &str) -> Result<Option<Lock>, String> {
         let path = self.directory.join(name);
-        let file =
-            create(&path).map_err(|error| format!("cannot open {}: {}", path.display(), plain(&error)))?;
+        let file = create(&path)?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Some(Lock(lock))),
+            // A file that has lost its name is nobody's lock any more.
+            Ok(lock) => Ok(is_at(&lock, &path).then_some(Lock(lock))),
             Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
             Err((_, errno)) => Err(format!("cannot lock {}: {}", path.display(), errno.desc())),
         }
     }
+
+    /// Makes the socket, in the place of whatever is there. For whoever has the right to be the agent.
+    pub(crate) fn listen(&self) -> Result<(UnixListener, Socket), String> {
+        let path = self.socket();
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(format!("cannot remove {}: {}", path.display(), plain(&error)));
+            }
+            _ => {}
+        }
+        let cannot = |error: io::Error| format!("cannot listen on {}: {}", path.display(), plain(&error));
+        let listener = UnixListener::bind(&path).map_err(cannot)?;
+        let socket = Socket { identity: identity(&path).map_err(cannot)?, path: path.clone() };
+        listener.set_nonblocking(true).map_err(cannot)?;
+        Ok((listener, socket))
+    }
+}
+
+/// The socket that an agent has made.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    path: PathBuf,
+    /// Device and inode: another agent's is not ours.
+    identity: (u64, u64),
+}
+
+impl Socket {
+    /// Whether clients still find it.
+    pub(crate) fn is_there(&self) -> bool {
+        identity(&self.path).is_ok_and(|identity| identity == self.identity)
+    }
+
+    /// From now on nobody finds it. For whoever still has the right to be the agent.
+    pub(crate) fn remove(&self) {
+        if self.is_there() {
+            // Somebody else may be quicker.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    std::fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()))
+}
+
+fn is_at(file: &File, path: &Path) -> bool {
+    file.metadata().is_ok_and(|own| identity(path).is_ok_and(|named| named == (own.dev(), own.ino())))
 }
 
 /// A lock that is held until this is dropped, or the process ends.
 #[derive(Debug)]
 pub(crate) struct Lock(#[expect(dead_code, reason = "it is held")] Flock<File>);
 
-/// Opens a file of ours for writing, and makes it where it is not there.
-pub(crate) fn create(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(OFlag::O_NOFOLLOW.bits())
-        .open(path)?;
-    Ok(file)
+/// Opens a file of ours for writing at its end, and makes it where it is not there. `Err` says in one line why it cannot be used.
+pub(crate) fn create(path: &Path) -> Result<File, String> {
+    // A FIFO must not keep us waiting for its reader.
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let opened =
+        OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(flags.bits()).open(path);
+    let strange = || format!("{} is not a plain file of ours: remove it", path.display());
+    let file = match opened {
+        Ok(file) => file,
+        Err(_) if std::fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) => {
+            return Err(strange());
+        }
+        Err(error) => return Err(format!("cannot open {}: {}", path.display(), plain(&error))),
+    };
+    match file.metadata() {
+        Ok(found) if found.is_file() && is_us(found.uid()) && found.nlink() <= 1 => Ok(file),
+        Ok(_) => Err(strange()),
+        Err(error) => Err(format!("cannot look at {}: {}", path.display(), plain(&error))),
+    }
 }
 
 /// Whether this is our own user.

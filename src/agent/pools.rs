@@ -1,19 +1,23 @@
 //! The agent's pools: one for each set of settings that clients have, which is one as long as nobody changes a setting.
 //!
-//! A pool without a connection that nobody uses is let go; what it has counted stays counted.
+//! A pool without a connection that nobody uses is let go, and with it its guard process and its directory; what it has counted stays
+//! counted.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use super::wire::Settings;
+use super::wire::{Cause, Refusal, Settings};
 use crate::config::PoolConfig;
 use crate::error::Error;
 use crate::host::Host;
 use crate::pool::Stats;
 use crate::public::{ConnectionInfo, Pool};
+
+/// Pools at once: each has a process and a directory of its own.
+const MOST_POOLS: usize = 32;
 
 #[derive(Debug)]
 pub(super) struct Pools {
@@ -25,8 +29,8 @@ pub(super) struct Pools {
 #[derive(Debug, Default)]
 struct State {
     pools: HashMap<Settings, Pool>,
-    /// What those have counted that are gone.
-    gone: Stats,
+    /// What those have counted that are gone, by `name:port`.
+    gone: BTreeMap<String, Stats>,
     closed: bool,
 }
 
@@ -40,17 +44,27 @@ impl Pools {
     }
 
     /// The pool with these settings.
-    pub(super) fn get(&self, settings: Option<&Settings>) -> Result<Pool, Error> {
-        let settings = settings.cloned().unwrap_or_else(|| (&self.default).into());
+    pub(super) fn get(&self, settings: Option<&Settings>) -> Result<Result<Pool, Error>, Refusal> {
+        let config = settings.map_or_else(|| self.default.clone(), |settings| settings.over(&self.default));
+        let settings = Settings::from(&config);
         let mut state = self.lock();
         if state.closed {
-            return Err(Error::Closed { host: "agent".to_owned() });
+            return Ok(Err(Error::Closed { host: "agent".to_owned() }));
         }
         if let Some(pool) = state.pools.get(&settings) {
-            return Ok(pool.clone());
+            return Ok(Ok(pool.clone()));
         }
-        let pool = Pool::new(settings.config())?;
-        state.pools.insert(settings, pool.clone());
+        if state.pools.len() >= MOST_POOLS {
+            state.sweep();
+        }
+        if state.pools.len() >= MOST_POOLS {
+            let message = format!("more than {MOST_POOLS} different settings at once");
+            return Err(Refusal::new(Cause::TooMany, message));
+        }
+        let pool = Pool::new(config);
+        if let Ok(pool) = &pool {
+            state.pools.insert(settings, pool.clone());
+        }
         Ok(pool)
     }
 
@@ -61,20 +75,15 @@ impl Pools {
     /// What all of them have counted.
     pub(super) fn stats(&self) -> Stats {
         let state = self.lock();
-        let mut all = state.gone;
-        for pool in state.pools.values() {
-            all += pool.stats();
-        }
-        all
+        state.gone.values().copied().chain(state.pools.values().map(Pool::stats)).sum()
     }
 
-    /// By `name:port`, of those that are there.
-    pub(super) fn stats_by_host(&self) -> std::collections::BTreeMap<String, Stats> {
-        let mut all = std::collections::BTreeMap::new();
-        for pool in self.all() {
-            for (key, stats) in pool.stats_by_host() {
-                *all.entry(key.to_string()).or_default() += stats;
-            }
+    /// By `name:port`.
+    pub(super) fn stats_by_host(&self) -> BTreeMap<String, Stats> {
+        let state = self.lock();
+        let mut all = state.gone.clone();
+        for pool in state.pools.values() {
+            add(&mut all, pool);
         }
         all
     }
@@ -112,17 +121,7 @@ impl Pools {
 
     /// Lets go of pools that nobody uses.
     pub(super) fn sweep(&self) {
-        let mut state = self.lock();
-        let State { pools, gone, .. } = &mut *state;
-        pools.retain(|_, pool| {
-            let stats = pool.stats();
-            // The default one is likely to be wanted again, and costs nothing as long as it has not connected.
-            let used = stats.total_connections + stats.connecting + stats.waiting > 0 || pool.is_shared();
-            if !used {
-                *gone += stats;
-            }
-            used
-        });
+        self.lock().sweep();
     }
 
     /// Nothing is begun any more. Completes when nothing of any pool is left.
@@ -138,5 +137,25 @@ impl Pools {
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         // Nothing below panics half-way through a change.
         self.state.lock().unwrap_or_else(|poison| poison.into_inner())
+    }
+}
+
+impl State {
+    fn sweep(&mut self) {
+        let State { pools, gone, .. } = self;
+        pools.retain(|_, pool| {
+            let stats = pool.stats();
+            let used = stats.total_connections + stats.connecting + stats.waiting > 0 || pool.is_shared();
+            if !used {
+                add(gone, pool);
+            }
+            used
+        });
+    }
+}
+
+fn add(all: &mut BTreeMap<String, Stats>, pool: &Pool) {
+    for (key, stats) in pool.stats_by_host() {
+        *all.entry(key.to_string()).or_default() += stats;
     }
 }

@@ -1,53 +1,45 @@
-//! The agent's side of the socket: takes clients, understands requests, answers, and ends when nobody needs it any more.
+//! The agent's life: it takes clients, and ends when nobody needs it any more.
 //!
-//! Its life: listening → leaving → gone. While it listens it holds `agent.lock`. It leaves when it is told to, by a signal, or when it has had
-//! no client and no connection for its idle time: the socket goes first, then the lock, so that another agent can start at once; who has
-//! connected before is served to the end.
+//! Listening → leaving → gone. While it listens it holds `agent.lock`. It leaves when it is told to, by a request or a signal, when it has had
+//! no client and no connection for its idle time, or when its socket is not there any more. Then the socket goes first, and the lock after it,
+//! so that another agent can start at once; who has connected before is served, or told to ask the next one before anything was begun for
+//! them. What runs goes on to its end, or for as long as the one who has told it to leave has patience. A second signal does not wait.
 
 use std::convert::Infallible;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
-use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE};
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, timeout};
+use nix::sys::signal::Signal;
+use tokio::net::UnixStream;
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
-use super::commands::{self, Order};
-use super::held;
-use super::place::{Lock, Place, is_us};
+use super::peer::Peer;
+use super::place::{Lock, Place, Socket, is_us};
 use super::pools::Pools;
-use super::questions::{self, Questions};
-use super::wire::{
-    self, About, Cause, Close, Connect, Connected, Exec, HostSpec, KnownHost, Origin, Question, Refusal,
-    Status, Stop,
-};
-use crate::config::{Config, PoolConfig};
-use crate::error::plain;
-use crate::host::{Host, Login};
-use crate::public::Pool;
+use super::questions::Questions;
+use super::routes;
+use super::wire::{Cause, Refusal};
+use crate::config::PoolConfig;
+use crate::error::Error;
+use crate::host::Host;
 
-/// The longest body of a request: a command and its input.
-const LONGEST_REQUEST: usize = 64 << 20;
-/// Clients at once.
-const MOST_CLIENTS: usize = 2000;
+/// Clients at once. A browser's worth of dashboards and a fan-out over many hosts are far below.
+pub(super) const MOST_CLIENTS: usize = 2000;
 /// Commands at once.
-const MOST_COMMANDS: usize = 1000;
-/// How long a client may take to say what it wants.
-const SPEECH: Duration = Duration::from_secs(30);
-/// How long commands may go on that run on what is closed.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const MOST_COMMANDS: usize = 1000;
+/// How long a client may take to say what it wants, and how long it may say nothing between two requests.
+pub(super) const SPEECH: Duration = Duration::from_secs(30);
+/// How long whoever has connected just before the end may take for that; and the last answers to be read.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// The head of a request is shorter.
+const LONGEST_HEAD: usize = 64 << 10;
 
 pub(crate) struct Plan {
     pub place: Place,
@@ -56,131 +48,272 @@ pub(crate) struct Plan {
     pub ssh_config: Option<PathBuf>,
     pub settings: PoolConfig,
     pub idle_timeout: Duration,
+    /// What is said goes to the log of the place.
+    pub logs: bool,
 }
 
 pub(super) struct Agent {
     pub(super) pools: Pools,
-    plan: Plan,
+    pub(super) plan: Plan,
+    pub(super) questions: Questions,
     started: Instant,
     clients: AtomicUsize,
     commands: AtomicUsize,
-    /// Told when the agent is to leave.
-    leave: Notify,
-    questions: Questions,
+    /// When somebody has last come or gone, in milliseconds from the start.
+    last_use: AtomicUsize,
+    life: watch::Sender<Life>,
 }
 
-/// Counts for as long as it is there.
-struct Counted<'a>(&'a AtomicUsize);
-
-impl<'a> Counted<'a> {
-    fn new(count: &'a AtomicUsize, most: usize) -> Option<Self> {
-        let counted = Counted(count);
-        (count.fetch_add(1, Ordering::Relaxed) < most).then_some(counted)
-    }
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    /// → Leaving
+    Listening,
+    /// → itself, with less patience; → gone
+    Leaving { patience: Option<Duration> },
 }
 
-impl Drop for Counted<'_> {
+/// One client, as long as it is connected.
+pub(super) struct Present(Arc<Agent>);
+
+impl Drop for Present {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.clients.fetch_sub(1, Ordering::Relaxed);
+        self.0.used();
     }
 }
 
-type Answer = Response<Full<Bytes>>;
+/// One of the commands that run, as long as anything of it is there.
+pub(super) struct Running(Arc<Agent>);
 
-/// Listens, until `told` completes or it has been idle for long, and returns when nothing is left. `ready` is called when clients can
-/// connect. `lock` is the right to be the agent.
+impl Running {
+    pub(super) fn new(agent: &Arc<Agent>) -> Result<Self, Refusal> {
+        let running = Running(Arc::clone(agent));
+        if agent.commands.fetch_add(1, Ordering::Relaxed) < MOST_COMMANDS {
+            return Ok(running);
+        }
+        Err(Refusal::new(Cause::TooMany, format!("more than {MOST_COMMANDS} commands at once")))
+    }
+
+    /// Why it was not started.
+    pub(super) fn refusal(&self, error: &Error, host: &Host) -> Refusal {
+        self.0.refusal(error, host)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.commands.fetch_sub(1, Ordering::Relaxed);
+        self.0.used();
+    }
+}
+
+/// Listens until a signal has come or nobody needs it any more, and returns when nothing is left: with the signal, if it was one. `ready` is
+/// called when clients can connect. `lock` is the right to be the agent.
 pub(crate) async fn serve(
     plan: Plan,
     lock: Lock,
-    told: impl Future<Output = ()>,
+    signals: impl AsyncFnMut() -> Signal,
     ready: impl FnOnce(),
-) -> Result<(), String> {
-    let socket = plan.place.socket();
-    // Whoever made it is gone: the lock is ours.
-    match std::fs::remove_file(&socket) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(format!("cannot remove {}: {}", socket.display(), plain(&error)));
-        }
-        _ => {}
-    }
-    let listener = UnixListener::bind(&socket)
-        .map_err(|error| format!("cannot listen on {}: {}", socket.display(), plain(&error)))?;
+) -> Result<Option<Signal>, String> {
+    let (listener, socket) = plan.place.listen()?;
+    let taken = listener.try_clone().and_then(tokio::net::UnixListener::from_std);
+    let taken = taken.map_err(|error| format!("cannot listen: {}", crate::error::plain(&error)))?;
     ready();
-    tracing::info!(socket = %socket.display(), "listening");
+    tracing::info!(version = super::wire::VERSION, pid = std::process::id(), "listening");
     let agent = Arc::new(Agent {
         pools: Pools::new(plan.settings.clone()),
         plan,
+        questions: Questions::default(),
         started: Instant::now(),
         clients: AtomicUsize::new(0),
         commands: AtomicUsize::new(0),
-        leave: Notify::new(),
-        questions: Questions::default(),
+        last_use: AtomicUsize::new(0),
+        life: watch::Sender::new(Life::Listening),
     });
-    agent.listen(listener, lock, told).await;
-    Ok(())
+    let mut signals = signals;
+    let mut signal = agent.listen(taken, &socket, &mut signals).await;
+    if signal.is_some() {
+        agent.leave(Some(Duration::ZERO));
+    } else {
+        agent.leave(None);
+    }
+    // Nobody connects any more; who has, is served.
+    socket.remove();
+    agent.take_rest(&listener);
+    drop((listener, lock));
+    let mut last = pin!(agent.last_part());
+    loop {
+        let come = tokio::select! {
+            () = &mut last => break,
+            come = signals() => come,
+        };
+        if signal.replace(come).is_some() {
+            // The guards of the pools clean up.
+            break;
+        }
+        agent.leave(Some(Duration::ZERO));
+    }
+    tracing::info!("gone");
+    Ok(signal)
 }
 
 impl Agent {
-    async fn listen(self: &Arc<Self>, listener: UnixListener, lock: Lock, told: impl Future<Output = ()>) {
-        let mut idle_since = Instant::now();
-        let look = (self.plan.idle_timeout / 20).clamp(Duration::from_millis(20), Duration::from_secs(10));
-        let (mut leave, mut told) = (pin!(self.leave.notified()), pin!(told));
+    /// Takes clients until it is time to leave. Gives the signal, if that is why.
+    async fn listen(
+        self: &Arc<Self>,
+        listener: tokio::net::UnixListener,
+        socket: &Socket,
+        signals: &mut impl AsyncFnMut() -> Signal,
+    ) -> Option<Signal> {
+        let mut look =
+            interval((self.plan.idle_timeout / 20).clamp(Duration::from_millis(20), Duration::from_secs(10)));
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut life = self.life.subscribe();
+        let mut told = pin!(signals());
+        let mut is_full = false;
         loop {
             tokio::select! {
                 taken = listener.accept() => match taken {
-                    Ok((stream, _)) => self.take(stream),
+                    Ok((stream, _)) => {
+                        is_full = false;
+                        self.take(stream);
+                    }
                     Err(error) => {
                         // No descriptor is free. Whoever waits goes on waiting.
-                        tracing::warn!(%error, "cannot take a client");
-                        sleep(Duration::from_millis(50)).await;
+                        if !std::mem::replace(&mut is_full, true) {
+                            tracing::warn!(%error, "no client can be taken");
+                        }
+                        sleep(Duration::from_millis(20)).await;
                     }
                 },
-                () = sleep(look) => {
-                    self.pools.sweep();
-                    if self.is_used() {
-                        idle_since = Instant::now();
-                    } else if idle_since.elapsed() >= self.plan.idle_timeout {
-                        tracing::info!("nobody has needed the agent for long");
-                        break;
-                    }
+                _ = look.tick() => if let Some(why) = self.look(socket) {
+                    tracing::info!("leaving: {why}");
+                    return None;
+                },
+                () = leaving(&mut life) => {
+                    tracing::info!("leaving: told to");
+                    return None;
                 }
-                () = &mut leave => break,
-                () = &mut told => {
-                    self.leave(Some(Duration::ZERO));
-                    break;
+                signal = &mut told => {
+                    tracing::info!("leaving: {signal}");
+                    return Some(signal);
                 }
             }
         }
-        // Nobody connects any more; who has, is served.
-        let _ = std::fs::remove_file(self.plan.place.socket());
-        while let Ok(Ok((stream, _))) = timeout(Duration::ZERO, listener.accept()).await {
-            self.take(stream);
+    }
+
+    /// Tidies up, and gives the reason to leave if there is one.
+    fn look(&self, socket: &Socket) -> Option<&'static str> {
+        self.pools.sweep();
+        if self.plan.logs
+            && let Err(error) = self.plan.place.trim_log()
+        {
+            tracing::debug!(%error, "the log cannot be looked after");
         }
-        drop((listener, lock));
-        while self.commands.load(Ordering::Relaxed) > 0 {
-            sleep(Duration::from_millis(20)).await;
+        if !socket.is_there() {
+            return Some("the socket is not there any more");
         }
-        self.pools.close(Duration::ZERO).await;
-        // The last answers may be on their way.
-        let deadline = Instant::now() + Duration::from_secs(1);
-        while self.clients.load(Ordering::Relaxed) > 0 && Instant::now() < deadline {
-            sleep(Duration::from_millis(5)).await;
+        if self.is_used() {
+            self.used();
+        } else if self.unused() >= self.plan.idle_timeout {
+            return Some("nobody has needed it for long");
         }
-        tracing::info!("gone");
+        None
     }
 
     fn is_used(&self) -> bool {
         let stats = self.pools.stats();
-        self.clients.load(Ordering::Relaxed) > 0 || stats.total_connections + stats.connecting > 0
+        self.clients() + self.commands() + stats.total_connections + stats.connecting > 0
     }
 
-    /// Lets the agent leave: commands that run may go on for `patience`.
+    fn used(&self) {
+        let now = usize::try_from(self.uptime().as_millis()).unwrap_or(usize::MAX);
+        self.last_use.store(now, Ordering::Relaxed);
+    }
+
+    fn unused(&self) -> Duration {
+        let last = Duration::from_millis(self.last_use.load(Ordering::Relaxed) as u64);
+        self.uptime().saturating_sub(last)
+    }
+
+    /// Whoever is in the queue has connected while this was the agent.
+    fn take_rest(self: &Arc<Self>, listener: &UnixListener) {
+        while let Ok((stream, _)) = listener.accept() {
+            let stream = stream.set_nonblocking(true).and_then(|()| UnixStream::from_std(stream));
+            if let Ok(stream) = stream {
+                self.take(stream);
+            }
+        }
+    }
+
+    /// From the end of listening to the end of everything.
+    async fn last_part(&self) {
+        let began = Instant::now();
+        // Those that have connected just now have not said yet what they want.
+        while self.commands() > 0 || (self.clients() > 0 && began.elapsed() < LAST_WORDS) {
+            if let Life::Leaving { patience: Some(patience) } = *self.life.borrow()
+                && began.elapsed() > patience + LAST_WORDS
+            {
+                // Clients that do not read.
+                break;
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+        self.pools.close(Duration::ZERO).await;
+        let closed = Instant::now();
+        while self.commands() + self.clients() > 0 && closed.elapsed() < LAST_WORDS {
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Lets the agent leave. What runs may go on for `patience`, or to its end.
     pub(super) fn leave(self: &Arc<Self>, patience: Option<Duration>) {
-        self.leave.notify_one();
+        self.life.send_modify(|life| {
+            let before = match *life {
+                Life::Leaving { patience } => patience,
+                Life::Listening => None,
+            };
+            // Without one it is endless.
+            let patience = [before, patience].into_iter().flatten().min();
+            *life = Life::Leaving { patience };
+        });
         if let Some(patience) = patience {
             let agent = Arc::clone(self);
             tokio::spawn(async move { agent.pools.close(patience).await });
         }
+    }
+
+    pub(super) fn is_leaving(&self) -> bool {
+        *self.life.borrow() != Life::Listening
+    }
+
+    /// Why something was not started. What the end of this agent has kept from it, another agent can do.
+    pub(super) fn refusal(&self, error: &Error, host: &Host) -> Refusal {
+        match error {
+            Error::Closed { .. } if self.is_leaving() => {
+                Refusal::new(Cause::Leaving, "the agent is about to end")
+            }
+            error => Refusal::of(error, host.name()),
+        }
+    }
+
+    pub(super) fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    pub(super) fn clients(&self) -> usize {
+        self.clients.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn commands(&self) -> usize {
+        self.commands.load(Ordering::Relaxed)
+    }
+
+    /// Counts somebody who is connected, beside those whose connections it knows of.
+    pub(super) fn present(self: &Arc<Self>) -> Present {
+        self.clients.fetch_add(1, Ordering::Relaxed);
+        self.used();
+        Present(Arc::clone(self))
     }
 
     fn take(self: &Arc<Self>, stream: UnixStream) {
@@ -189,335 +322,50 @@ impl Agent {
             tracing::warn!("a client of another user was turned away");
             return;
         }
-        let agent = Arc::clone(self);
+        let is_one_too_many = self.clients() >= MOST_CLIENTS;
+        let (agent, present) = (Arc::clone(self), self.present());
         tokio::spawn(async move {
-            let counted = Counted::new(&agent.clients, MOST_CLIENTS);
-            let served = counted.is_some();
-            let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
+            let _present = present;
+            let peer = Peer::of(&stream);
             let service = service_fn(|request| {
-                let agent = Arc::clone(&agent);
+                let (agent, peer) = (Arc::clone(&agent), peer.clone());
                 async move {
-                    Ok::<_, Infallible>(match served {
-                        true => agent.answer(request, pid).await,
-                        false => refusal(
-                            StatusCode::SERVICE_UNAVAILABLE,
-                            &Refusal::new(
-                                Cause::TooMany,
-                                format!("more than {MOST_CLIENTS} clients at once"),
-                            ),
-                        ),
+                    Ok::<_, Infallible>(match is_one_too_many {
+                        true => routes::refused(&too_many_clients()),
+                        false => routes::answer(&agent, request, peer).await,
                     })
                 }
             });
-            let connection = hyper::server::conn::http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(SPEECH)
-                .serve_connection(TokioIo::new(stream), service)
-                .with_upgrades();
+            // One that is refused anyway is not to keep its place for long.
+            let speech = if is_one_too_many { LAST_WORDS } else { SPEECH };
+            let mut builder = hyper::server::conn::http1::Builder::new();
+            builder.timer(TokioTimer::new()).header_read_timeout(speech).max_buf_size(LONGEST_HEAD);
+            builder.keep_alive(!is_one_too_many);
+            let mut connection =
+                pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
+            let mut life = agent.life.subscribe();
+            let served = tokio::select! {
+                served = connection.as_mut() => served,
+                () = leaving(&mut life) => {
+                    // After the request that it is about, if there is one.
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
             // A client that goes away is no news.
-            if let Err(error) = connection.await {
+            if let Err(error) = served {
                 tracing::debug!(%error, "a client is gone");
             }
         });
     }
-
-    async fn answer(self: &Arc<Self>, request: Request<Incoming>, pid: Option<i32>) -> Answer {
-        match self.route(request, pid).await {
-            Ok(answer) => answer,
-            Err(refused) => refusal(status_of(&refused.error.cause), &refused),
-        }
-    }
-
-    async fn route(
-        self: &Arc<Self>,
-        request: Request<Incoming>,
-        pid: Option<i32>,
-    ) -> Result<Answer, Refusal> {
-        if let Some(theirs) = request.headers().get(wire::VERSION_HEADER)
-            && theirs != wire::VERSION
-        {
-            let message = format!("this agent is of version {}", wire::VERSION);
-            return Err(Refusal::new(Cause::OtherVersion, message));
-        }
-        let path = request.uri().path().to_owned();
-        match (request.method(), path.as_str()) {
-            (&Method::GET, "/v1/health") => json(&serde_json::json!({"ok": true})),
-            (&Method::GET, "/v1/version") => json(&serde_json::json!({
-                "version": wire::VERSION,
-                "api": 1,
-                "pid": std::process::id(),
-            })),
-            (&Method::GET, "/v1/status") => json(&self.status()),
-            (&Method::GET, "/v1/stats") => json(&serde_json::json!({
-                "total": self.pools.stats(),
-                "hosts": self.pools.stats_by_host(),
-            })),
-            (&Method::GET, "/metrics") => Ok(text(super::metrics::text(&self.pools))),
-            (&Method::GET, "/v1/hosts") => json(&serde_json::json!({ "hosts": self.hosts()? })),
-            (&Method::POST, "/v1/exec") => self.exec(request).await,
-            (&Method::POST, "/v1/connect") => self.connect(request, pid).await,
-            (&Method::POST, "/v1/close") => self.close(request).await,
-            (&Method::POST, "/v1/stop") => self.stop(request).await,
-            (&Method::POST, "/v1/question") => self.ask(request).await,
-            (_, path) => {
-                let message = format!("{} {path}: no such request (see docs/agent-api.md)", request.method());
-                Err(Refusal::new(Cause::NotFound, message))
-            }
-        }
-    }
-
-    async fn exec(self: &Arc<Self>, mut request: Request<Incoming>) -> Result<Answer, Refusal> {
-        let upgrade = wants_frames(&request)?.then(|| hyper::upgrade::on(&mut request));
-        let exec: Exec = body(request).await?;
-        let (host, pool) = self.host(exec.host.clone(), &exec.origin)?;
-        let order = Order::new(&exec, host, &pool, self.pools.default());
-        let order = order.map_err(|why| Refusal::new(Cause::Invalid, why))?;
-        if upgrade.is_none() && order.takes_input() {
-            return Err(Refusal::new(
-                Cause::Invalid,
-                "stdin_stream needs a connection that is upgraded to frames",
-            ));
-        }
-        let counted = CommandCount::new(self)?;
-        let Some(upgrade) = upgrade else {
-            return json(&order.output().await?);
-        };
-        tokio::spawn(async move {
-            let _counted = counted;
-            // It fails when the client is gone.
-            let Ok(upgraded) = upgrade.await else { return };
-            let (from, to) = tokio::io::split(TokioIo::new(upgraded));
-            if let Err(error) = commands::stream(order.spawn(), from, to).await {
-                tracing::debug!(%error, "the client of a command is gone");
-            }
-        });
-        Ok(switching())
-    }
-
-    /// Connects, or finds a connection that is there.
-    async fn connect(
-        self: &Arc<Self>,
-        mut request: Request<Incoming>,
-        pid: Option<i32>,
-    ) -> Result<Answer, Refusal> {
-        let upgrade = wants_frames(&request)?.then(|| hyper::upgrade::on(&mut request));
-        let connect: Connect = body(request).await?;
-        let (host, pool) = self.host(connect.host, &connect.origin)?;
-        let name = host.name().to_owned();
-        if let Some(upgrade) = upgrade {
-            let agent = Arc::clone(self);
-            tokio::spawn(async move {
-                let Ok(upgraded) = upgrade.await else { return };
-                let (from, to) = tokio::io::split(TokioIo::new(upgraded));
-                if let Err(error) =
-                    questions::connect(&agent.questions, &agent.plan.place, pool, host, from, to).await
-                {
-                    tracing::debug!(%error, "the client that wanted a connection is gone");
-                }
-            });
-            return Ok(switching());
-        }
-        let lease = pool.acquire(&host).await.map_err(|error| Refusal::of(&error, &name))?;
-        let connected = Connected::of(&lease);
-        if connect.hold
-            && let Some(pid) = pid
-        {
-            tokio::spawn(async move {
-                held::until_gone(pid).await;
-                drop(lease);
-            });
-        }
-        json(&connected)
-    }
-
-    /// Passes a question of ssh on to whoever waits for that login.
-    async fn ask(&self, request: Request<Incoming>) -> Result<Answer, Refusal> {
-        let question: Question = body(request).await?;
-        match self.questions.ask(question).await {
-            Some(answer) => json(&serde_json::json!({ "answer": answer })),
-            None => Err(Refusal::new(Cause::NotFound, "nobody is there to be asked")),
-        }
-    }
-
-    async fn close(&self, request: Request<Incoming>) -> Result<Answer, Refusal> {
-        let close: Close = body(request).await?;
-        let patience = if close.now { Duration::ZERO } else { PATIENCE };
-        let closed = match (close.all, close.hosts.is_empty()) {
-            (true, true) => self.pools.close_hosts(patience).await,
-            (false, false) => {
-                let hosts = close.hosts.into_iter().map(|host| self.host_of(host));
-                let hosts = hosts.collect::<Result<Vec<_>, _>>()?;
-                let closing = hosts.iter().map(|host| self.pools.close_host(host, patience));
-                futures_util::future::join_all(closing).await.into_iter().sum()
-            }
-            _ => return Err(Refusal::new(Cause::Invalid, "give either hosts or all")),
-        };
-        json(&serde_json::json!({ "closed": closed }))
-    }
-
-    async fn stop(self: &Arc<Self>, request: Request<Incoming>) -> Result<Answer, Refusal> {
-        let stop: Stop = body(request).await?;
-        self.leave(match (stop.now, stop.drain) {
-            (true, _) => Some(Duration::ZERO),
-            (false, true) => None,
-            (false, false) => Some(PATIENCE),
-        });
-        json(&serde_json::json!({ "pid": std::process::id() }))
-    }
-
-    fn status(&self) -> Status {
-        Status {
-            agent: About {
-                version: wire::VERSION.to_owned(),
-                pid: std::process::id(),
-                uptime_ms: ms(self.started.elapsed()),
-                idle_timeout_ms: ms(self.plan.idle_timeout),
-                // This one asks.
-                clients: self.clients.load(Ordering::Relaxed).saturating_sub(1),
-                commands: self.commands.load(Ordering::Relaxed),
-            },
-            connections: self.pools.connections(),
-        }
-    }
-
-    /// The names of the configuration file, and what there are connections to.
-    fn hosts(&self) -> Result<Vec<KnownHost>, Refusal> {
-        let mut all = std::collections::BTreeMap::new();
-        for name in self.config()?.hosts.into_keys() {
-            all.insert(name, 0);
-        }
-        for connection in self.pools.connections() {
-            let name = connection.host.rsplit_once(':').map_or(&*connection.host, |(name, _)| name);
-            *all.entry(name.to_owned()).or_default() += 1;
-        }
-        Ok(all.into_iter().map(|(name, connections)| KnownHost { name, connections }).collect())
-    }
-
-    /// The configuration file as it is now.
-    fn config(&self) -> Result<Config, Refusal> {
-        let invalid = |error: crate::ConfigError| Refusal::new(Cause::Invalid, error.to_string());
-        match &self.plan.config_file {
-            Some(file) if !matches!(file.try_exists(), Ok(false)) => Config::load(file).map_err(invalid),
-            _ => Ok(Config::default()),
-        }
-    }
-
-    fn host_of(&self, spec: HostSpec) -> Result<Host, Refusal> {
-        let invalid = |error: crate::HostError| Refusal::new(Cause::Invalid, error.to_string());
-        match spec {
-            HostSpec::Whole(whole) => whole.host().map_err(invalid),
-            HostSpec::Name(text) => {
-                let host = self.config()?.host(&text).map_err(invalid)?;
-                match &self.plan.ssh_config {
-                    Some(file) if host.get_config_file().is_none() => host.config_file(file).map_err(invalid),
-                    _ => Ok(host),
-                }
-            }
-        }
-    }
-
-    fn host(&self, spec: HostSpec, origin: &Origin) -> Result<(Host, Pool), Refusal> {
-        let host = self.host_of(spec)?;
-        let auth_sock = origin.auth_sock.as_ref().map(|path| (!path.is_empty()).then(|| path.into()));
-        let host = host.with_login(Login { auth_sock, ..Login::default() });
-        let pool = self.pools.get(origin.settings.as_ref());
-        let pool = pool.map_err(|error| Refusal::of(&error, host.name()))?;
-        Ok((host, pool))
-    }
 }
 
-/// One of the commands that run, as long as it is there.
-struct CommandCount(Arc<Agent>);
-
-impl CommandCount {
-    fn new(agent: &Arc<Agent>) -> Result<Self, Refusal> {
-        let counted = CommandCount(Arc::clone(agent));
-        if agent.commands.fetch_add(1, Ordering::Relaxed) < MOST_COMMANDS {
-            return Ok(counted);
-        }
-        Err(Refusal::new(Cause::TooMany, format!("more than {MOST_COMMANDS} commands at once")))
-    }
+/// Completes when the agent leaves.
+async fn leaving(life: &mut watch::Receiver<Life>) {
+    // The sender is the agent's, as long as anybody asks.
+    let _ = life.wait_for(|life| *life != Life::Listening).await;
 }
 
-impl Drop for CommandCount {
-    fn drop(&mut self) {
-        self.0.commands.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-fn ms(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Whether the connection is to carry frames. Another upgrade is not known.
-fn wants_frames(request: &Request<Incoming>) -> Result<bool, Refusal> {
-    match request.headers().get(UPGRADE) {
-        None => Ok(false),
-        Some(to) if to == wire::FRAMES => Ok(true),
-        Some(_) => Err(Refusal::new(Cause::Invalid, format!("Upgrade: expected {}", wire::FRAMES))),
-    }
-}
-
-async fn body<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Refusal> {
-    let bytes = match Limited::new(request.into_body(), LONGEST_REQUEST).collect().await {
-        Ok(collected) => collected.to_bytes(),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-            let message = format!("the request is longer than {LONGEST_REQUEST} bytes");
-            return Err(Refusal::new(Cause::TooLarge, message));
-        }
-        Err(error) => {
-            return Err(Refusal::new(Cause::Invalid, format!("the request cannot be read: {error}")));
-        }
-    };
-    serde_json::from_slice(&bytes)
-        .map_err(|error| Refusal::new(Cause::Invalid, format!("the body is not what it has to be: {error}")))
-}
-
-fn status_of(cause: &Cause) -> StatusCode {
-    match cause {
-        Cause::Invalid => StatusCode::BAD_REQUEST,
-        Cause::NotFound => StatusCode::NOT_FOUND,
-        Cause::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        Cause::TooMany => StatusCode::TOO_MANY_REQUESTS,
-        Cause::OtherVersion => StatusCode::CONFLICT,
-        Cause::Connect { .. } | Cause::Lost { .. } | Cause::OutputLimit { .. } => StatusCode::BAD_GATEWAY,
-        Cause::Exhausted { .. } | Cause::Closed { .. } | Cause::NeverStarted { .. } | Cause::Local { .. } => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
-        Cause::TimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
-    }
-}
-
-#[expect(clippy::unnecessary_wraps, reason = "it is what a route gives")]
-fn json(value: &impl Serialize) -> Result<Answer, Refusal> {
-    Ok(with(StatusCode::OK, "application/json", encoded(value)))
-}
-
-fn refusal(status: StatusCode, refused: &Refusal) -> Answer {
-    with(status, "application/json", encoded(refused))
-}
-
-fn encoded(value: &impl Serialize) -> Vec<u8> {
-    let mut text = serde_json::to_vec(value).expect("the answers have text keys and finite numbers");
-    text.push(b'\n');
-    text
-}
-
-fn text(text: String) -> Answer {
-    with(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text.into_bytes())
-}
-
-fn with(status: StatusCode, content_type: &'static str, bytes: Vec<u8>) -> Answer {
-    let mut answer = Response::new(Full::new(Bytes::from(bytes)));
-    *answer.status_mut() = status;
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    answer
-}
-
-fn switching() -> Answer {
-    let mut answer = Response::new(Full::default());
-    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    answer.headers_mut().insert(UPGRADE, HeaderValue::from_static(wire::FRAMES));
-    answer
+fn too_many_clients() -> Refusal {
+    Refusal::new(Cause::TooManyClients, format!("more than {MOST_CLIENTS} clients at once"))
 }

@@ -1,48 +1,103 @@
-//! Starting an agent where there is none, once, however many want one.
+//! Finding the agent, and starting one where there is none: once, however many want one.
 
-use std::io::Read;
+use std::ffi::OsString;
+use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 use std::time::Duration;
 
+use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep};
 
-use super::place::{Place, create};
+use super::client::NoAgent;
+use super::place::{Place, create, is_us};
 use crate::error::plain;
 
-/// How long another one may take to start an agent, or an old one to make room.
+/// How long another one may take to start an agent, or an old one to make room; and how long an agent may be too busy to take a client.
 const PATIENCE: Duration = Duration::from_secs(10);
-const LOOK: Duration = Duration::from_millis(2);
+/// An agent can leave, or be killed, as soon as it was started. More often than that something is wrong.
+const STARTS: usize = 3;
 
 /// What an agent says when clients can connect.
 pub(crate) const READY: &str = "ready\n";
 
-/// Starts an agent unless another process does so, and returns when there is one that listens. `arguments` are those of `sshpool agent`.
-pub(crate) async fn start(place: &Place, arguments: &[std::ffi::OsString]) -> Result<(), String> {
+/// A connection to an agent that listens. Where there is none it is started, unless `arguments`, those of `sshpool agent`, are `None`.
+pub(crate) async fn connect(place: &Place, arguments: Option<&[OsString]>) -> Result<UnixStream, NoAgent> {
     let deadline = Instant::now() + PATIENCE;
-    let _lock = loop {
-        if let Some(lock) = place.lock_start()? {
-            break lock;
+    let (mut started, mut pause) = (0, Duration::from_millis(1));
+    loop {
+        if let Some(stream) = try_connect(place).await? {
+            return Ok(stream);
+        }
+        let Some(arguments) = arguments else { return Err(NoAgent::NotThere) };
+        let failed = |why| NoAgent::Failed(format!("the agent could not be started: {why}"));
+        if let Some(_lock) = place.lock_start().map_err(failed)? {
+            // Whoever had the lock before may have started one.
+            if let Some(stream) = try_connect(place).await? {
+                return Ok(stream);
+            }
+            if started == STARTS {
+                return Err(NoAgent::Failed("the agent ends as soon as it is started".to_owned()));
+            }
+            start(place, arguments).await.map_err(failed)?;
+            started += 1;
+            continue;
         }
         if Instant::now() >= deadline {
-            return Err("another process has not finished starting it".to_owned());
+            return Err(failed("another process has not finished starting it".to_owned()));
         }
-        sleep(LOOK).await;
-    };
-    // Whoever had the lock before has started one.
-    if listens(place) {
-        return Ok(());
+        sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(20));
     }
+}
+
+/// `None` where nobody listens.
+async fn try_connect(place: &Place) -> Result<Option<UnixStream>, NoAgent> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut pause = Duration::from_millis(1);
+    loop {
+        match UnixStream::connect(place.socket()).await {
+            Ok(stream) if stream.peer_cred().is_ok_and(|peer| is_us(peer.uid())) => return Ok(Some(stream)),
+            Ok(_) => {
+                let why = "another user's process is at the agent's socket";
+                return Err(NoAgent::Failed(why.to_owned()));
+            }
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) =>
+            {
+                return Ok(None);
+            }
+            // More clients wait to be taken than the system lets wait.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < deadline => {
+                sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_millis(20));
+            }
+            Err(error) => {
+                return Err(NoAgent::Failed(format!("cannot connect to the agent: {}", plain(&error))));
+            }
+        }
+    }
+}
+
+/// Starts one, and returns when it listens.
+async fn start(place: &Place, arguments: &[OsString]) -> Result<(), String> {
     let program =
         std::env::current_exe().map_err(|error| format!("cannot find this program: {}", plain(&error)))?;
-    let log = create(&place.log())
-        .map_err(|error| format!("cannot open {}: {}", place.log().display(), plain(&error)))?;
+    let log = create(&place.log())?;
     // Of the agent before.
     let _ = log.set_len(0);
+    keep_descriptors();
     #[expect(clippy::disallowed_methods, reason = "it is this program, not ssh")]
     let mut command = std::process::Command::new(&program);
     command.arg("agent").arg("--detach").args(arguments).current_dir("/");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).process_group(0);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+    // SAFETY: setsid is async-signal-safe. A session of its own keeps the signals of the terminal away, and the terminal from being held.
+    unsafe {
+        command.pre_exec(|| {
+            nix::unistd::setsid()?;
+            Ok(())
+        });
+    }
     let mut child =
         command.spawn().map_err(|error| format!("cannot start {}: {}", program.display(), plain(&error)))?;
     let stdout = child.stdout.take().expect("it is piped");
@@ -53,15 +108,24 @@ pub(crate) async fn start(place: &Place, arguments: &[std::ffi::OsString]) -> Re
         said
     });
     let said = tokio::time::timeout(PATIENCE, said).await;
+    // It may end before we do: somebody has to hear of it.
+    std::thread::Builder::new().name("agent".to_owned()).spawn(move || child.wait()).ok();
     if matches!(&said, Ok(Ok(said)) if said == READY) {
         return Ok(());
     }
     let words = std::fs::read_to_string(place.log()).unwrap_or_default();
-    let last = words.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it has said nothing");
-    Err(crate::error::printable(last.strip_prefix("sshpool: ").unwrap_or(last)))
+    let last = words.lines().rev().find_map(|line| line.strip_prefix("sshpool: "));
+    Err(crate::error::printable(last.unwrap_or("it has said nothing")))
 }
 
-/// Whether somebody takes connections.
-fn listens(place: &Place) -> bool {
-    std::os::unix::net::UnixStream::connect(place.socket()).is_ok()
+/// What this program was given by whoever has started it, beside the three standard streams, is not for the agent: a pipe would never
+/// end, and a lock never be free, for as long as it lives.
+fn keep_descriptors() {
+    let Ok(listed) = std::fs::read_dir("/dev/fd") else { return };
+    for number in listed.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()) {
+        if number > 2 {
+            // SAFETY: it changes a flag of the descriptor, or fails where that is not open any more. Nobody here hands one on by number.
+            unsafe { nix::libc::fcntl(number, nix::libc::F_SETFD, nix::libc::FD_CLOEXEC) };
+        }
+    }
 }

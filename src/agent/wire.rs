@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::command::{ExitStatus, Stdin};
+use crate::command::ExitStatus;
 use crate::config::PoolConfig;
 use crate::error::{ConnectError, ConnectErrorKind, Error, PartialOutput};
 use crate::host::{Host, HostError};
@@ -24,11 +26,34 @@ pub(crate) const FRAMES: &str = "sshpool-frames";
 pub(crate) const VERSION_HEADER: &str = "sshpool-version";
 
 /// A host, by what is written for it (which the agent looks up in its configuration file), or in full.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize)]
 #[serde(untagged)]
 pub(crate) enum HostSpec {
     Name(String),
     Whole(WholeHost),
+}
+
+/// By hand: a derived one would only say that nothing has matched.
+impl<'de> Deserialize<'de> for HostSpec {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = HostSpec;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a host, as \"web1\" or as an object with a name")
+            }
+
+            fn visit_str<E: de::Error>(self, name: &str) -> Result<HostSpec, E> {
+                Ok(HostSpec::Name(name.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<HostSpec, A::Error> {
+                WholeHost::deserialize(MapAccessDeserializer::new(map)).map(HostSpec::Whole)
+            }
+        }
+        from.deserialize_any(Either)
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -91,64 +116,74 @@ impl WholeHost {
 }
 
 /// What every request that concerns a host can say beside it.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Origin {
-    /// The settings of the pool; those that the agent was started with when they are left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The settings of the pool.
     pub settings: Option<Settings>,
     /// The client's `SSH_AUTH_SOCK`, for a login that the request causes; empty for none, the agent's own when it is left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth_sock: Option<String>,
 }
 
-/// The settings of a pool, but for those that each command has by itself.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// The settings of a pool, but for those that each command has by itself. What is left out is as the agent was started with.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub(crate) struct Settings {
-    max_connections: usize,
-    idle_timeout_ms: u64,
-    connect_timeout_ms: u64,
-    health_checks: bool,
-    health_check_interval_ms: u64,
-    sessions_per_connection: usize,
-    acquire_timeout_ms: u64,
-    standby_sessions: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_connections: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idle_timeout_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connect_timeout_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health_checks: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health_check_interval_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sessions_per_connection: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    acquire_timeout_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    standby_sessions: Option<usize>,
 }
 
 impl From<&PoolConfig> for Settings {
     fn from(config: &PoolConfig) -> Self {
-        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let ms = |time: Duration| Some(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
         Settings {
-            max_connections: config.max_connections,
+            max_connections: Some(config.max_connections),
             idle_timeout_ms: ms(config.idle_timeout),
             connect_timeout_ms: ms(config.connect_timeout),
-            health_checks: config.health_checks,
+            health_checks: Some(config.health_checks),
             health_check_interval_ms: ms(config.health_check_interval),
-            sessions_per_connection: config.sessions_per_connection,
+            sessions_per_connection: Some(config.sessions_per_connection),
             acquire_timeout_ms: ms(config.acquire_timeout),
-            standby_sessions: config.standby_sessions,
+            standby_sessions: Some(config.standby_sessions),
         }
     }
 }
 
 impl Settings {
-    pub(crate) fn config(&self) -> PoolConfig {
+    /// These settings, and the others' where there are none.
+    pub(crate) fn over(&self, default: &PoolConfig) -> PoolConfig {
+        let time = |ms: Option<u64>, default: Duration| ms.map_or(default, Duration::from_millis);
         PoolConfig {
-            max_connections: self.max_connections,
-            idle_timeout: Duration::from_millis(self.idle_timeout_ms),
-            connect_timeout: Duration::from_millis(self.connect_timeout_ms),
-            health_checks: self.health_checks,
-            health_check_interval: Duration::from_millis(self.health_check_interval_ms),
-            sessions_per_connection: self.sessions_per_connection,
-            acquire_timeout: Duration::from_millis(self.acquire_timeout_ms),
-            standby_sessions: self.standby_sessions,
-            ..PoolConfig::default()
+            max_connections: self.max_connections.unwrap_or(default.max_connections),
+            idle_timeout: time(self.idle_timeout_ms, default.idle_timeout),
+            connect_timeout: time(self.connect_timeout_ms, default.connect_timeout),
+            health_checks: self.health_checks.unwrap_or(default.health_checks),
+            health_check_interval: time(self.health_check_interval_ms, default.health_check_interval),
+            sessions_per_connection: self.sessions_per_connection.unwrap_or(default.sessions_per_connection),
+            acquire_timeout: time(self.acquire_timeout_ms, default.acquire_timeout),
+            standby_sessions: self.standby_sessions.unwrap_or(default.standby_sessions),
+            command_timeout: default.command_timeout,
+            max_output: default.max_output,
         }
     }
 }
 
 /// A command to run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Exec {
     pub host: HostSpec,
     /// Shell text…
@@ -172,26 +207,24 @@ pub(crate) struct Exec {
     /// 0 for no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
+    /// Of each stream, for an answer that has all output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_output_bytes: Option<usize>,
-    #[serde(flatten)]
-    pub origin: Origin,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    settings: Option<Settings>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    auth_sock: Option<String>,
 }
 
 impl Exec {
+    /// What the program asks for: shell text, with frames. What it reads comes in frames, too.
     pub(crate) fn new(
         host: &Host,
         text: String,
-        input: Stdin,
+        reads: bool,
         timeout: Option<Duration>,
-        max_output: usize,
         origin: Origin,
     ) -> Self {
-        let (stdin_base64, stdin_stream) = match input {
-            Stdin::Empty => (None, false),
-            Stdin::Bytes(bytes) => (Some(STANDARD.encode(bytes)), false),
-            Stdin::Piped => (None, true),
-        };
         // 0 is none, and the shortest limit is over before it is looked at.
         let ms = |timeout: Duration| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1);
         Exec {
@@ -201,12 +234,17 @@ impl Exec {
             env: std::collections::BTreeMap::new(),
             cwd: None,
             stdin: None,
-            stdin_base64,
-            stdin_stream,
+            stdin_base64: None,
+            stdin_stream: reads,
             timeout_ms: Some(timeout.map_or(0, ms)),
-            max_output_bytes: Some(max_output),
-            origin,
+            max_output_bytes: None,
+            settings: origin.settings,
+            auth_sock: origin.auth_sock,
         }
+    }
+
+    pub(crate) fn origin(&self) -> Origin {
+        Origin { settings: self.settings.clone(), auth_sock: self.auth_sock.clone() }
     }
 
     /// The bytes that it reads.
@@ -225,13 +263,27 @@ impl Exec {
 
 /// A connection that is wanted.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Connect {
     pub host: HostSpec,
     /// Keep a session of it for the process that asks, until that ends: it is going to use the control socket.
     #[serde(default)]
     pub hold: bool,
-    #[serde(flatten)]
-    pub origin: Origin,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    settings: Option<Settings>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    auth_sock: Option<String>,
+}
+
+impl Connect {
+    pub(crate) fn new(host: &Host, hold: bool, origin: Origin) -> Self {
+        let Origin { settings, auth_sock } = origin;
+        Connect { host: HostSpec::Whole(host.into()), hold, settings, auth_sock }
+    }
+
+    pub(crate) fn origin(&self) -> Origin {
+        Origin { settings: self.settings.clone(), auth_sock: self.auth_sock.clone() }
+    }
 }
 
 /// A connection that is there.
@@ -262,6 +314,7 @@ pub(crate) struct Question {
 
 /// Connections that are not wanted any more.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Close {
     #[serde(default)]
     pub hosts: Vec<HostSpec>,
@@ -272,7 +325,7 @@ pub(crate) struct Close {
     pub now: bool,
 }
 
-/// The agent is to end.
+/// The agent is to end. One of another version must be able to read it: what it does not know it passes over.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Stop {
     #[serde(default)]
@@ -280,6 +333,9 @@ pub(crate) struct Stop {
     /// Commands that run may go on to their ends.
     #[serde(default)]
     pub drain: bool,
+    /// Not if it is of this version: another client has replaced the old one in the meantime.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unless_version: Option<String>,
 }
 
 /// What there is.
@@ -320,13 +376,26 @@ pub(crate) struct Streams {
 }
 
 impl Streams {
-    pub(crate) fn new(stdout: Vec<u8>, stderr: Vec<u8>) -> Self {
-        let encoded = |bytes| match String::from_utf8(bytes) {
-            Ok(text) => (Some(text), None),
-            Err(error) => (None, Some(STANDARD.encode(error.into_bytes()))),
+    pub(crate) fn both(stdout: Vec<u8>, stderr: Vec<u8>) -> Self {
+        Streams::new(Some(stdout), Some(stderr))
+    }
+
+    fn new(stdout: Option<Vec<u8>>, stderr: Option<Vec<u8>>) -> Self {
+        let encoded = |bytes: Option<Vec<u8>>| match bytes.map(String::from_utf8) {
+            None => (None, None),
+            Some(Ok(text)) => (Some(text), None),
+            Some(Err(error)) => (None, Some(STANDARD.encode(error.into_bytes()))),
         };
         let ((stdout, stdout_base64), (stderr, stderr_base64)) = (encoded(stdout), encoded(stderr));
         Streams { stdout, stdout_base64, stderr, stderr_base64 }
+    }
+
+    pub(crate) fn of_stdout(bytes: Vec<u8>) -> Self {
+        Streams::new(Some(bytes), None)
+    }
+
+    pub(crate) fn of_stderr(bytes: Vec<u8>) -> Self {
+        Streams::new(None, Some(bytes))
     }
 
     /// Standard output and standard error.
@@ -399,10 +468,18 @@ pub(crate) enum Cause {
     Invalid,
     /// There is no such path.
     NotFound,
+    /// The path is there, but not with this method.
+    WrongMethod,
+    /// The request has begun, and did not come to its end in time.
+    TooSlow,
     /// The request is longer than the agent takes.
     TooLarge,
-    /// More clients or commands than the agent takes.
+    /// More commands, or pools with different settings, than the agent takes.
     TooMany,
+    /// More clients than the agent takes.
+    TooManyClients,
+    /// The agent is about to end: another one can be asked in a moment.
+    Leaving,
     /// The agent is of another version than the client.
     OtherVersion,
     Connect {
@@ -455,6 +532,13 @@ impl Refusal {
         Refusal { error: Box::new(problem) }
     }
 
+    /// Of a frame of a command that ran already.
+    pub(crate) fn in_a_frame(message: String) -> Self {
+        let mut refusal = Refusal::new(Cause::Invalid, message);
+        refusal.error.never_started = false;
+        refusal
+    }
+
     pub(crate) fn of(error: &Error, host: &str) -> Self {
         let host = host.to_owned();
         let left = |remote: &Remote| match remote {
@@ -466,7 +550,7 @@ impl Refusal {
         | Error::TimedOut { partial, .. }
         | Error::OutputLimit { partial, .. } = error
         {
-            output = Streams::new(partial.stdout.clone(), partial.stderr.clone());
+            output = Streams::both(partial.stdout.clone(), partial.stderr.clone());
         }
         let cause = match error {
             Error::Host(_) | Error::Config(_) | Error::InvalidCommand { .. } => Cause::Invalid,
@@ -494,11 +578,18 @@ impl Refusal {
                 may_live_on: left(remote),
             },
             Error::SshNotFound | Error::Io { .. } | Error::Failed { .. } | Error::Killed { .. } => {
-                Cause::Local { host, reason: error.to_string() }
+                let text = error.to_string();
+                let reason = text.strip_prefix(&format!("{host}: ")).unwrap_or(&text).to_owned();
+                Cause::Local { host, reason }
             }
         };
         let (message, never_started) = (error.to_string(), error.never_started());
         Refusal { error: Box::new(Problem { cause, message, never_started, partial: output }) }
+    }
+
+    /// Another agent can be asked in a moment.
+    pub(crate) fn is_leaving(&self) -> bool {
+        matches!(self.error.cause, Cause::Leaving)
     }
 
     /// What the pool of this process would have given.
@@ -534,11 +625,20 @@ impl Refusal {
                 remote: remote(may_live_on),
                 partial,
             },
-            Cause::Invalid => Error::InvalidCommand { host: name, reason: message },
-            Cause::Local { reason, .. } => Error::NeverStarted { host: name, reason },
-            Cause::NotFound | Cause::TooLarge | Cause::TooMany | Cause::OtherVersion => {
-                Error::NeverStarted { host: name, reason: message }
+            Cause::Invalid => {
+                let prefix = format!("{name}: cannot run the command: ");
+                let reason = message.strip_prefix(&prefix).unwrap_or(&message).to_owned();
+                Error::InvalidCommand { host: name, reason }
             }
+            Cause::Local { reason, .. } => Error::io(&name, "the agent", io::Error::other(reason)),
+            Cause::NotFound
+            | Cause::WrongMethod
+            | Cause::TooSlow
+            | Cause::TooLarge
+            | Cause::TooMany
+            | Cause::TooManyClients
+            | Cause::Leaving
+            | Cause::OtherVersion => Error::NeverStarted { host: name, reason: message },
         }
     }
 }
@@ -548,7 +648,7 @@ impl Refusal {
 /// A frame: a byte that says what it is, three of 0, the length in four bytes (the highest first), and so many bytes. As Docker's engine
 /// has them.
 pub(crate) mod frame {
-    /// To the agent: input. One without bytes is its end.
+    /// To the agent: input, of any length. One without bytes is its end.
     pub(crate) const STDIN: u8 = 0;
     /// To the client: output.
     pub(crate) const STDOUT: u8 = 1;
@@ -557,7 +657,8 @@ pub(crate) mod frame {
     pub(crate) const END: u8 = 3;
     /// To the client: the command has begun.
     pub(crate) const STARTED: u8 = 4;
-    /// To the agent: end the command. The last frame comes when that is done.
+    /// To the agent: end the command. The last frame comes when that is done. Closing this side of the connection does the same, and is heard
+    /// even where input is on its way that the command does not read.
     pub(crate) const KILL: u8 = 5;
     /// To the client: somebody is to be asked. To the agent: the answer.
     pub(crate) const QUESTION: u8 = 6;
@@ -565,7 +666,7 @@ pub(crate) mod frame {
 }
 
 pub(crate) const FRAME_HEADER: usize = 8;
-/// The longest that is taken.
+/// The longest that is read as a whole.
 pub(crate) const LONGEST_FRAME: usize = 1 << 20;
 
 /// The header of a frame of so many bytes.

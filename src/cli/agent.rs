@@ -1,10 +1,12 @@
 //! `sshpool agent`: the agent itself, in the foreground; and its end.
 
 use std::io::Write;
+use std::task::Poll;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -56,14 +58,18 @@ impl Agent {
         }
     }
 
+    /// In the background there is a log, and it says at least what happens.
+    pub(super) fn verbosity(&self, said: u8) -> u8 {
+        if self.detach { said.max(1) } else { said }
+    }
+
     async fn serve(&self, setup: &Setup) -> Result<u8, Failure> {
         let place = Place::find().map_err(Failure::Output)?;
-        if self.detach {
-            // Not the terminal's any more. It fails for the leader of a group, who is started by hand.
-            let _ = nix::unistd::setsid();
-        }
-        let told = told_to_end()
+        // Whatever it was started with: what it makes is for its user alone.
+        nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
+        let mut heard = signals_heard()
             .map_err(|error| Failure::Output(format!("cannot handle signals: {}", plain(&error))))?;
+        let signals = async || next(&mut heard).await;
         raise_limit();
         let deadline = Instant::now() + ROOM;
         let lock = loop {
@@ -85,13 +91,16 @@ impl Agent {
             ssh_config: setup.ssh_config.clone(),
             settings: setup.config.pool.clone(),
             idle_timeout: self.idle_timeout.unwrap_or(setup.config.agent.idle_timeout),
+            logs: self.detach,
         };
         let ready = || match self.detach {
             true => say_ready(),
             false => super::complain(format_args!("agent: listening on {}", socket.display())),
         };
-        server::serve(plan, lock, told, ready).await.map_err(Failure::Output)?;
-        Ok(0)
+        match server::serve(plan, lock, signals, ready).await.map_err(Failure::Output)? {
+            Some(signal) => crate::signals::end_as_by(signal),
+            None => Ok(0),
+        }
     }
 }
 
@@ -105,18 +114,26 @@ fn say_ready() {
     }
 }
 
-/// Completes when a signal has come that asks for the end.
-fn told_to_end() -> std::io::Result<impl Future<Output = ()>> {
-    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
-    let [mut interrupt, mut terminate, mut hangup] =
-        [signal(kinds[0])?, signal(kinds[1])?, signal(kinds[2])?];
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
-        }
+type Heard = [(Signal, tokio::signal::unix::Signal); 3];
+
+/// The signals that ask for the end.
+fn signals_heard() -> std::io::Result<Heard> {
+    Ok([
+        (Signal::SIGINT, signal(SignalKind::interrupt())?),
+        (Signal::SIGTERM, signal(SignalKind::terminate())?),
+        (Signal::SIGHUP, signal(SignalKind::hangup())?),
+    ])
+}
+
+/// The next one that comes.
+async fn next(heard: &mut Heard) -> Signal {
+    std::future::poll_fn(|context| {
+        let come = heard
+            .iter_mut()
+            .find_map(|(signal, stream)| stream.poll_recv(context).is_ready().then_some(*signal));
+        come.map_or(Poll::Pending, Poll::Ready)
     })
+    .await
 }
 
 /// Many connections take many descriptors, and the system's habit is to allow 1024 of them.
@@ -132,7 +149,7 @@ async fn stop(setup: &Setup, now: bool) -> Result<u8, Failure> {
         Ok(client) => client,
         Err(no) => return Err(Failure::Output(no.to_string())),
     };
-    let stopping = client.post::<serde_json::Value>("/v1/stop", &wire::Stop { now, drain: false }).await;
+    let stopping = client.stop(&wire::Stop { now, ..wire::Stop::default() }).await;
     let pid = match stopping {
         Ok(Ok(answer)) => answer["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()),
         Ok(Err(refused)) => return Err(Failure::Output(refused.error.message)),

@@ -161,7 +161,10 @@ pub fn main() -> ExitCode {
         );
     }
     let cli = advice::parse(&words).unwrap_or_else(|error| error.exit());
-    log_to_stderr(cli.verbose);
+    log_to_stderr(match &cli.command {
+        Command::Agent(agent) => agent.verbosity(cli.verbose),
+        _ => cli.verbose,
+    });
     stdio::make_blocking();
     signals::at_the_end(leave);
     let code = run_to_the_end(cli);

@@ -1,0 +1,73 @@
+//! Who is at the other end of a connection, and whether they are still there.
+//!
+//! A client that goes away has its command ended. Reading would tell, but not while what it has sent before waits to be read: input that the
+//! command does not take, or another request. So the system is asked, beside whoever reads.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::net::UnixStream;
+
+#[derive(Clone, Debug)]
+pub(super) struct Peer {
+    /// Its process, where the system tells.
+    pub pid: Option<i32>,
+    /// A handle of our own: the connection belongs to whoever serves it. `None` where there was no descriptor for one.
+    socket: Option<Arc<OwnedFd>>,
+}
+
+impl Peer {
+    pub(super) fn of(stream: &UnixStream) -> Self {
+        Peer {
+            pid: stream.peer_cred().ok().and_then(|peer| peer.pid()),
+            socket: stream.as_fd().try_clone_to_owned().ok().map(Arc::new),
+        }
+    }
+
+    /// Completes when the client has closed its side of the connection, or is gone.
+    pub(super) async fn gone(&self) {
+        // SAFETY: the descriptor is the handle's own, which stays open and the same for as long as it is registered.
+        let registered = |socket| unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) };
+        let Some(Ok(socket)) = self.socket.clone().map(registered) else {
+            // Reading will have to do.
+            return std::future::pending().await;
+        };
+        loop {
+            // It fails only with the runtime.
+            let Ok(mut ready) = socket.readable().await else { return std::future::pending().await };
+            if ready.ready().is_read_closed() {
+                return;
+            }
+            // Something can be read, and that is for somebody else. The next event is news again.
+            ready.clear_ready();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use tokio::io::AsyncWriteExt;
+    use tokio::time::timeout;
+
+    #[tokio::test]
+    async fn a_client_is_gone_though_nobody_has_read_what_it_has_sent() {
+        for half in [true, false] {
+            let (server, mut client) = UnixStream::pair().expect("a pair");
+            let peer = Peer::of(&server);
+            for _ in 0..3 {
+                client.write_all(b"x").await.expect("there is room");
+                timeout(Duration::from_millis(20), peer.gone()).await.expect_err("it is there");
+            }
+            match half {
+                true => client.shutdown().await.expect("it is open"),
+                false => drop(client),
+            }
+            peer.gone().await;
+            peer.gone().await;
+        }
+    }
+}

@@ -1,0 +1,385 @@
+//! What the agent is asked, and what it answers: a function for each request.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Body, Frame, Incoming};
+use hyper::header::{ACCEPT, ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+
+use super::commands::{self, Form, Order};
+use super::held;
+use super::peer::Peer;
+use super::questions;
+use super::server::{Agent, Running, SPEECH};
+use super::wire::{
+    self, About, Cause, Close, Connect, Connected, Exec, HostSpec, KnownHost, Origin, Question, Refusal,
+    Status, Stop,
+};
+use crate::config::Config;
+use crate::host::{Host, Login};
+use crate::public::Pool;
+
+/// The longest body of a request: a command and its input.
+const LONGEST_REQUEST: u64 = 64 << 20;
+/// How long commands may go on that run on what is closed.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Of an answer that comes in lines.
+const LINES: &str = "application/x-ndjson";
+
+pub(super) type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
+
+pub(super) async fn answer(agent: &Arc<Agent>, request: Request<Incoming>, peer: Peer) -> Answer {
+    match route(agent, request, peer).await {
+        Ok(answer) => answer,
+        Err(refused) => self::refused(&refused),
+    }
+}
+
+/// The answer that says so.
+pub(super) fn refused(refusal: &Refusal) -> Answer {
+    with(status_of(&refusal.error.cause), "application/json", encoded(refusal))
+}
+
+async fn route(agent: &Arc<Agent>, request: Request<Incoming>, peer: Peer) -> Result<Answer, Refusal> {
+    if let Some(theirs) = request.headers().get(wire::VERSION_HEADER)
+        && theirs != wire::VERSION
+    {
+        let message = format!("this agent is of version {} (`sshpool agent stop` ends it)", wire::VERSION);
+        return Err(Refusal::new(Cause::OtherVersion, message));
+    }
+    let path = request.uri().path().to_owned();
+    let method = match path.as_str() {
+        "/v1/health" | "/v1/version" | "/v1/status" | "/v1/stats" | "/v1/hosts" | "/metrics" => Method::GET,
+        "/v1/exec" | "/v1/connect" | "/v1/close" | "/v1/stop" | "/v1/question" => Method::POST,
+        path => {
+            let message = format!("{path}: there is no such path (see docs/agent-api.md)");
+            return Err(Refusal::new(Cause::NotFound, message));
+        }
+    };
+    if request.method() != method {
+        let message = format!("{path}: it is {method}, not {}", request.method());
+        let mut answer = refused(&Refusal::new(Cause::WrongMethod, message));
+        let allowed = HeaderValue::from_str(method.as_str()).expect("the name of a method is visible ASCII");
+        answer.headers_mut().insert(ALLOW, allowed);
+        return Ok(answer);
+    }
+    match path.as_str() {
+        "/v1/health" => json(&serde_json::json!({"ok": true})),
+        "/v1/version" => json(&serde_json::json!({
+            "version": wire::VERSION,
+            "api": 1,
+            "pid": std::process::id(),
+        })),
+        "/v1/status" => json(&status(agent)),
+        "/v1/stats" => json(&serde_json::json!({
+            "total": agent.pools.stats(),
+            "hosts": agent.pools.stats_by_host(),
+        })),
+        "/v1/hosts" => json(&serde_json::json!({ "hosts": hosts(agent)? })),
+        "/v1/exec" => exec(agent, request, peer).await,
+        "/v1/connect" => connect(agent, request, peer).await,
+        "/v1/close" => close(agent, request).await,
+        "/v1/stop" => stop(agent, request).await,
+        "/v1/question" => ask(agent, request).await,
+        _ => Ok(text(super::metrics::text(agent))),
+    }
+}
+
+async fn exec(agent: &Arc<Agent>, mut request: Request<Incoming>, peer: Peer) -> Result<Answer, Refusal> {
+    let upgrade = wants_frames(&request)?.then(|| hyper::upgrade::on(&mut request));
+    let form = match upgrade {
+        Some(_) => Form::Frames,
+        None if wants_lines(&request) => Form::Lines,
+        None => Form::Collected,
+    };
+    let exec: Exec = body(request).await?;
+    let running = Running::new(agent)?;
+    let (host, pool) = host(agent, exec.host.clone(), &exec.origin())?;
+    let order = Order::new(&exec, form, host, &pool, agent.pools.default(), running);
+    let order = order.map_err(|why| Refusal::new(Cause::Invalid, why))?;
+    // It may be long, with its input, and it is in the order now.
+    drop(exec);
+    // Nobody hears the answer to a client that is gone.
+    let gone = || Refusal::new(Cause::Invalid, "the client is gone");
+    match upgrade {
+        None if form == Form::Lines => {
+            let lines = order.lines(peer).await.ok_or_else(gone)??;
+            let body = StreamBody::new(lines.map(|line| Ok::<_, Infallible>(Frame::data(line))));
+            Ok(with_body(StatusCode::OK, LINES, body))
+        }
+        None => json(&order.output(&peer).await.ok_or_else(gone)??),
+        Some(upgrade) => {
+            tokio::spawn(async move {
+                // It fails when the client is gone.
+                let Ok(upgraded) = upgrade.await else { return };
+                let (from, to) = tokio::io::split(TokioIo::new(upgraded));
+                if let Err(error) = commands::stream(order, from, to, &peer).await {
+                    tracing::debug!(%error, "the client of a command is gone");
+                }
+            });
+            Ok(switching())
+        }
+    }
+}
+
+/// Connects, or finds a connection that is there.
+async fn connect(agent: &Arc<Agent>, mut request: Request<Incoming>, peer: Peer) -> Result<Answer, Refusal> {
+    let upgrade = wants_frames(&request)?.then(|| hyper::upgrade::on(&mut request));
+    let connect: Connect = body(request).await?;
+    let (host, pool) = host(agent, connect.host.clone(), &connect.origin())?;
+    if let Some(upgrade) = upgrade {
+        let (agent, present) = (Arc::clone(agent), agent.present());
+        tokio::spawn(async move {
+            let _present = present;
+            let Ok(upgraded) = upgrade.await else { return };
+            let (from, to) = tokio::io::split(TokioIo::new(upgraded));
+            if let Err(error) =
+                questions::connect(&agent.questions, &agent.plan.place, pool, host, from, to).await
+            {
+                tracing::debug!(%error, "the client that wanted a connection is gone");
+            }
+        });
+        return Ok(switching());
+    }
+    let lease = pool.acquire(&host).await.map_err(|error| agent.refusal(&error, &host))?;
+    let connected = Connected::of(&lease);
+    if connect.hold
+        && let Some(pid) = peer.pid
+    {
+        tokio::spawn(async move {
+            held::until_gone(pid).await;
+            drop(lease);
+        });
+    }
+    json(&connected)
+}
+
+/// Passes a question of ssh on to whoever waits for that login.
+async fn ask(agent: &Arc<Agent>, request: Request<Incoming>) -> Result<Answer, Refusal> {
+    let question: Question = body(request).await?;
+    match agent.questions.ask(question).await {
+        Some(answer) => json(&serde_json::json!({ "answer": answer })),
+        None => Err(Refusal::new(Cause::NotFound, "nobody is there to be asked")),
+    }
+}
+
+async fn close(agent: &Arc<Agent>, request: Request<Incoming>) -> Result<Answer, Refusal> {
+    let close: Close = body(request).await?;
+    let patience = if close.now { Duration::ZERO } else { PATIENCE };
+    let closed = match (close.all, close.hosts.is_empty()) {
+        (true, true) => agent.pools.close_hosts(patience).await,
+        (false, false) => {
+            let hosts = close.hosts.into_iter().map(|host| host_of(agent, host));
+            let hosts = hosts.collect::<Result<Vec<_>, _>>()?;
+            let closing = hosts.iter().map(|host| agent.pools.close_host(host, patience));
+            futures_util::future::join_all(closing).await.into_iter().sum()
+        }
+        _ => return Err(Refusal::new(Cause::Invalid, "give either hosts or all")),
+    };
+    json(&serde_json::json!({ "closed": closed }))
+}
+
+async fn stop(agent: &Arc<Agent>, request: Request<Incoming>) -> Result<Answer, Refusal> {
+    let stop: Stop = body(request).await?;
+    if stop.unless_version.as_deref() == Some(wire::VERSION) {
+        return Err(Refusal::new(Cause::OtherVersion, "this agent is of that version"));
+    }
+    agent.leave(match (stop.now, stop.drain) {
+        (true, _) => Some(Duration::ZERO),
+        (false, true) => None,
+        (false, false) => Some(PATIENCE),
+    });
+    json(&serde_json::json!({ "pid": std::process::id() }))
+}
+
+fn status(agent: &Agent) -> Status {
+    Status {
+        agent: About {
+            version: wire::VERSION.to_owned(),
+            pid: std::process::id(),
+            uptime_ms: ms(agent.uptime()),
+            idle_timeout_ms: ms(agent.plan.idle_timeout),
+            // This one asks.
+            clients: agent.clients().saturating_sub(1),
+            commands: agent.commands(),
+        },
+        connections: agent.pools.connections(),
+    }
+}
+
+/// The names of the configuration file, and what there are connections to.
+fn hosts(agent: &Agent) -> Result<Vec<KnownHost>, Refusal> {
+    let mut all = std::collections::BTreeMap::new();
+    for name in config(agent)?.hosts.into_keys() {
+        all.insert(name, 0);
+    }
+    for connection in agent.pools.connections() {
+        let name = connection.host.rsplit_once(':').map_or(&*connection.host, |(name, _)| name);
+        *all.entry(name.to_owned()).or_default() += 1;
+    }
+    Ok(all.into_iter().map(|(name, connections)| KnownHost { name, connections }).collect())
+}
+
+/// The configuration file as it is now.
+fn config(agent: &Agent) -> Result<Config, Refusal> {
+    let invalid = |error: crate::ConfigError| Refusal::new(Cause::Invalid, error.to_string());
+    match &agent.plan.config_file {
+        Some(file) if !matches!(file.try_exists(), Ok(false)) => Config::load(file).map_err(invalid),
+        _ => Ok(Config::default()),
+    }
+}
+
+fn host_of(agent: &Agent, spec: HostSpec) -> Result<Host, Refusal> {
+    let invalid = |error: crate::HostError| Refusal::new(Cause::Invalid, error.to_string());
+    match spec {
+        HostSpec::Whole(whole) => whole.host().map_err(invalid),
+        HostSpec::Name(text) => {
+            let host = config(agent)?.host(&text).map_err(invalid)?;
+            match &agent.plan.ssh_config {
+                Some(file) if host.get_config_file().is_none() => host.config_file(file).map_err(invalid),
+                _ => Ok(host),
+            }
+        }
+    }
+}
+
+fn host(agent: &Agent, spec: HostSpec, origin: &Origin) -> Result<(Host, Pool), Refusal> {
+    let host = host_of(agent, spec)?;
+    let auth_sock = origin.auth_sock.as_ref().map(|path| (!path.is_empty()).then(|| path.into()));
+    let host = host.with_login(Login { auth_sock, ..Login::default() });
+    let pool = agent.pools.get(origin.settings.as_ref())?;
+    let pool = pool.map_err(|error| agent.refusal(&error, &host))?;
+    Ok((host, pool))
+}
+
+fn ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Whether the connection is to carry frames. Another upgrade is not known.
+fn wants_frames(request: &Request<Incoming>) -> Result<bool, Refusal> {
+    match request.headers().get(UPGRADE) {
+        None => Ok(false),
+        Some(to) if to == wire::FRAMES => Ok(true),
+        Some(_) => Err(Refusal::new(Cause::Invalid, format!("Upgrade: expected {}", wire::FRAMES))),
+    }
+}
+
+/// Whether the answer is to come in lines.
+fn wants_lines(request: &Request<Incoming>) -> bool {
+    request.headers().get_all(ACCEPT).iter().any(|kinds| {
+        kinds.to_str().is_ok_and(|kinds| {
+            kinds.split(',').any(|kind| kind.split(';').next().unwrap_or_default().trim() == LINES)
+        })
+    })
+}
+
+/// What the client has sent, if it is what it has to be. Nothing is an empty object.
+async fn body<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Refusal> {
+    let too_large = || {
+        let message =
+            format!("the request is longer than {LONGEST_REQUEST} bytes: stream its input in frames");
+        Refusal::new(Cause::TooLarge, message)
+    };
+    let mut body = request.into_body();
+    // Where it is known it is not read at all.
+    if body.size_hint().lower() > LONGEST_REQUEST {
+        return Err(too_large());
+    }
+    let mut bytes = Vec::new();
+    loop {
+        let frame = match timeout(SPEECH, body.frame()).await {
+            Ok(None) => break,
+            Ok(Some(Ok(frame))) => frame,
+            Ok(Some(Err(error))) => {
+                return Err(Refusal::new(Cause::Invalid, format!("the request cannot be read: {error}")));
+            }
+            Err(_) => {
+                let message = format!("the request has not come to its end: nothing came for {SPEECH:?}");
+                return Err(Refusal::new(Cause::TooSlow, message));
+            }
+        };
+        // Trailers are of no use.
+        let Some(data) = frame.data_ref() else { continue };
+        if (bytes.len() + data.len()) as u64 > LONGEST_REQUEST {
+            return Err(too_large());
+        }
+        bytes.extend_from_slice(data);
+    }
+    let text = if bytes.is_empty() { b"{}" } else { &bytes[..] };
+    serde_json::from_slice(text)
+        .map_err(|error| Refusal::new(Cause::Invalid, format!("the body is not what it has to be: {error}")))
+}
+
+fn status_of(cause: &Cause) -> StatusCode {
+    match cause {
+        Cause::Invalid => StatusCode::BAD_REQUEST,
+        Cause::NotFound => StatusCode::NOT_FOUND,
+        Cause::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
+        Cause::TooSlow => StatusCode::REQUEST_TIMEOUT,
+        Cause::OtherVersion => StatusCode::CONFLICT,
+        Cause::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Cause::TooMany => StatusCode::TOO_MANY_REQUESTS,
+        Cause::Connect { .. } | Cause::Lost { .. } | Cause::OutputLimit { .. } => StatusCode::BAD_GATEWAY,
+        Cause::TooManyClients
+        | Cause::Leaving
+        | Cause::Exhausted { .. }
+        | Cause::Closed { .. }
+        | Cause::NeverStarted { .. }
+        | Cause::Local { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        Cause::TimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
+    }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "it is what a route gives")]
+fn json(value: &impl Serialize) -> Result<Answer, Refusal> {
+    Ok(with(StatusCode::OK, "application/json", encoded(value)))
+}
+
+fn encoded(value: &impl Serialize) -> Vec<u8> {
+    let mut text = serde_json::to_vec(value).expect("the answers have text keys and finite numbers");
+    text.push(b'\n');
+    text
+}
+
+fn text(text: String) -> Answer {
+    with(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text.into_bytes())
+}
+
+fn with(status: StatusCode, content_type: &'static str, bytes: Vec<u8>) -> Answer {
+    with_body(status, content_type, Full::new(Bytes::from(bytes)))
+}
+
+fn with_body(
+    status: StatusCode,
+    content_type: &'static str,
+    body: impl Body<Data = Bytes, Error = Infallible> + Send + 'static,
+) -> Answer {
+    let mut answer = Response::new(UnsyncBoxBody::new(body));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    // Clients that keep connections for their next request know then for how long.
+    answer.headers_mut().insert(
+        "keep-alive",
+        HeaderValue::from_str(&format!("timeout={}", SPEECH.as_secs())).expect("digits"),
+    );
+    answer
+}
+
+fn switching() -> Answer {
+    let mut answer = Response::new(UnsyncBoxBody::new(Full::default()));
+    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    answer.headers_mut().insert(UPGRADE, HeaderValue::from_static(wire::FRAMES));
+    answer
+}
