@@ -151,6 +151,7 @@ async fn connect(agent: &Arc<Agent>, mut request: Request<Incoming>, peer: Peer)
         });
         return Ok(switching());
     }
+    let running = Running::new(agent)?;
     let lease = pool.acquire(&host).await.map_err(|error| agent.refusal(&error, &host))?;
     let connected = Connected::of(&lease);
     if connect.hold
@@ -158,7 +159,7 @@ async fn connect(agent: &Arc<Agent>, mut request: Request<Incoming>, peer: Peer)
     {
         tokio::spawn(async move {
             held::until_gone(pid).await;
-            drop(lease);
+            drop((lease, running));
         });
     }
     json(&connected)

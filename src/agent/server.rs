@@ -82,7 +82,7 @@ impl Drop for Present {
     }
 }
 
-/// One of the commands that run, as long as anything of it is there.
+/// One of the commands that run, as long as anything of it is there; or a process that has a connection to itself for a while.
 pub(super) struct Running(Arc<Agent>);
 
 impl Running {
@@ -249,17 +249,16 @@ impl Agent {
     /// From the end of listening to the end of everything.
     async fn last_part(&self) {
         let began = Instant::now();
+        let is_over = || match *self.life.borrow() {
+            Life::Leaving { patience: Some(patience) } => began.elapsed() >= patience,
+            _ => false,
+        };
         // Those that have connected just now have not said yet what they want.
-        while self.commands() > 0 || (self.clients() > 0 && began.elapsed() < LAST_WORDS) {
-            if let Life::Leaving { patience: Some(patience) } = *self.life.borrow()
-                && began.elapsed() > patience + LAST_WORDS
-            {
-                // Clients that do not read.
-                break;
-            }
+        while !is_over() && (self.commands() > 0 || (self.clients() > 0 && began.elapsed() < LAST_WORDS)) {
             sleep(Duration::from_millis(5)).await;
         }
         self.pools.close(Duration::ZERO).await;
+        // What was ended is told, to clients that read.
         let closed = Instant::now();
         while self.commands() + self.clients() > 0 && closed.elapsed() < LAST_WORDS {
             sleep(Duration::from_millis(5)).await;
@@ -267,7 +266,7 @@ impl Agent {
     }
 
     /// Lets the agent leave. What runs may go on for `patience`, or to its end.
-    pub(super) fn leave(self: &Arc<Self>, patience: Option<Duration>) {
+    pub(super) fn leave(&self, patience: Option<Duration>) {
         self.life.send_modify(|life| {
             let before = match *life {
                 Life::Leaving { patience } => patience,
@@ -277,10 +276,6 @@ impl Agent {
             let patience = [before, patience].into_iter().flatten().min();
             *life = Life::Leaving { patience };
         });
-        if let Some(patience) = patience {
-            let agent = Arc::clone(self);
-            tokio::spawn(async move { agent.pools.close(patience).await });
-        }
     }
 
     pub(super) fn is_leaving(&self) -> bool {
