@@ -1,6 +1,8 @@
 //! The agent's life: it is started once, shared by all, and leaves nothing, however it goes. No command is lost over that, and none runs
 //! twice.
 
+#![cfg(feature = "cli")]
+
 mod agents;
 mod common;
 mod pooled;
