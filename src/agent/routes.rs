@@ -318,8 +318,12 @@ async fn body<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Refu
         bytes.extend_from_slice(data);
     }
     let text = if bytes.is_empty() { b"{}" } else { &bytes[..] };
-    serde_json::from_slice(text)
-        .map_err(|error| Refusal::new(Cause::Invalid, format!("the body is not what it has to be: {error}")))
+    // serde would also take a list of the values in their order.
+    let parsed = match text.trim_ascii_start().first() {
+        Some(b'{') => serde_json::from_slice(text).map_err(|error| error.to_string()),
+        _ => Err("expected an object".to_owned()),
+    };
+    parsed.map_err(|why| Refusal::new(Cause::Invalid, format!("the body is not what it has to be: {why}")))
 }
 
 fn status_of(cause: &Cause) -> StatusCode {
