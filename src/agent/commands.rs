@@ -183,7 +183,7 @@ pub(super) async fn stream(
     };
     let ended = match outcome {
         Ok(Ok(status)) => End::Ended(Ended { exit_code: status.code() }),
-        Ok(Err(error)) => End::Failed(Refusal::of(&error, host.name())),
+        Ok(Err(error)) => End::Failed(Refusal::of_streamed(&error, host.name())),
         Err(wish) => {
             // The frame that is on its way is the last one.
             stop.send_replace(true);
@@ -196,7 +196,7 @@ pub(super) async fn stream(
                 (Wish::End, Remote::MayLiveOn(reason)) => {
                     let (reason, partial) = (reason.to_string(), Arc::default());
                     let error = Error::Lost { host: host.name().to_owned(), reason, partial };
-                    End::Failed(Refusal::of(&error, host.name()))
+                    End::Failed(Refusal::of_streamed(&error, host.name()))
                 }
             }
         }
@@ -303,7 +303,7 @@ impl Lines {
                     self.child = None;
                     return Some(line(&match status {
                         Ok(status) => End::Ended(Ended { exit_code: status.code() }),
-                        Err(error) => End::Failed(Refusal::of(&error, self.host.name())),
+                        Err(error) => End::Failed(Refusal::of_streamed(&error, self.host.name())),
                     }));
                 }
                 () = self.client.gone() => {

@@ -539,6 +539,13 @@ impl Refusal {
         refusal
     }
 
+    /// Of a command whose output is with the client already.
+    pub(crate) fn of_streamed(error: &Error, host: &str) -> Self {
+        let mut refusal = Refusal::of(error, host);
+        refusal.error.partial = Streams::default();
+        refusal
+    }
+
     pub(crate) fn of(error: &Error, host: &str) -> Self {
         let host = host.to_owned();
         let left = |remote: &Remote| match remote {
