@@ -166,7 +166,7 @@ fn finish(caught: Signal) -> ! {
     std::process::exit(128 + caught as i32);
 }
 
-fn is_ignored(signal: Signal) -> bool {
+pub(crate) fn is_ignored(signal: Signal) -> bool {
     // There is no way to look but to change it.
     let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
     let before = set(signal, &ignore);

@@ -244,6 +244,25 @@ fn a_client_that_does_not_read_does_not_keep_the_agent() {
     drop(frames);
 }
 
+/// As somebody has stopped it, or the whole machine. What it was asked for meanwhile is not done when nobody waits for it any more. It takes
+/// half a minute, beside the others.
+#[test]
+fn an_agent_that_does_not_answer_is_not_waited_for() {
+    let (sshd, home) = (Sshd::builder().start(), Home::new());
+    let mut agent = in_the_foreground(&home, &[]);
+    home.exec(&sshd, "true");
+    send(agent.id(), Signal::SIGSTOP);
+    let ended = home.run_on(&sshd, &["exec", "lab", "--", "touch ran"]);
+    let told = "sshpool: lab: connection lost while the command ran: the agent has not answered within 30s\n";
+    assert_eq!((ended.code(), &*ended.stdout, &*ended.stderr), (255, "", told));
+    send(agent.id(), Signal::SIGCONT);
+    home.exec(&sshd, "test ! -e ran");
+    wait_for("an agent without commands", PATIENCE, || home.status()["agent"]["commands"] == 0);
+    home.exec(&sshd, "test ! -e ran");
+    assert_eq!(home.run(["agent", "stop"]).code(), 0);
+    assert_eq!(self::ended(&mut agent).code(), Some(0));
+}
+
 #[test]
 fn a_second_signal_does_not_wait() {
     let (sshd, home) = (Sshd::builder().start(), Home::new());
@@ -368,6 +387,19 @@ fn an_agent_that_is_replaced_lets_what_runs_finish() {
     let output = running.wait_with_output().expect("it ends");
     assert_eq!((output.status.code(), &*output.stdout), (Some(0), &b"done\n"[..]));
     wait_for("the end of the old one", PATIENCE, || !is_alive(old));
+}
+
+/// As nohup starts it.
+#[test]
+fn a_signal_that_was_ignored_from_the_start_is_ignored() {
+    let home = Home::new();
+    let args = ["-c", "trap '' HUP; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_sshpool"), "agent"];
+    let mut agent = home.in_its_place(command("sh"), args).stderr(Stdio::piped()).spawn().expect("it starts");
+    wait_for("an agent that listens", PATIENCE, || home.socket().exists());
+    send(agent.id(), Signal::SIGHUP);
+    assert_eq!(home.pid(), agent.id());
+    send(agent.id(), Signal::SIGTERM);
+    assert_eq!(ended(&mut agent).signal(), Some(Signal::SIGTERM as i32));
 }
 
 /// Whoever has started the first client does not wait for the agent, and does not lend it a lock.

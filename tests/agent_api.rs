@@ -356,6 +356,38 @@ fn input_may_come_at_once_and_in_a_frame_of_any_length() {
     lab.is_well();
 }
 
+/// A client that is still sending hears of the end all the same.
+#[test]
+fn input_that_nobody_wants_any_more_is_taken() {
+    let lab = Lab::new();
+    let mut frames = lab.home.frames(&lab.exec(json!({"command": "exit 7", "stdin_stream": true})));
+    let mut sender = agents::Frames(frames.0.try_clone().expect("a handle"));
+    let heard = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let send = scope.spawn(|| {
+            for _ in 0..2000 {
+                let sent = sender.send(0, &[b'x'; 1 << 16]);
+                if heard.load(std::sync::atomic::Ordering::Relaxed) {
+                    return;
+                }
+                sent.expect("it is taken");
+            }
+        });
+        let mut end = None;
+        while let Some((kind, bytes)) = frames.next() {
+            if kind == 3 {
+                end = Some(serde_json::from_slice::<Value>(&bytes).expect("it is JSON"));
+                break;
+            }
+        }
+        assert_eq!(end, Some(json!({"exit_code": 7})));
+        heard.store(true, std::sync::atomic::Ordering::Relaxed);
+        frames.0.shutdown(Shutdown::Both).expect("it is open");
+        send.join().expect("no panic");
+    });
+    lab.wait_for_no_command();
+}
+
 /// By a frame, or by closing its side, the client has the command ended and hears of it.
 #[rstest]
 #[case::a_frame(true)]
@@ -405,7 +437,8 @@ fn a_body_without_end_is_cut_off() {
     while sent < 1024 && client.write_all(&chunk).is_ok() {
         sent += 1;
     }
-    assert!(sent < 80, "{sent} MiB were taken");
+    assert!(sent < 400, "{sent} MiB were taken");
+    assert!(lab.resident_kib() < 300 * 1024, "{} KiB are used", lab.resident_kib());
     let answer = Answer::read(&mut client);
     assert_eq!((answer.status, &*answer.kind()), (413, "too_large"));
     lab.is_well();

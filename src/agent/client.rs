@@ -52,8 +52,10 @@ pub(crate) struct Client {
 pub(crate) enum NoAgent {
     /// There is none.
     NotThere,
-    /// It was asked, and has not answered. Nothing was begun.
+    /// It was asked, and is gone without an answer. Nothing was begun.
     NoAnswer(String),
+    /// It was asked, and has not answered within this time.
+    Silent(Duration),
     /// It could not be asked, for this reason, in one line.
     Failed(String),
 }
@@ -74,6 +76,7 @@ impl std::fmt::Display for NoAgent {
         match self {
             NoAgent::NotThere => f.write_str("no agent runs"),
             NoAgent::NoAnswer(why) => write!(f, "the agent does not answer: {why}"),
+            NoAgent::Silent(time) => write!(f, "the agent has not answered within {time:?}"),
             NoAgent::Failed(why) => f.write_str(why),
         }
     }
@@ -130,7 +133,7 @@ impl Client {
                 Ok(Err(Unanswered::Gone(error) | Unanswered::Failed(error))) => {
                     return Err(NoAgent::NoAnswer(error.to_string()));
                 }
-                Err(_) => return Err(NoAgent::NoAnswer(format!("not within {:?}", ask.patience))),
+                Err(_) => return Err(NoAgent::Silent(ask.patience)),
             };
             let status = answer.status();
             if status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS {
@@ -171,7 +174,7 @@ impl Client {
             Ok(Err(Unanswered::Gone(error) | Unanswered::Failed(error))) => {
                 return Err(NoAgent::NoAnswer(error.to_string()));
             }
-            Err(_) => return Err(NoAgent::NoAnswer(format!("not within {:?}", ask.patience))),
+            Err(_) => return Err(NoAgent::Silent(ask.patience)),
         };
         let is_done = answer.status().is_success();
         let bytes = collected(answer).await?;
@@ -347,6 +350,8 @@ impl Client {
             left -= 1;
             let frames = match self.frames("/v1/exec", exec).await {
                 Ok(frames) => frames.map_err(|refused| refused.into_error(host))?,
+                // It may just have been about to.
+                Err(no @ NoAgent::Silent(_)) => return Err(lost(host, no.to_string())),
                 Err(no) => return Err(not_started(host, &no)),
             };
             let (mut from, to) = tokio::io::split(frames);
@@ -506,11 +511,11 @@ fn ended(bytes: &[u8], host: &Host) -> Result<ExitStatus, Error> {
 }
 
 fn agent_gone(host: &Host) -> Error {
-    Error::Lost {
-        host: host.name().to_owned(),
-        reason: "the agent has ended".to_owned(),
-        partial: Arc::default(),
-    }
+    lost(host, "the agent has ended".to_owned())
+}
+
+fn lost(host: &Host, reason: String) -> Error {
+    Error::Lost { host: host.name().to_owned(), reason, partial: Arc::default() }
 }
 
 fn not_started(host: &Host, no: &NoAgent) -> Error {

@@ -140,11 +140,15 @@ impl Order {
 /// Passes on what the command writes and what the client sends, until the command has ended.
 pub(super) async fn stream(
     order: Order,
-    from: impl AsyncRead + Unpin,
+    mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     client: &Peer,
 ) -> std::io::Result<()> {
     let Order { host, command, piped, running } = order;
+    if client.is_gone() {
+        // It has given up waiting for us, and takes it that nothing was begun.
+        return Ok(());
+    }
     let spawned = tokio::select! {
         spawned = command.spawn() => spawned,
         // Nobody is left to be told.
@@ -177,7 +181,7 @@ pub(super) async fn stream(
         };
         tokio::select! {
             status = whole => status,
-            wish = feed(from, stdin, piped) => Err(wish),
+            wish = feed(&mut from, stdin, piped) => Err(wish),
             () = client.gone() => Err(Wish::End),
         }
     };
@@ -201,8 +205,13 @@ pub(super) async fn stream(
             }
         }
     };
-    let mut to = writer.lock().await;
-    end(&mut *to, &ended).await
+    end(&mut *writer.lock().await, &ended).await?;
+    // All of it is over but for the client's reading. One that still sends input would not get to that if it was cut off.
+    drop(running);
+    let mut rest = vec![0; PIECE];
+    let sent = async { while let Ok(1..) = from.read(&mut rest).await {} };
+    let _ = timeout(LAST_WRITES, sent).await;
+    Ok(())
 }
 
 async fn end(to: &mut (impl AsyncWrite + Unpin), end: &End) -> std::io::Result<()> {

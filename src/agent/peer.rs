@@ -6,6 +6,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
@@ -24,6 +25,15 @@ impl Peer {
             pid: stream.peer_cred().ok().and_then(|peer| peer.pid()),
             socket: stream.as_fd().try_clone_to_owned().ok().map(Arc::new),
         }
+    }
+
+    /// Whether the client has closed the connection, both ways. At once, where [`gone`](Self::gone) needs a moment to find out.
+    pub(super) fn is_gone(&self) -> bool {
+        let Some(socket) = &self.socket else { return false };
+        // What is looked for need not be asked for.
+        let mut sockets = [PollFd::new(socket.as_fd(), PollFlags::empty())];
+        let _ = poll(&mut sockets, PollTimeout::ZERO);
+        sockets[0].revents().is_some_and(|said| said.intersects(PollFlags::POLLHUP | PollFlags::POLLERR))
     }
 
     /// Completes when the client has closed its side of the connection, or is gone.
@@ -61,11 +71,13 @@ mod tests {
             for _ in 0..3 {
                 client.write_all(b"x").await.expect("there is room");
                 timeout(Duration::from_millis(20), peer.gone()).await.expect_err("it is there");
+                assert!(!peer.is_gone());
             }
             match half {
                 true => client.shutdown().await.expect("it is open"),
                 false => drop(client),
             }
+            assert_eq!(peer.is_gone(), !half);
             peer.gone().await;
             peer.gone().await;
         }

@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Body, Frame, Incoming};
-use hyper::header::{ACCEPT, ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE};
+use hyper::header::{ACCEPT, ALLOW, CONNECTION, CONTENT_TYPE, EXPECT, HeaderValue, UPGRADE};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
@@ -33,6 +33,8 @@ use crate::public::Pool;
 const LONGEST_REQUEST: u64 = 64 << 20;
 /// How long commands may go on that run on what is closed.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Who sends nothing for so long waits for the answer.
+const PAUSE: Duration = Duration::from_millis(200);
 /// Of an answer that comes in lines.
 const LINES: &str = "application/x-ndjson";
 
@@ -292,9 +294,12 @@ async fn body<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Refu
             format!("the request is longer than {LONGEST_REQUEST} bytes: stream its input in frames");
         Refusal::new(Cause::TooLarge, message)
     };
+    let waits = request.headers().contains_key(EXPECT);
     let mut body = request.into_body();
-    // Where it is known it is not read at all.
     if body.size_hint().lower() > LONGEST_REQUEST {
+        if !waits {
+            pass_over(&mut body).await;
+        }
         return Err(too_large());
     }
     let mut bytes = Vec::new();
@@ -313,6 +318,8 @@ async fn body<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Refu
         // Trailers are of no use.
         let Some(data) = frame.data_ref() else { continue };
         if (bytes.len() + data.len()) as u64 > LONGEST_REQUEST {
+            drop(bytes);
+            pass_over(&mut body).await;
             return Err(too_large());
         }
         bytes.extend_from_slice(data);
@@ -324,6 +331,16 @@ async fn body<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Refu
         _ => Err("expected an object".to_owned()),
     };
     parsed.map_err(|why| Refusal::new(Cause::Invalid, format!("the body is not what it has to be: {why}")))
+}
+
+/// Reads what a client is sending, as far as that makes sense: many read no answer before all of it is sent, or fail when that fails.
+async fn pass_over(body: &mut Incoming) {
+    let mut left = 4 * LONGEST_REQUEST;
+    while left > 0
+        && let Ok(Some(Ok(frame))) = timeout(PAUSE, body.frame()).await
+    {
+        left = left.saturating_sub(frame.data_ref().map_or(0, |data| data.len() as u64));
+    }
 }
 
 fn status_of(cause: &Cause) -> StatusCode {

@@ -166,7 +166,7 @@ impl Agent {
         signals: &mut impl AsyncFnMut() -> Signal,
     ) -> Option<Signal> {
         let mut look =
-            interval((self.plan.idle_timeout / 20).clamp(Duration::from_millis(20), Duration::from_secs(10)));
+            interval((self.plan.idle_timeout / 20).clamp(Duration::from_millis(20), Duration::from_secs(2)));
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut life = self.life.subscribe();
         let mut told = pin!(signals());

@@ -114,15 +114,13 @@ fn say_ready() {
     }
 }
 
-type Heard = [(Signal, tokio::signal::unix::Signal); 3];
+type Heard = Vec<(Signal, tokio::signal::unix::Signal)>;
 
-/// The signals that ask for the end.
+/// The signals that ask for the end, but for those that it was started with ignoring, as under nohup.
 fn signals_heard() -> std::io::Result<Heard> {
-    Ok([
-        (Signal::SIGINT, signal(SignalKind::interrupt())?),
-        (Signal::SIGTERM, signal(SignalKind::terminate())?),
-        (Signal::SIGHUP, signal(SignalKind::hangup())?),
-    ])
+    let all = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
+    let wanted = all.into_iter().filter(|signal| !crate::signals::is_ignored(*signal));
+    wanted.map(|wanted| Ok((wanted, signal(SignalKind::from_raw(wanted as i32))?))).collect()
 }
 
 /// The next one that comes.
