@@ -169,7 +169,7 @@ fn no_command_is_lost_or_run_twice_while_agents_leave(#[case] told: bool) {
                 scope.spawn(move || {
                     for number in 0..EACH {
                         let ran =
-                            home.run_on(sshd, &["exec", "lab", "--", &format!("echo {lane}-{number} >>ran")]);
+                            home.run_on(sshd, &["exec", "lab", "--", &format!("echo {lane}-{number} >>~/ran")]);
                         assert_eq!((ran.code(), &*ran.stderr), (0, ""), "{lane}-{number}");
                     }
                 })
@@ -204,7 +204,7 @@ fn what_runs_when_the_agent_is_told_to_end(
 ) {
     let (sshd, home) = (Sshd::builder().start(), Home::new());
     let mut agent = in_the_foreground(&home, &[]);
-    let wait = "echo begun; until [ -e go ]; do sleep 0.05; done; echo done";
+    let wait = "echo begun; until [ -e ~/go ]; do sleep 0.05; done; echo done";
     let mut running = home.on(&sshd, &["exec", "lab", "--", wait]);
     let mut running = running.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
     running.stdout.as_mut().expect("it was piped").read_exact(&mut [0; 6]).expect("it begins");
@@ -252,13 +252,13 @@ fn an_agent_that_does_not_answer_is_not_waited_for() {
     let mut agent = in_the_foreground(&home, &[]);
     home.exec(&sshd, "true");
     send(agent.id(), Signal::SIGSTOP);
-    let ended = home.run_on(&sshd, &["exec", "lab", "--", "touch ran"]);
+    let ended = home.run_on(&sshd, &["exec", "lab", "--", "touch ~/ran"]);
     let told = "sshpool: lab: connection lost while the command ran: the agent has not answered within 30s\n";
     assert_eq!((ended.code(), &*ended.stdout, &*ended.stderr), (255, "", told));
     send(agent.id(), Signal::SIGCONT);
-    home.exec(&sshd, "test ! -e ran");
+    home.exec(&sshd, "test ! -e ~/ran");
     wait_for("an agent without commands", PATIENCE, || home.status()["agent"]["commands"] == 0);
-    home.exec(&sshd, "test ! -e ran");
+    home.exec(&sshd, "test ! -e ~/ran");
     assert_eq!(home.run(["agent", "stop"]).code(), 0);
     assert_eq!(self::ended(&mut agent).code(), Some(0));
 }
@@ -368,7 +368,7 @@ fn an_agent_of_another_version_is_replaced() {
 #[test]
 fn an_agent_that_is_replaced_lets_what_runs_finish() {
     let (sshd, home) = (Sshd::builder().start(), Home::new());
-    let wait = "echo begun; until [ -e go ]; do sleep 0.05; done; echo done";
+    let wait = "echo begun; until [ -e ~/go ]; do sleep 0.05; done; echo done";
     let mut running = home.on(&sshd, &["exec", "lab", "--", wait]);
     let mut running = running.stdout(Stdio::piped()).spawn().expect("it starts");
     running.stdout.as_mut().expect("it was piped").read_exact(&mut [0; 6]).expect("it begins");

@@ -415,7 +415,7 @@ fn a_client_can_end_its_command(#[case] frame: bool) {
 #[case::lines("accept: application/x-ndjson\r\n")]
 fn a_client_that_has_sent_too_much_and_is_gone_is_heard(#[case] head: &str) {
     let lab = Lab::new();
-    let body = lab.exec(json!({"command": "echo $$ >pid; sleep 300", "timeout_ms": 0})).to_string();
+    let body = lab.exec(json!({"command": "echo $$ >~/pid; sleep 300", "timeout_ms": 0})).to_string();
     let mut client = lab.home.connect();
     let two = request("POST", "/v1/exec", head, &body) + &request("GET", "/v1/health", "", "");
     client.write_all(two.as_bytes()).expect("it reads");

@@ -215,7 +215,7 @@ fn a_slow_reader_slows_its_own_command_only() {
     let host = json!({"name": "lab", "ssh_config": sshd.ssh_config()});
     let slow: Vec<_> = (0..4)
         .map(|_| {
-            let count = "head -c 1000000000 /dev/zero | tee -a written";
+            let count = "head -c 1000000000 /dev/zero | tee -a ~/written";
             let mut frames = home.frames(&json!({"host": host, "command": count, "timeout_ms": 0}));
             assert_eq!(frames.next(), Some((4, vec![])));
             frames
