@@ -193,17 +193,23 @@ impl Host {
     ///
     /// An option that decides how the pool's connections work (`ControlPath`, say) or that has a setter here, a key that is not made of
     /// letters and digits, a value that is empty or has control characters.
-    pub fn option(mut self, key: impl Into<String>, value: impl Into<String>) -> Result<Self, HostError> {
-        let (key, value) = (key.into(), value.into());
+    pub fn option(self, key: impl Into<String>, value: impl Into<String>) -> Result<Self, HostError> {
+        let key = key.into();
+        if let Some((_, setter)) = HAS_SETTER.iter().find(|(option, _)| option.eq_ignore_ascii_case(&key)) {
+            return Err(HostError::new("ssh option", &key, format!("say it with `{setter}`")));
+        }
+        self.any_option(key, value.into())
+    }
+
+    /// The same, also for options that have a setter. What is said so has ssh's own meaning (an `IdentityFile` is one key among others), and
+    /// is part of what connections are shared by, the address (`HostName`) too.
+    pub(crate) fn any_option(mut self, key: String, value: String) -> Result<Self, HostError> {
         let wrong = |reason: String| Err(HostError::new("ssh option", &key, reason));
         if key.is_empty() || !key.chars().all(|c| c.is_ascii_alphanumeric()) {
             return wrong("expected the name of an option of ssh_config, such as \"ProxyJump\"".to_owned());
         }
         if POOLS_OWN.iter().any(|own| own.eq_ignore_ascii_case(&key)) {
             return wrong("the pool itself decides about it".to_owned());
-        }
-        if let Some((_, setter)) = HAS_SETTER.iter().find(|(option, _)| option.eq_ignore_ascii_case(&key)) {
-            return wrong(format!("say it with `{setter}`"));
         }
         if value.trim().is_empty() || value.contains(char::is_control) {
             return wrong(format!("its value {value:?} is empty or has control characters"));

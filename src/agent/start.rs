@@ -89,6 +89,8 @@ async fn start(place: &Place, arguments: &[OsString]) -> Result<(), String> {
     keep_descriptors();
     #[expect(clippy::disallowed_methods, reason = "it is this program, not ssh")]
     let mut command = std::process::Command::new(&program);
+    // It may have another name, by which it would be something else: `ssh`, for one.
+    command.arg0("sshpool");
     command.arg("agent").arg("--detach").args(arguments).current_dir("/");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
     // SAFETY: setsid is async-signal-safe. A session of its own keeps the signals of the terminal away, and the terminal from being held.

@@ -111,7 +111,7 @@ impl WholeHost {
         if let Some(file) = self.ssh_config {
             host = host.config_file(file)?;
         }
-        self.options.into_iter().try_fold(host, |host, (key, value)| host.option(key, value))
+        self.options.into_iter().try_fold(host, |host, (key, value)| host.any_option(key, value))
     }
 }
 

@@ -63,7 +63,7 @@ fn advised(mut error: clap::Error, words: &[OsString]) -> clap::Error {
 fn no_subcommand(name: &str) -> String {
     if is_action(name) {
         format!("did you mean \"sshpool compose HOST {name} …\"?")
-    } else if matches!(name, "ssh" | "shell" | "sh" | "command" | "cmd") {
+    } else if matches!(name, "shell" | "sh" | "command" | "cmd") {
         "did you mean \"sshpool exec HOST COMMAND…\"?".to_owned()
     } else {
         format!("did you mean \"sshpool exec {name} …\"?")

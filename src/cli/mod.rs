@@ -15,6 +15,7 @@ mod plot;
 mod relay;
 mod resources;
 mod run;
+mod ssh;
 mod stdio;
 mod table;
 
@@ -114,6 +115,14 @@ enum Command {
     /// The agent is one background process of a user that keeps the connections of all commands. The first command that needs it starts it, and
     /// it ends when it has had no client and no connection for its idle time. Programs in any language can use it by HTTP over its Unix socket.
     Agent(agent::Agent),
+    /// Be ssh, over a connection of the agent
+    ///
+    /// Takes what ssh takes and does what ssh does, with a terminal where ssh has one; the options of this program stand before the word ssh.
+    /// What cannot go over a shared connection, such as forwards of ports, is left to plain ssh. So is everything where there is no agent, where a password has to be
+    /// asked, and where the agent cannot connect; -v says so. A link of the name ssh to this program does the same, for programs that
+    /// take a path.
+    #[command(disable_help_flag = true, override_usage = ssh::USAGE, after_help = ssh::HELP)]
+    Ssh(ssh::Ssh),
     /// Measure a command through the pool against plain ssh
     ///
     /// The command is `true`, which does nothing. It is run by plain ssh with a login each time, by the pool, and by a pool that opens no
@@ -160,11 +169,20 @@ pub fn main() -> ExitCode {
             words.get(1).map_or_else(String::new, |word| word.to_string_lossy().into_owned()),
         );
     }
-    let cli = advice::parse(&words).unwrap_or_else(|error| error.exit());
+    if name == Some("ssh".as_ref()) {
+        return ssh::main(ssh::Own::default(), &words[1..]);
+    }
+    // What stands behind `ssh` is for nobody but that.
+    let end = ssh::place(&words).map_or(words.len(), |place| place + 1);
+    let cli = advice::parse(&words[..end]).unwrap_or_else(|error| error.exit());
     log_to_stderr(match &cli.command {
         Command::Agent(agent) => agent.verbosity(cli.verbose),
         _ => cli.verbose,
     });
+    if let Command::Ssh(_) = cli.command {
+        let Cli { ssh_config, config, verbose, no_agent, .. } = cli;
+        return ssh::main(ssh::Own { ssh_config, config, verbose: verbose > 0, no_agent }, &words[end..]);
+    }
     stdio::make_blocking();
     signals::at_the_end(leave);
     let code = run_to_the_end(cli);
@@ -232,6 +250,7 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Close(close) => return close.run(&setup).await,
         Command::Metrics => return connections::metrics(&setup).await,
         Command::Agent(agent) => return agent.run(&setup).await,
+        Command::Ssh(_) => unreachable!("it does not come here"),
     };
     if signals::is_ending() {
         // The handler closes the pool and ends the process by the signal.

@@ -145,6 +145,19 @@ pub(super) fn login(host: &Host, verbose: bool, command: &str) -> Vec<OsString> 
     args
 }
 
+/// What a host says, for an ssh that somebody else has called.
+#[cfg(feature = "cli")]
+pub(crate) fn of_host(host: &Host) -> Vec<OsString> {
+    host_args(Args::default(), host, host.get_config_file()).0
+}
+
+/// What makes an ssh that somebody else has called a client of a master, whatever else it is told. Without the master it logs in by itself,
+/// and leaves no master of its own behind.
+#[cfg(feature = "cli")]
+pub(crate) fn over(socket: &Path) -> Vec<OsString> {
+    Args::default().pair("-S", literal(socket)).option("ControlMaster", "no").0
+}
+
 /// What a master is told beyond its host.
 pub(super) struct MasterPlan<'a> {
     pub socket: &'a Path,

@@ -28,6 +28,8 @@ use crate::error::{ConnectError, ConnectErrorKind, plain};
 use crate::host::{Host, HostIdentity};
 use crate::pool::{Configuration, Connection, Transport};
 
+#[cfg(feature = "cli")]
+pub(crate) use args::{of_host, over};
 pub(crate) use bootstrap::{Marker, Script};
 pub(crate) use ending::{LIMIT as ENDING, NotEnded};
 pub(crate) use master::Master;

@@ -78,9 +78,45 @@ pub(super) struct Finished {
 }
 
 impl Program {
-    /// Finds `ssh` on PATH. Nothing is started.
+    /// Finds `ssh` on PATH. Nothing is started. This program itself can be there by that name (`sshpool ssh`), and is not what is meant.
     pub(crate) fn find() -> Result<Self, which::Error> {
-        Ok(Program { path: which::which("ssh")?, version: OnceCell::new() })
+        Self::find_but(|_| false)
+    }
+
+    /// The same, without those that are passed over.
+    pub(crate) fn find_but(passed_over: impl Fn(&Path) -> bool) -> Result<Self, which::Error> {
+        let found = which::which_all("ssh")?.find(|path| !is_ours(path) && !passed_over(path));
+        let path = found.ok_or(which::Error::CannotFindBinaryPath)?;
+        Ok(Program { path, version: OnceCell::new() })
+    }
+
+    /// The one that is there, if it is none of ours.
+    #[cfg(feature = "cli")]
+    pub(crate) fn at(path: &Path) -> Option<Self> {
+        let there = path.is_file() && !is_ours(path);
+        there.then(|| Program { path: path.to_owned(), version: OnceCell::new() })
+    }
+
+    #[cfg(feature = "cli")]
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What `ssh -G` prints with these arguments; `None` where it fails.
+    #[cfg(feature = "cli")]
+    pub(crate) async fn resolved(&self, arguments: Vec<OsString>, deadline: Instant) -> Option<String> {
+        let finished = self.call([vec!["-G".into()], arguments].concat(), deadline).await.ok()?;
+        (finished.code == Some(0)).then_some(finished.stdout)
+    }
+
+    /// Becomes this program. Returns only where it cannot.
+    #[cfg(feature = "cli")]
+    pub(crate) fn become_it(&self, arguments: &[OsString], environment: &[(&str, OsString)]) -> io::Error {
+        use std::os::unix::process::CommandExt;
+        #[expect(clippy::disallowed_methods, reason = "this is the one place that the rule leaves")]
+        let mut command = std::process::Command::new(&self.path);
+        command.args(arguments).envs(environment.iter().map(|(name, value)| (*name, value)));
+        command.exec()
     }
 
     /// Asks once, then remembers.
@@ -121,6 +157,17 @@ impl Program {
     ) -> io::Result<Finished> {
         finish(captured(&mut self.client(args)).spawn()?, deadline, kept).await
     }
+}
+
+/// Whether this is the program that runs, or a link to `sshpool`.
+fn is_ours(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(real) = path.canonicalize() else { return false };
+    let same = |own: PathBuf| match (own.metadata(), real.metadata()) {
+        (Ok(own), Ok(found)) => (own.dev(), own.ino()) == (found.dev(), found.ino()),
+        _ => false,
+    };
+    real.file_name() == Some("sshpool".as_ref()) || std::env::current_exe().is_ok_and(same)
 }
 
 /// No input, and both outputs to be read.

@@ -1,0 +1,167 @@
+//! What the user's ssh_config wants of a session that a shared connection does not give: X11, forwards of ports, a local command, a tunnel.
+//!
+//! ssh itself knows (`ssh -G`), and asking it takes longer than asking the agent. So the files are looked through first: most have not a
+//! word of it. Whether a line counts for this host is for ssh to say.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::wish::{Why, seconds};
+
+/// Options that make it worth asking.
+const OF_INTEREST: &[&str] = &[
+    "connecttimeout",
+    "dynamicforward",
+    "forkafterauthentication",
+    "forwardx11",
+    "localforward",
+    "permitlocalcommand",
+    "remoteforward",
+    "sessiontype",
+    "tunnel",
+];
+
+/// Files that include each other are not followed further than ssh does.
+const DEEPEST: usize = 16;
+
+/// Whether this option is one of them.
+pub(super) fn is_of_interest(option: &str) -> bool {
+    OF_INTEREST.iter().any(|known| known.eq_ignore_ascii_case(option))
+}
+
+/// Whether the files that ssh reads may have something of it; `named` is the one of `-F`.
+pub(super) fn is_worth_asking(named: Option<&Path>) -> bool {
+    match named {
+        Some(file) if file == Path::new("none") => false,
+        Some(file) => mentions(file, 0),
+        None => {
+            let own = home().map(|home| home.join(".ssh/config"));
+            own.is_some_and(|own| mentions(&own, 0)) || mentions(Path::new("/etc/ssh/ssh_config"), 0)
+        }
+    }
+}
+
+/// As ssh finds it, which does not look at `HOME`.
+fn home() -> Option<PathBuf> {
+    nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten().map(|user| user.dir)
+}
+
+fn mentions(file: &Path, depth: usize) -> bool {
+    // One that is not there says nothing, and one that cannot be read is ssh's to complain about.
+    let Ok(text) = std::fs::read(file) else { return false };
+    String::from_utf8_lossy(&text).lines().any(|line| {
+        let line = line.trim_start();
+        let end = line.find(|c: char| c.is_whitespace() || c == '=').unwrap_or(line.len());
+        let (option, rest) = line.split_at(end);
+        if option.eq_ignore_ascii_case("include") {
+            return depth >= DEEPEST || included(rest, depth);
+        }
+        is_of_interest(option)
+    })
+}
+
+/// Whether files that are included have something of it. Patterns that are not simple may.
+fn included(patterns: &str, depth: usize) -> bool {
+    patterns.trim_start_matches(['=', ' ', '\t']).split_whitespace().any(|pattern| {
+        let path = Path::new(pattern);
+        let (Some(directory), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
+            return true;
+        };
+        let odd = |text: &str| text.contains(['*', '?', '[', '~', '$', '%', '"', '\\']);
+        if !path.is_absolute() || odd(&directory.to_string_lossy()) {
+            return true;
+        }
+        let Some(ending) = name.strip_prefix('*') else { return odd(name) || mentions(path, depth + 1) };
+        if odd(ending) {
+            return true;
+        }
+        let Ok(files) = std::fs::read_dir(directory) else { return false };
+        files.flatten().any(|file| {
+            file.file_name().to_string_lossy().ends_with(ending) && mentions(&file.path(), depth + 1)
+        })
+    })
+}
+
+/// Looks through what `ssh -G` prints: whether it is for plain ssh, or the `ConnectTimeout`.
+pub(super) fn look(resolved: &str, has_display: bool) -> Result<Option<Duration>, Why> {
+    let found = |option: &str| {
+        resolved.lines().find_map(|line| line.strip_prefix(option)?.strip_prefix(' '))
+    };
+    let value = |option| found(option).unwrap_or_default();
+    let is_on = |option| !matches!(value(option), "" | "no" | "false" | "none");
+    let why = if is_on("forwardx11") && has_display {
+        "the ssh_config wants X11 forwarded"
+    } else if value("clearallforwardings") != "yes"
+        && ["localforward", "remoteforward", "dynamicforward"].iter().any(|option| found(option).is_some())
+    {
+        "the ssh_config has a forward, which would outlive this command on a shared connection"
+    } else if is_on("permitlocalcommand") && is_on("localcommand") {
+        "the ssh_config has a local command"
+    } else if is_on("tunnel") {
+        "the ssh_config has a tunnel"
+    } else if value("sessiontype") == "none" {
+        "the ssh_config wants no session"
+    } else if is_on("forkafterauthentication") {
+        "the ssh_config wants it to go on in the background"
+    } else {
+        return Ok(seconds(value("connecttimeout")));
+    };
+    Err(why.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("Host *\n  ForwardX11 no\n", true)]
+    #[case("Host *\n\tconnectTimeout=3\n", true)]
+    #[case("# ForwardX11 yes\n#LocalForward 1 a:2\nHost *\nForwardAgent yes\n", false)]
+    #[case("Include ~/other\n", true)]
+    #[case("Include other\n", true)]
+    #[case("Include DIR/*.conf\n", true)]
+    #[case("Include DIR/*.none\n", false)]
+    #[case("include = DIR/x.conf\n", true)]
+    #[case("Include DIR/y DIR/z.missing\n", false)]
+    #[case("Include DIR/x.*\n", true)]
+    #[case("Include DIR/loop\n", true)]
+    fn files_are_looked_through(#[case] text: &str, #[case] worth_asking: bool) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let write = |name: &str, text: &str| {
+            let text = text.replace("DIR", directory.path().to_str().expect("it is UTF-8"));
+            std::fs::write(directory.path().join(name), text).expect("a file");
+        };
+        write("x.conf", "Host a\n LocalForward 1 a:2\n");
+        write("y", "Host a\n User deploy\n");
+        write("loop", "Include DIR/loop\n");
+        write("config", text);
+        assert_eq!(is_worth_asking(Some(&directory.path().join("config"))), worth_asking);
+    }
+
+    #[rstest]
+    #[case("connecttimeout none\n", Ok(None))]
+    #[case("connecttimeout 10\nforwardx11 no\ntunnel false\n", Ok(Some(10)))]
+    #[case("forwardx11 yes\n", Err("wants X11 forwarded"))]
+    #[case("clearallforwardings no\nlocalforward 1 [a]:2\n", Err("has a forward"))]
+    #[case("clearallforwardings yes\nlocalforward 1 [a]:2\n", Ok(None))]
+    #[case("permitlocalcommand yes\nlocalcommand date\n", Err("a local command"))]
+    #[case("permitlocalcommand yes\n", Ok(None))]
+    #[case("permitlocalcommand no\nlocalcommand date\n", Ok(None))]
+    #[case("tunnel point-to-point\n", Err("a tunnel"))]
+    #[case("sessiontype none\n", Err("no session"))]
+    #[case("sessiontype default\nforkafterauthentication no\n", Ok(None))]
+    #[case("forkafterauthentication yes\n", Err("in the background"))]
+    fn what_ssh_says(#[case] resolved: &str, #[case] expected: Result<Option<u64>, &str>) {
+        match (look(resolved, true), expected) {
+            (Ok(timeout), Ok(expected)) => assert_eq!(timeout.map(|timeout| timeout.as_secs()), expected),
+            (Err(why), Err(expected)) => assert!(why.contains(expected), "{why}"),
+            (found, _) => panic!("{found:?}"),
+        }
+    }
+
+    #[test]
+    fn without_a_display_there_is_no_x11_to_forward() {
+        assert!(look("forwardx11 yes\n", false).is_ok());
+    }
+}

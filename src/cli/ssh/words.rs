@@ -1,0 +1,161 @@
+//! The command line of ssh, read as ssh reads it: which words are options, which are their values, which is the destination.
+//!
+//! Options are single letters, alone or several in a word (`-tt4p22`), a value follows in the same word or is the next one. Behind the
+//! destination there can be further options, unless `--` stood before it; the first other word begins the command.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+/// Options without a value, and with one, of OpenSSH 9 and 10. `-1`, `-2` and `-P` are left out: what they are depends on the version.
+const FLAGS: &[u8] = b"46AaCfGgKkMNnqsTtVvXxYy";
+const VALUES: &[u8] = b"BbcDEeFIiJLlmOopQRSWw";
+
+/// An option as it was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Given {
+    Flag(u8),
+    Value(u8, OsString),
+}
+
+/// What was given.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Line<'a> {
+    pub given: Vec<Given>,
+    pub destination: &'a OsStr,
+    pub command: &'a [OsString],
+}
+
+/// Why a line is not understood; ssh says so in its own words.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Unread {
+    /// There is no such option, or it is not the same in all versions.
+    Option(u8),
+    /// An option lacks its value.
+    NoValue(u8),
+    NoDestination,
+}
+
+impl std::fmt::Display for Unread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Unread::Option(letter) => write!(f, "-{} is not known", letter.escape_ascii()),
+            Unread::NoValue(letter) => write!(f, "-{} has no value", char::from(*letter)),
+            Unread::NoDestination => f.write_str("there is no destination"),
+        }
+    }
+}
+
+/// Reads a line. Those options that were read come with it also where it is not understood to its end.
+pub(super) fn read(words: &[OsString]) -> (Vec<Given>, Result<Line<'_>, Unread>) {
+    let mut given = Vec::new();
+    let result = read_into(words, &mut given);
+    let result = result.map(|(destination, command)| Line {
+        given: given.clone(),
+        destination,
+        command,
+    });
+    (given, result)
+}
+
+fn read_into<'a>(
+    words: &'a [OsString],
+    given: &mut Vec<Given>,
+) -> Result<(&'a OsStr, &'a [OsString]), Unread> {
+    let mut at = options(words, 0, given)?;
+    let destination = words.get(at).ok_or(Unread::NoDestination)?;
+    // As ssh does: it looks at the word before, whatever that was (`-l --`).
+    let terminated = at > 0 && words[at - 1] == "--";
+    at += 1;
+    if !terminated {
+        at = options(words, at, given)?;
+    }
+    Ok((destination, &words[at..]))
+}
+
+/// Reads options from a place on, and gives the place behind them.
+fn options(words: &[OsString], mut at: usize, given: &mut Vec<Given>) -> Result<usize, Unread> {
+    while let Some(word) = words.get(at) {
+        let letters = match word.as_bytes() {
+            b"--" => return Ok(at + 1),
+            [b'-', letters @ ..] if !letters.is_empty() => letters,
+            _ => return Ok(at),
+        };
+        at += 1;
+        for (place, &letter) in letters.iter().enumerate() {
+            if FLAGS.contains(&letter) {
+                given.push(Given::Flag(letter));
+                continue;
+            }
+            if !VALUES.contains(&letter) {
+                return Err(Unread::Option(letter));
+            }
+            let rest = &letters[place + 1..];
+            let value = if rest.is_empty() {
+                at += 1;
+                words.get(at - 1).ok_or(Unread::NoValue(letter))?.clone()
+            } else {
+                OsString::from_vec(rest.to_vec())
+            };
+            given.push(Given::Value(letter, value));
+            break;
+        }
+    }
+    Ok(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    fn words(line: &str) -> Vec<OsString> {
+        line.split(' ').filter(|word| !word.is_empty()).map(OsString::from).collect()
+    }
+
+    /// `p=22 t t | web1 | uptime -p`
+    fn shown(line: &Line<'_>) -> String {
+        let option = |given: &Given| match given {
+            Given::Flag(letter) => char::from(*letter).to_string(),
+            Given::Value(letter, value) => format!("{}={}", char::from(*letter), value.display()),
+        };
+        let options: Vec<_> = line.given.iter().map(option).collect();
+        let command: Vec<_> = line.command.iter().map(|word| word.to_string_lossy()).collect();
+        format!("{} | {} | {}", options.join(" "), line.destination.display(), command.join(" "))
+    }
+
+    #[rstest]
+    #[case("web1", " | web1 | ")]
+    #[case("web1 uptime -p", " | web1 | uptime -p")]
+    #[case("-p 22 -tt web1 uptime -p", "p=22 t t | web1 | uptime -p")]
+    #[case("-tt4p22 web1", "t t 4 p=22 | web1 | ")]
+    #[case("-o A=b -oC=d web1", "o=A=b o=C=d | web1 | ")]
+    #[case("web1 -p 22 ls -l", "p=22 | web1 | ls -l")]
+    #[case("web1 -- ls -l", " | web1 | ls -l")]
+    #[case("web1 -T -- -x", "T | web1 | -x")]
+    #[case("-- web1 -p 22", " | web1 | -p 22")]
+    #[case("-T -- web1 -- ls", "T | web1 | -- ls")]
+    #[case("-l -- web1 -p 22", "l=-- | web1 | -p 22")]
+    #[case("-l- web1 -p 22", "l=- p=22 | web1 | ")]
+    #[case("- -p 22", "p=22 | - | ")]
+    #[case("web1 -", " | web1 | -")]
+    #[case("-l deploy web1 -l other true", "l=deploy l=other | web1 | true")]
+    #[case("-s -- web1 sftp", "s | web1 | sftp")]
+    fn lines(#[case] line: &str, #[case] read_as: &str) {
+        let words = words(line);
+        assert_eq!(shown(&read(&words).1.expect("it is understood")), read_as);
+    }
+
+    #[rstest]
+    #[case("", Unread::NoDestination)]
+    #[case("-v", Unread::NoDestination)]
+    #[case("-v --", Unread::NoDestination)]
+    #[case("-p", Unread::NoValue(b'p'))]
+    #[case("web1 -o", Unread::NoValue(b'o'))]
+    #[case("-tZ web1", Unread::Option(b'Z'))]
+    #[case("--help", Unread::Option(b'-'))]
+    #[case("-P tag web1", Unread::Option(b'P'))]
+    #[case("-2 web1", Unread::Option(b'2'))]
+    fn lines_that_are_left_to_ssh(#[case] line: &str, #[case] why: Unread) {
+        assert_eq!(read(&words(line)).1, Err(why));
+    }
+}
