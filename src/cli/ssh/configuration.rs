@@ -42,7 +42,7 @@ pub(super) fn is_worth_asking(named: Option<&Path>) -> bool {
 }
 
 /// As ssh finds it, which does not look at `HOME`.
-fn home() -> Option<PathBuf> {
+pub(super) fn home() -> Option<PathBuf> {
     nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten().map(|user| user.dir)
 }
 
@@ -64,7 +64,8 @@ fn mentions(file: &Path, depth: usize) -> bool {
 fn included(patterns: &str, depth: usize) -> bool {
     patterns.trim_start_matches(['=', ' ', '\t']).split_whitespace().any(|pattern| {
         let path = Path::new(pattern);
-        let (Some(directory), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
+        let (Some(directory), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str()))
+        else {
             return true;
         };
         let odd = |text: &str| text.contains(['*', '?', '[', '~', '$', '%', '"', '\\']);
@@ -84,9 +85,7 @@ fn included(patterns: &str, depth: usize) -> bool {
 
 /// Looks through what `ssh -G` prints: whether it is for plain ssh, or the `ConnectTimeout`.
 pub(super) fn look(resolved: &str, has_display: bool) -> Result<Option<Duration>, Why> {
-    let found = |option: &str| {
-        resolved.lines().find_map(|line| line.strip_prefix(option)?.strip_prefix(' '))
-    };
+    let found = |option: &str| resolved.lines().find_map(|line| line.strip_prefix(option)?.strip_prefix(' '));
     let value = |option| found(option).unwrap_or_default();
     let is_on = |option| !matches!(value(option), "" | "no" | "false" | "none");
     let why = if is_on("forwardx11") && has_display {

@@ -140,7 +140,9 @@ pub(super) fn kind(option: &str, value: &str) -> Kind {
         "proxycommand" => Kind::Plain("it goes by a ProxyCommand of its own"),
         _ if SESSION.contains(&option) => Kind::Session,
         _ if CONNECTION.contains(&option) => Kind::Connection,
-        _ if FILES.contains(&option) && value.split_whitespace().all(|path| is_the_same_anywhere(option, path)) => {
+        _ if FILES.contains(&option)
+            && value.split_whitespace().all(|path| is_the_same_anywhere(option, path)) =>
+        {
             Kind::Connection
         }
         _ if FILES.contains(&option) => Kind::Plain("a path depends on where it is read"),
@@ -173,11 +175,14 @@ pub(super) fn read(text: &str) -> Option<(String, String)> {
         None => rest,
     };
     // Comments, other quotes and what is taken from the environment.
-    let is_simple = !value.is_empty() && !value.contains(['"', '\'', '\\', '#', '$']) && !value.contains(char::is_control);
+    let is_simple = !value.is_empty()
+        && !value.contains(['"', '\'', '\\', '#', '$'])
+        && !value.contains(char::is_control);
     // Several words in quotes are one, and without them several.
     let is_one_word = rest.len() == value.len() || !value.contains(char::is_whitespace);
     let option = option.to_ascii_lowercase();
-    (!option.is_empty() && is_simple && (is_one_word || option == "identityfile")).then(|| (option, value.to_owned()))
+    (!option.is_empty() && is_simple && (is_one_word || option == "identityfile"))
+        .then(|| (option, value.to_owned()))
 }
 
 #[cfg(test)]

@@ -3,9 +3,10 @@
 //! For ssh the first value of an option wins, wherever on the line it stands: `-l`, `-o User=…` and `user@` are one option to it.
 
 use std::ffi::{OsStr, OsString};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::configuration;
 use super::options::{self, Kind};
 use super::words::{Given, Line};
 use crate::host::{Host, HostError};
@@ -48,12 +49,17 @@ pub(super) fn wish(
     let mut said = Said::default();
     // All is heard, also behind what is for plain ssh.
     let mut plain = None;
-    for given in &line.given {
-        if let Err(why) = said.hear(given) {
-            plain.get_or_insert(why);
+    let mut hear = |said: &mut Said, given: &[Given]| {
+        for given in given {
+            if let Err(why) = said.hear(given) {
+                plain.get_or_insert(why);
+            }
         }
-    }
+    };
+    let (before, behind) = line.given.split_at(line.before);
+    hear(&mut said, before);
     let name = said.destination(line.destination)?;
+    hear(&mut said, behind);
     let known = known(name).map_err(|error| error.to_string())?;
     let own = said.own(&known).map_err(|error| error.to_string())?;
     let timeout = said.timeout;
@@ -99,11 +105,13 @@ impl Said {
                     b'c' => self.plain_word("ciphers", text),
                     b'J' => self.plain_word("proxyjump", text),
                     b'm' => self.plain_word("macs", text),
-                    b'i' => self.identity_file(text),
+                    b'i' => self.identity_that_is_there(text),
                     b'l' => self.user(text),
                     b'p' => self.port(text),
                     b'o' => self.long_option(text),
-                    b'D' | b'L' | b'R' => plain("a forward would outlive this command on a shared connection"),
+                    b'D' | b'L' | b'R' => {
+                        plain("a forward would outlive this command on a shared connection")
+                    }
                     b'I' => plain("the keys are in a PKCS#11 token (-I)"),
                     b'O' | b'Q' => plain("it is only asked what ssh knows"),
                     b'S' => plain("the control socket was named (-S)"),
@@ -144,7 +152,8 @@ impl Said {
     }
 
     fn port(&mut self, port: &str) -> Result<(), Why> {
-        let number = port.parse().ok().filter(|number| *number > 0 && port.bytes().all(|byte| byte.is_ascii_digit()));
+        let number =
+            port.parse().ok().filter(|number| *number > 0 && port.bytes().all(|byte| byte.is_ascii_digit()));
         self.port.get_or_insert(number.ok_or_else(|| format!("the port is {port:?}"))?);
         Ok(())
     }
@@ -152,9 +161,23 @@ impl Said {
     /// An option of one word that has a letter.
     fn plain_word(&mut self, option: &str, value: &str) -> Result<(), Why> {
         match options::read(&format!("{option}={value}")) {
-            Some((_, read)) if read == value && !value.contains(char::is_whitespace) => self.option(option, value),
+            Some((_, read)) if read == value && !value.contains(char::is_whitespace) => {
+                self.option(option, value)
+            }
             _ => Err(format!("{value:?} is not simple enough to be sure of it")),
         }
+    }
+
+    /// For `-i` ssh looks whether there is such a file, before it reads the `%` in it, and does without one that is not there.
+    fn identity_that_is_there(&mut self, path: &str) -> Result<(), Why> {
+        let file = match path.strip_prefix('~') {
+            None => PathBuf::from(path),
+            Some(rest) => match (rest.strip_prefix('/'), configuration::home()) {
+                (Some(rest), Some(home)) => home.join(rest),
+                _ => return Err(format!("whose home {path:?} is in is for ssh to find out")),
+            },
+        };
+        if file.exists() { self.identity_file(path) } else { Ok(()) }
     }
 
     /// The agent is in another directory.
@@ -241,7 +264,8 @@ impl Said {
         let says = |option: &str| self.heard.iter().any(|heard| heard.eq_ignore_ascii_case(option));
         // The first of these two keeps the other one out.
         let has_proxy = says("proxyjump") || says("proxycommand");
-        let is_said = |option: &str| says(option) || (has_proxy && option.to_ascii_lowercase().starts_with("proxy"));
+        let is_said =
+            |option: &str| says(option) || (has_proxy && option.to_ascii_lowercase().starts_with("proxy"));
         let mut own = Host::new(known.name())?;
         if let Some(address) = known.get_address().filter(|_| !says("hostname")) {
             own = own.address(address)?;

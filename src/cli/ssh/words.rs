@@ -21,6 +21,8 @@ pub(super) enum Given {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Line<'a> {
     pub given: Vec<Given>,
+    /// How many of them stand before the destination.
+    pub before: usize,
     pub destination: &'a OsStr,
     pub command: &'a [OsString],
 }
@@ -49,8 +51,9 @@ impl std::fmt::Display for Unread {
 pub(super) fn read(words: &[OsString]) -> (Vec<Given>, Result<Line<'_>, Unread>) {
     let mut given = Vec::new();
     let result = read_into(words, &mut given);
-    let result = result.map(|(destination, command)| Line {
+    let result = result.map(|(before, destination, command)| Line {
         given: given.clone(),
+        before,
         destination,
         command,
     });
@@ -60,8 +63,9 @@ pub(super) fn read(words: &[OsString]) -> (Vec<Given>, Result<Line<'_>, Unread>)
 fn read_into<'a>(
     words: &'a [OsString],
     given: &mut Vec<Given>,
-) -> Result<(&'a OsStr, &'a [OsString]), Unread> {
+) -> Result<(usize, &'a OsStr, &'a [OsString]), Unread> {
     let mut at = options(words, 0, given)?;
+    let before = given.len();
     let destination = words.get(at).ok_or(Unread::NoDestination)?;
     // As ssh does: it looks at the word before, whatever that was (`-l --`).
     let terminated = at > 0 && words[at - 1] == "--";
@@ -69,7 +73,7 @@ fn read_into<'a>(
     if !terminated {
         at = options(words, at, given)?;
     }
-    Ok((destination, &words[at..]))
+    Ok((before, destination, &words[at..]))
 }
 
 /// Reads options from a place on, and gives the place behind them.
