@@ -30,7 +30,7 @@ pub(super) enum Engine {
 pub enum Image {
     /// Debian with many login shells, and Dropbear.
     Login,
-    /// Debian with the clients of Docker and Compose.
+    /// Debian with the clients of Docker and Compose, git, rsync and Python.
     Compose,
     /// BusyBox and nothing else.
     BusyBox,

@@ -22,12 +22,13 @@ pub(super) enum Kind {
 }
 
 /// The client minds them by itself, or they make no difference to a connection of the pool, which asks nobody anything, is watched over,
-/// and gets no further keys.
+/// and gets no further keys. With `Compression` it is slower or faster and the same; Ansible always wants it.
 const SESSION: &[&str] = &[
     "addkeystoagent",
     "batchmode",
     "challengeresponseauthentication",
     "clearallforwardings",
+    "compression",
     "connectionattempts",
     "controlmaster",
     "controlpersist",
@@ -74,7 +75,6 @@ const CONNECTION: &[&str] = &[
     "casignaturealgorithms",
     "checkhostip",
     "ciphers",
-    "compression",
     "gssapiauthentication",
     "gssapidelegatecredentials",
     "gssapikeyexchange",
@@ -129,8 +129,8 @@ pub(super) fn kind(option: &str, value: &str) -> Kind {
         "localforward" | "remoteforward" | "dynamicforward" => {
             Kind::Plain("a forward would outlive this command on a shared connection")
         }
-        // The pool's own way is stricter than all others but `yes`.
-        "stricthostkeychecking" if is(&["yes", "true"]) => Kind::Connection,
+        // The pool's own way, to accept new ones, is stricter than all others but these.
+        "stricthostkeychecking" if is(&["yes", "true", "ask"]) => Kind::Connection,
         "stricthostkeychecking" => Kind::Session,
         // Whom the keys let in, they let in by these ways too; without them it would be somebody else.
         "pubkeyauthentication" if is(&["yes", "true"]) => Kind::Session,

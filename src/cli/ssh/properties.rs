@@ -19,7 +19,6 @@ const DECIDES: &[&str] = &[
     "bindinterface",
     "certificatefile",
     "ciphers",
-    "compression",
     "globalknownhostsfile",
     "host",
     "hostkeyalias",

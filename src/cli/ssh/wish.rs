@@ -80,7 +80,6 @@ impl Said {
             Given::Flag(letter) => match letter {
                 b'4' => self.option("addressfamily", "inet"),
                 b'6' => self.option("addressfamily", "inet6"),
-                b'C' => self.option("compression", "yes"),
                 b'A' => self.forward(true),
                 b'a' => self.forward(false),
                 b'G' | b'V' => plain("it is only asked what ssh knows"),
@@ -89,7 +88,7 @@ impl Said {
                 b'X' | b'Y' => plain("a shared connection forwards no X11"),
                 b'f' => plain("it goes on in the background (-f)"),
                 b'K' | b'k' => plain("it is about credentials of GSSAPI"),
-                // The client's own affair: -T -g -n -q -s -t -v -x -y
+                // The client's own affair, or no difference: -C -T -g -n -q -s -t -v -x -y
                 _ => Ok(()),
             },
             Given::Value(letter, value) => {

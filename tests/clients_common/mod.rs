@@ -1,0 +1,3 @@
+//! What only tests of programs that call ssh need.
+
+pub mod ansible;
