@@ -131,7 +131,7 @@ impl Lab {
         assert_eq!(std::fs::read_to_string(self.work("copied")).expect("it is there"), "to copy\n");
         std::fs::write(
             self.work("batch"),
-            format!("get {}/copied fetched\nput fetched put\n", self.home_there()),
+            format!("get {home}/copied fetched\nput fetched {home}/put\n", home = self.home_there()),
         )
         .expect("a file");
         self.must(&mut self.command("sftp", ["-q", "-b", "batch", "-S", ssh, "lab"]));

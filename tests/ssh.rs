@@ -217,6 +217,9 @@ fn a_terminal_is_that_of_ssh() {
         // What is typed is shown, too, and the shell's prompt; but no line that is typed ends like an answer.
         lines.find(|line| line.as_ref().expect("it is text").trim_end().ends_with(text)).map(drop)
     };
+    // Whatever the login shell of the account is.
+    stdin.write_all(b"exec sh -c 'echo oth\"\"er; exec sh'\n").expect("it reads");
+    until("other").expect("a shell answers");
     stdin
         .write_all(b"stty size; echo \"over $SSH_TTY\" | cut -c 1-9; trap 'stty size' WINCH\n")
         .expect("it reads");
@@ -229,10 +232,11 @@ fn a_terminal_is_that_of_ssh() {
         run(pooled::command("stty").args(["-F", tty.trim(), "rows", "40", "cols", "100"]), PATIENCE);
     assert_eq!(resized.code(), 0, "{}", resized.stderr);
     // The trap runs when the shell has read a line.
-    stdin.write_all(b"\nsleep 300\n").expect("it reads");
+    stdin.write_all(b"\n").expect("it reads");
     until("40 100").expect("a change of the size is passed on");
-    stdin.write_all(b"\x03").expect("it reads");
-    stdin.write_all(b"exit 7\n").expect("it reads");
+    stdin.write_all(b"echo wai''ting; sleep 300\n").expect("it reads");
+    until("waiting").expect("it begins");
+    stdin.write_all(b"\x03exit 7\n").expect("it reads");
     while lines.next().is_some_and(|line| line.is_ok()) {}
     assert_eq!(child.wait().expect("it ends").code(), Some(7));
     assert_eq!(sshd.logins(), 1);
