@@ -34,7 +34,7 @@ pub(super) const HELP: &str = "Examples:
   sshpool ssh web1
   GIT_SSH_COMMAND='sshpool ssh' git fetch
   rsync -e 'sshpool ssh' -a src/ web1:src/
-  ln -s \"$(command -v sshpool)\" ~/.local/lib/sshpool/ssh && scp -S ~/.local/lib/sshpool/ssh file web1:";
+  ln -s \"$(command -v sshpool)\" /opt/pool/ssh && scp -S /opt/pool/ssh file web1:";
 
 /// Only for the help: what stands behind `ssh` is not read by clap.
 #[derive(Debug, Args)]
