@@ -277,7 +277,7 @@ impl ConnectError {
         self.kind
     }
 
-    /// The line that says it best.
+    /// The one line that says it best, without the kind and the advice.
     #[cfg(feature = "cli")]
     pub(crate) fn detail(&self) -> &str {
         &self.detail

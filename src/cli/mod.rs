@@ -6,9 +6,11 @@ mod advice;
 mod agent;
 mod ask;
 mod bench;
+mod colour;
 mod compose;
 mod connections;
 mod delay;
+mod doctor;
 mod exec;
 mod many;
 mod plot;
@@ -130,6 +132,13 @@ enum Command {
     /// after another. With many logins at once a real server may drop some (MaxStartups) or ban this machine (fail2ban). The exit status is 1
     /// when some run failed, 255 when no login was possible, 2 for wrong usage.
     Bench(bench::Bench),
+    /// Find out what is wrong with a host, or that nothing is
+    ///
+    /// Looks at ssh, its configuration for this host, keys, agent and known hosts, logs in once as any command does, with the time of each
+    /// step, and sees what the account and the server are like. It says what is wrong, why, and what to do about it. Nothing secret is
+    /// shown. The exit status is 0 when commands can run, 255 when not, 124 when that is because the time ran out (connect_timeout), 2 for
+    /// wrong usage or configuration.
+    Doctor(doctor::Doctor),
 }
 
 /// Where to.
@@ -240,6 +249,7 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
             let result = resources.run(&way, &hosts).await;
             (way, result)
         }
+        Command::Doctor(doctor) => return doctor.run(&setup).await,
         Command::Bench(bench) => {
             let session = setup.open(&bench.target, true)?;
             let result = bench.run(&session).await;
@@ -419,7 +429,7 @@ fn log_to_stderr(verbose: u8) {
         // A stderr that nobody reads any more is no reason to panic.
         .log_internal_errors(false)
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_ansi(colour::wanted(&std::io::stderr()))
         .init();
 }
 

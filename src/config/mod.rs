@@ -31,6 +31,8 @@ use crate::host::{Host, HostError};
 use crate::host_set::HostSet;
 
 pub use settings::PoolConfig;
+#[cfg(feature = "cli")]
+pub(crate) use units::LONGEST;
 pub use units::{UnitError, parse_duration, parse_size};
 
 /// What a configuration file says: the pool's settings, the hosts, and groups of hosts.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// The longest duration that is accepted anywhere: a year of 365 days. `Instant::now() + LONGEST` cannot overflow.
-pub(super) const LONGEST: Duration = Duration::from_secs(8760 * 3600);
+pub(crate) const LONGEST: Duration = Duration::from_secs(8760 * 3600);
 
 /// The largest size that is accepted anywhere: 1 GiB, which is also safe where a pointer has 32 bits.
 pub(super) const LARGEST: usize = 1 << 30;

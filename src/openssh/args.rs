@@ -100,6 +100,13 @@ pub(super) fn resolve(host: &Host, config_file: Option<&Path>) -> Vec<OsString> 
     host_args(args, host, config_file).destination(host.name()).0
 }
 
+/// The same, and on stderr which files were read.
+#[cfg(feature = "cli")]
+pub(super) fn resolve_verbosely(host: &Host) -> Vec<OsString> {
+    let args = Args::default().flag("-v").flag("-G").option("BatchMode", "yes");
+    host_args(args, host, host.get_config_file()).destination(host.name()).0
+}
+
 /// How the system's configuration gets into another one.
 #[derive(Clone, Copy)]
 pub(super) enum System {
@@ -165,6 +172,8 @@ pub(super) struct MasterPlan<'a> {
     pub version: &'a SshVersion,
     /// Nobody said how strict to be with unknown host keys.
     pub accept_new_host_keys: bool,
+    /// How much its log is to tell.
+    pub log_level: &'a str,
 }
 
 pub(super) fn master(host: &Host, plan: &MasterPlan<'_>) -> Vec<OsString> {
@@ -178,7 +187,7 @@ pub(super) fn master(host: &Host, plan: &MasterPlan<'_>) -> Vec<OsString> {
             ("RequestTTY", "no"),
             ("PermitLocalCommand", "no"),
             ("ClearAllForwardings", "yes"),
-            ("LogLevel", "INFO"),
+            ("LogLevel", plan.log_level),
         ]);
     if plan.version.at_least(8, 7) {
         args = args.option("ForkAfterAuthentication", "no");
@@ -236,6 +245,7 @@ mod tests {
             connect_timeout: Duration::from_millis(1500),
             version,
             accept_new_host_keys: true,
+            log_level: "INFO",
         }
     }
 

@@ -1,4 +1,4 @@
-//! What ssh's texts mean. No other module knows them.
+//! What ssh's texts mean. No other module knows them, but for those that only `sshpool doctor` asks for (`trace`, `examine`).
 //!
 //! A *master's* stderr tells why a login failed: [`connect_failure`]. A *session's* debug log tells, when the status is 255, whether
 //! the command exited with 255, ended in some other way, or never started: [`session_log`]. Only an explicit refusal or a socket that
@@ -6,6 +6,7 @@
 
 use std::path::Path;
 
+use super::trace::DEBUG;
 use crate::error::{ConnectError, ConnectErrorKind as Kind};
 
 /// The causes of a failed login by the texts that give them away, the most telling first: a bad key file is followed by
@@ -48,7 +49,7 @@ const LINES_KEPT: usize = 20;
 
 /// Why a master ended before it was ready. `fallback` says what is known when ssh said nothing.
 pub(super) fn connect_failure(stderr: &str, fallback: &str) -> ConnectError {
-    let lines: Vec<&str> = stderr.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let lines: Vec<&str> = said(stderr).collect();
     // The server's banner comes before that, and may say anything.
     let is_denied = lines.last().is_some_and(|line| line.contains("Permission denied ("));
     let possible = |kind| !is_denied || matches!(kind, Kind::Authentication | Kind::KeyFile);
@@ -86,16 +87,26 @@ pub(super) fn connect_failure(stderr: &str, fallback: &str) -> ConnectError {
     ConnectError::new(kind, detail, last_lines(stderr))
 }
 
+/// The lines of a master's stderr, without those by which it tells of its steps to whoever watches a login.
+fn said(stderr: &str) -> impl DoubleEndedIterator<Item = &str> {
+    let of_steps = |line: &str| line.starts_with(DEBUG) || line.starts_with("Authenticated to ");
+    stderr.lines().map(str::trim).filter(move |line| !line.is_empty() && !of_steps(line))
+}
+
 /// The last of what ssh wrote, for an error to keep.
 pub(super) fn last_lines(stderr: &str) -> Vec<String> {
-    let lines: Vec<&str> = stderr.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let lines: Vec<&str> = said(stderr).collect();
     lines[lines.len().saturating_sub(LINES_KEPT)..].iter().map(|line| (*line).to_owned()).collect()
 }
 
 /// The last line that may say why something ended. A host key that was accepted and a session that was refused are no reasons.
 pub(super) fn last_word(stderr: &str) -> Option<&str> {
+    last_reason(said(stderr))
+}
+
+fn last_reason<'a>(mut lines: impl DoubleEndedIterator<Item = &'a str>) -> Option<&'a str> {
     let is_no_reason = |line: &str| line.contains("Permanently added") || line.contains(": open failed: ");
-    stderr.lines().rev().map(str::trim).find(|line| !line.is_empty() && !is_no_reason(line))
+    lines.rfind(|line| !line.is_empty() && !is_no_reason(line))
 }
 
 /// Why a master that had been ready ended: its last line, or what is known without one.
@@ -173,7 +184,8 @@ pub(super) fn session_log(log: &str) -> SessionLog {
             return SessionLog::NotReached(reason(line));
         }
     }
-    SessionLog::Unknown(reason(last_word(log).unwrap_or("ssh left no word in its log")))
+    let last = last_reason(log.lines().map(str::trim));
+    SessionLog::Unknown(reason(last.unwrap_or("ssh left no word in its log")))
 }
 
 /// ssh's line without the level and function that stand before the message.

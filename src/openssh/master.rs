@@ -21,11 +21,14 @@ use super::args::{self, MasterPlan};
 use super::bootstrap::{self, Group, Marker, Script};
 use super::diagnosis;
 use super::ending::{self, NotEnded};
+#[cfg(feature = "cli")]
+use super::examine::Limit;
 use super::program::{self, Program};
 use super::resolve::{accepts_new_host_keys, call_failed};
 use super::runtime::{Runtime, local};
 use super::session::{Input, Log, NotOpened, Session, SessionEnd, Streams};
 use super::supervisor::{End, How, Notes, Supervisor, is_exiting, log_of, runs};
+use super::trace::{Step, Trace};
 use crate::error::{ConnectError, ConnectErrorKind, plain};
 use crate::host::{Host, Login};
 
@@ -68,7 +71,7 @@ pub(crate) struct Master {
 
 /// What runs on the other side when a session is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Account {
+pub(crate) enum Account {
     /// A shell that the bootstrap works in. → Shell (when a command has not begun there)
     Posix,
     /// A shell, and another one: csh, fish.
@@ -87,6 +90,8 @@ pub(super) struct Launch<'a> {
     pub runtime: &'a Arc<Runtime>,
     pub connect_timeout: Duration,
     pub deadline: Instant,
+    /// Who watches.
+    pub trace: Option<&'a Trace>,
 }
 
 impl Master {
@@ -97,15 +102,16 @@ impl Master {
         launch: Launch<'_>,
         is_silent: bool,
     ) -> Result<Self, ConnectError> {
-        let Launch { program, deadline, connect_timeout, .. } = launch;
+        let Launch { program, deadline, connect_timeout, trace, .. } = launch;
         let version = program.version(deadline).await.map_err(|e| call_failed("ssh -V", &e))?;
         let accept_new_host_keys = accepts_new_host_keys(&launch, host).await?;
         let socket = launch.runtime.fresh_path();
-        let plan = MasterPlan { socket: &socket, connect_timeout, version, accept_new_host_keys };
+        let log_level = if trace.is_some() { Trace::LOG_LEVEL } else { "INFO" };
+        let plan = MasterPlan { socket: &socket, connect_timeout, version, accept_new_host_keys, log_level };
         let arguments = args::master(host, &plan);
         let master = Self::launch(&launch, socket, arguments, host)?;
         tracing::debug!(pid = master.pid, "login started");
-        match timeout_at(deadline, master.become_ready(is_silent)).await {
+        match timeout_at(deadline, master.become_ready(is_silent, trace)).await {
             Ok(Ok(())) => Ok(master),
             Ok(Err(error)) => Err(error),
             Err(_) => {
@@ -156,6 +162,9 @@ impl Master {
             ended: ended_sender,
         };
         tokio::spawn(supervisor.run());
+        if let Some(trace) = launch.trace {
+            trace.begin(&log_of(&socket));
+        }
         Ok(Master {
             host: host.clone(),
             program: Arc::clone(launch.program),
@@ -173,7 +182,8 @@ impl Master {
         })
     }
 
-    async fn become_ready(&self, is_silent: bool) -> Result<(), ConnectError> {
+    async fn become_ready(&self, is_silent: bool, trace: Option<&Trace>) -> Result<(), ConnectError> {
+        let done = |step| trace.into_iter().for_each(|trace| trace.done(step));
         let mut ended = self.ended.clone();
         let socket_appears = async {
             while !self.socket.exists() {
@@ -188,14 +198,20 @@ impl Master {
             }
             () = socket_appears => {}
         }
+        done(Step::Listening);
         let never = Instant::now() + self.call_timeout;
+        let check = async {
+            let checked = self.check(never).await;
+            done(Step::Answered);
+            checked
+        };
         let learn = async {
             match is_silent {
                 true => Echo::Answer(Account::Silent),
                 false => self.echo(&bootstrap::probe()).await,
             }
         };
-        let (check, echo) = tokio::join!(self.check(never), learn);
+        let (check, echo) = tokio::join!(check, learn);
         check.map_err(|reason| ConnectError::new(ConnectErrorKind::Other, reason, Vec::new()))?;
         match echo {
             Echo::Answer(account) => {
@@ -218,6 +234,7 @@ impl Master {
                 return Err(ConnectError::new(ConnectErrorKind::Other, reason, Vec::new()));
             }
         }
+        done(Step::Echoed);
         // What it has said until now (a banner, a new host key) is not why it will end.
         let said = std::fs::metadata(log_of(&self.socket)).map_or(0, |log| log.len());
         self.notes.ready_at.store(said, Ordering::Relaxed);
@@ -322,12 +339,41 @@ impl Master {
         }
     }
 
-    fn account(&self) -> Account {
+    pub(crate) fn account(&self) -> Account {
         Account::ALL[usize::from(self.account.load(Ordering::Relaxed))]
     }
 
     pub(super) fn is_silent(&self) -> bool {
         self.account() == Account::Silent
+    }
+
+    /// How many sessions the server opens on this connection at once, found out by opening them one after another up to so many; those
+    /// that are there count. They wait for input and do nothing, and they end with it.
+    ///
+    /// `None` where what runs in a session is not ours to choose. `Err` says what else came in between.
+    #[cfg(feature = "cli")]
+    pub(crate) async fn most_sessions(&self, most: usize) -> Option<Result<Limit, String>> {
+        let mut opened = Vec::new();
+        loop {
+            let there = self.notes.sessions();
+            if there >= most {
+                return Some(Ok(Limit::AtLeast(there)));
+            }
+            let session = match self.account() {
+                Account::Posix => self.bootstrap(Input::Piped, ""),
+                Account::Shell => self.spawn("cat >/dev/null", Input::Piped, "", None),
+                Account::Silent => return None,
+            };
+            let mut session = match session {
+                Ok(session) => session,
+                Err(why) => return Some(Err(why.to_string())),
+            };
+            match session.opened(self).await {
+                Ok(()) => opened.push(session),
+                Err(SessionEnd::Refused(_)) => return Some(Ok(Limit::Is(there))),
+                Err(end) => return Some(Err(format!("{end:?}"))),
+            }
+        }
     }
 
     /// Whether commands go as arguments, and no session can be opened before its command is known.

@@ -4,6 +4,8 @@ mod args;
 mod bootstrap;
 mod diagnosis;
 mod ending;
+#[cfg(feature = "cli")]
+mod examine;
 mod guard;
 mod master;
 mod program;
@@ -13,6 +15,8 @@ mod resolve;
 mod runtime;
 mod session;
 mod supervisor;
+#[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "only the program watches logins"))]
+mod trace;
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -32,6 +36,10 @@ use crate::pool::{Configuration, Connection, Transport};
 pub(crate) use args::{of_host, over};
 pub(crate) use bootstrap::{Marker, Script};
 pub(crate) use ending::{LIMIT as ENDING, NotEnded};
+#[cfg(feature = "cli")]
+pub(crate) use examine::{Agent, Limit, Resolved, agent, known_keys};
+#[cfg(feature = "cli")]
+pub(crate) use master::Account;
 pub(crate) use master::Master;
 pub(crate) use program::Program;
 pub use program::SshVersion;
@@ -40,6 +48,8 @@ pub(crate) use resolve::Destination;
 #[cfg(feature = "cli")]
 pub(crate) use runtime::parent_directory;
 pub(crate) use session::{Input, NotOpened, Session, SessionEnd, Streams};
+#[cfg(feature = "cli")]
+pub(crate) use trace::{Step, Trace};
 
 /// Makes masters. What it needs on this machine (a directory, a guard process) is made with the first one.
 #[derive(Debug)]
@@ -51,6 +61,8 @@ pub(crate) struct OpenSsh {
     /// Accounts that did not even answer an echo: a forced command, an appliance. What runs there runs each time that it is asked, so that
     /// it is not asked again. A std mutex: held for a look.
     silent: Mutex<HashSet<HostIdentity>>,
+    /// Who watches the next login. A std mutex: held to put it there or to take it.
+    watched: Mutex<Option<Arc<trace::Trace>>>,
 }
 
 #[derive(Debug)]
@@ -70,6 +82,7 @@ impl OpenSsh {
             connect_timeout,
             runtime: Mutex::new(State::New),
             silent: Mutex::default(),
+            watched: Mutex::default(),
         }
     }
 
@@ -92,7 +105,8 @@ impl OpenSsh {
     }
 
     fn launch<'a>(&'a self, runtime: &'a Arc<runtime::Runtime>, deadline: Instant) -> master::Launch<'a> {
-        master::Launch { program: &self.program, runtime, connect_timeout: self.connect_timeout, deadline }
+        let connect_timeout = self.connect_timeout;
+        master::Launch { program: &self.program, runtime, connect_timeout, deadline, trace: None }
     }
 
     /// Begins to remove what there is, unless somebody has begun already. A task, so that it goes on when nobody waits for it.
@@ -168,7 +182,9 @@ impl Transport for OpenSsh {
         check_files(host)?;
         let runtime = self.runtime()?;
         let is_silent = self.silent().contains(host.identity());
-        let master = Master::connect(host, self.launch(&runtime, deadline), is_silent).await?;
+        let watched = self.watched.lock().unwrap_or_else(|poison| poison.into_inner()).take();
+        let launch = master::Launch { trace: watched.as_deref(), ..self.launch(&runtime, deadline) };
+        let master = Master::connect(host, launch, is_silent).await?;
         if master.is_silent() {
             self.silent().insert(host.identity().clone());
         }

@@ -129,6 +129,11 @@ impl Program {
             .await
     }
 
+    #[cfg(feature = "cli")]
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// A command of this program.
     pub(super) fn command(&self, args: Vec<OsString>) -> Command {
         let mut command = command(&self.path);
@@ -168,6 +173,20 @@ fn is_ours(path: &Path) -> bool {
         _ => false,
     };
     real.file_name() == Some("sshpool".as_ref()) || std::env::current_exe().is_ok_and(same)
+}
+
+/// Runs a short call of one of ssh's other programs (`ssh-add`, `ssh-keygen`), found on PATH. `environment` is added to ours.
+#[cfg(feature = "cli")]
+pub(super) async fn call_other(
+    name: &str,
+    args: Vec<OsString>,
+    environment: &[(&str, &Path)],
+    deadline: Instant,
+) -> io::Result<Finished> {
+    let path = which::which(name).map_err(|_| io::ErrorKind::NotFound)?;
+    let mut command = command(&path);
+    command.args(args).envs(environment.iter().copied()).process_group(0);
+    finish(captured(&mut command).spawn()?, deadline, ()).await
 }
 
 /// No input, and both outputs to be read.

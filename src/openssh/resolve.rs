@@ -66,7 +66,7 @@ pub(super) async fn destination(launch: &Launch<'_>, host: &Host) -> Result<Dest
 
 #[cfg(feature = "cli")]
 impl Destination {
-    fn of(resolved: &str) -> Option<Self> {
+    pub(super) fn of(resolved: &str) -> Option<Self> {
         let value = |option| diagnosis::resolved_value(resolved, option);
         let hostname = value("hostname")?.to_owned();
         let port = value("port")?.parse().ok()?;
@@ -93,7 +93,14 @@ async fn resolve(
     host: &Host,
     config_file: Option<&Path>,
 ) -> Result<program::Finished, ConnectError> {
-    let mut command = launch.program.command(args::resolve(host, config_file));
+    ask(launch, args::resolve(host, config_file)).await
+}
+
+pub(super) async fn ask(
+    launch: &Launch<'_>,
+    args: Vec<std::ffi::OsString>,
+) -> Result<program::Finished, ConnectError> {
+    let mut command = launch.program.command(args);
     let spawned = launch.runtime.spawn(program::captured(&mut command));
     let (child, _tenancy) = spawned.map_err(|error| call_failed("ssh -G", &error))?;
     program::finish(child, launch.deadline, launch.runtime.claim())
