@@ -7,11 +7,13 @@ mod agent;
 mod ask;
 mod bench;
 mod colour;
+mod completions;
 mod compose;
 mod connections;
 mod delay;
 mod doctor;
 mod exec;
+mod man;
 mod many;
 mod plot;
 mod relay;
@@ -139,6 +141,12 @@ enum Command {
     /// shown. The exit status is 0 when commands can run, 255 when not, 124 when that is because the time ran out (connect_timeout), 2 for
     /// wrong usage or configuration.
     Doctor(doctor::Doctor),
+    /// Print a script that completes command lines, for bash, zsh or fish
+    ///
+    /// It completes subcommands, options, files, and hosts and groups from the TOML file and the ssh_config.
+    Completions(completions::Completions),
+    /// Print or write the man pages
+    Man(man::Man),
 }
 
 /// Where to.
@@ -172,6 +180,9 @@ enum Failure {
 /// Runs the program with the arguments of this process.
 pub fn main() -> ExitCode {
     let words: Vec<_> = std::env::args_os().collect();
+    if completions::answer(&words) {
+        return ExitCode::SUCCESS;
+    }
     let name = words.first().and_then(|word| std::path::Path::new(word).file_name());
     if name == Some(questions::PROGRAM.as_ref()) {
         return ask::askpass(
@@ -225,6 +236,12 @@ fn run_to_the_end(cli: Cli) -> ExitCode {
 
 async fn run(cli: Cli) -> Result<u8, Failure> {
     let Cli { ssh_config, config, no_agent, command, .. } = cli;
+    let command = match command {
+        // What they print does not depend on any settings.
+        Command::Completions(completions) => return completions.run().await,
+        Command::Man(man) => return man.run().await,
+        command => command,
+    };
     let setup = Setup::new(ssh_config, config, no_agent)?;
     let (way, result) = match command {
         Command::Exec(exec) => {
@@ -250,6 +267,7 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
             (way, result)
         }
         Command::Doctor(doctor) => return doctor.run(&setup).await,
+        Command::Completions(_) | Command::Man(_) => unreachable!("they have returned"),
         Command::Bench(bench) => {
             let session = setup.open(&bench.target, true)?;
             let result = bench.run(&session).await;

@@ -347,18 +347,19 @@ impl Master {
         self.account() == Account::Silent
     }
 
-    /// How many sessions the server opens on this connection at once, found out by opening them one after another up to so many; those
-    /// that are there count. They wait for input and do nothing, and they end with it.
+    /// How many sessions the server opens on this connection at once, found out by opening them one after another up to so many. They wait
+    /// for input and do nothing, and they end with it. `others` says how many wait in standby.
     ///
     /// `None` where what runs in a session is not ours to choose. `Err` says what else came in between.
     #[cfg(feature = "cli")]
-    pub(crate) async fn most_sessions(&self, most: usize) -> Option<Result<Limit, String>> {
+    pub(crate) async fn most_sessions(
+        &self,
+        most: usize,
+        others: impl Fn() -> usize,
+    ) -> Option<Result<Limit, String>> {
         let mut opened = Vec::new();
-        loop {
-            let there = self.notes.sessions();
-            if there >= most {
-                return Some(Ok(Limit::AtLeast(there)));
-            }
+        let mut refused = false;
+        while opened.len() + others() < most {
             let session = match self.account() {
                 Account::Posix => self.bootstrap(Input::Piped, ""),
                 Account::Shell => self.spawn("cat >/dev/null", Input::Piped, "", None),
@@ -369,11 +370,20 @@ impl Master {
                 Err(why) => return Some(Err(why.to_string())),
             };
             match session.opened(self).await {
-                Ok(()) => opened.push(session),
-                Err(SessionEnd::Refused(_)) => return Some(Ok(Limit::Is(there))),
+                Ok(()) => {
+                    opened.push(session);
+                    refused = false;
+                }
+                // The server may not have noticed yet that a command before has ended.
+                Err(SessionEnd::Refused(_)) if !refused => {
+                    refused = true;
+                    sleep(BEGINNING).await;
+                }
+                Err(SessionEnd::Refused(_)) => return Some(Ok(Limit::Is(opened.len() + others()))),
                 Err(end) => return Some(Err(format!("{end:?}"))),
             }
         }
+        Some(Ok(Limit::AtLeast(opened.len() + others())))
     }
 
     /// Whether commands go as arguments, and no session can be opened before its command is known.

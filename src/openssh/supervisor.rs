@@ -53,12 +53,6 @@ impl Notes {
         Counted { notes: Arc::clone(self), group }
     }
 
-    /// How many sessions run.
-    #[cfg(feature = "cli")]
-    pub(super) fn sessions(&self) -> usize {
-        *self.sessions.borrow()
-    }
-
     /// The process groups of the commands that run.
     pub(super) fn running(&self) -> Vec<i32> {
         self.groups().iter().filter_map(Group::known).collect()

@@ -106,7 +106,8 @@ impl Trace {
 
     /// The key that was taken, or what else let us in.
     pub(crate) fn accepted(&self) -> Option<String> {
-        self.find("Server accepts key: ").or_else(|| self.find("Authentication succeeded "))
+        let key = self.find("Server accepts key: ").map(|key| key.trim_end_matches(" explicit").to_owned());
+        key.or_else(|| self.find("Authentication succeeded "))
     }
 
     /// The keys that were offered.

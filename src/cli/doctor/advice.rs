@@ -18,7 +18,8 @@ pub(super) fn before_a_connection(kind: Kind) -> &'static str {
     match kind {
         Kind::KeyFile => "name the right file: identity_file in [hosts.NAME]",
         Kind::BadOption => {
-            "correct what ssh complains of: in the file and line that it names, or under options in [hosts.NAME] (see ssh_config(5))"
+            "correct what ssh complains of: in the file and line that it names, or under options in \
+             [hosts.NAME] (see ssh_config(5))"
         }
         Kind::TimedOut => {
             "see what the configuration runs (`Match exec`, KnownHostsCommand), or raise connect_timeout"
@@ -36,7 +37,8 @@ pub(super) fn learn_the_key(resolved: &Resolved) -> String {
             "connect once by hand, compare the fingerprint with the server's, and accept it".to_owned()
         }
         None => format!(
-            "get it with `ssh-keyscan {port}{}`, compare it with the server's own, and add it to known_hosts; or let StrictHostKeyChecking be accept-new",
+            "get it with `ssh-keyscan {port}{}`, compare it with the server's own, and add it to \
+             known_hosts; or let StrictHostKeyChecking be accept-new",
             to.hostname
         ),
     }
@@ -61,26 +63,33 @@ pub(super) fn after(
         ),
         Kind::HostKeyUnknown => learn_the_key(resolved),
         Kind::Refused => format!(
-            "see that sshd runs there and listens on port {}; or correct the port: port in [hosts.NAME], Port in ssh_config",
+            "see that sshd runs there and listens on port {}; or correct the port: port in \
+             [hosts.NAME], Port in ssh_config",
             to.port
         ),
         Kind::Unreachable => "check the address, the route and the VPN".to_owned(),
         Kind::Name => NAME.to_owned(),
         Kind::KeyFile => match error.detail().contains("too open") {
             true => "chmod 600 the file that ssh names".to_owned(),
-            false => "see the lines \"key\" above: name a file that is there, readable and a private key".to_owned(),
+            false => "see the lines \"key\" above: name a file that is there, readable and a private key"
+                .to_owned(),
         },
         Kind::Algorithms => format!(
-            "update the older side; until then add what it offers, for this host alone: {} = \"+…\" under options in [hosts.{name}]",
+            "update the older side; until then add what it offers, for this host alone: {} = \"+…\" \
+             under options in [hosts.{name}]",
             algorithms(error.detail())
         ),
-        Kind::ServerBusy => "wait and try again; on the server see MaxStartups, PerSourcePenalties (OpenSSH 9.8), fail2ban and hosts.deny".to_owned(),
+        Kind::ServerBusy => "wait and try again; on the server see MaxStartups, PerSourcePenalties \
+                             (OpenSSH 9.8), fail2ban and hosts.deny"
+            .to_owned(),
         Kind::TimedOut => timed_out(step, user, resolved),
         Kind::SshMissing => "install the OpenSSH client (Debian: openssh-client)".to_owned(),
         Kind::BadOption => before_a_connection(Kind::BadOption).to_owned(),
         Kind::Local => "see what this machine lacks: room, processes, descriptors".to_owned(),
         Kind::Other if to.proxy.is_some() => {
-            "see that the jump host or ProxyCommand works by itself: `sshpool doctor JUMPHOST`, or ssh to it by hand".to_owned()
+            "see that the jump host or ProxyCommand works by itself: `sshpool doctor JUMPHOST`, or ssh \
+             to it by hand"
+                .to_owned()
         }
         Kind::Other => format!("see what `ssh -v {name} true` says"),
     }
@@ -91,10 +100,13 @@ fn authentication(error: &ConnectError, host: &Host, resolved: &Resolved, trace:
     let methods = trace.methods().unwrap_or_default();
     let takes_keys = methods.is_empty() || methods.split(',').any(|method| method == "publickey");
     if error.detail().contains("Too many authentication failures") {
-        "offer one key only: identity_file in [hosts.NAME], or IdentityFile and IdentitiesOnly yes in ssh_config".to_owned()
+        "offer one key only: identity_file in [hosts.NAME], or IdentityFile and IdentitiesOnly yes in \
+         ssh_config"
+            .to_owned()
     } else if !takes_keys {
         format!(
-            "the server takes no keys, only {methods}, and nobody can be asked here: let it take keys (PubkeyAuthentication)"
+            "the server takes no keys, only {methods}, and nobody can be asked here: let it take keys \
+             (PubkeyAuthentication)"
         )
     } else if offered.is_empty() {
         "ssh had no key to offer: see the lines \"key\" and \"agent\" above".to_owned()
@@ -106,7 +118,8 @@ fn authentication(error: &ConnectError, host: &Host, resolved: &Resolved, trace:
         };
         let key = host.get_identity_file().map_or_else(String::new, |file| format!("-i {} ", file.display()));
         format!(
-            "see that the user {user} is right, and that one of the keys is in its authorized_keys: ssh-copy-id {key}{port}{user}@{to}"
+            "see that the user {user} is right, and that one of the keys is in its authorized_keys: \
+             ssh-copy-id {key}{port}{user}@{to}"
         )
     }
 }
@@ -125,18 +138,21 @@ fn timed_out(step: Step, user: &str, resolved: &Resolved) -> String {
             format!("see that the jump host or ProxyCommand works by itself, or {raise}")
         }
         Step::Greeted => format!(
-            "see what listens on port {}: a server that hangs or is overloaded, or no SSH server; if it is only slow, {raise}",
+            "see what listens on port {}: a server that hangs or is overloaded, or no SSH server; if it \
+             is only slow, {raise}",
             to.port
         ),
         Step::Exchanged => format!(
             "see whether the server is overloaded, or the network drops large packets (MTU); else {raise}"
         ),
         Step::LoggedIn => format!(
-            "see what the server waits for: a name service or PAM (UseDNS, the log of sshd), or a key that wants to be touched; else {raise}"
+            "see what the server waits for: a name service or PAM (UseDNS, the log of sshd), or a key \
+             that wants to be touched; else {raise}"
         ),
         Step::Listening | Step::Answered => format!("see whether this machine is overloaded; else {raise}"),
         Step::Echoed => format!(
-            "see what hangs there: a start-up file of {user} (~/.bashrc, ~/.zshenv, ~/.ssh/rc) or a forced command; if it is only slow, {raise}"
+            "see what hangs there: a start-up file of {user} (~/.bashrc, ~/.zshenv, ~/.ssh/rc) or a \
+             forced command; if it is only slow, {raise}"
         ),
     }
 }

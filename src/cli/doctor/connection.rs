@@ -1,5 +1,6 @@
 //! A connection as the pool makes it, step by step, and what can be seen over it. There is one login.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +18,8 @@ use crate::public::{Lease, Pool};
 /// Steps that take longer than this are told.
 const SLOW: Duration = Duration::from_secs(1);
 /// How many commands are run, and what is waited for before each, so that a session in standby can be there.
-const COMMANDS: usize = 7;
-const PAUSE: Duration = Duration::from_millis(50);
+const COMMANDS: usize = 5;
+const PAUSE: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_millis(500);
 /// So many more sessions are asked for than the settings want, and so many at most.
 const MORE_SESSIONS: usize = 4;
 const MOST_SESSIONS: usize = 32;
@@ -135,18 +136,27 @@ fn steps_done(trace: &Trace, resolved: &Resolved) -> Vec<Finding> {
             Step::Echoed | Step::Started => continue,
         };
         let took = at.duration_since(*before);
-        findings.push(match (step, took > SLOW) {
-            (Step::Reached | Step::Greeted | Step::Exchanged | Step::LoggedIn, true) => {
-                Finding::warning(check, what)
-                    .why(format!("this step alone took {}", shown(took)))
-                    .todo(match step {
-                        Step::Reached => "see whether the network loses packets, or an address of the name does not answer (AddressFamily inet)",
-                        Step::LoggedIn => "see what the server waits for: a name service or PAM (UseDNS, GSSAPIAuthentication, the log of sshd)",
-                        _ => "see whether the server is overloaded or looks up who calls (UseDNS)",
-                    })
+        findings.push(
+            match (step, took > SLOW) {
+                (Step::Reached | Step::Greeted | Step::Exchanged | Step::LoggedIn, true) => Finding::warning(
+                    check, what,
+                )
+                .why(format!("this step alone took {}", shown(took)))
+                .todo(match step {
+                    Step::Reached => {
+                        "see whether the network loses packets, or an address of the name does not answer \
+                             (AddressFamily inet)"
+                    }
+                    Step::LoggedIn => {
+                        "see what the server waits for: a name service or PAM (UseDNS, GSSAPIAuthentication, \
+                             the log of sshd)"
+                    }
+                    _ => "see whether the server is overloaded or looks up who calls (UseDNS)",
+                }),
+                _ => Finding::ok(check, what),
             }
-            _ => Finding::ok(check, what),
-        }.took(took));
+            .took(took),
+        );
     }
     findings
 }
@@ -185,7 +195,7 @@ async fn over(
         report.tell(Finding::skipped("sessions", "not opened: each would run the forced command")).await?;
         return Ok(0);
     }
-    let status = commands(pool, host, report).await?;
+    let status = commands(pool, host, echo, report).await?;
     if status == 0 {
         sessions(pool, &master, report).await?;
     }
@@ -213,16 +223,21 @@ fn account(account: Account, echo: Duration) -> (&'static str, Finding) {
         false => Finding::ok("account", what),
         true => Finding::warning("account", what)
             .why(format!("it took {} until it ran an echo", shown(echo)))
-            .todo("see what a start-up file of the account does before each command: ~/.bashrc, ~/.zshenv, ~/.ssh/rc"),
+            .todo(
+                "see what a start-up file of the account does before each command: ~/.bashrc, \
+                   ~/.zshenv, ~/.ssh/rc",
+            ),
     };
     (name, finding.took(echo))
 }
 
 /// Runs a command that does nothing, some times.
-async fn commands(pool: &Pool, host: &Host, report: &mut Report) -> Result<u8, Failure> {
+async fn commands(pool: &Pool, host: &Host, echo: Duration, report: &mut Report) -> Result<u8, Failure> {
+    // A start-up file that is slow is so for those sessions, too.
+    let pause = echo.clamp(*PAUSE.start(), *PAUSE.end());
     let mut times = Vec::new();
     for number in 0..COMMANDS {
-        sleep(PAUSE).await;
+        sleep(pause).await;
         let started = Instant::now();
         let output = match pool.shell(host, "true").output().await {
             Ok(output) => output,
@@ -257,7 +272,8 @@ async fn commands(pool: &Pool, host: &Host, report: &mut Report) -> Result<u8, F
         false => Finding::ok("command", what),
         true => Finding::warning("command", what)
             .why("a command that does nothing should take a round trip or two")
-            .todo("see what a start-up file of the account does (~/.bashrc, ~/.zshenv), and whether the host is overloaded"),
+            .todo("see what a start-up file of the account does (~/.bashrc, ~/.zshenv), and whether the \
+                   host is overloaded"),
     }.took(median)).await?;
     Ok(0)
 }
@@ -280,7 +296,12 @@ fn noise(stream: &str, bytes: &[u8]) -> Finding {
 async fn sessions(pool: &Pool, master: &crate::openssh::Master, report: &mut Report) -> Result<(), Failure> {
     let wanted = pool.config().sessions_per_connection;
     let most = (wanted + MORE_SESSIONS).min(MOST_SESSIONS);
-    let limit = match timeout(pool.config().connect_timeout, master.most_sessions(most)).await {
+    let limit = match timeout(
+        pool.config().connect_timeout,
+        master.most_sessions(most, || pool.stats().standby_sessions),
+    )
+    .await
+    {
         Ok(Some(Ok(limit))) => limit,
         Ok(Some(Err(why))) => {
             return report.tell(Finding::skipped("sessions", format!("not found out: {why}"))).await;

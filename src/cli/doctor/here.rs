@@ -40,7 +40,8 @@ pub(super) async fn look(
         .tell(match room {
             Ok(directory) => Finding::ok("sockets", directory.display().to_string()),
             Err(error) => advice::failed("sockets", &error).todo(
-                "make room there, or set XDG_RUNTIME_DIR or TMPDIR to another directory: short, on a local disk, and yours alone",
+                "make room there, or set XDG_RUNTIME_DIR or TMPDIR to another directory: short, on a local disk, \
+                 and yours alone",
             ),
         })
         .await?;
@@ -190,13 +191,15 @@ async fn agent_of(resolved: &Resolved) -> (Finding, bool) {
                 false => Finding::ok("agent", what),
                 true => Finding::warning("agent", what)
                     .why("ssh offers them all, and a server hears no more than six (MaxAuthTries)")
-                    .todo("name the key: identity_file in [hosts.NAME], or IdentityFile and IdentitiesOnly yes in ssh_config"),
+                    .todo("name the key: identity_file in [hosts.NAME], or IdentityFile and IdentitiesOnly yes in \
+                          ssh_config"),
             };
             (finding, true)
         }
         Agent::Silent(why) => {
             let finding = Finding::warning("agent", format!("{shown} does not answer")).why(why).todo(
-                "start one (`eval \"$(ssh-agent)\"`, then ssh-add), or unset SSH_AUTH_SOCK; after a new login to a desktop or tmux it may be an old path",
+                "start one (`eval \"$(ssh-agent)\"`, then ssh-add), or unset SSH_AUTH_SOCK; in an old tmux it may be \
+                 the path of an earlier login",
             );
             (finding, false)
         }
@@ -231,15 +234,17 @@ async fn known_hosts(resolved: &Resolved, pool: &Pool) -> Finding {
         "yes" | "true" => Finding::warning("known_hosts", format!("{known_as} is not known"))
             .why("StrictHostKeyChecking is yes: ssh connects to known hosts only, unless they have a certificate")
             .todo(advice::learn_the_key(resolved)),
-        strict => {
-            let what = format!("{known_as} is not known yet (StrictHostKeyChecking {})", match strict {
-                "no" | "off" | "false" => "no: whatever key it shows is taken",
-                // Said, or ssh's default, which is accept-new with us.
-                "ask" => "ask: accepted at the first connection, unless the configuration itself says ask",
-                _ => "accept-new: accepted at the first connection",
-            });
-            Finding::ok("known_hosts", what)
+        "no" | "off" | "false" => {
+            Finding::warning("known_hosts", format!("{known_as} is not known, and any key is taken"))
+                .why("StrictHostKeyChecking is no: whoever answers may be somebody else")
+                .todo("let StrictHostKeyChecking be accept-new")
         }
+        // Said, or ssh's default, which is accept-new with us.
+        "ask" => Finding::ok(
+            "known_hosts",
+            format!("{known_as} is not known yet: accepted now, unless the configuration itself says ask"),
+        ),
+        _ => Finding::ok("known_hosts", format!("{known_as} is not known yet: accepted now (accept-new)")),
     }
 }
 

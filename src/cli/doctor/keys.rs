@@ -77,7 +77,10 @@ pub(super) fn look(files: &[(String, Option<PathBuf>)], agent_has_keys: bool) ->
 fn nothing(what: &str) -> Finding {
     Finding::warning(CHECK, what)
         .why("there is nothing to log in with, unless the server lets everybody in")
-        .todo("make a key with `ssh-keygen -t ed25519`, or name one: identity_file in [hosts.NAME], IdentityFile in ssh_config")
+        .todo(
+            "make a key with `ssh-keygen -t ed25519`, or name one: identity_file in [hosts.NAME], \
+               IdentityFile in ssh_config",
+        )
 }
 
 fn is_default(path: &Path) -> bool {
@@ -119,9 +122,10 @@ fn of_file(path: &Path, agent_has_keys: bool) -> Finding {
                 .todo(format!("chmod 600 {shown}"))
         }
         Kind::Private => Finding::ok(CHECK, format!("{shown}, mode {mode:04o}")),
-        Kind::Locked if agent_has_keys => {
-            Finding::ok(CHECK, format!("{shown}, mode {mode:04o}, with a passphrase: the agent has to hold it"))
-        }
+        Kind::Locked if agent_has_keys => Finding::ok(
+            CHECK,
+            format!("{shown}, mode {mode:04o}, with a passphrase: the agent has to hold it"),
+        ),
         Kind::Locked => Finding::warning(CHECK, format!("{shown} has a passphrase, and no agent holds it"))
             .why("nobody can be asked for it when a connection is made")
             .todo(format!("start an agent and add it once: ssh-add {shown}")),
@@ -133,7 +137,10 @@ fn of_file(path: &Path, agent_has_keys: bool) -> Finding {
             .todo("name the file without .pub"),
         Kind::Other => Finding::failed(CHECK, format!("{shown} is no private key"))
             .why("it does not begin as one does")
-            .todo("name the file that `ssh-keygen` wrote, not the one of another program (PuTTY's .ppk: puttygen -O private-openssh)"),
+            .todo(
+                "name the file that `ssh-keygen` wrote, not the one of another program (PuTTY's .ppk: \
+                   puttygen -O private-openssh)",
+            ),
     }
 }
 
