@@ -68,12 +68,15 @@ fn page(command: &Command, program: &Command) -> io::Result<String> {
     let is_program = command.get_name() == program.get_name();
     // Examples and the like have a section of their own, as they are.
     let after = command.get_after_long_help().or_else(|| command.get_after_help()).map(ToString::to_string);
-    let version = program.get_version().unwrap_or_default();
-    let source = format!("sshpool {version}");
-    let man = clap_mangen::Man::new(command.clone()).source(source).manual("sshpool");
+    // As the help shows it; of an option that has a value the other form would not say so.
+    let usage = command.clone().render_usage().to_string();
+    let usage = usage.trim_start_matches("Usage:").trim_start().to_owned();
+    let man = clap_mangen::Man::new(command.clone().override_usage(usage));
     let mut bytes = Vec::new();
     let out = &mut bytes;
-    man.render_title(out)?;
+    let (title, version) = (name(command).to_uppercase(), program.get_version().unwrap_or_default());
+    // Without a date: the same version is the same page, whenever it is built.
+    writeln!(out, ".TH \"{title}\" \"1\" \"\" \"sshpool {version}\" \"sshpool\"")?;
     man.render_name_section(out)?;
     man.render_synopsis_section(out)?;
     man.render_description_section(out)?;

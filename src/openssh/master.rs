@@ -369,9 +369,11 @@ impl Master {
                 Ok(session) => session,
                 Err(why) => return Some(Err(why.to_string())),
             };
+            // Taken before it is waited for, which would close the input.
+            let streams = session.take_streams();
             match session.opened(self).await {
                 Ok(()) => {
-                    opened.push(session);
+                    opened.push((session, streams));
                     refused = false;
                 }
                 // The server may not have noticed yet that a command before has ended.

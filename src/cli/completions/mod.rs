@@ -25,8 +25,8 @@ Examples:
   sshpool completions zsh >\"${fpath[1]}/_sshpool\"
   sshpool completions fish >~/.config/fish/completions/sshpool.fish")]
 pub(super) struct Completions {
-    /// For which shell
-    #[arg(value_name = "SHELL")]
+    /// For which shell: bash, zsh or fish
+    #[arg(value_name = "SHELL", hide_possible_values = true)]
     shell: Shell,
 }
 
