@@ -1,5 +1,6 @@
 # Completion of sshpool for fish: sshpool completions fish | source
 function __sshpool_complete
+    command -q sshpool; or return
     set -l words (commandline -opc)
     set -l last (commandline -ct)
     set -e words[1]
