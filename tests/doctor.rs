@@ -177,7 +177,7 @@ fn a_host_that_works_is_told_with_each_step_and_one_login() {
     ] {
         looked.has(check, "ok", &[]);
     }
-    looked.has("agent", "skipped", &["SSH_AUTH_SOCK is not set"]);
+    looked.has("ssh-agent", "skipped", &["SSH_AUTH_SOCK is not set"]);
     looked.has("sessions", "ok", &["9 at once (MaxSessions)", "sessions_per_connection is 8"]);
     let checks = looked.value["checks"].as_array().expect("a list");
     for step in ["tcp", "server", "kex", "login", "socket", "check", "connect", "account", "command"] {
@@ -541,9 +541,9 @@ fn a_missing_ssh_is_told() {
 fn an_agent_is_asked_for_its_keys_and_may_be_dead() {
     let sshd = Sshd::builder().start();
     let doctor = Doctor::new(&sshd);
-    let socket = doctor.home.path().join("agent");
+    let socket = doctor.home.path().join("ssh-agent");
     let looked = Doctor::new(&sshd).env("SSH_AUTH_SOCK", &socket).look();
-    looked.has("agent", "warning", &["does not answer", "ssh-agent"]);
+    looked.has("ssh-agent", "warning", &["does not answer", "ssh-agent"]);
     looked.is_helpful();
 
     let mut agent = pooled::command("ssh-agent");
@@ -551,12 +551,12 @@ fn an_agent_is_asked_for_its_keys_and_may_be_dead() {
     let _agent = Killed(agent.spawn().expect("it starts"));
     common::wait_for("the agent", PATIENCE, || socket.exists());
     let doctor = doctor.env("SSH_AUTH_SOCK", &socket);
-    doctor.look().has("agent", "ok", &["answers, and has no keys"]);
+    doctor.look().has("ssh-agent", "ok", &["answers, and has no keys"]);
     let added =
         run(pooled::command("ssh-add").arg(sshd.identity_file()).env("SSH_AUTH_SOCK", &socket), PATIENCE);
     assert_eq!(added.code(), 0, "{}", added.stderr);
     let looked = doctor.look();
-    looked.has("agent", "ok", &["has 1 key"]);
+    looked.has("ssh-agent", "ok", &["has 1 key"]);
     assert_eq!(looked.code, 0);
 }
 

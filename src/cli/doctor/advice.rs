@@ -109,7 +109,7 @@ fn authentication(error: &ConnectError, host: &Host, resolved: &Resolved, trace:
              (PubkeyAuthentication)"
         )
     } else if offered.is_empty() {
-        "ssh had no key to offer: see the lines \"key\" and \"agent\" above".to_owned()
+        "ssh had no key to offer: see the lines \"key\" and \"ssh-agent\" above".to_owned()
     } else {
         let (user, to) = (&resolved.user, &resolved.destination.hostname);
         let port = match resolved.destination.port {

@@ -77,7 +77,7 @@ fn milliseconds<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result
 }
 
 /// As wide as the longest name of a check, and as a time.
-const CHECKS: usize = "ssh_config".len();
+const CHECKS: usize = "known_hosts".len();
 const TIMES: usize = "1234 ms".len();
 
 impl Finding {
@@ -121,12 +121,12 @@ mod tests {
     #[test]
     fn a_finding_has_a_mark_and_what_to_do() {
         let ok = Finding::ok("ssh", "9.2").took(Duration::from_millis(6));
-        assert_eq!(ok.lines(false), "ok       ssh          6.0 ms  9.2\n");
+        assert_eq!(ok.lines(false), "ok       ssh           6.0 ms  9.2\n");
         assert!(ok.lines(true).starts_with("\x1b[32mok     \x1b[0m  ssh "));
         let failed = Finding::failed("login", "no\nway").why("because").todo("this");
-        let indent = " ".repeat(30);
+        let indent = " ".repeat(31);
         let expected =
-            format!("failed   login                no way\n{indent}why: because\n{indent}do:  this\n");
+            format!("failed   login                 no way\n{indent}why: because\n{indent}do:  this\n");
         assert_eq!(failed.lines(false), expected);
     }
 

@@ -11,7 +11,7 @@ use super::advice;
 use super::finding::Finding;
 use super::keys;
 use super::report::{Facts, Report};
-use crate::cli::{Failure, Setup, default_config};
+use crate::cli::{Failure, Setup};
 use crate::error::plain;
 use crate::host::Host;
 use crate::openssh::{Agent, Resolved, agent, known_keys};
@@ -101,12 +101,10 @@ fn settings(setup: &Setup, host: &Host) -> Finding {
         true => format!("has [hosts.{}]", host.name()),
         false => format!("has no host {}", host.name()),
     };
-    match (&setup.file, default_config()) {
-        (Some(file), _) => Finding::ok("settings", format!("{}, {in_hosts}", file.display())),
-        (None, Some(file)) => {
-            Finding::ok("settings", format!("the defaults; there is no {}", file.display()))
-        }
-        (None, None) => Finding::ok("settings", "the defaults; there is no home directory"),
+    match &setup.file {
+        Some(file) if file.exists() => Finding::ok("settings", format!("{}, {in_hosts}", file.display())),
+        Some(file) => Finding::ok("settings", format!("the defaults; there is no {}", file.display())),
+        None => Finding::ok("settings", "the defaults; there is no home directory"),
     }
 }
 
@@ -166,7 +164,7 @@ fn expanded(file: &str, resolved: &Resolved) -> Option<PathBuf> {
 async fn agent_of(resolved: &Resolved) -> (Finding, bool) {
     let variable = || std::env::var_os("SSH_AUTH_SOCK").filter(|socket| !socket.is_empty());
     let (socket, place) = match resolved.identity_agent.as_deref() {
-        Some("none") => return (Finding::skipped("agent", "none: IdentityAgent none"), false),
+        Some("none") => return (Finding::skipped("ssh-agent", "none: IdentityAgent none"), false),
         // ssh's word for the variable, and names of other variables.
         Some("SSH_AUTH_SOCK") | None => (variable().map(PathBuf::from), "SSH_AUTH_SOCK"),
         Some(name) if name.starts_with('$') => {
@@ -175,12 +173,12 @@ async fn agent_of(resolved: &Resolved) -> (Finding, bool) {
         Some(path) => (expanded(path, resolved), "IdentityAgent"),
     };
     let Some(socket) = socket else {
-        return (Finding::skipped("agent", format!("none: {place} is not set")), false);
+        return (Finding::skipped("ssh-agent", format!("none: {place} is not set")), false);
     };
     let shown = socket.display();
     match agent(&socket).await {
         Agent::Keys(keys) if keys.is_empty() => {
-            (Finding::ok("agent", format!("{shown} answers, and has no keys")), false)
+            (Finding::ok("ssh-agent", format!("{shown} answers, and has no keys")), false)
         }
         Agent::Keys(keys) => {
             let what = match keys.len() {
@@ -188,8 +186,8 @@ async fn agent_of(resolved: &Resolved) -> (Finding, bool) {
                 many => format!("{shown} has {many} keys"),
             };
             let finding = match keys.len() > MOST_TRIES && !resolved.identities_only {
-                false => Finding::ok("agent", what),
-                true => Finding::warning("agent", what)
+                false => Finding::ok("ssh-agent", what),
+                true => Finding::warning("ssh-agent", what)
                     .why("ssh offers them all, and a server hears no more than six (MaxAuthTries)")
                     .todo("name the key: identity_file in [hosts.NAME], or IdentityFile and IdentitiesOnly yes in \
                           ssh_config"),
@@ -197,14 +195,14 @@ async fn agent_of(resolved: &Resolved) -> (Finding, bool) {
             (finding, true)
         }
         Agent::Silent(why) => {
-            let finding = Finding::warning("agent", format!("{shown} does not answer")).why(why).todo(
+            let finding = Finding::warning("ssh-agent", format!("{shown} does not answer")).why(why).todo(
                 "start one (`eval \"$(ssh-agent)\"`, then ssh-add), or unset SSH_AUTH_SOCK; in an old tmux it may be \
                  the path of an earlier login",
             );
             (finding, false)
         }
         Agent::NotAsked => {
-            (Finding::skipped("agent", format!("{shown}; there is no ssh-add to ask it")), true)
+            (Finding::skipped("ssh-agent", format!("{shown}; there is no ssh-add to ask it")), true)
         }
     }
 }
