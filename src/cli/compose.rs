@@ -18,6 +18,15 @@ use crate::host::Host;
 const FAILED: u8 = 1;
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sshpool compose web1,web2 ls --all                     the projects of two hosts
+  sshpool compose web1 ps shop                           the services of one
+  sshpool compose --file /srv/shop/compose.yaml web1 up shop
+  sshpool compose web1 restart shop web                  one service
+  sshpool compose web1 logs shop --follow -n 20
+  sshpool compose web1 exec shop web -- nginx -t
+  sshpool compose web1 top shop                          any other action of docker compose")]
 pub(super) struct Compose {
     /// As for exec; for ls and ps several, separated by commas
     #[arg(value_name = "HOST[,HOST…]")]

@@ -15,6 +15,13 @@ use crate::error::{Error, PartialOutput};
 use crate::host::Host;
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sshpool exec web1 -- uptime -p
+  sshpool exec deploy@192.0.2.7:2222 -- 'df -P | sort -n'      pipes and variables are the remote shell's
+  sshpool exec --stdin db1 -- psql shop <dump.sql
+  sshpool exec --timeout 5m --max-output 1MiB web1 -- 'apt-get update'
+  sshpool exec --json web1 -- cat /etc/os-release | jq -r .stdout")]
 pub(super) struct Exec {
     /// End the command after this time, such as 90s or 5m; 0 for no limit. Connecting does not count: it has the connect_timeout of the
     /// settings [default: the command_timeout of the settings, 30s]

@@ -3,8 +3,7 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use clap::Args;
-use clap::Command;
+use clap::{Arg, Args, Command};
 use roff::{Inline, Roff, bold, roman};
 
 use super::{Failure, advice, write};
@@ -71,7 +70,7 @@ fn page(command: &Command, program: &Command) -> io::Result<String> {
     // As the help shows it; of an option that has a value the other form would not say so.
     let usage = command.clone().render_usage().to_string();
     let usage = usage.trim_start_matches("Usage:").trim_start().to_owned();
-    let man = clap_mangen::Man::new(command.clone().override_usage(usage));
+    let man = clap_mangen::Man::new(command.clone().override_usage(usage).mut_args(with_values_in_line));
     let mut bytes = Vec::new();
     let out = &mut bytes;
     let (title, version) = (name(command).to_uppercase(), program.get_version().unwrap_or_default());
@@ -94,6 +93,18 @@ fn page(command: &Command, program: &Command) -> io::Result<String> {
     }
     see_also(command, program, is_program, out)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The values that an option can have as the help shows them: the list that would be made of them is not well-formed.
+fn with_values_in_line(argument: Arg) -> Arg {
+    let values = argument.get_possible_values();
+    if values.is_empty() || argument.is_hide_possible_values_set() {
+        return argument;
+    }
+    let names: Vec<_> = values.iter().map(|value| value.get_name()).collect();
+    let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+    let help = format!("{help} [possible values: {}]", names.join(", "));
+    argument.help(help).hide_possible_values(true)
 }
 
 /// The text behind the options, line by line.
@@ -139,9 +150,10 @@ fn tail(out: &mut dyn Write) -> io::Result<()> {
             ),
             ("~/.ssh/config, /etc/ssh/ssh_config", "As for ssh(1). -F names another in their place."),
             (
-                "$XDG_RUNTIME_DIR/sshpool-XXXXXX",
-                "Control sockets while the program runs, in TMPDIR or /tmp where the variable is not set.",
+                "$XDG_RUNTIME_DIR/sshpool",
+                "The agent's socket, in a directory of the user's own in TMPDIR or /tmp where the variable is not set.",
             ),
+            ("$XDG_RUNTIME_DIR/sshpool-XXXXXX", "Control sockets, while there are connections."),
         ],
     );
     list(
@@ -151,6 +163,7 @@ fn tail(out: &mut dyn Write) -> io::Result<()> {
                 "SSH_POOL_*",
                 "Settings, over those of the file: SSH_POOL_MAX_CONNECTIONS, SSH_POOL_IDLE_TIMEOUT_MS and so on.",
             ),
+            ("SSHPOOL_AGENT", "on or off: whether there is an agent, as --no-agent says it for one command."),
             ("SSH_AUTH_SOCK", "The agent that has the keys, as for ssh(1)."),
             ("NO_COLOR", "No colours, if it is set to anything."),
         ],

@@ -14,6 +14,11 @@ use crate::resources::{Disk, HostResources};
 use crate::signals;
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sshpool resources web1 web2             what they have and what of it is used
+  sshpool resources --watch=5s web1,web2  again and again, in place
+  sshpool resources --json web1 | jq '.[].disks[] | select(.used_percent > 90)'")]
 pub(super) struct Resources {
     /// As for exec; several, with blanks or commas between them
     #[arg(value_name = "HOST", required = true)]
