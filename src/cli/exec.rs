@@ -18,7 +18,7 @@ use crate::host::Host;
 #[command(after_help = "\
 Examples:
   sshpool exec web1 -- uptime -p
-  sshpool exec deploy@192.0.2.7:2222 -- 'df -P | sort -n'      pipes and variables are the remote shell's
+  sshpool exec deploy@192.0.2.7:2222 -- 'df -P | sort -n'   pipes are the remote shell's
   sshpool exec --stdin db1 -- psql shop <dump.sql
   sshpool exec --timeout 5m --max-output 1MiB web1 -- 'apt-get update'
   sshpool exec --json web1 -- cat /etc/os-release | jq -r .stdout")]
