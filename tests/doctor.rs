@@ -7,11 +7,14 @@ use std::fs;
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Instant;
 
 use common::process::{Ended, run};
 use common::sshd::Sshd;
+use nix::sys::signal::Signal;
 use rstest::rstest;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -585,6 +588,23 @@ fn a_bad_configuration_file_is_wrong_usage_by_file_line_and_key(#[case] text: &s
     let ended = run(command.args(["doctor", "web1", "--config"]).arg(&file), PATIENCE);
     assert_eq!((ended.code(), &*ended.stdout, ended.stderr.lines().count()), (2, "", 1), "{}", ended.stderr);
     assert!(ended.stderr.starts_with("sshpool: ") && ended.stderr.contains(told), "{}", ended.stderr);
+}
+
+#[test]
+fn a_signal_ends_it_without_another_word() {
+    let sshd = Sshd::builder().start();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("it has one").port();
+    let doctor = Doctor::new(&sshd).say("port", port);
+    let mut child = doctor.command(&["lab"]).stdout(Stdio::piped()).spawn().expect("it starts");
+    let _login = listener.accept().expect("it connects");
+    pooled::send(child.id(), Signal::SIGTERM);
+    let end = Instant::now() + PATIENCE;
+    let status = common::process::wait_until(&mut child, end).expect("it ends");
+    assert_eq!(status.signal(), Some(Signal::SIGTERM as i32));
+    let mut text = String::new();
+    child.stdout.take().expect("a pipe").read_to_string(&mut text).expect("text");
+    assert!(text.contains("\nok       name ") && !text.contains("failed"), "{text}");
 }
 
 /// On a terminal, and not where `NO_COLOR` is set.

@@ -106,8 +106,7 @@ impl Trace {
 
     /// The key that was taken, or what else let us in.
     pub(crate) fn accepted(&self) -> Option<String> {
-        let key = self.find("Server accepts key: ").map(|key| key.trim_end_matches(" explicit").to_owned());
-        key.or_else(|| self.find("Authentication succeeded "))
+        self.find("Server accepts key: ").or_else(|| self.find("Authentication succeeded "))
     }
 
     /// The keys that were offered.
@@ -130,7 +129,8 @@ impl Trace {
         inner.read();
         let log = String::from_utf8_lossy(&inner.text);
         let told = log.lines().filter_map(|line| line.strip_prefix(DEBUG)?.split_once(text));
-        told.map(|(_, rest)| printable(rest)).collect()
+        // ssh's word for a key that the configuration names.
+        told.map(|(_, rest)| printable(rest.trim().trim_end_matches(" explicit"))).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -213,6 +213,6 @@ mod tests {
         assert_eq!(trace.kex().as_deref(), Some("curve25519-sha256"));
         assert_eq!(trace.cipher().as_deref(), Some("aes128-ctr"));
         assert_eq!(trace.methods().as_deref(), Some("publickey,password"));
-        assert_eq!(trace.offered(), ["/k ED25519 SHA256:x explicit"]);
+        assert_eq!(trace.offered(), ["/k ED25519 SHA256:x"]);
     }
 }

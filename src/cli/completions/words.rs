@@ -259,7 +259,7 @@ mod tests {
     #[case("exec web1 ls -", &[])]
     #[case("exec web1 -- ex", &[])]
     #[case("exec --timeout ", &[])]
-    #[case("no-such-command --no", &[])]
+    #[case("no-such-command --bogus", &[])]
     fn words_fit_their_place(#[case] line: &str, #[case] expected: &[&str]) {
         assert_eq!(offered(line), expected);
     }

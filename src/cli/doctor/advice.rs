@@ -55,7 +55,7 @@ pub(super) fn after(
     let to = &resolved.destination;
     let (user, name) = (&resolved.user, host.name());
     match error.kind() {
-        Kind::Authentication => authentication(error, host, resolved, trace),
+        Kind::Authentication => authentication(error, resolved, trace),
         Kind::HostKeyChanged => format!(
             "if the server was set up anew: ssh-keygen -R '{}'{}; if not, somebody may be in between: find out first",
             to.known_as,
@@ -95,7 +95,7 @@ pub(super) fn after(
     }
 }
 
-fn authentication(error: &ConnectError, host: &Host, resolved: &Resolved, trace: &Trace) -> String {
+fn authentication(error: &ConnectError, resolved: &Resolved, trace: &Trace) -> String {
     let offered = trace.offered();
     let methods = trace.methods().unwrap_or_default();
     let takes_keys = methods.is_empty() || methods.split(',').any(|method| method == "publickey");
@@ -116,7 +116,9 @@ fn authentication(error: &ConnectError, host: &Host, resolved: &Resolved, trace:
             22 => String::new(),
             port => format!("-p {port} "),
         };
-        let key = host.get_identity_file().map_or_else(String::new, |file| format!("-i {} ", file.display()));
+        // A key of an agent has no file here, or a name that is none.
+        let file = offered.iter().filter_map(|key| key.split(' ').next()).find(|name| name.starts_with('/'));
+        let key = file.map_or_else(String::new, |file| format!("-i {file} "));
         format!(
             "see that the user {user} is right, and that one of the keys is in its authorized_keys: \
              ssh-copy-id {key}{port}{user}@{to}"

@@ -106,7 +106,11 @@ async fn not_connected(
     if error.kind() == ConnectErrorKind::Authentication && !offered.is_empty() {
         let server =
             trace.methods().map(|methods| format!("; the server takes {methods}")).unwrap_or_default();
-        finding = finding.why(format!("{}; offered: {}{server}", error.detail(), offered.join("; ")));
+        finding = finding.why(format!(
+            "{}; offered: {}{server}",
+            error.detail().trim_end_matches('.'),
+            offered.join("; ")
+        ));
     }
     report.tell(finding).await?;
     Ok(if error.kind() == ConnectErrorKind::TimedOut { TIMED_OUT } else { NOT_RUN })

@@ -283,7 +283,8 @@ async fn name(resolved: &Resolved, pool: &Pool) -> Finding {
                     .took(started.elapsed()),
             }
         }
-        Ok(Err(error)) => failed(plain(&error)),
+        // Which function has failed is of no interest.
+        Ok(Err(error)) => failed(plain(&error).replace("failed to lookup address information: ", "")),
         Err(_) => failed(format!("no answer within {limit:?}")),
     }
 }

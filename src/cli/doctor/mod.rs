@@ -16,7 +16,6 @@ use crate::config::{self, PoolConfig};
 use crate::error::Error;
 use crate::host::Host;
 use crate::public::Pool;
-use crate::signals;
 use finding::Finding;
 use report::Report;
 
@@ -46,10 +45,6 @@ impl Doctor {
         let status = match pool(setup) {
             Ok(pool) => {
                 let looked = look(setup, &pool, &host, &mut report).await;
-                if signals::is_ending() {
-                    // The handler closes the pool and ends the process by the signal.
-                    std::future::pending::<()>().await;
-                }
                 pool.close_within(Duration::ZERO).await;
                 looked?
             }

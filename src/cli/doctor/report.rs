@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::finding::{Finding, Status};
 use crate::cli::{Failure, colour, print_json, write};
 use crate::openssh::{Limit, Resolved};
+use crate::signals;
 
 pub(super) struct Report {
     json: bool,
@@ -62,6 +63,7 @@ impl Report {
     }
 
     pub(super) async fn tell(&mut self, finding: Finding) -> Result<(), Failure> {
+        unless_ending().await;
         if !self.json {
             write(finding.lines(self.colours)).await?;
         }
@@ -76,6 +78,7 @@ impl Report {
 
     /// The last line, or the object.
     pub(super) async fn end(self, host: &str, ok: bool) -> Result<(), Failure> {
+        unless_ending().await;
         let Report { json, colours, findings, facts } = self;
         if json {
             return print_json(&Whole { host, ok, checks: &findings, facts: &facts }).await;
@@ -89,6 +92,13 @@ impl Report {
                 .paint(format_args!("{host}: commands can run; see what is not as it should be"), colours),
         };
         write(format!("{verdict}\n")).await
+    }
+}
+
+/// A signal closes the pool, and that is all that would be found then. The handler ends the process.
+async fn unless_ending() {
+    if signals::is_ending() {
+        std::future::pending::<()>().await;
     }
 }
 
