@@ -168,8 +168,8 @@ fn no_command_is_lost_or_run_twice_while_agents_leave(#[case] told: bool) {
                 let (home, sshd) = (&home, &sshd);
                 scope.spawn(move || {
                     for number in 0..EACH {
-                        let ran =
-                            home.run_on(sshd, &["exec", "lab", "--", &format!("echo {lane}-{number} >>~/ran")]);
+                        let ran = home
+                            .run_on(sshd, &["exec", "lab", "--", &format!("echo {lane}-{number} >>~/ran")]);
                         assert_eq!((ran.code(), &*ran.stderr), (0, ""), "{lane}-{number}");
                     }
                 })

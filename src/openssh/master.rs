@@ -589,6 +589,7 @@ impl Master {
             runtime: &self.runtime,
             connect_timeout: self.call_timeout,
             deadline,
+            trace: None,
         };
         // Nothing is proven of it: that would take a session.
         let other = Self::connect(&self.host, launch, true).await;

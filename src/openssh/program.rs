@@ -129,11 +129,6 @@ impl Program {
             .await
     }
 
-    #[cfg(feature = "cli")]
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// A command of this program.
     pub(super) fn command(&self, args: Vec<OsString>) -> Command {
         let mut command = command(&self.path);
