@@ -5,6 +5,7 @@ mod documents;
 mod pooled;
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -133,7 +134,10 @@ fn the_console_examples_print_what_the_readme_says() {
     let home = tempfile::tempdir().expect("a directory");
     let directory = home.path().join("sshpool");
     std::fs::create_dir(&directory).expect("a directory in a new directory");
-    let config = format!("pool.connect_timeout = \"30s\"\n{}", host_table("web1", &sshd, &sshd));
+    let runtime = home.path().join("run");
+    std::fs::DirBuilder::new().mode(0o700).create(&runtime).expect("a directory in a new directory");
+    let hosts = ["web1", "web2", "web3"].map(|name| host_table(name, &sshd, &sshd)).concat();
+    let config = format!("pool.connect_timeout = \"30s\"\n{hosts}");
     std::fs::write(directory.join("config.toml"), config).expect("a file in a new directory");
     let programs = Path::new(env!("CARGO_BIN_EXE_sshpool")).parent().expect("it is in a directory");
     let path = std::env::var_os("PATH").expect("there is a PATH");
@@ -147,11 +151,15 @@ fn the_console_examples_print_what_the_readme_says() {
         // The status of the step before is there to be printed, as at a prompt.
         let mut shell = command("sh");
         shell.args(["-c", &format!("exec 2>&1; (exit {status})\n{line}")]);
-        shell.env("PATH", &path).env("XDG_CONFIG_HOME", home.path()).env("XDG_RUNTIME_DIR", home.path());
+        shell.env("PATH", &path).env("XDG_CONFIG_HOME", home.path()).env("XDG_RUNTIME_DIR", &runtime);
+        shell.env_remove("SSHPOOL_AGENT");
         let ended = run(&mut shell, PATIENCE);
         assert!(matches(&output, &ended.stdout), "$ {line}\n{}instead of\n{output}", ended.stdout);
         status = ended.code();
     }
+    let mut stop = command(env!("CARGO_BIN_EXE_sshpool"));
+    stop.args(["agent", "stop"]).env("XDG_CONFIG_HOME", home.path()).env("XDG_RUNTIME_DIR", &runtime);
+    assert_eq!(run(&mut stop, PATIENCE).code(), 0);
 }
 
 #[test]
