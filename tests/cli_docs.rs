@@ -1,4 +1,5 @@
-//! What docs/cli.md shows is what happens: its console blocks are run, but for those of `sshpool run` (tests/run.rs has that), and it leaves no
+//! What docs/cli.md shows is what happens: its console blocks are run, but for those of `sshpool run`
+//! and of what concerns the agent (tests/run.rs, tests/agent.rs and tests/ssh.rs have that), and it leaves no
 //! subcommand and no option out.
 
 mod common;
@@ -59,7 +60,9 @@ fn the_console_blocks_print_what_they_say() {
     );
     std::fs::write(directory.join("config.toml"), config).expect("a file in a new directory");
 
-    let text = GUIDE.replace(section(GUIDE, "## sshpool run"), "");
+    let text = ["run", "warm", "status", "close", "metrics", "agent", "ssh"]
+        .iter()
+        .fold(GUIDE.to_owned(), |text, name| text.replace(section(GUIDE, &format!("## sshpool {name}")), ""));
     let jq = run(pooled::command("sh").args(["-c", "command -v jq"]), PATIENCE).code() == 0;
     let mut steps: Vec<(&str, String)> = Vec::new();
     for line in blocks(&text, "console").into_iter().flat_map(str::lines) {

@@ -167,7 +167,7 @@ fn resolved(words: &[OsString]) -> Option<Vec<String>> {
 /// A key of this directory, as whoever is in another one has to name it.
 fn absolute(line: &str) -> String {
     match line.strip_prefix("identityfile ") {
-        Some(path) if !path.starts_with(['/', '~', '%']) && path != "none" => {
+        Some(path) if !path.starts_with(['/', '~']) && !path.starts_with("%d/") && path != "none" => {
             let path = std::path::absolute(path).expect("there is a current directory");
             format!("identityfile {}", path.display())
         }
