@@ -13,6 +13,7 @@ use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// A machine to run commands on. The name is looked up in the user's ssh_config, as with `ssh NAME`; everything else is optional and
@@ -50,6 +51,34 @@ pub(crate) struct Login {
 pub(crate) struct Askpass {
     pub program: PathBuf,
     pub environment: Vec<(&'static str, OsString)>,
+    /// Somebody was asked something.
+    pub asked: Asked,
+}
+
+/// Set once. Two are the same when setting one sets the other.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Asked(Arc<AtomicBool>);
+
+impl Asked {
+    #[cfg(feature = "cli")]
+    pub(crate) fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl PartialEq for Asked {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Asked {}
+
+impl Login {
+    /// A login like this one cannot be made without somebody there.
+    pub(crate) fn has_asked(&self) -> bool {
+        self.askpass.as_ref().is_some_and(|askpass| askpass.asked.0.load(Ordering::Relaxed))
+    }
 }
 
 /// What two hosts must have in common to share connections. The address is not part of it: the first one's counts until its

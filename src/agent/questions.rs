@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::place::Place;
 use super::wire::{self, Connected, Question, Refusal, frame};
 use crate::error::{ConnectErrorKind, Error};
-use crate::host::{Askpass, Host, Login};
+use crate::host::{Asked, Askpass, Host, Login};
 use crate::public::{Lease, Pool};
 
 /// The name under which the program asks.
@@ -29,14 +29,14 @@ pub(crate) const TOKEN: &str = "SSHPOOL_ASKPASS_TOKEN";
 /// How long a login with questions may take: as long as a server waits for one (`LoginGraceTime`).
 const PATIENCE: Duration = Duration::from_secs(120);
 
-type Asked = (Question, oneshot::Sender<String>);
+type Asking = (Question, oneshot::Sender<String>);
 
 /// Who is to be asked, by token.
 #[derive(Debug, Default)]
 pub(super) struct Questions {
     next: AtomicU64,
     /// A std mutex: held for a look.
-    waiting: Mutex<HashMap<String, mpsc::UnboundedSender<Asked>>>,
+    waiting: Mutex<HashMap<String, mpsc::UnboundedSender<Asking>>>,
 }
 
 impl Questions {
@@ -48,7 +48,7 @@ impl Questions {
         answer.await.ok()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, mpsc::UnboundedSender<Asked>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, mpsc::UnboundedSender<Asking>>> {
         // Nothing below panics half-way through a change.
         self.waiting.lock().unwrap_or_else(|poison| poison.into_inner())
     }
@@ -68,7 +68,11 @@ impl Drop for Askable<'_> {
 
 /// The link to this program under its name as one that asks.
 fn program(place: &Place) -> Result<PathBuf, String> {
-    let own = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
+    let mut own = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
+    if !own.exists() {
+        // It was replaced while it ran; the system still has it.
+        own = format!("/proc/{}/exe", std::process::id()).into();
+    }
     place.link(PROGRAM, &own)
 }
 
@@ -94,15 +98,18 @@ pub(super) async fn connect(
     let auth_sock = host.login().auth_sock.clone();
     let host = host.with_login(Login {
         auth_sock,
-        askpass: Some(Arc::new(Askpass { program, environment })),
+        askpass: Some(Arc::new(Askpass { program, environment, asked: Asked::default() })),
         limit: Some(PATIENCE),
     });
+    let has_asked = || host.login().has_asked();
     let connected = async {
         // What has failed before has failed without a question.
         pool.reset(&host);
         match pool.acquire(&host).await {
             // So has a login that was under way.
-            Err(Error::Connect { source, .. }) if source.kind() == ConnectErrorKind::Authentication => {
+            Err(Error::Connect { source, .. })
+                if source.kind() == ConnectErrorKind::Authentication && !has_asked() =>
+            {
                 pool.reset(&host);
                 pool.acquire(&host).await
             }
@@ -118,21 +125,39 @@ pub(super) async fn connect(
                 return end(&mut to, lease.as_ref().map(Connected::of).map_err(|error| Refusal::of(error, host.name()))).await;
             }
             Some((question, answer)) = asked.recv() => {
+                if let Some(askpass) = &host.login().askpass {
+                    askpass.asked.set();
+                }
                 let question = Question { token: String::new(), ..question };
                 let text = serde_json::to_vec(&question).expect("it has text keys");
-                wire::write_frame(&mut to, frame::QUESTION, &text).await?;
+                let sent = wire::write_frame(&mut to, frame::QUESTION, &text).await;
                 // The login waits for the answer, and so do we.
-                match wire::read_frame(&mut from, &mut bytes).await? {
-                    Some(frame::ANSWER) => {
+                let answered = match sent {
+                    Ok(()) => wire::read_frame(&mut from, &mut bytes).await,
+                    Err(error) => Err(error),
+                };
+                match answered {
+                    Ok(Some(frame::ANSWER)) => {
                         let text = String::from_utf8(std::mem::take(&mut bytes));
                         let _ = answer.send(text.map_err(|_| io::ErrorKind::InvalidData)?);
                     }
                     // No answer is one, too: ssh is told that there is none.
-                    Some(_) => drop(answer),
-                    None => return Ok(()),
+                    Ok(Some(_)) => drop(answer),
+                    Ok(None) | Err(_) => {
+                        give_up(&pool, &host).await;
+                        return Ok(());
+                    }
                 }
             }
         }
+    }
+}
+
+/// Ends a login whose questions nobody answers any more: ssh would go on with empty answers, which count as wrong ones.
+async fn give_up(pool: &Pool, host: &Host) {
+    let is_there = pool.stats_by_host().get(&host.key()).is_some_and(|stats| stats.total_connections > 0);
+    if !is_there {
+        pool.close_host_within(host, Duration::ZERO).await;
     }
 }
 

@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsFd;
 use std::process::ExitCode;
+use std::sync::{Mutex, MutexGuard};
 
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 
@@ -27,7 +28,9 @@ impl Terminal {
     /// The answer, without its line break; `None` where there is none.
     pub(super) async fn ask(&mut self, question: &Question) -> Option<String> {
         let mut tty = self.0.try_clone().ok()?;
-        let prompt = printable(&question.prompt);
+        // A question can have several lines.
+        let lines: Vec<_> = question.prompt.trim().lines().map(printable).collect();
+        let prompt = lines.join("\n");
         let hint = question.hint.clone();
         let answer = tokio::task::spawn_blocking(move || {
             if hint.as_deref() == Some("none") {
@@ -41,9 +44,6 @@ impl Terminal {
             let hidden = if shown { None } else { Hidden::new(&tty) };
             let mut line = String::new();
             let read = BufReader::new(&tty).read_line(&mut line);
-            if hidden.is_some() {
-                let _ = writeln!(&tty);
-            }
             drop(hidden);
             match read {
                 Ok(0) | Err(_) => None,
@@ -54,26 +54,42 @@ impl Terminal {
     }
 }
 
-/// A terminal that does not show what is typed, until this is dropped.
-struct Hidden<'a> {
-    tty: &'a File,
-    before: Termios,
-}
+/// A terminal that does not show what is typed, and how it was before. A std mutex: held to change it.
+static HIDDEN: Mutex<Option<(File, Termios)>> = Mutex::new(None);
 
-impl<'a> Hidden<'a> {
-    fn new(tty: &'a File) -> Option<Self> {
+/// As long as this is there nothing is shown.
+struct Hidden;
+
+impl Hidden {
+    fn new(tty: &File) -> Option<Self> {
         let before = tcgetattr(tty.as_fd()).ok()?;
         let mut quiet = before.clone();
         quiet.local_flags.remove(LocalFlags::ECHO);
-        tcsetattr(tty.as_fd(), SetArg::TCSAFLUSH, &quiet).ok()?;
-        Some(Hidden { tty, before })
+        let kept = tty.try_clone().ok()?;
+        *hidden() = Some((kept, before));
+        let this = Hidden;
+        tcsetattr(tty.as_fd(), SetArg::TCSAFLUSH, &quiet).ok().map(|()| this)
     }
 }
 
-impl Drop for Hidden<'_> {
+impl Drop for Hidden {
     fn drop(&mut self) {
-        let _ = tcsetattr(self.tty.as_fd(), SetArg::TCSANOW, &self.before);
+        show_again();
     }
+}
+
+/// Leaves the terminal as it was, also where a signal ends the program in the middle of an answer.
+pub(super) fn show_again() {
+    if let Some((mut tty, before)) = hidden().take() {
+        let _ = tcsetattr(tty.as_fd(), SetArg::TCSANOW, &before);
+        // The line break that was typed was not shown, either.
+        let _ = writeln!(tty);
+    }
+}
+
+fn hidden() -> MutexGuard<'static, Option<(File, Termios)>> {
+    // Nothing panics half-way through a change.
+    HIDDEN.lock().unwrap_or_else(|poison| poison.into_inner())
 }
 
 /// What ssh starts to ask: gives the question to the agent, and the answer to ssh.

@@ -10,9 +10,10 @@ use super::table::aligned;
 use super::{Failure, NOT_RUN, Setup, ask, complain, print, print_json, write};
 use crate::agent::client::{Client, NoAgent};
 use crate::agent::wire::{self, HostSpec};
-use crate::error::Error;
+use crate::error::{Error, plain};
 use crate::host::Host;
 use crate::public::ConnectionInfo;
+use crate::signals;
 
 #[derive(Debug, Args)]
 pub(super) struct Warm {
@@ -51,6 +52,11 @@ impl Warm {
         let client = setup.client(true).map_err(|no| Failure::Output(no.to_string()))?;
         client.reach().await.map_err(|no| Failure::Output(no.to_string()))?;
         let mut terminal = if self.batch { None } else { ask::Terminal::open() };
+        if terminal.is_some() {
+            // For the terminal's sake.
+            signals::end_on_signals()
+                .map_err(|error| Failure::Output(format!("cannot handle signals: {}", plain(&error))))?;
+        }
         let mut all = Vec::new();
         match &mut terminal {
             // One after the other: questions of several hosts at once would be mixed up.

@@ -113,7 +113,8 @@ pub(super) async fn run<T: Transport>(mut slot: Slot<T>, mut retired: mpsc::Unbo
     };
     slot.becomes_empty(None);
     tracing::info!(elapsed = ?started.elapsed(), "connected");
-    cell.update(|state, now| state.connected(index, Arc::clone(&connection), now, config));
+    let asked = host.login().has_asked();
+    cell.update(|state, now| state.connected(index, Arc::clone(&connection), asked, now, config));
     cell.shared.wake.notify_one();
 
     let patience = tokio::select! {

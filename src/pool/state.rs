@@ -52,6 +52,8 @@ struct Ready<C: Connection> {
     generation: u64,
     retire: Retire,
     leases: usize,
+    /// Somebody was asked something for it. Another login would fail as long as nobody can be asked.
+    asked: bool,
     /// When it was ready.
     made: Instant,
     /// The last lease or release, which is what `idle_timeout` counts from.
@@ -342,6 +344,7 @@ impl<T: Transport> HostState<T> {
         &mut self,
         slot: usize,
         connection: Arc<T::Connection>,
+        asked: bool,
         now: Instant,
         config: &PoolConfig,
     ) {
@@ -357,6 +360,7 @@ impl<T: Transport> HostState<T> {
             generation: self.next_generation,
             retire: retire.clone(),
             leases: 0,
+            asked,
             made: now,
             used: now,
             proven: now,
@@ -600,7 +604,10 @@ impl<T: Transport> HostState<T> {
         let mut connecting = self.connecting();
         // A check of a suspect takes but a moment, and most pass it.
         let wanted = wanted.saturating_sub(self.suspects(now));
+        let asked = |slot: &Slot<T::Connection>| matches!(slot, Slot::Ready(ready) if ready.asked);
+        let hopeless = self.host.login().askpass.is_none() && self.slots.iter().any(asked);
         while connecting < wanted
+            && !hopeless
             && !self.backs_off(now)
             && (self.trusted || connecting == 0)
             && let Some(slot) = self.slots.iter().position(|slot| matches!(slot, Slot::Empty))
