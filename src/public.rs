@@ -300,14 +300,16 @@ impl fmt::Debug for Lease {
 /// What this machine and this process bear.
 fn capacity() -> Capacity {
     // A login waits for the network for a good part of its time.
-    let logins = 4 * std::thread::available_parallelism().map_or(2, usize::from);
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    let logins = 4 * cores;
+    let openings = cores.div_ceil(2);
     // Four pipes and a handle to wait by. Half of the descriptors that this process may have is for everything else.
     const DESCRIPTORS: u64 = 5;
     let standbys = match getrlimit(Resource::RLIMIT_NOFILE) {
         Ok((limit, _)) => usize::try_from(limit / 2 / DESCRIPTORS).unwrap_or(usize::MAX),
         Err(_) => 0,
     };
-    Capacity { logins, standbys }
+    Capacity { logins, standbys, openings }
 }
 
 fn checked(host: &Host, output: Output) -> Result<String, Error> {

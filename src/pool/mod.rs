@@ -109,6 +109,9 @@ pub(crate) struct Shared {
     logins: Arc<Semaphore>,
     /// Logins under way, over all hosts.
     connecting: watch::Sender<usize>,
+    /// Places for the opening of sessions ahead of need, over all hosts: it computes a good part of what a command does, and commands that
+    /// are under way on other hosts come first.
+    openings: Arc<Semaphore>,
     /// Places for sessions in standby, over all hosts.
     standbys: Arc<Semaphore>,
 }
@@ -120,6 +123,8 @@ pub(crate) struct Capacity {
     pub logins: usize,
     /// Sessions in standby; where there is no place, none is opened.
     pub standbys: usize,
+    /// Of these, so many are opened at once.
+    pub openings: usize,
 }
 
 /// A transport keeps its deadlines by itself, and knows then how far it came. This much later we stop believing that.
@@ -134,7 +139,8 @@ impl<T: Transport> Core<T> {
         let places = |count: usize| Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS)));
         let (logins, standbys) = (places(capacity.logins), places(capacity.standbys));
         let connecting = watch::Sender::new(0);
-        let shared = Shared { config, wake: Notify::new(), logins, connecting, standbys };
+        let openings = places(capacity.openings);
+        let shared = Shared { config, wake: Notify::new(), logins, connecting, openings, standbys };
         let hosts = Hosts { closed: false, cells: HashMap::new(), maintenance: None };
         Core { transport: Arc::new(transport), shared: Arc::new(shared), hosts: Mutex::new(hosts) }
     }

@@ -9,13 +9,16 @@ use std::time::Duration;
 
 use tokio::runtime::{self, Handle};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::cell::Cell;
 use super::{Connection, Transport};
 
 /// So long those give way to logins that are under way, whose callers wait: both compute a lot.
 const POLITE: Duration = Duration::from_secs(1);
+
+/// So long the start of an ssh computes.
+const OPENS: Duration = Duration::from_millis(6);
 
 /// One of them, with its place among those of all hosts.
 pub(super) struct Standby<C: Connection> {
@@ -68,10 +71,17 @@ pub(super) async fn open<T: Transport>(mut opening: Opening<T>, connection: Arc<
     })
     .await;
     while opening.left > 0 {
+        let turn =
+            Arc::clone(&opening.cell.shared.openings).acquire_owned().await.expect("it is never closed");
         let place = Arc::clone(&opening.cell.shared.standbys).try_acquire_owned().ok();
         let runtime = Handle::current().id();
         let standby =
             place.and_then(|_place| Some(Standby { session: connection.standby()?, runtime, _place }));
         opening.bring(standby);
+        // Nothing tells us that it is open, but whoever uses it.
+        tokio::spawn(async move {
+            sleep(OPENS).await;
+            drop(turn);
+        });
     }
 }

@@ -32,7 +32,7 @@ use fake::{Fake, FakeConnection};
 use world::World;
 
 /// More than any test has, but for the one about it.
-const CAPACITY: Capacity = Capacity { logins: 1000, standbys: 1000 };
+const CAPACITY: Capacity = Capacity { logins: 1000, standbys: 1000, openings: 1000 };
 
 /// How long a login of the fake takes when nothing else was planned.
 const LOGIN: Duration = ms(100);
