@@ -97,7 +97,6 @@ impl Program {
         there.then(|| Program { path: path.to_owned(), version: OnceCell::new() })
     }
 
-    #[cfg(feature = "cli")]
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
