@@ -44,7 +44,8 @@ fn two_processes_in_a_row_make_one_login() {
     let pid = home.pid();
     assert_eq!(home.exec(&sshd, "echo two"), "two\n");
     assert_eq!((sshd.logins(), home.pid()), (1, pid));
-    assert_eq!((home.count("sshpool"), home.count("ssh") > 0), (1, true), "one agent and its connection");
+    home.assert_programs(1);
+    assert!(home.count("ssh") > 0, "its connection");
 }
 
 #[test]
@@ -60,7 +61,8 @@ fn ten_at_once_on_a_cold_host_make_one_login_and_start_one_agent() {
         let output = child.wait_with_output().expect("it ends");
         assert!(output.status.success());
     }
-    assert_eq!((sshd.logins(), home.count("sshpool")), (1, 1));
+    assert_eq!(sshd.logins(), 1);
+    home.assert_programs(1);
     let log = std::fs::read_to_string(home.place().join("agent.log")).expect("there is a log");
     assert_eq!(log.matches("listening").count(), 1, "{log}");
 }

@@ -259,7 +259,8 @@ fn compose_and_resources_go_over_the_agent() {
     json(&["compose", "lab", "ls", "--json"]);
     same(&home, &sshd, &["compose", "lab", "ps", "nosuchproject"]);
     // One without the agent.
-    assert_eq!((sshd.logins(), home.count("sshpool")), (2, 1));
+    assert_eq!(sshd.logins(), 2);
+    home.assert_programs(1);
 }
 
 /// The agent was started by a client that has no key of its own, and the next one has.
@@ -316,7 +317,9 @@ fn the_settings_of_the_client_count() {
     let told = "sshpool: lab: Connection pool exhausted for lab:22 (max: 1)\n";
     assert_eq!(shown(&second), (255, "", told));
     assert_eq!(home.exec(&sshd, "echo others"), "others\n");
-    assert_eq!((sshd.logins(), home.count("sshpool")), (2, 2), "the agent, and the first client");
+    assert_eq!(sshd.logins(), 2);
+    // The agent, and the first client.
+    home.assert_programs(2);
     drop(first.stdin.take());
     assert_eq!(first.wait().expect("it ends").code(), Some(0));
     let mut wrong = home.on(&sshd, &["exec", "lab", "true"]);
@@ -345,7 +348,8 @@ fn relative_paths_and_homes_are_those_of_the_client() {
         let ended = run(exec.current_dir(&other).env("HOME", &other), PATIENCE);
         assert_eq!(shown(&ended), (0, &*format!("{file}\n"), ""), "{file}");
     }
-    assert_eq!((sshd.logins(), home.count("sshpool")), (2, 1), "the two files name the same key");
+    assert_eq!(sshd.logins(), 2, "the two files name the same key");
+    home.assert_programs(1);
 }
 
 #[test]
@@ -374,7 +378,7 @@ fn two_files_are_two_sets_of_hosts_over_one_agent() {
         }
     }
     assert_eq!(servers.each_ref().map(Sshd::logins), [1, 1]);
-    assert_eq!(home.count("sshpool"), 1);
+    home.assert_programs(1);
 }
 
 #[test]

@@ -179,6 +179,12 @@ impl Home {
         self.processes().iter().filter(|(_, found)| found == name).count()
     }
 
+    /// There are so many of our program. (For a moment what it starts is called as it is: between fork and exec.)
+    #[track_caller]
+    pub fn assert_programs(&self, expected: usize) {
+        wait_for(&format!("{expected} of our program"), PATIENCE, || self.count("sshpool") == expected);
+    }
+
     /// Everything is over but for what an agent leaves in its directory. (An agent that others have replaced may take a moment.)
     #[track_caller]
     pub fn assert_nothing_is_left(&self) {
