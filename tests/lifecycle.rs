@@ -277,3 +277,24 @@ async fn a_second_close_cuts_nothing_off_that_has_its_time() {
     assert_eq!((&*rest, child.wait().await.expect("it ends by itself").code()), ("whole\n", Some(0)));
     first.await.and(second.await).expect("no panic");
 }
+
+/// Sessions are opened ahead of need in the background, while the pool closes. Whatever the moment, none is left.
+#[rstest]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_close_while_sessions_are_opened_leaves_none() {
+    let sshd = Sshd::builder().start();
+    for number in 0..20 {
+        let (pool, host) = (pool(PoolConfig { standby_sessions: 6, ..config() }), host(&sshd));
+        let other = host.clone().option("SendEnv", "OTHER").expect("a valid option");
+        let mut directory = None;
+        for host in [&other, &host] {
+            let lease = pool.acquire(host).await.expect("a connection");
+            directory = lease.control_path().parent().map(std::path::Path::to_owned);
+        }
+        tokio::time::sleep(Duration::from_micros(500) * number).await;
+        pool.close_within(Duration::ZERO).await;
+        let directory = directory.expect("the socket is in it");
+        assert_eq!(pooled::processes_with(&directory.to_string_lossy()), [""; 0], "close {number}");
+        assert!(!directory.exists());
+    }
+}

@@ -234,7 +234,8 @@ fn a_terminal_is_that_of_ssh() {
     // The trap runs when the shell has read a line.
     stdin.write_all(b"\n").expect("it reads");
     until("40 100").expect("a change of the size is passed on");
-    stdin.write_all(b"echo wai''ting; sleep 300\n").expect("it reads");
+    // By the one who is interrupted: only then is it certain that the terminal is its own.
+    stdin.write_all(b"sh -c 'echo wai\"\"ting; exec sleep 300'\n").expect("it reads");
     until("waiting").expect("it begins");
     stdin.write_all(b"\x03exit 7\n").expect("it reads");
     while lines.next().is_some_and(|line| line.is_ok()) {}

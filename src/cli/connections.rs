@@ -7,6 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::table::aligned;
+use super::watched::Watched;
 use super::{Failure, NOT_RUN, Setup, ask, complain, print, print_json, write};
 use crate::agent::client::{Client, NoAgent};
 use crate::agent::wire::{self, HostSpec};
@@ -109,6 +110,7 @@ pub(super) struct Status {
 
 impl Status {
     pub(super) async fn run(&self, setup: &Setup) -> Result<u8, Failure> {
+        let mut screen = Watched::default();
         loop {
             let found = found(setup).await?;
             let text = match (self.json, &found) {
@@ -122,8 +124,11 @@ impl Status {
                 write(text).await?;
                 return Ok(0);
             };
-            let clear = if self.json { "" } else { "\x1b[H\x1b[2J" };
-            write(format!("{clear}{text}")).await?;
+            if self.json {
+                write(text).await?;
+            } else {
+                screen.show(&text).await?;
+            }
             tokio::time::sleep(interval.max(Duration::from_millis(100))).await;
         }
     }

@@ -22,6 +22,7 @@ mod run;
 mod ssh;
 mod stdio;
 mod table;
+mod watched;
 
 use std::fmt::Display;
 use std::path::PathBuf;

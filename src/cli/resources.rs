@@ -1,12 +1,12 @@
 //! `sshpool resources`.
 
-use std::io::IsTerminal;
 use std::time::Duration;
 
 use clap::Args;
 
 use super::many::{Answer, Many, rows};
-use super::{Failure, complain, print, write};
+use super::watched::Watched;
+use super::{Failure, complain};
 use crate::command::Way;
 use crate::config;
 use crate::host::Host;
@@ -52,7 +52,7 @@ impl Resources {
             let found = HostResources::over(way, host).await;
             found.map_err(|error| Failure::of(Host::name(host), &error))
         };
-        let mut screen = Screen::default();
+        let mut screen = Watched::default();
         loop {
             let answers = self.many.ask(hosts, ask).await?;
             if signals::is_ending() {
@@ -83,41 +83,6 @@ impl Resources {
             tokio::time::sleep(pause).await;
         }
     }
-}
-
-/// A terminal, of which each refresh takes the same place.
-#[derive(Default)]
-struct Screen {
-    began: bool,
-}
-
-impl Screen {
-    async fn show(&mut self, text: &str) -> Result<(), Failure> {
-        if !std::io::stdout().is_terminal() {
-            return print(&format!("{text}\n")).await;
-        }
-        // Cleared once; then each line is written over the one before it, which does not flicker. What does not fit would scroll.
-        let start = if std::mem::replace(&mut self.began, true) { "" } else { "\x1b[2J" };
-        let (width, height) = terminal_size::terminal_size()
-            .map_or((usize::MAX, usize::MAX), |(width, height)| {
-                (usize::from(width.0), usize::from(height.0))
-            });
-        let lines = fitted(text, width, height.saturating_sub(1));
-        let lines: String = lines.iter().map(|line| format!("{line}\x1b[K\n")).collect();
-        write(format!("{start}\x1b[H{lines}\x1b[J")).await
-    }
-}
-
-/// The lines as far as they fit; the last one says how many do not.
-fn fitted(text: &str, width: usize, height: usize) -> Vec<String> {
-    let mut lines: Vec<String> = text.lines().map(|line| line.chars().take(width).collect()).collect();
-    if lines.len() > height {
-        let kept = height.saturating_sub(1);
-        let left = format!("… {} more lines", lines.len() - kept);
-        lines.truncate(kept);
-        lines.push(left);
-    }
-    lines
 }
 
 /// What the host said and what could not be read.
@@ -220,19 +185,6 @@ mod tests {
     #[case(u64::MAX, "16 EiB")]
     fn sizes_for_people(#[case] bytes: u64, #[case] text: &str) {
         assert_eq!(size(bytes), text);
-    }
-
-    #[rstest]
-    #[case("a\nb\nc", 80, 3, &["a", "b", "c"])]
-    #[case("a\nb\nc\nd", 80, 3, &["a", "b", "… 2 more lines"])]
-    #[case("äöü\nb", 2, 2, &["äö", "b"])]
-    fn a_screen_has_its_size(
-        #[case] text: &str,
-        #[case] width: usize,
-        #[case] height: usize,
-        #[case] lines: &[&str],
-    ) {
-        assert_eq!(fitted(text, width, height), lines);
     }
 
     #[rstest]

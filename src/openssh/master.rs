@@ -450,7 +450,10 @@ impl Master {
 
     /// Starts a session for a command that nobody has yet; none where the account does not allow that or no process can be started.
     pub(crate) fn standby(&self) -> Option<Session> {
-        if self.is_plain() {
+        // Whoever closes waits for all processes when the connection has ended. So this one is counted first: then it is waited for, or
+        // the end is seen here.
+        let _counted = self.runtime.claim();
+        if self.is_plain() || !self.is_alive() {
             return None;
         }
         match self.bootstrap(Input::Piped, "") {
