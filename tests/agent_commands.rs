@@ -399,11 +399,11 @@ fn what_is_counted_is_what_was_done() {
     let metrics = home.run(["metrics"]);
     assert_eq!(metrics.code(), 0);
     for line in [
-        "# TYPE sshpool_commands_run counter",
-        "sshpool_commands_run{host=\"lab:22\"} 6",
-        "sshpool_agent_commands_run 6",
-        "# TYPE sshpool_total_connections gauge",
-        "sshpool_agent_total_connections 1",
+        "# TYPE sshpool_commands_run_total counter",
+        "sshpool_commands_run_total{host=\"lab:22\"} 6",
+        "sshpool_agent_commands_run_total 6",
+        "# TYPE sshpool_connections gauge",
+        "sshpool_agent_connections 1",
         "sshpool_agent_commands 0",
         "sshpool_agent_clients 1",
     ] {

@@ -1,11 +1,11 @@
-//! What docs/cli.md shows is what happens: its console blocks are run, but for those of `sshpool run`
-//! and of what concerns the agent (tests/run.rs, tests/agent.rs and tests/ssh.rs have that), and it leaves no
-//! subcommand and no option out.
+//! What docs/cli.md shows is what happens: its console blocks are run, over an agent, but for those of `sshpool run`
+//! and `sshpool ssh` (tests/run.rs and tests/ssh.rs have that), and it leaves no subcommand and no option out.
 
 mod common;
 mod documents;
 mod pooled;
 
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -60,7 +60,9 @@ fn the_console_blocks_print_what_they_say() {
     );
     std::fs::write(directory.join("config.toml"), config).expect("a file in a new directory");
 
-    let text = ["run", "warm", "status", "close", "metrics", "agent", "ssh"]
+    let runtime = home.path().join("run");
+    std::fs::DirBuilder::new().mode(0o700).create(&runtime).expect("a directory in a new directory");
+    let text = ["run", "ssh"]
         .iter()
         .fold(GUIDE.to_owned(), |text, name| text.replace(section(GUIDE, &format!("## sshpool {name}")), ""));
     let jq = run(pooled::command("sh").args(["-c", "command -v jq"]), PATIENCE).code() == 0;
@@ -81,11 +83,16 @@ fn the_console_blocks_print_what_they_say() {
         // The status of the step before is there to be printed, as at a prompt.
         let mut shell = command("sh");
         shell.args(["-c", &format!("exec 2>&1; (exit {status})\n{line}")]).current_dir(home.path());
-        shell.env("XDG_CONFIG_HOME", home.path()).env("XDG_RUNTIME_DIR", home.path());
+        shell
+            .env("XDG_CONFIG_HOME", home.path())
+            .env("XDG_RUNTIME_DIR", &runtime)
+            .env_remove("SSHPOOL_AGENT");
         let ended = run(&mut shell, PATIENCE);
         assert!(matches(&expected, &ended.stdout), "$ {line}\n{}instead of\n{expected}", ended.stdout);
         status = ended.code();
     }
+    // The section of the agent has stopped it, and nothing behind that starts another.
+    assert!(!runtime.join("sshpool/agent.sock").exists());
 }
 
 #[test]
@@ -108,6 +115,12 @@ fn the_options_of_what_is_told_here_are_told() {
         (&[][..], "## Options of every command"),
         (&["exec"], "## sshpool exec"),
         (&["resources"], "## sshpool resources"),
+        (&["warm"], "## sshpool warm"),
+        (&["status"], "## sshpool status"),
+        (&["close"], "## sshpool close"),
+        (&["metrics"], "## sshpool metrics"),
+        (&["agent"], "## sshpool agent"),
+        (&["agent", "stop"], "## sshpool agent"),
         (&["doctor"], "## sshpool doctor"),
         (&["man"], "## sshpool man"),
     ] {

@@ -12,7 +12,7 @@ pub fn text(measured: &Measured) -> String {
          client, so that they share its cores. Medians of the rounds, with their range; ratios are of the same round.\n\n## Figures it is \
          held to\n\n| what | bound | measured | |\n|---|---|---|---|\n",
     );
-    let Measured { spaced, tight, many_warm, many_cold, idle, hosts, facts } = measured;
+    let Measured { spaced, tight, many_spaced, many_tight, many_cold, idle, hosts, facts } = measured;
     let mut bound = |what: &str, bound: f64, ratio: Option<Spread>| {
         let Some(Spread { median, least, greatest }) = ratio else {
             line(&mut out, format_args!("| {what} | at most {bound} | not measured | **missed** |"));
@@ -33,10 +33,13 @@ pub fn text(measured: &Measured) -> String {
     );
     bound("the same, one directly after the other", 0.6, tight[0].against(&tight[1]));
     bound(
-        &format!("{hosts} hosts by `sshpool run`, warm, against `xargs ssh` over masters"),
+        &format!(
+            "{hosts} hosts by `sshpool run`, warm, spaced by a second, against `xargs ssh` over masters"
+        ),
         0.5,
-        many_warm[0].against(&many_warm[1]),
+        many_spaced[0].against(&many_spaced[1]),
     );
+    bound("the same, one directly after the other", 0.5, many_tight[0].against(&many_tight[1]));
     bound(
         &format!("{hosts} hosts, cold, agent included, against pdsh without masters"),
         1.0,
@@ -69,7 +72,8 @@ pub fn text(measured: &Measured) -> String {
     for (title, rows) in [
         ("One command, spaced by 50 ms", spaced),
         ("One command directly after the other", tight),
-        ("Many hosts, connections there", many_warm),
+        ("Many hosts, connections there, spaced by a second", many_spaced),
+        ("Many hosts, connections there, one directly after the other", many_tight),
         ("Many hosts, nothing there", many_cold),
     ] {
         table(&mut out, title, rows);

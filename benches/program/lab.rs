@@ -264,7 +264,8 @@ impl Lab {
     fn health_checks(&self) -> u64 {
         let output = self.sshpool().arg("metrics").output().expect("the program can be started");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let line = text.lines().find_map(|line| line.strip_prefix("sshpool_agent_health_checks_passed "));
+        let line =
+            text.lines().find_map(|line| line.strip_prefix("sshpool_agent_health_checks_passed_total "));
         line.and_then(|number| number.trim().parse().ok()).expect("the metrics have it")
     }
 

@@ -23,6 +23,8 @@ use stats::{Spread, median};
 
 /// Before each command of those that are spaced.
 const PAUSE: Duration = Duration::from_millis(50);
+/// The same for those on many hosts: what one has left to do in the background does not burden the next.
+const LONG_PAUSE: Duration = Duration::from_secs(1);
 
 pub struct Plan {
     rounds: usize,
@@ -93,7 +95,8 @@ pub struct Idle {
 pub struct Measured {
     pub spaced: Vec<Row>,
     pub tight: Vec<Row>,
-    pub many_warm: Vec<Row>,
+    pub many_spaced: Vec<Row>,
+    pub many_tight: Vec<Row>,
     pub many_cold: Vec<Row>,
     pub idle: Idle,
     pub hosts: usize,
@@ -135,20 +138,20 @@ fn measure(plan: &Plan, lab: &Lab) -> Measured {
     let tight = rounds(lab, &one, plan.rounds, plan.commands, None);
 
     let many = [Way::Run(plan.hosts), Way::Xargs(plan.hosts), Way::Pdsh(plan.hosts), Way::Clush(plan.hosts)];
-    let mut many_warm = rows(&many);
-    for (way, row) in many.iter().zip(&mut many_warm) {
+    let mut many_spaced = rows(&many);
+    for (way, row) in many.iter().zip(&mut many_spaced) {
         // The first run connects.
         row.missing = lab.time(way, plan.hosts).err();
     }
+    let mut many_tight = rows(&many);
+    for (tight, spaced) in many_tight.iter_mut().zip(&many_spaced) {
+        tight.missing.clone_from(&spaced.missing);
+    }
     for _ in 0..plan.many_rounds {
-        for (way, row) in many.iter().zip(&mut many_warm) {
-            if row.missing.is_none() {
-                match lab.time(way, plan.hosts) {
-                    Ok(time) => row.rounds.push(time),
-                    Err(why) => row.missing = Some(why),
-                }
-            }
-        }
+        turns(&many, &mut many_spaced, || std::thread::sleep(LONG_PAUSE), |way| lab.time(way, plan.hosts));
+    }
+    for _ in 0..plan.many_rounds {
+        turns(&many, &mut many_tight, || {}, |way| lab.time(way, plan.hosts));
     }
     lab.close_masters();
 
@@ -156,25 +159,43 @@ fn measure(plan: &Plan, lab: &Lab) -> Measured {
         [Way::Run(plan.hosts), Way::PdshWithoutMasters(plan.hosts), Way::XargsWithoutMasters(plan.hosts)];
     let mut many_cold = rows(&cold);
     for _ in 0..plan.cold_rounds {
-        for (way, row) in cold.iter().zip(&mut many_cold) {
-            // The agent too is started anew.
+        // The agent too is started anew.
+        let before = || {
             lab.stop_agent();
-            if row.missing.is_none() {
-                match lab.time(way, plan.hosts) {
-                    Ok(time) => row.rounds.push(time),
-                    Err(why) => row.missing = Some(why),
-                }
-            }
-        }
+            std::thread::sleep(LONG_PAUSE);
+        };
+        turns(&cold, &mut many_cold, before, |way| lab.time(way, plan.hosts));
     }
     lab.stop_agent();
     let idle = lab.idle(plan.connected, plan.idle);
     lab.stop_agent();
-    Measured { spaced, tight, many_warm, many_cold, idle, hosts: plan.hosts, facts: lab.facts() }
+    Measured {
+        spaced,
+        tight,
+        many_spaced,
+        many_tight,
+        many_cold,
+        idle,
+        hosts: plan.hosts,
+        facts: lab.facts(),
+    }
 }
 
 fn rows(ways: &[Way]) -> Vec<Row> {
     ways.iter().map(|way| Row { name: way.name(), rounds: Vec::new(), missing: None }).collect()
+}
+
+/// Each way once.
+fn turns(ways: &[Way], rows: &mut [Row], before: impl Fn(), time: impl Fn(&Way) -> Result<f64, String>) {
+    for (way, row) in ways.iter().zip(rows) {
+        before();
+        if row.missing.is_none() {
+            match time(way) {
+                Ok(time) => row.rounds.push(time),
+                Err(why) => row.missing = Some(why),
+            }
+        }
+    }
 }
 
 /// Each way's median command, round by round; the ways take turns command by command.
