@@ -484,6 +484,25 @@ fn a_reader_that_goes_away_ends_it_quietly_and_everywhere() {
     lab.assert_nothing_is_left();
 }
 
+/// As `2>&1 >/dev/null | head -1` does it.
+#[test]
+fn a_reader_of_stderr_that_goes_away_ends_it_everywhere() {
+    let lab = Lab::new();
+    let directory = lab.directory();
+    let command = format!("touch {directory}/$$; yes >&2");
+    let (mut child, _stdout) = lab.start(&["-t", "0", "-w", "web[1-3]", "--", &command]);
+    let mut stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+    wait_for("all of them", PATIENCE, || {
+        line(&mut stderr);
+        lab.sshd.exec(&format!("ls {directory} | wc -l")).stdout.trim() == "3"
+    });
+    drop(stderr);
+    let status = wait_until(&mut child, Instant::now() + PATIENCE).expect("it ends");
+    assert_eq!(status.code(), Some(141));
+    assert_all_ended(&lab, &directory);
+    lab.assert_nothing_is_left();
+}
+
 /// What is to be read may never be.
 #[test]
 fn a_reader_that_does_not_read_holds_up_neither_a_timeout_nor_an_interrupt() {

@@ -539,9 +539,13 @@ fn cannot_read(error: &std::io::Error) -> Failure {
 }
 
 fn cannot_print(error: &std::io::Error) -> Failure {
+    cannot_write("stdout", error)
+}
+
+fn cannot_write(stream: &str, error: &std::io::Error) -> Failure {
     match error.kind() {
         std::io::ErrorKind::BrokenPipe => Failure::NobodyReads,
-        _ => Failure::Output(format!("cannot write to stdout: {}", plain(error))),
+        _ => Failure::Output(format!("cannot write to {stream}: {}", plain(error))),
     }
 }
 

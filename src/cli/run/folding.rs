@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::choice::Target;
 use super::screen::{Screen, To};
-use crate::cli::{Failure, cannot_print};
+use crate::cli::Failure;
 use crate::host_set::{compare, fold};
 
 /// What was written, and by which hosts.
@@ -38,7 +38,7 @@ impl Folding {
         for (to, written, color) in [(To::Stderr, err, colors.1), (To::Stdout, out, colors.0)] {
             for (output, labels) in ordered(written, targets) {
                 let text = section(&labels, output, color);
-                screen.show(to, &text).await.map_err(|error| cannot_print(&error))?;
+                screen.show(to, &text).await?;
             }
         }
         Ok(())

@@ -17,8 +17,8 @@ use super::report::report;
 use super::screen::{Screen, To};
 use super::state::State;
 use crate::child::Child;
+use crate::cli::Failure;
 use crate::cli::relay::LAST_WRITES;
-use crate::cli::{Failure, cannot_print};
 use crate::command::Stdin;
 use crate::command::Way;
 use crate::error::{Error, plain};
@@ -173,7 +173,7 @@ impl Job<'_> {
         let json = matches!(self.style, Style::Json);
         if json {
             let line = report(target, &end, &output.0, &output.1, elapsed);
-            self.screen.show(To::Stdout, &line).await.map_err(|error| cannot_print(&error))?;
+            self.screen.show(To::Stdout, &line).await?;
         } else if !matches!(end, End::Stopped)
             && let Some(error) = end.error(&target.host)
         {
@@ -261,7 +261,7 @@ impl Sink<'_> {
 }
 
 async fn show(screen: &Screen, to: To, lines: &[u8]) -> Result<(), Stopped> {
-    screen.show(to, lines).await.map_err(|error| Stopped::Fatal(cannot_print(&error)))
+    screen.show(to, lines).await.map_err(Stopped::Fatal)
 }
 
 fn not_written(name: &str, error: &std::io::Error) -> Stopped {

@@ -10,17 +10,27 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::sys::stat::{SFlag, fstat};
-use tokio::io::{AsyncWriteExt, Stderr, Stdout};
+use tokio::io::{AsyncWrite, AsyncWriteExt, Stderr, Stdout};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::state::State;
+use crate::cli::{Failure, cannot_write};
 
 /// Where to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum To {
     Stdout,
     Stderr,
+}
+
+impl To {
+    fn name(self) -> &'static str {
+        match self {
+            To::Stdout => "stdout",
+            To::Stderr => "stderr",
+        }
+    }
 }
 
 pub(super) struct Screen {
@@ -66,21 +76,19 @@ impl Screen {
         Screen { streams: Mutex::new(streams), state, has_bar, on_terminal }
     }
 
-    /// Writes whole lines. Where nobody reads stderr, there is nothing to be done about it.
-    pub(super) async fn show(&self, to: To, lines: &[u8]) -> io::Result<()> {
+    /// Writes whole lines of what the commands write.
+    pub(super) async fn show(&self, to: To, lines: &[u8]) -> Result<(), Failure> {
         if lines.is_empty() {
             return Ok(());
         }
         let mut streams = self.streams.lock().await;
         let last = streams.drawn;
         streams.erase().await;
-        match to {
-            To::Stdout => {
-                streams.stdout.write_all(lines).await?;
-                streams.stdout.flush().await?;
-            }
-            To::Stderr => streams.tell(lines).await,
-        }
+        let written = match to {
+            To::Stdout => write(&mut streams.stdout, lines).await,
+            To::Stderr => write(&mut streams.stderr, lines).await,
+        };
+        written.map_err(|error| cannot_write(to.name(), &error))?;
         if last.is_some_and(|last| last.elapsed() > MOST_OFTEN) {
             streams.draw(&self.state).await;
         }
@@ -89,7 +97,7 @@ impl Screen {
 
     /// A line on stderr.
     pub(super) async fn complain(&self, message: &str) {
-        // It is only stdout that can fail.
+        // When it cannot be written there is nobody left to tell.
         let _ = self.show(To::Stderr, format!("sshpool: {message}\n").as_bytes()).await;
     }
 
@@ -148,9 +156,13 @@ impl Streams {
 
     async fn tell(&mut self, bytes: &[u8]) {
         // When it cannot be written there is nobody left to tell.
-        let _ = self.stderr.write_all(bytes).await;
-        let _ = self.stderr.flush().await;
+        let _ = write(&mut self.stderr, bytes).await;
     }
+}
+
+async fn write(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
+    to.write_all(bytes).await?;
+    to.flush().await
 }
 
 /// A terminal that writes, and can do nothing else.
