@@ -61,9 +61,9 @@ pub(super) fn place(words: &[OsString]) -> Option<usize> {
         match words.get(at)?.to_str()? {
             "ssh" => return Some(at),
             "--config" => at += 2,
-            // Also behind others of one letter.
-            word if word.starts_with('-') && !word.starts_with("--") && word.ends_with('F') => at += 2,
-            word if word.starts_with('-') => at += 1,
+            word if word.starts_with("--") => at += 1,
+            // Also behind others of one letter. What stands behind it in the same word is the file, whatever its name ends with.
+            word if word.starts_with('-') => at += if word.find('F') == Some(word.len() - 1) { 2 } else { 1 },
             _ => return None,
         }
     }
@@ -212,6 +212,8 @@ mod tests {
     #[case("sshpool ssh -v web1", Some(1))]
     #[case("sshpool -F ssh ssh web1", Some(3))]
     #[case("sshpool -vF ssh ssh web1", Some(3))]
+    #[case("sshpool -F/etc/F ssh web1", Some(2))]
+    #[case("sshpool -vF=F ssh web1", Some(2))]
     #[case("sshpool --no-agent -vv --config=x ssh", Some(4))]
     #[case("sshpool exec ssh", None)]
     #[case("sshpool help ssh", None)]
