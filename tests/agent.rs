@@ -9,6 +9,7 @@ mod pooled;
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Stdio};
@@ -298,6 +299,23 @@ fn a_second_agent_says_that_there_is_one() {
     assert_eq!(ended(&mut agent).code(), Some(0));
     let none = home.run(["agent", "stop"]);
     assert_eq!((none.code(), &*none.stderr), (0, "sshpool: no agent runs\n"));
+}
+
+/// Two can stop it at once, or it leaves by itself just then.
+#[test]
+fn an_agent_that_is_gone_before_it_answers_was_stopped() {
+    let home = Home::new();
+    std::fs::DirBuilder::new().mode(0o700).create(home.place()).expect("a directory");
+    let listener = UnixListener::bind(home.socket()).expect("a socket");
+    let socket = home.socket();
+    let leaves = std::thread::spawn(move || {
+        let (mut client, _) = listener.accept().expect("a client");
+        read_head(&mut client);
+        std::fs::remove_file(socket).expect("it is there");
+    });
+    let stopped = home.run(["agent", "stop"]);
+    leaves.join().expect("no panic");
+    assert_eq!((stopped.code(), &*stopped.stderr), (0, "sshpool: no agent runs\n"));
 }
 
 /// As a cleaner of temporary files does it. The agent that nobody finds any more lets the next one alone.

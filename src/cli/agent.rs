@@ -47,6 +47,8 @@ enum Action {
 const ROOM: Duration = Duration::from_secs(5);
 /// How long it may take to end: what runs has 5 seconds, and some more to be ended on the servers.
 const GONE: Duration = Duration::from_secs(20);
+/// How often an agent that is gone without an answer is told to stop, or the next one.
+const ATTEMPTS: usize = 5;
 /// More descriptors than all clients and connections need.
 const DESCRIPTORS: u64 = 65_536;
 
@@ -147,7 +149,14 @@ async fn stop(setup: &Setup, now: bool) -> Result<u8, Failure> {
         Ok(client) => client,
         Err(no) => return Err(Failure::Output(no.to_string())),
     };
-    let stopping = client.stop(&wire::Stop { now, ..wire::Stop::default() }).await;
+    let stop = wire::Stop { now, ..wire::Stop::default() };
+    let mut stopping = client.stop(&stop).await;
+    // One that has begun to leave may be gone before it answers. Whether there is another one then, the next attempt shows.
+    for _ in 1..ATTEMPTS {
+        let Err(NoAgent::NoAnswer(_)) = stopping else { break };
+        sleep(Duration::from_millis(5)).await;
+        stopping = client.stop(&stop).await;
+    }
     let pid = match stopping {
         Ok(Ok(answer)) => answer["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()),
         Ok(Err(refused)) => return Err(Failure::Output(refused.error.message)),
