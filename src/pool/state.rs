@@ -344,6 +344,7 @@ impl<T: Transport> HostState<T> {
         &mut self,
         slot: usize,
         connection: Arc<T::Connection>,
+        first: Option<Standby<T::Connection>>,
         asked: bool,
         now: Instant,
         config: &PoolConfig,
@@ -352,6 +353,7 @@ impl<T: Transport> HostState<T> {
         self.failure = None;
         self.trusted = true;
         let Slot::Connecting { retire } = &self.slots[slot] else {
+            self.discarded.extend(first);
             return;
         };
         self.next_generation += 1;
@@ -371,7 +373,7 @@ impl<T: Transport> HostState<T> {
             limit_set: now,
             rests: 0,
             rests_until: None,
-            standbys: VecDeque::new(),
+            standbys: first.into_iter().collect(),
             opening: 0,
         });
         self.refill = Some(slot);
