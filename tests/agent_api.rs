@@ -178,6 +178,8 @@ fn the_agent_is_as_it_is_described() {
         ("", json!({"command": "true", "argv": ["true"]}), 400),
         ("", json!({"argv": []}), 400),
         ("", json!({"command": "a\0b"}), 400),
+        ("", json!({"command": "true", "auth_sock": "relative"}), 400),
+        ("", json!({"command": "true", "auth_sock": "/a\0b"}), 400),
         ("", json!({"command": "cat", "stdin_base64": "?"}), 400),
         ("", json!({"command": "cat", "stdin": "", "stdin_base64": ""}), 400),
         ("", json!({"command": "cat", "stdin_stream": true}), 400),

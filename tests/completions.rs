@@ -129,9 +129,9 @@ fn words_are_completed(
     assert_eq!(offered, expected, "{shell}: {line}");
 }
 
-/// bash takes what stands behind `@` and `:` for a word of its own.
+/// bash takes what begins with `@`, and what stands behind `:`, for a word of its own.
 #[rstest]
-#[case::bash("bash", "web1")]
+#[case::bash("bash", "@web1")]
 #[case::zsh("zsh", "me@web1")]
 #[case::fish("fish", "me@web1")]
 fn a_user_stands_before_a_host(#[case] shell: &str, #[case] expected: &str) {

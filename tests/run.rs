@@ -285,6 +285,7 @@ fn hosts_are_chosen_in_many_ways_and_each_of_them_once() {
 /// One line, and no process.
 #[rstest]
 #[case::nobody(&["true"], "no hosts: name them with -w HOSTS, -g GROUP or --hosts FILE")]
+#[case::forgotten_before_a_line(&["web1", "--", "uptime"], "no hosts: name them with -w HOSTS, -g GROUP or --hosts FILE, such as sshpool run -w web1 -- uptime")]
 #[case::forgotten(&["web1", "uptime"], "no hosts: name them with -w HOSTS, -g GROUP or --hosts FILE, such as sshpool run -w web1 -- uptime")]
 #[case::behind(&["uptime", "-w", "web1"], "no hosts: options such as -w stand before the command")]
 #[case::empty(&["-w", ",", "true"], "there are no hosts in what was named")]

@@ -88,6 +88,8 @@ impl Client {
     pub(crate) fn new(config: &PoolConfig, arguments: Option<Vec<OsString>>) -> Result<Self, NoAgent> {
         let place = Place::find().map_err(NoAgent::Failed)?;
         let auth_sock = std::env::var_os("SSH_AUTH_SOCK").unwrap_or_default();
+        // What is relative is so here. Of an empty path nothing absolute can be made, and it stays as it is.
+        let auth_sock = std::path::absolute(&auth_sock).map_or(auth_sock, std::path::PathBuf::into_os_string);
         let origin = Origin {
             settings: Some(config.into()),
             auth_sock: Some(auth_sock.to_string_lossy().into_owned()),
@@ -106,6 +108,7 @@ impl Client {
     /// Makes sure that there is an agent.
     pub(crate) async fn reach(&self) -> Result<(), NoAgent> {
         let stream = self.stream().await?;
+        tracing::info!(log = %self.place.log().display(), "over the agent, which has its own log");
         *self.next.lock().unwrap_or_else(|poison| poison.into_inner()) = Some(stream);
         Ok(())
     }

@@ -258,6 +258,12 @@ fn host_of(agent: &Agent, spec: HostSpec) -> Result<Host, Refusal> {
 
 fn host(agent: &Agent, spec: HostSpec, origin: &Origin) -> Result<(Host, Pool), Refusal> {
     let host = host_of(agent, spec)?;
+    if let Some(path) = origin.auth_sock.as_ref().filter(|path| !path.is_empty())
+        && (!path.starts_with('/') || path.contains('\0'))
+    {
+        let text = "auth_sock: expected an absolute path, or \"\" for none".to_owned();
+        return Err(Refusal::new(Cause::Invalid, text));
+    }
     let auth_sock = origin.auth_sock.as_ref().map(|path| (!path.is_empty()).then(|| path.into()));
     let host = host.with_login(Login { auth_sock, ..Login::default() });
     let pool = agent.pools.get(origin.settings.as_ref())?;

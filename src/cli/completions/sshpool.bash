@@ -1,13 +1,21 @@
 # Completion of sshpool for bash: source <(sshpool completions bash)
 _sshpool() {
-    local line=${COMP_LINE:0:COMP_POINT} words=() last glued kind= word
+    local line=${COMP_LINE:0:COMP_POINT} words=() last breaks= glued= kind= word
     read -ra words <<<"$line"
     case $line in
         *[[:space:]]) words+=('') ;;
     esac
     last=${words[${#words[@]} - 1]}
-    # bash begins a word of its own behind these.
-    glued=${last%"${last##*[:=@]}"}
+    # bash begins a word of its own behind these, where they are in COMP_WORDBREAKS; an @ is a part of that word.
+    for word in : = @; do
+        case $COMP_WORDBREAKS in
+            *"$word"*) breaks+=$word ;;
+        esac
+    done
+    if [ -n "$breaks" ]; then
+        glued=${last%"${last##*[$breaks]}"}
+        glued=${glued%@}
+    fi
     COMPREPLY=()
     while IFS= read -r word; do
         if [ -z "$kind" ]; then

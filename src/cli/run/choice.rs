@@ -115,7 +115,8 @@ impl Choice {
                 "no hosts: options such as -w stand before the command".to_owned()
             }
             [first, rest @ ..] if !rest.is_empty() && first.parse::<HostSet>().is_ok() => {
-                format!("no hosts: {advice}, such as sshpool run -w {first} -- {}", rest.join(" "))
+                let words = rest.strip_prefix(&["--".to_owned()]).unwrap_or(rest);
+                format!("no hosts: {advice}, such as sshpool run -w {first} -- {}", words.join(" "))
             }
             _ => format!("no hosts: {advice}"),
         }
