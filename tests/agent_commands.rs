@@ -421,3 +421,22 @@ fn what_is_counted_is_what_was_done() {
     home.exec(&sshd, "true");
     assert_eq!(home.get("/v1/stats").json()["total"]["commands_run"], 7);
 }
+
+#[test]
+fn ranges_and_groups_are_warmed_and_closed() {
+    let (sshd, home) = (Sshd::builder().start(), Home::new());
+    home.config("[groups]\nall = \"lab\"\n");
+    let warmed = home.run_on(&sshd, &["warm", "@all,lab"]);
+    assert!(warmed.stdout.starts_with("lab: connected in "), "{}{}", warmed.stdout, warmed.stderr);
+    assert_eq!((warmed.stdout.lines().count(), sshd.logins()), (1, 1));
+    assert_eq!(shown(&home.run_on(&sshd, &["close", "la[1-2]b", "@all"])), (0, "1 connection closed\n", ""));
+    for (words, told) in [
+        (["warm", "@al"], "unknown group \"al\""),
+        (["warm", ""], "invalid host name \"\""),
+        (["close", "lab[1-"], "lab[1-"),
+    ] {
+        let ended = home.run_on(&sshd, &words);
+        assert_eq!(ended.code(), 2, "{words:?}: {}", ended.stderr);
+        assert!(ended.stderr.contains(told) && ended.stderr.lines().count() == 1, "{}", ended.stderr);
+    }
+}

@@ -30,7 +30,7 @@ pub(super) struct Warm {
     #[arg(long)]
     batch: bool,
 
-    /// [user@]HOST[:port], as for exec
+    /// [user@]HOST[:port], ranges such as web[1-3], groups such as @web
     #[arg(value_name = "HOST", required = true)]
     hosts: Vec<String>,
 }
@@ -45,7 +45,7 @@ struct Warmed<'a> {
 
 impl Warm {
     pub(super) async fn run(&self, setup: &Setup) -> Result<u8, Failure> {
-        let hosts = self.hosts.iter().map(|name| setup.host(name)).collect::<Result<Vec<_>, _>>()?;
+        let hosts = setup.hosts(&self.hosts)?;
         if !setup.has_agent() {
             let why = "without the agent nothing is kept, so that there is nothing to warm";
             return Err(Failure::Usage(why.to_owned()));
@@ -200,14 +200,14 @@ pub(super) struct Close {
     #[arg(long)]
     now: bool,
 
-    /// [user@]HOST[:port], as for exec
+    /// [user@]HOST[:port], ranges such as web[1-3], groups such as @web
     #[arg(value_name = "HOST", required_unless_present = "all")]
     hosts: Vec<String>,
 }
 
 impl Close {
     pub(super) async fn run(&self, setup: &Setup) -> Result<u8, Failure> {
-        let hosts = self.hosts.iter().map(|name| setup.host(name)).collect::<Result<Vec<_>, _>>()?;
+        let hosts = setup.hosts(&self.hosts)?;
         let close = wire::Close {
             hosts: hosts.iter().map(|host| HostSpec::Whole(host.into())).collect(),
             all: self.all,

@@ -39,6 +39,7 @@ use crate::command::Way;
 use crate::config::{self, Config, PoolConfig};
 use crate::error::{ConnectErrorKind, Error, plain};
 use crate::host::Host;
+use crate::host_set::{HostSet, HostSetError};
 use crate::public::Pool;
 use crate::signals;
 
@@ -397,6 +398,21 @@ impl Setup {
             None => host,
         };
         host.map_err(|error| Failure::Usage(error.to_string()))
+    }
+
+    /// Those that these words name, each once: hosts, ranges and groups, as for `run`.
+    fn hosts(&self, words: &[String]) -> Result<Vec<Host>, Failure> {
+        let usage = |error: HostSetError| Failure::Usage(error.to_string());
+        let mut set = HostSet::new();
+        for word in words {
+            let named = self.config.host_set(word).map_err(usage)?;
+            if named.is_empty() {
+                // What is no host says why.
+                self.host(word)?;
+            }
+            set.add(&named).map_err(usage)?;
+        }
+        set.iter().map(|name| self.host(name)).collect()
     }
 
     /// The pool for it all. `host` is the one to name when that fails. Sessions are opened ahead of need where more commands come.
