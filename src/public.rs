@@ -37,7 +37,7 @@ impl Pool {
     pub fn new(config: PoolConfig) -> Result<Self, Error> {
         config.validate()?;
         let program = Program::find().map_err(|_| Error::SshNotFound)?;
-        let transport = OpenSsh::new(program, config.connect_timeout, config.standby_sessions > 0);
+        let transport = OpenSsh::new(program, config.connect_timeout);
         Ok(Pool { core: Arc::new(Core::new(transport, config, capacity())) })
     }
 

@@ -175,22 +175,3 @@ async fn a_forced_command_is_run() {
     assert_eq!(sshd.sessions_opened(), 2, "the checks do not run it each time");
     pool.close().await;
 }
-
-/// A cold command needs no session but the one that has proven the connection. On a machine that is busy that one may be given up.
-#[rstest]
-#[tokio::test]
-async fn the_first_command_takes_the_session_of_the_proof() {
-    let sshd = Sshd::builder().start();
-    let mut hits = 0;
-    for _ in 0..10 {
-        let (pool, host) = (pool(config()), host(&sshd));
-        let said = pool.exec(&host, "echo \"[$sshpool]\"; set -- $(printf 'a b\\tc'); echo $#").await;
-        assert_eq!(said.expect("it runs"), "[]\n3", "nothing of the proof is left in the shell");
-        hits = pool.stats().standby_hits;
-        pool.close().await;
-        if hits > 0 {
-            break;
-        }
-    }
-    assert_eq!(hits, 1);
-}

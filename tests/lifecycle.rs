@@ -141,8 +141,7 @@ async fn a_master_killed_while_idle_is_never_handed_out_again(#[case] released_b
 #[tokio::test]
 async fn a_session_never_logs_in_by_itself() {
     let sshd = Sshd::builder().start();
-    // One that is open already would take the command before its end is known.
-    let (pool, host) = (pool(PoolConfig { standby_sessions: 0, ..config() }), host(&sshd));
+    let (pool, host) = (pool(config()), host(&sshd));
     let lease = pool.acquire(&host).await.expect("a connection");
     kill(lease.master_pid());
     let error = lease.exec("true").await.expect_err("the connection is gone");
@@ -196,9 +195,8 @@ async fn closing_lets_commands_finish_and_takes_no_new_ones() {
 async fn closing_cuts_off_what_does_not_finish_in_time() {
     let sshd = Sshd::builder().start();
     let (pool, host) = (pool(config()), host(&sshd));
-    let running = tokio::spawn(pool.shell(&host, "echo begun >~/begun; sleep 300").timeout(None).output());
-    let has_begun = || sshd.exec("cat ~/begun 2>/dev/null").stdout == "begun\n";
-    wait_for_async("the command", PATIENCE, has_begun).await;
+    let running = tokio::spawn(pool.shell(&host, "echo x; sleep 300").timeout(None).output());
+    wait_for_async("the command", PATIENCE, || sshd.sessions_opened() == 2).await;
     timeout(PATIENCE, pool.close_within(SHORT)).await.expect("the close ends");
     let result = running.await.expect("no panic");
     // It is ended there first, and its end may be heard of before that of the connection.

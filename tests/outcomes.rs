@@ -40,18 +40,14 @@ async fn a_status_is_the_commands_own(#[case] command: &str, #[case] code: Optio
     pool.close().await;
 }
 
-fn has_begun(sshd: &Sshd) -> bool {
-    sshd.exec("cat ~/begun 2>/dev/null").stdout == "begun\n"
-}
-
 #[rstest]
 #[tokio::test]
 async fn a_master_killed_during_the_command_is_a_loss() {
     let sshd = Sshd::builder().option("Banner", "/etc/hostname").start();
     let (pool, host) = (pool(config()), host(&sshd));
     let lease = pool.acquire(&host).await.expect("a connection");
-    let running = tokio::spawn(lease.shell("echo begun >~/begun; exec sleep 300").timeout(None).output());
-    wait_for_async("the command", PATIENCE, || has_begun(&sshd)).await;
+    let running = tokio::spawn(lease.shell("echo begun; exec sleep 300").timeout(None).output());
+    wait_for_async("the command", PATIENCE, || sshd.sessions_opened() == 2).await;
     kill(lease.master_pid());
     let error =
         timeout(PATIENCE, running).await.expect("it ends").expect("no panic").expect_err("it is lost");
@@ -68,8 +64,8 @@ async fn a_master_killed_during_the_command_is_a_loss() {
 async fn a_server_killed_during_the_command_is_a_loss() {
     let sshd = Sshd::builder().start();
     let (pool, host) = (pool(config()), host(&sshd));
-    let running = tokio::spawn(pool.shell(&host, "echo begun >~/begun; sleep 300").timeout(None).output());
-    wait_for_async("the command", PATIENCE, || has_begun(&sshd)).await;
+    let running = tokio::spawn(pool.shell(&host, "echo begun; sleep 300").timeout(None).output());
+    wait_for_async("the command", PATIENCE, || sshd.sessions_opened() == 2).await;
     sshd.kill();
     match timeout(PATIENCE, running).await.expect("it ends").expect("no panic") {
         Err(Error::Lost { reason, .. }) => assert!(!reason.is_empty()),

@@ -32,7 +32,7 @@ pub(super) static BOOTSTRAP: LazyLock<String> = LazyLock::new(|| {
     let nonce = NONCE.as_str();
     format!(
         "IFS= read -r sshpool && case $sshpool in {nonce}*) \
-         if kill -0 \"-$$\" 2>/dev/null; then printf \"\\036{nonce} %d\\n\" \"$$\"; else printf \"\\036{nonce} %d\\n\" 0; fi && \
+         if kill -0 \"-$$\" 2>/dev/null; then printf '\\036{nonce} %d\\n' \"$$\"; else printf '\\036{nonce} 0\\n'; fi && \
          eval \"${{sshpool#{nonce}}}\" ;; *) exit 1 ;; esac"
     )
 });
@@ -41,17 +41,6 @@ pub(super) static BOOTSTRAP: LazyLock<String> = LazyLock::new(|| {
 /// string to them until then.
 pub(super) fn probe() -> String {
     format!("echo {WORD}; eval 'IFS= && printf \"\\036{} %d\\n\" \"$$\"'", *NONCE)
-}
-
-/// The same, and then the bootstrap: where it works, the session is one that waits for its command. What is set on the way the bootstrap unsets.
-/// There are no single quotes in it.
-pub(super) static PROOF: LazyLock<String> = LazyLock::new(|| {
-    format!("echo {WORD}; eval 'sshpool= && printf \"\\036{} %d\\n\" \"$$\" && {}'", *NONCE, *BOOTSTRAP)
-});
-
-/// All that an account prints before it waits, if nothing else does so.
-pub(super) fn is_proof(output: &[u8]) -> bool {
-    output.strip_suffix(b"\n") == Some(WORD.as_bytes())
 }
 
 pub(super) fn marker() -> Marker {

@@ -7,8 +7,8 @@
 
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -46,10 +46,6 @@ const BEGINNING: Duration = Duration::from_millis(100);
 
 /// So much of what an account prints is looked through for the answer to an echo. No start-up file prints that much.
 const MOST_NOISE: u64 = 1024 * 1024;
-/// More than the proof prints.
-const MOST_PROOF: usize = 256;
-/// So long after its session was opened the answer to the proof may take, if the session is to wait for a command.
-const ANSWERS: Duration = Duration::from_millis(250);
 
 #[derive(Debug)]
 pub(crate) struct Master {
@@ -71,8 +67,6 @@ pub(crate) struct Master {
     echo_took: AtomicU64,
     /// What is written to a shell arrives at the bootstrap.
     input_proven: AtomicBool,
-    /// The session of the proof, until somebody takes it. A std mutex: held to put it there or to take it.
-    proof: Mutex<Option<Session>>,
 }
 
 /// What runs on the other side when a session is opened.
@@ -96,8 +90,6 @@ pub(super) struct Launch<'a> {
     pub runtime: &'a Arc<Runtime>,
     pub connect_timeout: Duration,
     pub deadline: Instant,
-    /// A session may wait for its command.
-    pub standby: bool,
     /// Who watches.
     pub trace: Option<&'a Trace>,
 }
@@ -110,7 +102,7 @@ impl Master {
         launch: Launch<'_>,
         is_silent: bool,
     ) -> Result<Self, ConnectError> {
-        let Launch { program, deadline, connect_timeout, standby, trace, .. } = launch;
+        let Launch { program, deadline, connect_timeout, trace, .. } = launch;
         let version = program.version(deadline).await.map_err(|e| call_failed("ssh -V", &e))?;
         let accept_new_host_keys = accepts_new_host_keys(&launch, host).await?;
         let socket = launch.runtime.fresh_path();
@@ -119,7 +111,7 @@ impl Master {
         let arguments = args::master(host, &plan);
         let master = Self::launch(&launch, socket, arguments, host)?;
         tracing::debug!(pid = master.pid, "login started");
-        match timeout_at(deadline, master.become_ready(is_silent, standby, trace)).await {
+        match timeout_at(deadline, master.become_ready(is_silent, trace)).await {
             Ok(Ok(())) => Ok(master),
             Ok(Err(error)) => Err(error),
             Err(_) => {
@@ -187,16 +179,10 @@ impl Master {
             account: AtomicU8::new(Account::Silent as u8),
             echo_took: AtomicU64::new(0),
             input_proven: AtomicBool::new(false),
-            proof: Mutex::default(),
         })
     }
 
-    async fn become_ready(
-        &self,
-        is_silent: bool,
-        standby: bool,
-        trace: Option<&Trace>,
-    ) -> Result<(), ConnectError> {
+    async fn become_ready(&self, is_silent: bool, trace: Option<&Trace>) -> Result<(), ConnectError> {
         let done = |step| trace.into_iter().for_each(|trace| trace.done(step));
         let mut ended = self.ended.clone();
         let socket_appears = async {
@@ -220,10 +206,9 @@ impl Master {
             checked
         };
         let learn = async {
-            match (is_silent, standby) {
-                (true, _) => Echo::Answer(Account::Silent),
-                (false, true) => self.prove().await,
-                (false, false) => self.echo(&bootstrap::probe()).await,
+            match is_silent {
+                true => Echo::Answer(Account::Silent),
+                false => self.echo(&bootstrap::probe()).await,
             }
         };
         let (check, echo) = tokio::join!(check, learn);
@@ -300,64 +285,6 @@ impl Master {
         }
     }
 
-    /// An echo whose session waits for a command behind it, where the account is one that lets it, and prints nothing of its own: so the first
-    /// command needs no session more. A forced command, and a start-up file that reads, wait for an input: they soon get its end.
-    async fn prove(&self) -> Echo {
-        let started = Instant::now();
-        let mut session = match self.spawn(&bootstrap::PROOF, Input::Piped, "", Some(bootstrap::marker())) {
-            Ok(session) => session,
-            Err(why) => return Echo::Failed(why.to_string()),
-        };
-        let mut streams = session.take_streams();
-        let (mut text, mut first) = (Vec::new(), bootstrap::marker());
-        let answer = async {
-            while matches!(streams.stdout.read_buf(&mut text).await, Ok(1..)) && text.len() <= MOST_PROOF {
-                if first.take_from(&mut text) {
-                    return bootstrap::is_proof(&text);
-                }
-            }
-            false
-        };
-        let silence = async {
-            if session.opened(self).await.is_ok() {
-                sleep(ANSWERS).await;
-            }
-        };
-        let mut noise = [0];
-        let waits = tokio::select! {
-            biased;
-            waits = answer => waits,
-            _ = streams.stderr.read(&mut noise) => false,
-            () = silence => false,
-        };
-        if waits {
-            self.echo_was(started);
-            session.return_streams(streams);
-            *self.proof() = Some(session.ahead());
-            return Echo::Answer(Account::Posix);
-        }
-        drop(streams.stdin.take());
-        match self.hear(started, session, streams, text).await {
-            // It was taken out of the text.
-            Echo::Answer(_) if first.was_found() => Echo::Answer(Account::Posix),
-            outcome => outcome,
-        }
-    }
-
-    fn proof(&self) -> std::sync::MutexGuard<'_, Option<Session>> {
-        self.proof.lock().unwrap_or_else(|poison| poison.into_inner())
-    }
-
-    /// The session that waits for a command since the connection was proven, once.
-    pub(super) fn take_proof(&self) -> Option<Session> {
-        self.proof().take()
-    }
-
-    fn echo_was(&self, started: Instant) {
-        let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.echo_took.store(micros.max(1), Ordering::Relaxed);
-    }
-
     /// A session that prints a word, and what it tells of the account.
     async fn echo(&self, command: &str) -> Echo {
         let started = Instant::now();
@@ -365,25 +292,14 @@ impl Master {
             Ok(session) => session,
             Err(why) => return Echo::Failed(why.to_string()),
         };
-        let streams = session.take_streams();
-        self.hear(started, session, streams, Vec::new()).await
-    }
-
-    /// What an echo tells that has written so much already.
-    async fn hear(
-        &self,
-        started: Instant,
-        mut session: Session,
-        streams: Streams,
-        mut text: Vec<u8>,
-    ) -> Echo {
-        let Streams { stdout, mut stderr, .. } = streams;
+        let Streams { stdout, mut stderr, .. } = session.take_streams();
+        let mut text = Vec::new();
         // A forced command may write for ever. Then the session is ended, and not only its output: a server that was told that one stream
         // is not read any more does not read the other one either, and what runs there would wait.
         let read = async {
             // A pipe does not fail; if it ever does, the word is missing, and that is the answer.
             let _ = stdout.take(MOST_NOISE).read_to_end(&mut text).await;
-            if text.len() as u64 >= MOST_NOISE { Err(()) } else { Ok(()) }
+            if text.len() as u64 == MOST_NOISE { Err(()) } else { Ok(()) }
         };
         let mut sink = tokio::io::sink();
         let stderr = async { Ok(tokio::io::copy(&mut stderr, &mut sink).await) };
@@ -396,7 +312,8 @@ impl Master {
         };
         match end {
             SessionEnd::Exited(_) | SessionEnd::Killed | SessionEnd::NotBegun => {
-                self.echo_was(started);
+                let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+                self.echo_took.store(micros.max(1), Ordering::Relaxed);
                 let killed = end == SessionEnd::Killed && (text.len() as u64) < MOST_NOISE;
                 Echo::Answer(if bootstrap::marker().take_from(&mut text) {
                     Account::Posix
@@ -686,7 +603,6 @@ impl Master {
             runtime: &self.runtime,
             connect_timeout: self.call_timeout,
             deadline,
-            standby: false,
             trace: None,
         };
         // Nothing is proven of it: that would take a session.

@@ -56,8 +56,6 @@ pub(crate) use trace::{Step, Trace};
 pub(crate) struct OpenSsh {
     program: Arc<Program>,
     connect_timeout: Duration,
-    /// The session of the proof that a connection works may wait for a command then.
-    standby: bool,
     /// A std mutex: held to make or to take the runtime, never across an await.
     runtime: Mutex<State>,
     /// Accounts that did not even answer an echo: a forced command, an appliance. What runs there runs each time that it is asked, so that
@@ -78,11 +76,10 @@ enum State {
 }
 
 impl OpenSsh {
-    pub(crate) fn new(program: Program, connect_timeout: Duration, standby: bool) -> Self {
+    pub(crate) fn new(program: Program, connect_timeout: Duration) -> Self {
         OpenSsh {
             program: Arc::new(program),
             connect_timeout,
-            standby,
             runtime: Mutex::new(State::New),
             silent: Mutex::default(),
             watched: Mutex::default(),
@@ -108,8 +105,8 @@ impl OpenSsh {
     }
 
     fn launch<'a>(&'a self, runtime: &'a Arc<runtime::Runtime>, deadline: Instant) -> master::Launch<'a> {
-        let (connect_timeout, standby) = (self.connect_timeout, self.standby);
-        master::Launch { program: &self.program, runtime, connect_timeout, deadline, standby, trace: None }
+        let connect_timeout = self.connect_timeout;
+        master::Launch { program: &self.program, runtime, connect_timeout, deadline, trace: None }
     }
 
     /// Begins to remove what there is, unless somebody has begun already. A task, so that it goes on when nobody waits for it.
@@ -259,10 +256,6 @@ impl Connection for Master {
 
     async fn answers(&self) -> Result<(), String> {
         Master::answers(self).await
-    }
-
-    fn first_standby(&self) -> Option<Session> {
-        self.take_proof()
     }
 
     fn standby(&self) -> Option<Session> {

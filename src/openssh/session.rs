@@ -295,14 +295,6 @@ impl Session {
         Streams { stdin, stdout, stderr, marker: self.marker.take() }
     }
 
-    /// Gives them back, for whoever uses it next; none of them was read or written but for what came before the command.
-    pub(super) fn return_streams(&mut self, streams: Streams) {
-        let child = &mut self.process().child;
-        (child.stdin, child.stdout, child.stderr) =
-            (streams.stdin, Some(streams.stdout), Some(streams.stderr));
-        self.marker = streams.marker;
-    }
-
     /// Waits for its end. All that the command has written is then in the pipes; they stay open until the process is gone.
     ///
     /// Cancel safe: dropped and called again, it gives the same.

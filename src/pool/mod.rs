@@ -60,9 +60,6 @@ pub(crate) trait Connection: Send + Sync + 'static {
     /// A session that was opened ahead of need. Dropping it ends it.
     type Standby: Send + 'static;
 
-    /// One that is open since the connection was proven, once.
-    fn first_standby(&self) -> Option<Self::Standby>;
-
     /// Begins to open one; it may be used at once. None where that is not possible on this connection.
     fn standby(&self) -> Option<Self::Standby>;
 

@@ -8,7 +8,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::cell::Cell;
-use super::standby::Standby;
 use super::{CLOSING, Connection, LENIENCY, Transport};
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::host::Host;
@@ -115,8 +114,7 @@ pub(super) async fn run<T: Transport>(mut slot: Slot<T>, mut retired: mpsc::Unbo
     slot.becomes_empty(None);
     tracing::info!(elapsed = ?started.elapsed(), "connected");
     let asked = host.login().has_asked();
-    let first = Standby::first(&*connection, &cell.shared.standbys);
-    cell.update(|state, now| state.connected(index, Arc::clone(&connection), first, asked, now, config));
+    cell.update(|state, now| state.connected(index, Arc::clone(&connection), asked, now, config));
     cell.shared.wake.notify_one();
 
     let patience = tokio::select! {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::{self, Handle};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{sleep, timeout};
 
 use super::cell::Cell;
@@ -29,13 +29,6 @@ pub(super) struct Standby<C: Connection> {
 }
 
 impl<C: Connection> Standby<C> {
-    /// What the proof of a new connection has left, where there is a place for it.
-    pub fn first(connection: &C, places: &Arc<Semaphore>) -> Option<Self> {
-        let session = connection.first_standby()?;
-        let _place = Arc::clone(places).try_acquire_owned().ok()?;
-        Some(Standby { session, runtime: Handle::current().id(), _place })
-    }
-
     /// Whether it is of use here and now.
     pub fn is_fresh(&mut self) -> bool {
         Handle::try_current().is_ok_and(|here| here.id() == self.runtime) && C::is_fresh(&mut self.session)

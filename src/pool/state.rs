@@ -344,7 +344,6 @@ impl<T: Transport> HostState<T> {
         &mut self,
         slot: usize,
         connection: Arc<T::Connection>,
-        first: Option<Standby<T::Connection>>,
         asked: bool,
         now: Instant,
         config: &PoolConfig,
@@ -353,7 +352,6 @@ impl<T: Transport> HostState<T> {
         self.failure = None;
         self.trusted = true;
         let Slot::Connecting { retire } = &self.slots[slot] else {
-            self.discarded.extend(first);
             return;
         };
         self.next_generation += 1;
@@ -373,7 +371,7 @@ impl<T: Transport> HostState<T> {
             limit_set: now,
             rests: 0,
             rests_until: None,
-            standbys: first.into_iter().collect(),
+            standbys: VecDeque::new(),
             opening: 0,
         });
         self.refill = Some(slot);

@@ -111,10 +111,6 @@ impl FakeConnection {
 impl Connection for FakeConnection {
     type Standby = FakeStandby;
 
-    fn first_standby(&self) -> Option<FakeStandby> {
-        None
-    }
-
     fn standby(&self) -> Option<FakeStandby> {
         match self.standbys() {
             Standby::IsPlain => {
