@@ -432,6 +432,7 @@ fn ranges_and_groups_are_warmed_and_closed() {
     assert_eq!(shown(&home.run_on(&sshd, &["close", "la[1-2]b", "@all"])), (0, "1 connection closed\n", ""));
     for (words, told) in [
         (["warm", "@al"], "unknown group \"al\""),
+        (["warm", ","], "invalid host name \",\""),
         (["warm", ""], "invalid host name \"\""),
         (["close", "lab[1-"], "lab[1-"),
     ] {

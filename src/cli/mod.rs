@@ -400,19 +400,22 @@ impl Setup {
         host.map_err(|error| Failure::Usage(error.to_string()))
     }
 
-    /// Those that these words name, each once: hosts, ranges and groups, as for `run`.
-    fn hosts(&self, words: &[String]) -> Result<Vec<Host>, Failure> {
+    /// What these words name, each once: hosts, ranges and groups.
+    fn host_set(&self, words: &[String]) -> Result<HostSet, Failure> {
         let usage = |error: HostSetError| Failure::Usage(error.to_string());
         let mut set = HostSet::new();
         for word in words {
-            let named = self.config.host_set(word).map_err(usage)?;
-            if named.is_empty() {
-                // What is no host says why.
-                self.host(word)?;
-            }
-            set.add(&named).map_err(usage)?;
+            set.add(&self.config.host_set(word).map_err(usage)?).map_err(usage)?;
         }
-        set.iter().map(|name| self.host(name)).collect()
+        Ok(set)
+    }
+
+    /// The hosts among them. A word without any is told as the name that it is not.
+    fn hosts(&self, words: &[String]) -> Result<Vec<Host>, Failure> {
+        if let Some(empty) = words.iter().find(|word| word.trim_matches([',', ' ']).is_empty()) {
+            self.host(empty)?;
+        }
+        self.host_set(words)?.iter().map(|name| self.host(name)).collect()
     }
 
     /// The pool for it all. `host` is the one to name when that fails. Sessions are opened ahead of need where more commands come.

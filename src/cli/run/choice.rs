@@ -72,10 +72,7 @@ impl Choice {
     }
 
     fn named(&self, setup: &Setup, stdin_is_taken: bool) -> Result<HostSet, Failure> {
-        let mut set = HostSet::new();
-        for text in &self.which {
-            set.add(&setup.config.host_set(text).map_err(usage)?).map_err(usage)?;
-        }
+        let mut set = setup.host_set(&self.which)?;
         for text in &self.group {
             for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
                 let name = name.strip_prefix('@').unwrap_or(name);
