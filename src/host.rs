@@ -43,9 +43,35 @@ pub(crate) struct Login {
     pub auth_sock: Option<Option<OsString>>,
     /// The program that asks somebody, and what it has to know in its environment. By default nobody is asked.
     pub askpass: Option<Arc<Askpass>>,
-    /// How long it may take instead of `connect_timeout`: people are slow.
+    /// How long it may take instead of `connect_timeout`: people are slow, and so is what the user's `ConnectTimeout` allows for.
     pub limit: Option<Duration>,
+    /// Where it goes, once ssh was asked. Failed logins are counted by it.
+    pub endpoint: Option<Arc<Endpoint>>,
+    /// The variables that the caller's sessions send to the server.
+    pub variables: Arc<Variables>,
 }
+
+/// The account that a login is refused or accepted at, whatever alias or place it was named from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Endpoint {
+    pub user: String,
+    pub address: String,
+    pub port: u16,
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address.contains(':') {
+            true => write!(f, "{}@[{}]:{}", self.user, self.address, self.port),
+            false => write!(f, "{}@{}:{}", self.user, self.address, self.port),
+        }
+    }
+}
+
+/// The variables that a session sends to the server, and with which values: what `SendEnv` matches of the caller's environment. A session
+/// that was opened with some is of use only to a caller with the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Variables(pub std::collections::BTreeMap<OsString, OsString>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Askpass {

@@ -100,6 +100,7 @@ pub(super) async fn connect(
         auth_sock,
         askpass: Some(Arc::new(Askpass { program, environment, asked: Asked::default() })),
         limit: Some(PATIENCE),
+        ..Login::default()
     });
     let has_asked = || host.login().has_asked();
     let connected = async {
