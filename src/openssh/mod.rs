@@ -2,6 +2,8 @@
 
 mod args;
 mod bootstrap;
+#[cfg_attr(not(test), expect(dead_code, reason = "places will use what is not used yet"))]
+pub(crate) mod config;
 mod diagnosis;
 mod ending;
 #[cfg(feature = "cli")]

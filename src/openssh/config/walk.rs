@@ -1,0 +1,249 @@
+//! From file to file.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::glob::Segment;
+use super::include::{self, Pattern};
+use super::line::{self, Line};
+use super::watch::{Content, FileSeen, Listing};
+use super::{Block, Mention, Place, Reading, Unclear, variables};
+
+/// ssh goes no deeper either.
+const DEEPEST: usize = 16;
+const MOST_FILES: usize = 500;
+const MOST_LISTINGS: usize = 500;
+const MOST_BYTES: usize = 16 * 1024 * 1024;
+/// A file counts as often as it is included.
+const MOST_LINES: usize = 200_000;
+/// Of more of them nobody wants to hear.
+const MOST_UNCLEAR: usize = 20;
+
+/// How a file was come by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// By `-F`: it has to be there.
+    Named,
+    /// The user's own, or the system's.
+    Usual,
+    Included,
+}
+
+pub(super) struct Walk<'a> {
+    place: &'a Place<'a>,
+    reading: Reading,
+    files: HashMap<PathBuf, usize>,
+    /// The lines of each file.
+    lines: Vec<Rc<[Line]>>,
+    listings: HashMap<(PathBuf, Segment), Rc<[OsString]>>,
+    /// How deep a file was last read, for the user or not, and in which block.
+    entered: HashMap<(usize, bool, Arc<Block>), usize>,
+    mentioned: HashSet<(usize, usize, Arc<Block>)>,
+    blocks: HashSet<Arc<Block>>,
+    bytes: usize,
+    lines_read: usize,
+}
+
+impl<'a> Walk<'a> {
+    pub fn new(place: &'a Place<'a>) -> Self {
+        Walk {
+            place,
+            reading: Reading::default(),
+            files: HashMap::new(),
+            lines: Vec::new(),
+            listings: HashMap::new(),
+            entered: HashMap::new(),
+            mentioned: HashSet::new(),
+            blocks: HashSet::new(),
+            bytes: 0,
+            lines_read: 0,
+        }
+    }
+
+    /// Reads a file, and what it includes.
+    pub fn start(&mut self, path: &Path, origin: Origin, is_user: bool) {
+        let block = self.block(Block::None);
+        self.read(path, origin, is_user, &block, 0);
+    }
+
+    pub fn finish(self) -> Reading {
+        self.reading
+    }
+
+    fn read(&mut self, path: &Path, origin: Origin, is_user: bool, block: &Arc<Block>, depth: usize) {
+        let Some(file) = self.file(path, origin) else { return };
+        if depth > DEEPEST {
+            // ssh gives up there, if there is such a file.
+            return if self.reading.files[file].is_there() {
+                self.unclear(path, "files include each other")
+            };
+        }
+        let key = (file, is_user, Arc::clone(block));
+        if self.entered.get(&key).is_some_and(|before| *before >= depth) {
+            return;
+        }
+        self.entered.insert(key, depth);
+        let mut block = Arc::clone(block);
+        for line in Rc::clone(&self.lines[file]).iter() {
+            self.lines_read += 1;
+            if self.lines_read > MOST_LINES {
+                return self.unclear(path, "there are too many lines");
+            }
+            let arguments = line::arguments(&line.rest);
+            let arguments = arguments.unwrap_or_else(|| line::old_arguments(&line.rest));
+            let words = || arguments.iter().cloned().map(OsString::from_vec).collect::<Vec<_>>();
+            match &*line.keyword {
+                "host" => block = self.block(Block::Host(words())),
+                "match" => block = self.block(Block::Match(words())),
+                _ => {}
+            }
+            if self.mentioned.insert((file, line.number, Arc::clone(&block))) {
+                self.mention(file, line, words(), &block);
+            }
+            if line.keyword == "include" {
+                self.include(path, &line.rest, arguments, is_user, &block, depth);
+            }
+        }
+    }
+
+    fn mention(&mut self, file: usize, line: &Line, arguments: Vec<OsString>, block: &Arc<Block>) {
+        self.reading.variables.extend(variables::of(&line.keyword, &line.rest, &arguments));
+        self.reading.mentions.push(Mention {
+            keyword: line.keyword.clone(),
+            arguments,
+            rest: OsString::from_vec(line.rest.clone()),
+            block: Arc::clone(block),
+            file,
+            line: line.number,
+        });
+    }
+
+    /// The number of a file, which is read when it is met for the first time.
+    fn file(&mut self, path: &Path, origin: Origin) -> Option<usize> {
+        if let Some(file) = self.files.get(path) {
+            return Some(*file);
+        }
+        if self.reading.files.len() >= MOST_FILES || self.bytes > MOST_BYTES {
+            self.unclear(path, "there are too many files");
+            return None;
+        }
+        let (seen, content) = FileSeen::read(path);
+        let bytes = match content {
+            Content::Bytes(bytes) => bytes,
+            Content::Missing if origin == Origin::Named => {
+                self.unclear(path, "it is not there");
+                Vec::new()
+            }
+            Content::Missing => Vec::new(),
+            Content::Unclear(why) => {
+                self.unclear(path, why);
+                Vec::new()
+            }
+        };
+        if bytes.contains(&0) {
+            // Versions of ssh go on at different places.
+            self.unclear(path, "it has a NUL in it");
+        }
+        self.bytes += bytes.len();
+        let number = self.reading.files.len();
+        self.files.insert(path.to_owned(), number);
+        self.lines.push(line::lines(&bytes).collect());
+        self.reading.files.push(seen);
+        Some(number)
+    }
+
+    fn include(
+        &mut self,
+        path: &Path,
+        rest: &[u8],
+        mut arguments: Vec<Vec<u8>>,
+        is_user: bool,
+        block: &Arc<Block>,
+        depth: usize,
+    ) {
+        // What an older ssh would look for is looked at as well.
+        for argument in line::old_arguments(rest) {
+            if !arguments.contains(&argument) {
+                arguments.push(argument);
+            }
+        }
+        for argument in arguments {
+            let named = include::named(&argument, self.place, is_user);
+            if let Some(why) = named.unclear {
+                self.unclear(path, why);
+            }
+            for (name, value) in named.variables {
+                self.reading.variables.insert(name.clone());
+                self.reading.places.insert(name, value);
+            }
+            for pattern in named.patterns {
+                for included in self.matching(path, pattern) {
+                    self.read(&included, Origin::Included, is_user, block, depth + 1);
+                }
+            }
+        }
+    }
+
+    /// The files of a pattern: those that are in the directories that it names, and those that are named in full, there or not.
+    fn matching(&mut self, path: &Path, pattern: Pattern) -> Vec<PathBuf> {
+        let mut found = vec![pattern.base];
+        for segment in &pattern.segments {
+            match segment.name() {
+                Some(name) => {
+                    let name = OsString::from_vec(name);
+                    found.iter_mut().for_each(|path| path.push(&name));
+                }
+                None => {
+                    let mut next = Vec::new();
+                    for directory in found {
+                        let names = self.listing(path, &directory, segment);
+                        next.extend(names.iter().map(|name| directory.join(name)));
+                    }
+                    found = next;
+                }
+            }
+        }
+        found
+    }
+
+    fn listing(&mut self, path: &Path, directory: &Path, segment: &Segment) -> Rc<[OsString]> {
+        let key = (directory.to_owned(), segment.clone());
+        if let Some(names) = self.listings.get(&key) {
+            return Rc::clone(names);
+        }
+        if self.listings.len() >= MOST_LISTINGS {
+            self.unclear(path, "there are too many directories");
+            return Rc::default();
+        }
+        let (listing, names) = Listing::read(directory, segment);
+        let names: Rc<[_]> = names
+            .unwrap_or_else(|why| {
+                self.unclear(directory, why);
+                Vec::new()
+            })
+            .into();
+        self.reading.listings.push(listing);
+        self.listings.insert(key, Rc::clone(&names));
+        names
+    }
+
+    fn block(&mut self, block: Block) -> Arc<Block> {
+        if let Some(known) = self.blocks.get(&block) {
+            return Arc::clone(known);
+        }
+        let block = Arc::new(block);
+        self.blocks.insert(Arc::clone(&block));
+        block
+    }
+
+    fn unclear(&mut self, path: &Path, why: &'static str) {
+        let unclear = Unclear { path: path.to_owned(), why };
+        if self.reading.unclear.len() < MOST_UNCLEAR && !self.reading.unclear.contains(&unclear) {
+            self.reading.unclear.push(unclear);
+        }
+    }
+}
