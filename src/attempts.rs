@@ -86,7 +86,7 @@ impl Attempts {
             let standby = if own { None } else { lease.standby() };
             let opened = match standby {
                 Some(session) => Ok(session),
-                None => lease.connection().open(script, input),
+                None => lease.connection().open(script, input, &self.target.as_host().login().variables),
             };
             match opened {
                 Ok(session) => {
@@ -112,6 +112,9 @@ impl Attempts {
                 AttemptLease::Callers(Arc::clone(lease))
             }
             Target::Pool(pool, host) => {
+                let host = Arc::new(pool.resolve_here(host).await?);
+                self.target = Target::Pool(pool.clone(), Arc::clone(&host));
+                let Target::Pool(pool, host) = &self.target else { unreachable!("it was set above") };
                 let acquire = pool.core().acquire(host);
                 let lease = match self.give_up {
                     None => acquire.await?,

@@ -16,6 +16,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::openssh::{LoginLimit, Route};
+use crate::place::{Place, Sharing};
+
 /// A machine to run commands on. The name is looked up in the user's ssh_config, as with `ssh NAME`; everything else is optional and
 /// wins over what stands there.
 ///
@@ -36,11 +39,13 @@ pub struct Host {
     login: Login,
 }
 
-/// With what it is logged in where that is not this process's own: for whom the agent does so. Connections are shared whatever it is.
+/// How it is logged in, and for whom. What of it connections are shared by is in the [`HostIdentity`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Login {
-    /// `SSH_AUTH_SOCK`, or none; by default that of this process.
-    pub auth_sock: Option<Option<OsString>>,
+    /// Where the caller stands; by default where this process does.
+    pub place: Option<Arc<Place>>,
+    /// How it goes, once ssh was asked.
+    pub route: Option<Arc<Route>>,
     /// The program that asks somebody, and what it has to know in its environment. By default nobody is asked.
     pub askpass: Option<Arc<Askpass>>,
     /// How long it may take instead of `connect_timeout`: people are slow, and so is what the user's `ConnectTimeout` allows for.
@@ -117,6 +122,8 @@ pub(crate) struct HostIdentity {
     identity_file: Option<PathBuf>,
     config_file: Option<PathBuf>,
     options: Vec<(String, String)>,
+    /// What else a login depends on, in the caller's place.
+    sharing: Sharing,
 }
 
 /// What a host's connections are filed under in messages and statistics: `name:port`.
@@ -178,6 +185,7 @@ impl Host {
             identity_file: None,
             config_file: None,
             options: Vec::new(),
+            sharing: Sharing::default(),
         };
         Ok(Host { identity, address: None, login: Login::default() })
     }
@@ -320,6 +328,19 @@ impl Host {
     #[cfg(feature = "cli")]
     pub(crate) fn with_login(mut self, login: Login) -> Self {
         self.login = login;
+        self
+    }
+
+    /// The same host, as it is reached from the caller's place.
+    pub(crate) fn on_the_way(mut self, place: Arc<Place>, route: Arc<Route>, limit: &LoginLimit) -> Self {
+        self.identity.sharing = route.sharing.clone();
+        let login = &mut self.login;
+        if login.limit.is_none() && !limit.is_set {
+            login.limit = route.allows.filter(|allows| *allows > limit.connect_timeout);
+        }
+        login.endpoint = Some(Arc::clone(&route.endpoint));
+        login.variables = Arc::clone(&route.variables);
+        (login.place, login.route) = (Some(place), Some(route));
         self
     }
 

@@ -56,6 +56,7 @@ mod fleet;
 mod host;
 mod host_set;
 mod openssh;
+mod place;
 mod pool;
 mod public;
 pub mod resources;

@@ -10,9 +10,10 @@ use tokio::time::Instant;
 
 use crate::command::{Command, Output, Target};
 use crate::config::PoolConfig;
-use crate::error::Error;
+use crate::error::{ConnectError, ConnectErrorKind, Error};
 use crate::host::{Host, PoolKey};
-use crate::openssh::{Master, OpenSsh, Program, SshVersion};
+use crate::openssh::{LoginLimit, Master, NoRoute, OpenSsh, Program, Resolver, SshVersion};
+use crate::place::Place;
 use crate::pool::{self, Capacity, Core, Stats};
 use crate::signals;
 
@@ -37,8 +38,50 @@ impl Pool {
     pub fn new(config: PoolConfig) -> Result<Self, Error> {
         config.validate()?;
         let program = Program::find().map_err(|_| Error::SshNotFound)?;
-        let transport = OpenSsh::new(program, config.connect_timeout);
-        Ok(Pool { core: Arc::new(Core::new(transport, config, capacity())) })
+        Ok(Self::with(Some(program), Arc::default(), config))
+    }
+
+    /// A pool for callers in other places, each with an ssh of its own.
+    #[cfg(feature = "cli")]
+    pub(crate) fn for_others(config: PoolConfig, resolver: Arc<Resolver>) -> Result<Self, Error> {
+        config.validate()?;
+        Ok(Self::with(Program::find().ok(), resolver, config))
+    }
+
+    fn with(program: Option<Program>, resolver: Arc<Resolver>, config: PoolConfig) -> Self {
+        let limit =
+            LoginLimit { connect_timeout: config.connect_timeout, is_set: config.connect_timeout_is_set() };
+        let transport = OpenSsh::new(program, resolver, limit);
+        Pool { core: Arc::new(Core::new(transport, config, capacity())) }
+    }
+
+    /// The host as it is reached from its caller's place. Where nobody is connected to it, the caller's ssh-agent is asked again what it
+    /// holds: it is what a login would go by.
+    pub(crate) async fn resolve(&self, host: &Host) -> Result<Host, NoRoute> {
+        if host.login().route.is_some() {
+            return Ok(host.clone());
+        }
+        let resolved = self.core.transport.resolve(host, false).await?;
+        if self.core.connections(&resolved).is_empty() {
+            return self.core.transport.resolve(host, true).await;
+        }
+        Ok(resolved)
+    }
+
+    /// The same, for a caller in this process.
+    pub(crate) async fn resolve_here(&self, host: &Host) -> Result<Host, Error> {
+        self.resolve(host).await.map_err(|no| {
+            let source = match no {
+                NoRoute::Failed(error) => error,
+                // Of our own place everything is known.
+                NoRoute::Needs(_) => ConnectError::new(
+                    ConnectErrorKind::Local,
+                    "too little is known of the caller's place",
+                    Vec::new(),
+                ),
+            };
+            Error::Connect { host: host.name().to_owned(), source }
+        })
     }
 
     /// Runs shell text and gives what it wrote to stdout, without trailing white space. Bytes that are not UTF-8 are replaced.
@@ -76,8 +119,9 @@ impl Pool {
     ///
     /// Cancel safe: dropping the future leaves the queue. A login that it caused goes on, for the next caller.
     pub async fn acquire(&self, host: &Host) -> Result<Lease, Error> {
-        let inner = self.core.acquire(host).await?;
-        Ok(Lease { inner: Arc::new(inner), pool: self.clone(), host: Arc::new(host.clone()) })
+        let host = self.resolve_here(host).await?;
+        let inner = self.core.acquire(&host).await?;
+        Ok(Lease { inner: Arc::new(inner), pool: self.clone(), host: Arc::new(host) })
     }
 
     /// What has been counted, over all hosts.
@@ -107,7 +151,8 @@ impl Pool {
     /// [`Error::Io`] when it cannot be run.
     pub async fn ssh_version(&self) -> Result<SshVersion, Error> {
         let deadline = Instant::now() + self.config().connect_timeout;
-        let version = self.core.transport.program().version(deadline).await;
+        let program = self.core.transport.program(&Place::own()).map_err(|_| Error::SshNotFound)?;
+        let version = program.version(deadline).await;
         version.cloned().map_err(|error| Error::io("", "cannot run ssh -V", error))
     }
 

@@ -24,8 +24,10 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::place::Place;
+use super::standing::Standing;
 use super::wire::{
-    self, Cause, Connect, Connected, End, Exec, FRAME_HEADER, Origin, Question, Refusal, Stop, frame,
+    self, Cause, Connect, Connected, End, Exec, FRAME_HEADER, Origin, PlaceSpec, Question, Refusal, Stop,
+    frame,
 };
 use super::{questions, start};
 use crate::child::{self, Child, RemoteEnds};
@@ -33,12 +35,14 @@ use crate::command::{ExitStatus, Output, Stdin};
 use crate::config::PoolConfig;
 use crate::error::{Error, PartialOutput};
 use crate::host::Host;
+use crate::place::Needs;
 
 /// The agent, as one client sees it.
 #[derive(Debug)]
 pub(crate) struct Client {
     place: Place,
-    origin: Origin,
+    /// A std mutex: held for a look, or to add what an agent needs to know.
+    origin: Mutex<Origin>,
     /// The client's own settings: what an agent would not know.
     config: PoolConfig,
     /// With what an agent is started; `None` where none is to be started.
@@ -56,6 +60,8 @@ pub(crate) enum NoAgent {
     NoAnswer(String),
     /// It was asked, and has not answered within this time.
     Silent(Duration),
+    /// There is one, and it stands where it cannot answer for this process.
+    Elsewhere,
     /// It could not be asked, for this reason, in one line.
     Failed(String),
 }
@@ -77,6 +83,9 @@ impl std::fmt::Display for NoAgent {
             NoAgent::NotThere => f.write_str("no agent runs"),
             NoAgent::NoAnswer(why) => write!(f, "the agent does not answer: {why}"),
             NoAgent::Silent(time) => write!(f, "the agent has not answered within {time:?}"),
+            NoAgent::Elsewhere => {
+                f.write_str("the agent has another root, other namespaces or other ids than this process")
+            }
             NoAgent::Failed(why) => f.write_str(why),
         }
     }
@@ -87,13 +96,9 @@ type Frames = TokioIo<Upgraded>;
 impl Client {
     pub(crate) fn new(config: &PoolConfig, arguments: Option<Vec<OsString>>) -> Result<Self, NoAgent> {
         let place = Place::find().map_err(NoAgent::Failed)?;
-        let auth_sock = std::env::var_os("SSH_AUTH_SOCK").unwrap_or_default();
-        // What is relative is so here. Of an empty path nothing absolute can be made, and it stays as it is.
-        let auth_sock = std::path::absolute(&auth_sock).map_or(auth_sock, std::path::PathBuf::into_os_string);
-        let origin = Origin {
-            settings: Some(config.into()),
-            auth_sock: Some(auth_sock.to_string_lossy().into_owned()),
-        };
+        let origin =
+            Origin { place: Some(PlaceSpec::here()), settings: Some(config.into()), auth_sock: None };
+        let origin = Mutex::new(origin);
         Ok(Client { place, origin, config: config.clone(), arguments, next: Mutex::default() })
     }
 
@@ -102,14 +107,50 @@ impl Client {
     }
 
     pub(crate) fn origin(&self) -> Origin {
-        self.origin.clone()
+        self.lock_origin().clone()
+    }
+
+    fn lock_origin(&self) -> std::sync::MutexGuard<'_, Origin> {
+        // Nothing below panics half-way through a change.
+        self.origin.lock().unwrap_or_else(|poison| poison.into_inner())
+    }
+
+    /// The same request, with more of this process's place in it.
+    fn tell(&self, body: &Bytes, needs: &Needs) -> Option<Bytes> {
+        let place = {
+            let mut origin = self.lock_origin();
+            let place = origin.place.as_mut()?;
+            place.tell(needs);
+            serde_json::to_value(place).ok()?
+        };
+        let mut request: serde_json::Value = serde_json::from_slice(body).ok()?;
+        request.as_object_mut()?.insert("place".to_owned(), place);
+        Some(encoded(&request).into())
     }
 
     /// Makes sure that there is an agent.
     pub(crate) async fn reach(&self) -> Result<(), NoAgent> {
+        self.compare().await?;
         let stream = self.stream().await?;
         tracing::info!(log = %self.place.log().display(), "over the agent, which has its own log");
         *self.next.lock().unwrap_or_else(|poison| poison.into_inner()) = Some(stream);
+        Ok(())
+    }
+
+    /// Looks whether the agent that is there can answer for this process. One that was started with less than this process may use is
+    /// replaced.
+    async fn compare(&self) -> Result<(), NoAgent> {
+        let Some(theirs) = self.place.standing() else { return Ok(()) };
+        let own = Standing::own();
+        if theirs != own && self.place.has_agent() {
+            if theirs.place != own.place {
+                return Err(NoAgent::Elsewhere);
+            }
+            if theirs.holds_back(&own) && self.arguments.is_some() {
+                tracing::info!("an agent that was started with tighter limits is replaced");
+                self.replace(None).await?;
+            }
+        }
         Ok(())
     }
 
@@ -125,7 +166,7 @@ impl Client {
     ///
     /// What is asked for has not been begun as long as there is no answer: the requests of the program are such that the agent answers
     /// first. So one that was not answered is sent again.
-    async fn ask(&self, ask: &Ask<'_>) -> Result<Result<Response<Incoming>, Refusal>, NoAgent> {
+    async fn ask(&self, mut ask: Ask<'_>) -> Result<Result<Response<Incoming>, Refusal>, NoAgent> {
         let mut left = ATTEMPTS;
         loop {
             left -= 1;
@@ -146,7 +187,18 @@ impl Client {
             let refused: Refusal = serde_json::from_slice(&bytes)
                 .map_err(|_| NoAgent::Failed(format!("the agent answers with {status}")))?;
             match refused.error.cause {
-                Cause::OtherVersion if self.arguments.is_some() && left > 0 => self.replace().await?,
+                Cause::OtherVersion if self.arguments.is_some() && left > 0 => {
+                    tracing::info!("an agent of another version is replaced");
+                    self.replace(Some(wire::VERSION.to_owned())).await?;
+                }
+                Cause::Place { variables, whole } if left > 0 => {
+                    let needs = Needs { variables, whole };
+                    match self.tell(&ask.body, &needs) {
+                        Some(body) => ask.body = body,
+                        None => return Err(NoAgent::Failed("the agent cannot be told enough".to_owned())),
+                    }
+                }
+                Cause::Elsewhere => return Err(NoAgent::Elsewhere),
                 Cause::Leaving if left > 0 => sleep(MOMENT).await,
                 _ => return Ok(Err(refused)),
             }
@@ -154,10 +206,8 @@ impl Client {
     }
 
     /// Has the agent that is there leave, at the end of what runs.
-    async fn replace(&self) -> Result<(), NoAgent> {
-        tracing::info!("an agent of another version is replaced");
-        let version = Some(wire::VERSION.to_owned());
-        match self.stop(&Stop { now: false, drain: true, unless_version: version }).await {
+    async fn replace(&self, unless_version: Option<String>) -> Result<(), NoAgent> {
+        match self.stop(&Stop { now: false, drain: true, unless_version }).await {
             // Who is gone has made room, and who does not want to is told by the next answer.
             Ok(_) | Err(NoAgent::NotThere | NoAgent::NoAnswer(_)) => {}
             Err(no) => return Err(no),
@@ -190,7 +240,7 @@ impl Client {
     }
 
     pub(crate) async fn get_bytes(&self, path: &str) -> Result<Bytes, NoAgent> {
-        match self.ask(&Ask::get(path)).await? {
+        match self.ask(Ask::get(path)).await? {
             Ok(answer) => collected(answer).await,
             Err(refused) => Err(NoAgent::Failed(refused.error.message)),
         }
@@ -203,7 +253,7 @@ impl Client {
     ) -> Result<Result<T, Refusal>, NoAgent> {
         // The answer may be that to a login, or to the end of what runs.
         let ask = Ask { patience: FOREVER, ..Ask::post(path, encoded(body)) };
-        match self.ask(&ask).await? {
+        match self.ask(ask).await? {
             Ok(answer) => parsed(&collected(answer).await?).map(Ok),
             Err(refused) => Ok(Err(refused)),
         }
@@ -212,7 +262,7 @@ impl Client {
     /// A connection that carries frames.
     async fn frames(&self, path: &str, body: &impl Serialize) -> Result<Result<Frames, Refusal>, NoAgent> {
         let ask = Ask { upgrade: true, ..Ask::post(path, encoded(body)) };
-        match self.ask(&ask).await? {
+        match self.ask(ask).await? {
             Ok(answer) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 let upgraded = hyper::upgrade::on(answer).await;
                 let upgraded = upgraded.map_err(|error| NoAgent::NoAnswer(error.to_string()))?;

@@ -17,6 +17,7 @@ mod pools;
 pub(crate) mod questions;
 mod routes;
 pub(crate) mod server;
+pub(crate) mod standing;
 pub(crate) mod start;
 pub(crate) mod wire;
 

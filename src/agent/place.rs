@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::unistd::getuid;
 
+use super::standing::Standing;
 use crate::error::plain;
 
 /// A directory that was looked at.
@@ -28,6 +29,8 @@ pub(crate) struct Place {
 
 /// The longest path of a socket: 108 bytes on Linux, 104 elsewhere, with a byte of 0 at its end.
 const LONGEST: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
+
+const STANDING: &str = "agent.standing";
 
 /// The longest that the log may become.
 const LONGEST_LOG: u64 = 1 << 20;
@@ -129,6 +132,26 @@ impl Place {
             Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
             Err((_, errno)) => Err(format!("cannot lock {}: {}", path.display(), errno.desc())),
         }
+    }
+
+    /// Tells clients where the agent stands. For whoever has the right to be the agent.
+    pub(crate) fn write_standing(&self, standing: &Standing) -> Result<(), String> {
+        let path = self.directory.join(STANDING);
+        let mut file = create(&path)?;
+        let text = serde_json::to_vec(standing).expect("it has text keys");
+        file.set_len(0)
+            .and_then(|()| file.write_all(&text))
+            .map_err(|error| format!("cannot write {}: {}", path.display(), plain(&error)))
+    }
+
+    /// Whether an agent may be there: somebody holds its lock.
+    pub(crate) fn has_agent(&self) -> bool {
+        self.socket().exists()
+    }
+
+    /// Where the agent stands that listens here, or the last one that did.
+    pub(crate) fn standing(&self) -> Option<Standing> {
+        serde_json::from_slice(&std::fs::read(self.directory.join(STANDING)).ok()?).ok()
     }
 
     /// Makes the socket, in the place of whatever is there. For whoever has the right to be the agent.

@@ -4,7 +4,7 @@
 //! counted.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -13,6 +13,7 @@ use super::wire::{Cause, Refusal, Settings};
 use crate::config::PoolConfig;
 use crate::error::Error;
 use crate::host::Host;
+use crate::openssh::Resolver;
 use crate::pool::Stats;
 use crate::public::{ConnectionInfo, Pool};
 
@@ -22,6 +23,8 @@ const MOST_POOLS: usize = 32;
 #[derive(Debug)]
 pub(super) struct Pools {
     default: PoolConfig,
+    /// What ssh has answered, for all of them.
+    resolver: Arc<Resolver>,
     /// A std mutex: held to look up or to add a pool, never across an await.
     state: Mutex<State>,
 }
@@ -36,7 +39,7 @@ struct State {
 
 impl Pools {
     pub(super) fn new(default: PoolConfig) -> Self {
-        Pools { default, state: Mutex::default() }
+        Pools { default, resolver: Arc::default(), state: Mutex::default() }
     }
 
     pub(super) fn default(&self) -> &PoolConfig {
@@ -61,7 +64,7 @@ impl Pools {
             let message = format!("more than {MOST_POOLS} different settings at once");
             return Err(Refusal::new(Cause::TooMany, message));
         }
-        let pool = Pool::new(config);
+        let pool = Pool::for_others(config, Arc::clone(&self.resolver));
         if let Ok(pool) = &pool {
             state.pools.insert(settings, pool.clone());
         }
@@ -119,8 +122,9 @@ impl Pools {
         closed
     }
 
-    /// Lets go of pools that nobody uses.
+    /// Lets go of pools that nobody uses, and of what was kept of places that nobody comes from any more.
     pub(super) fn sweep(&self) {
+        self.resolver.sweep();
         self.lock().sweep();
     }
 

@@ -95,12 +95,11 @@ pub(super) async fn connect(
     questions.lock().insert(token.clone(), sender);
     let askable = Askable { questions, token };
     let environment = vec![(SOCKET, place.socket().into()), (TOKEN, (&askable.token).into())];
-    let auth_sock = host.login().auth_sock.clone();
+    let login = host.login().clone();
     let host = host.with_login(Login {
-        auth_sock,
         askpass: Some(Arc::new(Askpass { program, environment, asked: Asked::default() })),
         limit: Some(PATIENCE),
-        ..Login::default()
+        ..login
     });
     let has_asked = || host.login().has_asked();
     let connected = async {

@@ -26,7 +26,10 @@ use super::wire::{
     Status, Stop,
 };
 use crate::config::Config;
+use crate::error::Error;
 use crate::host::{Host, Login};
+use crate::openssh::NoRoute;
+use crate::place::Needs;
 use crate::public::Pool;
 
 /// The longest body of a request: a command and its input.
@@ -106,7 +109,7 @@ async fn exec(agent: &Arc<Agent>, mut request: Request<Incoming>, peer: Peer) ->
     };
     let exec: Exec = body(request).await?;
     let running = Running::new(agent)?;
-    let (host, pool) = host(agent, exec.host.clone(), &exec.origin())?;
+    let (host, pool) = host(agent, exec.host.clone(), exec.origin()).await?;
     let order = Order::new(&exec, form, host, &pool, agent.pools.default(), running);
     let order = order.map_err(|why| Refusal::new(Cause::Invalid, why))?;
     // It may be long, with its input, and it is in the order now.
@@ -138,7 +141,7 @@ async fn exec(agent: &Arc<Agent>, mut request: Request<Incoming>, peer: Peer) ->
 async fn connect(agent: &Arc<Agent>, mut request: Request<Incoming>, peer: Peer) -> Result<Answer, Refusal> {
     let upgrade = wants_frames(&request)?.then(|| hyper::upgrade::on(&mut request));
     let connect: Connect = body(request).await?;
-    let (host, pool) = host(agent, connect.host.clone(), &connect.origin())?;
+    let (host, pool) = host(agent, connect.host.clone(), connect.origin()).await?;
     if let Some(upgrade) = upgrade {
         let (agent, present) = (Arc::clone(agent), agent.present());
         tokio::spawn(async move {
@@ -256,19 +259,29 @@ fn host_of(agent: &Agent, spec: HostSpec) -> Result<Host, Refusal> {
     }
 }
 
-fn host(agent: &Agent, spec: HostSpec, origin: &Origin) -> Result<(Host, Pool), Refusal> {
+/// The host as the client would reach it from its place, and the pool that has its settings.
+async fn host(agent: &Agent, spec: HostSpec, origin: Origin) -> Result<(Host, Pool), Refusal> {
     let host = host_of(agent, spec)?;
-    if let Some(path) = origin.auth_sock.as_ref().filter(|path| !path.is_empty())
-        && (!path.starts_with('/') || path.contains('\0'))
-    {
-        let text = "auth_sock: expected an absolute path, or \"\" for none".to_owned();
-        return Err(Refusal::new(Cause::Invalid, text));
+    let standing = origin.place.as_ref().and_then(|place| place.standing.as_ref());
+    if standing.is_some_and(|standing| *standing != agent.standing.place) {
+        let message = "the agent has another root, other namespaces or other ids than its client";
+        return Err(Refusal::new(Cause::Elsewhere, message));
     }
-    let auth_sock = origin.auth_sock.as_ref().map(|path| (!path.is_empty()).then(|| path.into()));
-    let host = host.with_login(Login { auth_sock, ..Login::default() });
     let pool = agent.pools.get(origin.settings.as_ref())?;
     let pool = pool.map_err(|error| agent.refusal(&error, &host))?;
-    Ok((host, pool))
+    let place = origin.place().map_err(|why| Refusal::new(Cause::Invalid, why))?;
+    let host = host.with_login(Login { place: Some(Arc::new(place)), ..Login::default() });
+    match pool.resolve(&host).await {
+        Ok(host) => Ok((host, pool)),
+        Err(NoRoute::Needs(Needs { variables, whole })) => {
+            let message = "more has to be known of the client's place: send it along, with these variables";
+            Err(Refusal::new(Cause::Place { variables, whole }, message))
+        }
+        Err(NoRoute::Failed(source)) => {
+            let error = Error::Connect { host: host.name().to_owned(), source };
+            Err(agent.refusal(&error, &host))
+        }
+    }
 }
 
 fn ms(time: Duration) -> u64 {
@@ -356,6 +369,8 @@ fn status_of(cause: &Cause) -> StatusCode {
         Cause::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
         Cause::TooSlow => StatusCode::REQUEST_TIMEOUT,
         Cause::OtherVersion => StatusCode::CONFLICT,
+        Cause::Place { .. } => StatusCode::PRECONDITION_REQUIRED,
+        Cause::Elsewhere => StatusCode::MISDIRECTED_REQUEST,
         Cause::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Cause::TooMany => StatusCode::TOO_MANY_REQUESTS,
         Cause::Connect { .. } | Cause::Lost { .. } | Cause::OutputLimit { .. } => StatusCode::BAD_GATEWAY,

@@ -25,6 +25,7 @@ use super::place::{Lock, Place, Socket, is_us};
 use super::pools::Pools;
 use super::questions::Questions;
 use super::routes;
+use super::standing::Standing;
 use super::wire::{Cause, Refusal};
 use crate::config::PoolConfig;
 use crate::error::Error;
@@ -56,6 +57,7 @@ pub(super) struct Agent {
     pub(super) pools: Pools,
     pub(super) plan: Plan,
     pub(super) questions: Questions,
+    pub(super) standing: Standing,
     started: Instant,
     clients: AtomicUsize,
     commands: AtomicUsize,
@@ -115,6 +117,8 @@ pub(crate) async fn serve(
     signals: impl AsyncFnMut() -> Signal,
     ready: impl FnOnce(),
 ) -> Result<Option<Signal>, String> {
+    let standing = Standing::own();
+    plan.place.write_standing(&standing)?;
     let (listener, socket) = plan.place.listen()?;
     let taken = listener.try_clone().and_then(tokio::net::UnixListener::from_std);
     let taken = taken.map_err(|error| format!("cannot listen: {}", crate::error::plain(&error)))?;
@@ -124,6 +128,7 @@ pub(crate) async fn serve(
         pools: Pools::new(plan.settings.clone()),
         plan,
         questions: Questions::default(),
+        standing,
         started: Instant::now(),
         clients: AtomicUsize::new(0),
         commands: AtomicUsize::new(0),

@@ -6,6 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 use std::time::Duration;
 
+use nix::sys::signal::{self, SigHandler, SigSet, Signal};
 use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep};
 
@@ -93,10 +94,18 @@ async fn start(place: &Place, arguments: &[OsString]) -> Result<(), String> {
     command.arg0("sshpool");
     command.arg("agent").arg("--detach").args(arguments).current_dir("/");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
-    // SAFETY: setsid is async-signal-safe. A session of its own keeps the signals of the terminal away, and the terminal from being held.
+    command.env_clear().envs(own_environment());
+    // SAFETY: setsid, sigaction and sigprocmask are async-signal-safe. A session of its own keeps the signals of the terminal away, and the
+    // terminal from being held.
     unsafe {
         command.pre_exec(|| {
             nix::unistd::setsid()?;
+            // Started under nohup or by a job that blocks signals, an agent for everybody is not to be deaf.
+            for signal in Signal::iterator() {
+                // Two of them cannot be changed.
+                let _ = signal::signal(signal, SigHandler::SigDfl);
+            }
+            SigSet::empty().thread_set_mask()?;
             Ok(())
         });
     }
@@ -118,6 +127,23 @@ async fn start(place: &Place, arguments: &[OsString]) -> Result<(), String> {
     let words = std::fs::read_to_string(place.log()).unwrap_or_default();
     let last = words.lines().rev().find_map(|line| line.strip_prefix("sshpool: "));
     Err(crate::error::printable(last.unwrap_or("it has said nothing")))
+}
+
+/// The environment of an agent: nothing of whoever starts it but where its own files are. What its masters need of their callers they are
+/// given by each.
+fn own_environment() -> Vec<(&'static str, OsString)> {
+    const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/run/current-system/sw/bin:/opt/homebrew/bin";
+    let mut environment = vec![("PATH", PATH.into())];
+    if let Ok(Some(user)) = nix::unistd::User::from_uid(nix::unistd::getuid()) {
+        environment.extend([
+            ("HOME", user.dir.into_os_string()),
+            ("USER", user.name.clone().into()),
+            ("LOGNAME", user.name.into()),
+        ]);
+    }
+    let directories = ["XDG_RUNTIME_DIR", "TMPDIR", "XDG_CONFIG_HOME"];
+    environment.extend(directories.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+    environment
 }
 
 /// What this program was given by whoever has started it, beside the three standard streams, is not for the agent: a pipe would never

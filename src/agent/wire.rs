@@ -1,6 +1,9 @@
 //! What is said between the agent and its clients: JSON in requests and answers, and frames where bytes stream both ways.
 
+use std::ffi::{OsStr, OsString};
 use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +18,7 @@ use crate::command::ExitStatus;
 use crate::config::PoolConfig;
 use crate::error::{ConnectError, ConnectErrorKind, Error, PartialOutput};
 use crate::host::{Host, HostError};
+use crate::place::{Given, LARGEST_ENVIRONMENT, Needs, Place, TABLE};
 use crate::public::{ConnectionInfo, Lease};
 use crate::running::Remote;
 
@@ -115,13 +119,164 @@ impl WholeHost {
     }
 }
 
+/// Where a client stands. What is left out is as it is for the agent: the directory `/`, and an
+/// environment that says nothing.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct PlaceSpec {
+    /// An absolute path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub directory: Option<Bytes>,
+    /// Variables that are set.
+    #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub environment: std::collections::BTreeMap<String, Bytes>,
+    /// Names and patterns of which all variables that are set are in `environment`, beyond those that
+    /// always are.
+    #[serde(skip_serializing_if = "std::collections::BTreeSet::is_empty")]
+    pub told: std::collections::BTreeSet<String>,
+    /// `environment` is all of it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub whole: bool,
+    /// The ssh that the client's PATH leads to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ssh: Option<Bytes>,
+    /// The client has a terminal, on which ssh would ask.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub terminal: bool,
+    /// See [`super::standing`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub standing: Option<String>,
+}
+
+/// Bytes in JSON: text where they are text, and else `{"base64": "…"}`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Bytes(pub OsString);
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum BytesForm {
+    Text(String),
+    Base64 { base64: String },
+}
+
+impl Serialize for Bytes {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self.0.to_str() {
+            Some(text) => to.serialize_str(text),
+            None => BytesForm::Base64 { base64: STANDARD.encode(self.0.as_bytes()) }.serialize(to),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let bytes = match BytesForm::deserialize(from)? {
+            BytesForm::Text(text) => text.into_bytes(),
+            BytesForm::Base64 { base64 } => STANDARD.decode(base64).map_err(de::Error::custom)?,
+        };
+        if bytes.contains(&0) {
+            return Err(de::Error::custom("it has a NUL byte"));
+        }
+        Ok(Bytes(OsString::from_vec(bytes)))
+    }
+}
+
+impl PlaceSpec {
+    /// That of this process, as much of it as always counts.
+    pub(crate) fn here() -> Self {
+        let mut place = PlaceSpec {
+            directory: std::env::current_dir().ok().map(|path| Bytes(path.into())),
+            ssh: crate::openssh::Program::find().ok().map(|found| Bytes(found.path().into())),
+            terminal: std::fs::File::open("/dev/tty").is_ok(),
+            standing: Some(super::standing::Standing::own().place),
+            ..PlaceSpec::default()
+        };
+        let rows: Vec<String> = TABLE.iter().map(|(row, _)| (*row).to_owned()).collect();
+        place.add(&rows);
+        place
+    }
+
+    /// What of this process's environment is needed beyond that.
+    pub(crate) fn tell(&mut self, needs: &Needs) {
+        self.whole |= needs.whole;
+        if self.whole {
+            self.add(&["*".to_owned()]);
+        } else {
+            let patterns: Vec<String> = needs.variables.iter().cloned().collect();
+            self.add(&patterns);
+            self.told.extend(patterns);
+        }
+    }
+
+    fn add(&mut self, patterns: &[String]) {
+        for (name, value) in Place::own().matching(patterns, &mut Needs::default()) {
+            // A name that is no text nobody asks for.
+            if let Ok(name) = name.into_string() {
+                self.environment.insert(name, Bytes(value));
+            }
+        }
+    }
+
+    /// `Err` says in one line what is wrong with it.
+    fn place(self) -> Result<Place, String> {
+        let absolute = |what: &str, path: Option<Bytes>| match path.map(|path| PathBuf::from(path.0)) {
+            Some(path) if !path.is_absolute() => Err(format!("place: {what}: expected an absolute path")),
+            path => Ok(path),
+        };
+        let length: usize = self.environment.iter().map(|(name, value)| name.len() + value.0.len()).sum();
+        if length > LARGEST_ENVIRONMENT {
+            return Err(format!("place: environment: more than {LARGEST_ENVIRONMENT} bytes"));
+        }
+        if let Some(name) = self.environment.keys().find(|name| name.is_empty() || name.contains(['=', '\0']))
+        {
+            return Err(format!("place: environment: {name:?} is not a name of a variable"));
+        }
+        Ok(Place {
+            directory: absolute("directory", self.directory)?,
+            ssh: absolute("ssh", self.ssh)?,
+            terminal: self.terminal,
+            given: Some(Given {
+                variables: self.environment.into_iter().map(|(name, value)| (name.into(), value.0)).collect(),
+                told: self.told,
+                whole: self.whole,
+            }),
+        })
+    }
+}
+
 /// What every request that concerns a host can say beside it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Origin {
+    /// Where the client stands.
+    pub place: Option<PlaceSpec>,
     /// The settings of the pool.
     pub settings: Option<Settings>,
     /// The client's `SSH_AUTH_SOCK`, for a login that the request causes; empty for none, the agent's own when it is left out.
     pub auth_sock: Option<String>,
+}
+
+impl Origin {
+    /// The place that the request is answered in: the client's, or the agent's own. `Err` says in one line what is wrong with it.
+    pub(crate) fn place(self) -> Result<Place, String> {
+        let mut place = match self.place {
+            Some(place) => place.place()?,
+            None => Place {
+                directory: Some("/".into()),
+                given: Some(Given { whole: true, ..Given::default() }),
+                ..Place::default()
+            },
+        };
+        if let (Some(path), Some(given)) = (self.auth_sock, &mut place.given) {
+            if !path.is_empty() && (!path.starts_with('/') || path.contains('\0')) {
+                return Err("auth_sock: expected an absolute path, or \"\" for none".to_owned());
+            }
+            given.variables.remove(OsStr::new("SSH_AUTH_SOCK"));
+            if !path.is_empty() {
+                given.variables.insert("SSH_AUTH_SOCK".into(), path.into());
+            }
+        }
+        Ok(place)
+    }
 }
 
 /// The settings of a pool, but for those that each command has by itself. What is left out is as the agent was started with.
@@ -144,6 +299,9 @@ pub(crate) struct Settings {
     acquire_timeout_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     standby_sessions: Option<usize>,
+    /// Whether `connect_timeout_ms` counts though the ssh_config's `ConnectTimeout` is longer: so it does where it is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep_connect_timeout: Option<bool>,
 }
 
 impl From<&PoolConfig> for Settings {
@@ -158,6 +316,7 @@ impl From<&PoolConfig> for Settings {
             sessions_per_connection: Some(config.sessions_per_connection),
             acquire_timeout_ms: ms(config.acquire_timeout),
             standby_sessions: Some(config.standby_sessions),
+            keep_connect_timeout: Some(config.keep_connect_timeout),
         }
     }
 }
@@ -175,6 +334,9 @@ impl Settings {
             sessions_per_connection: self.sessions_per_connection.unwrap_or(default.sessions_per_connection),
             acquire_timeout: time(self.acquire_timeout_ms, default.acquire_timeout),
             standby_sessions: self.standby_sessions.unwrap_or(default.standby_sessions),
+            keep_connect_timeout: self
+                .keep_connect_timeout
+                .unwrap_or(self.connect_timeout_ms.is_some() || default.keep_connect_timeout),
             command_timeout: default.command_timeout,
             max_output: default.max_output,
         }
@@ -214,6 +376,8 @@ pub(crate) struct Exec {
     settings: Option<Settings>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     auth_sock: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    place: Option<PlaceSpec>,
 }
 
 impl Exec {
@@ -240,11 +404,16 @@ impl Exec {
             max_output_bytes: None,
             settings: origin.settings,
             auth_sock: origin.auth_sock,
+            place: origin.place,
         }
     }
 
     pub(crate) fn origin(&self) -> Origin {
-        Origin { settings: self.settings.clone(), auth_sock: self.auth_sock.clone() }
+        Origin {
+            place: self.place.clone(),
+            settings: self.settings.clone(),
+            auth_sock: self.auth_sock.clone(),
+        }
     }
 
     /// The bytes that it reads.
@@ -273,16 +442,22 @@ pub(crate) struct Connect {
     settings: Option<Settings>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     auth_sock: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    place: Option<PlaceSpec>,
 }
 
 impl Connect {
     pub(crate) fn new(host: &Host, hold: bool, origin: Origin) -> Self {
-        let Origin { settings, auth_sock } = origin;
-        Connect { host: HostSpec::Whole(host.into()), hold, settings, auth_sock }
+        let Origin { place, settings, auth_sock } = origin;
+        Connect { host: HostSpec::Whole(host.into()), hold, settings, auth_sock, place }
     }
 
     pub(crate) fn origin(&self) -> Origin {
-        Origin { settings: self.settings.clone(), auth_sock: self.auth_sock.clone() }
+        Origin {
+            place: self.place.clone(),
+            settings: self.settings.clone(),
+            auth_sock: self.auth_sock.clone(),
+        }
     }
 }
 
@@ -482,6 +657,13 @@ pub(crate) enum Cause {
     Leaving,
     /// The agent is of another version than the client.
     OtherVersion,
+    /// More has to be known of the client's place: these variables, by names and patterns, or all of the environment.
+    Place {
+        variables: std::collections::BTreeSet<String>,
+        whole: bool,
+    },
+    /// The client stands where the agent cannot: with another root, in other namespaces, with other ids.
+    Elsewhere,
     Connect {
         host: String,
         cause: ConnectErrorKind,
@@ -645,6 +827,8 @@ impl Refusal {
             | Cause::TooMany
             | Cause::TooManyClients
             | Cause::Leaving
+            | Cause::Place { .. }
+            | Cause::Elsewhere
             | Cause::OtherVersion => Error::NeverStarted { host: name, reason: message },
         }
     }

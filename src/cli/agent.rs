@@ -14,6 +14,7 @@ use super::{Failure, Setup};
 use crate::agent::client::NoAgent;
 use crate::agent::place::Place;
 use crate::agent::server::{self, Plan};
+use crate::agent::standing::DESCRIPTORS;
 use crate::agent::{held, start, wire};
 use crate::config;
 use crate::error::plain;
@@ -49,8 +50,6 @@ const ROOM: Duration = Duration::from_secs(5);
 const GONE: Duration = Duration::from_secs(20);
 /// How often an agent that is gone without an answer is told to stop, or the next one.
 const ATTEMPTS: usize = 5;
-/// More descriptors than all clients and connections need.
-const DESCRIPTORS: u64 = 65_536;
 
 impl Agent {
     pub(super) async fn run(&self, setup: &Setup) -> Result<u8, Failure> {
@@ -73,6 +72,7 @@ impl Agent {
             .map_err(|error| Failure::Output(format!("cannot handle signals: {}", plain(&error))))?;
         let signals = async || next(&mut heard).await;
         raise_limit();
+        keep_secrets();
         let deadline = Instant::now() + ROOM;
         let lock = loop {
             match place.lock_agent().map_err(Failure::Output)? {
@@ -136,11 +136,21 @@ async fn next(heard: &mut Heard) -> Signal {
     .await
 }
 
-/// Many connections take many descriptors, and the system's habit is to allow 1024 of them.
+/// Many connections take many descriptors, and the system's habit is to allow 1024 of them. What is started for callers gets the old limit
+/// back.
 fn raise_limit() {
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        crate::openssh::give_back_descriptors(soft, hard);
         // Where it is refused, there is room for fewer clients.
         let _ = setrlimit(Resource::RLIMIT_NOFILE, soft.max(hard.min(DESCRIPTORS)), hard);
+    }
+}
+
+/// It knows variables of its callers: no other process of the user reads them out of it, and no core dump has them.
+fn keep_secrets() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = nix::sys::prctl::set_dumpable(false) {
+        tracing::warn!(%error, "other processes of this user can read the agent's memory");
     }
 }
 

@@ -245,7 +245,15 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Man(man) => return man.run().await,
         command => command,
     };
-    let setup = Setup::new(ssh_config, config, no_agent)?;
+    let piped = ssh_config.as_deref().map(from_a_pipe).transpose()?.flatten();
+    let setup = match &piped {
+        None => Setup::new(ssh_config, config, no_agent)?,
+        Some(copy) => {
+            // The next command has another one, and the agent could not read this one again.
+            tracing::info!("the ssh_config comes from a pipe: a pool of this command's own");
+            Setup::new(Some(copy.path().to_owned()), config, true)?
+        }
+    };
     let (way, result) = match command {
         Command::Exec(exec) => {
             let host = setup.host(&exec.target.host)?;
@@ -297,6 +305,30 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
     result
 }
 
+/// A copy of an ssh_config that can be read only once. ssh is asked for it several times.
+fn from_a_pipe(file: &std::path::Path) -> Result<Option<tempfile::NamedTempFile>, Failure> {
+    use std::io::Read;
+    use std::os::unix::fs::FileTypeExt;
+    const MOST: u64 = 4 << 20;
+    let kind = match std::fs::metadata(file) {
+        Ok(found) => found.file_type(),
+        // Whoever opens it says why that cannot be done.
+        Err(_) => return Ok(None),
+    };
+    if !(kind.is_fifo() || kind.is_socket() || kind.is_char_device())
+        || file == std::path::Path::new("/dev/null")
+    {
+        return Ok(None);
+    }
+    let cannot = |error: std::io::Error| Failure::Usage(format!("-F {}: {}", file.display(), plain(&error)));
+    let mut copy = tempfile::Builder::new().prefix("sshpool-config-").tempfile().map_err(cannot)?;
+    let mut from = std::fs::File::open(file).map_err(cannot)?.take(MOST + 1);
+    if std::io::copy(&mut from, &mut copy).map_err(cannot)? > MOST {
+        return Err(Failure::Usage(format!("-F {}: more than {MOST} bytes", file.display())));
+    }
+    Ok(Some(copy))
+}
+
 /// What the user has set.
 struct Setup {
     ssh_config: Option<PathBuf>,
@@ -330,7 +362,9 @@ impl Setup {
             |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone()).into_os_string();
         let arguments = || {
             let mut arguments = Vec::new();
-            if let Some(file) = &self.named {
+            // An agent's own idea of where the file is may be another one.
+            let default = || self.file.as_ref().filter(|file| file.exists());
+            if let Some(file) = self.named.as_ref().or_else(default) {
                 arguments.extend(["--config".into(), absolute(file)]);
             }
             if let Some(file) = &self.ssh_config {
@@ -364,6 +398,10 @@ impl Setup {
                     })?;
                 }
                 Ok(Way::Agent(Arc::new(client)))
+            }
+            Err(NoAgent::Elsewhere) => {
+                tracing::info!("{}: a pool of this command's own", NoAgent::Elsewhere);
+                Ok(Way::Pool(self.pool(host, more)?))
             }
             Err(no) => {
                 complain(format_args!(

@@ -40,6 +40,9 @@ pub struct PoolConfig {
     /// Captured bytes of stdout, and of stderr, for one command. From 1 byte to 1 GiB, default 10 MiB, `SSH_POOL_MAX_OUTPUT_BYTES` in
     /// bytes.
     pub max_output: usize,
+    /// `connect_timeout` counts though the ssh_config's `ConnectTimeout` is longer. Set where a file or a variable sets `connect_timeout`, and
+    /// without a meaning where that is not its default; default false.
+    pub keep_connect_timeout: bool,
 }
 
 impl Default for PoolConfig {
@@ -55,11 +58,17 @@ impl Default for PoolConfig {
             standby_sessions: 2,
             command_timeout: Duration::from_secs(30),
             max_output: 10 << 20,
+            keep_connect_timeout: false,
         }
     }
 }
 
 impl PoolConfig {
+    /// Whether somebody has said how long a connect may take. Where nobody has, the `ConnectTimeout` of the ssh_config counts if it is longer.
+    pub(crate) fn connect_timeout_is_set(&self) -> bool {
+        self.keep_connect_timeout || self.connect_timeout != PoolConfig::default().connect_timeout
+    }
+
     /// The defaults, changed by the environment variables that are set.
     ///
     /// # Errors
@@ -119,6 +128,7 @@ impl PoolConfig {
                     quoted(name)
                 )));
             };
+            changed.keep_connect_timeout |= setting.name == "connect_timeout";
             let mut field = (setting.field)(&mut changed);
             let read = value.to_str().and_then(|text| field.read_variable(text));
             if read.is_none() || !setting.allows(&field) {
@@ -136,6 +146,7 @@ impl PoolConfig {
 
     /// Sets what the file says for `setting`. `Err` is what is expected instead.
     pub(super) fn apply_toml(&mut self, setting: &Setting, value: &DeValue<'_>) -> Result<(), String> {
+        self.keep_connect_timeout |= setting.name == "connect_timeout";
         let mut field = (setting.field)(self);
         match field.read_toml(value) {
             Some(()) if setting.allows(&field) => Ok(()),

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::program::SshVersion;
-use crate::host::Host;
+use crate::host::{Host, Variables};
 
 /// What a session or control call names as its destination. It never goes there: the socket is all it uses, and the name is one that
 /// cannot exist (RFC 6761), in case something goes wrong with that.
@@ -96,8 +96,38 @@ fn host_args(args: Args, host: &Host, config_file: Option<&Path>) -> Args {
 
 /// `ssh -G`: what the configuration says about this host. Connects to nothing.
 pub(super) fn resolve(host: &Host, config_file: Option<&Path>) -> Vec<OsString> {
-    let args = Args::default().flag("-G").option("BatchMode", "yes");
-    host_args(args, host, config_file).destination(host.name()).0
+    host_args(Args::default().flag("-G").flag("-T"), host, config_file).destination(host.name()).0
+}
+
+/// The same of a hop on the way, `[user@]host[:port]` or a URI, with the hops before it: as ssh starts
+/// itself for it. What was said of the target does not reach a hop, but for the file.
+pub(super) fn resolve_hop(hop: &str, before: &[String], config_file: Option<&Path>) -> Vec<OsString> {
+    let mut args = Args::default().flag("-G").flag("-T");
+    if let Some(file) = config_file {
+        args = args.pair("-F", file);
+    }
+    let hop = hop.strip_prefix("ssh://").unwrap_or(hop).trim_end_matches('/');
+    let (user, rest) = match hop.rsplit_once('@') {
+        Some((user, rest)) => (Some(user), rest),
+        None => (None, hop),
+    };
+    let (name, port) = match rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((name, port)) => (name, port.strip_prefix(':')),
+        None => match rest.split_once(':') {
+            Some((name, port)) if !port.contains(':') => (name, Some(port)),
+            _ => (rest, None),
+        },
+    };
+    if let Some(user) = user {
+        args = args.pair("-l", user);
+    }
+    if let Some(port) = port {
+        args = args.pair("-p", port);
+    }
+    if !before.is_empty() {
+        args = args.pair("-J", before.join(","));
+    }
+    args.destination(name).0
 }
 
 /// The same, and on stderr which files were read.
@@ -114,11 +144,23 @@ pub(super) enum System {
     Copied,
 }
 
-/// An ssh_config that says what this host's says, and last, for whoever has said nothing about unknown host keys, to accept them. An `ask`
-/// of a final block (`Match final`) is not seen by it, nor one of a file that the system's configuration includes by a relative path.
-pub(super) fn config_with_default(host: &Host, system: System) -> std::io::Result<Vec<u8>> {
+/// What counts where the configuration says nothing of it: unknown host keys are accepted, and a server
+/// that says nothing any more is noticed after 60 s even where no probe is made.
+pub(super) const DEFAULTS: [(&str, &str); 3] =
+    [("StrictHostKeyChecking", "accept-new"), ("ServerAliveInterval", "15"), ("ServerAliveCountMax", "3")];
+
+/// An ssh_config that says what this one says, and last what counts where that says nothing. With
+/// `last`, the defaults stand in a final block, as the configuration has such blocks, too.
+///
+/// A value in a file that the system's configuration includes by a relative path is not seen where
+/// that has to be copied.
+pub(super) fn config_with_defaults(
+    config_file: Option<&Path>,
+    system: System,
+    last: bool,
+) -> std::io::Result<Vec<u8>> {
     const SYSTEM: &str = "/etc/ssh/ssh_config";
-    let mut config = match host.get_config_file() {
+    let mut config = match config_file {
         None => {
             let mut config = b"Include ~/.ssh/config\n".to_vec();
             match system {
@@ -132,7 +174,10 @@ pub(super) fn config_with_default(host: &Host, system: System) -> std::io::Resul
         // Not included: ssh is stricter about the permissions of what is, and takes the path for a pattern.
         Some(file) => std::fs::read(file)?,
     };
-    config.extend_from_slice(b"\nHost *\nStrictHostKeyChecking accept-new\n");
+    config.extend_from_slice(if last { b"\nMatch final all\n" } else { b"\nHost *\n" });
+    for (option, value) in DEFAULTS {
+        config.extend_from_slice(format!("{option} {value}\n").as_bytes());
+    }
     Ok(config)
 }
 
@@ -168,10 +213,14 @@ pub(crate) fn over(socket: &Path) -> Vec<OsString> {
 /// What a master is told beyond its host.
 pub(super) struct MasterPlan<'a> {
     pub socket: &'a Path,
+    pub config_file: Option<&'a Path>,
+    /// For each attempt to connect.
     pub connect_timeout: Duration,
     pub version: &'a SshVersion,
-    /// Nobody said how strict to be with unknown host keys.
-    pub accept_new_host_keys: bool,
+    /// What the configuration says nothing of.
+    pub defaults: &'a [(&'static str, String)],
+    /// Somebody can be asked.
+    pub asks: bool,
     /// How much its log is to tell.
     pub log_level: &'a str,
 }
@@ -181,7 +230,7 @@ pub(super) fn master(host: &Host, plan: &MasterPlan<'_>) -> Vec<OsString> {
         Args::default().flag("-M").flag("-N").flag("-T").pair("-S", literal(plan.socket)).options(&[
             // It stays our child: its end, and the reason, are seen at once.
             ("ControlPersist", "no"),
-            ("BatchMode", if host.login().askpass.is_some() { "no" } else { "yes" }),
+            ("BatchMode", if plan.asks { "no" } else { "yes" }),
             // A shell for it, a forward, a local command or a tty is nothing a connection of the pool should bring along.
             ("RemoteCommand", "none"),
             ("RequestTTY", "no"),
@@ -192,19 +241,16 @@ pub(super) fn master(host: &Host, plan: &MasterPlan<'_>) -> Vec<OsString> {
     if plan.version.at_least(8, 7) {
         args = args.option("ForkAfterAuthentication", "no");
     }
-    args = host_args(args, host, host.get_config_file()).options(&[
-        ("ConnectionAttempts", "1"),
-        // A server that says nothing any more is noticed after 60 s even where no probe is made.
-        ("ServerAliveInterval", "15"),
-        ("ServerAliveCountMax", "3"),
-    ]);
+    args = host_args(args, host, plan.config_file);
     // ssh counts in whole seconds and takes 0 for "no limit"; our own deadline is exact.
     let seconds = plan.connect_timeout.as_secs_f64().ceil().clamp(1.0, 86_400.0);
     args = args.option("ConnectTimeout", format!("{seconds:.0}"));
-    if plan.accept_new_host_keys {
-        args = args.option("StrictHostKeyChecking", "accept-new");
+    for (option, value) in plan.defaults {
+        args = args.option(option, value);
     }
-    args.destination(host.name()).0
+    // Which variables are sent is up to the client of each session; a master passes on only those that
+    // it may send itself.
+    args.option("SendEnv", "*").destination(host.name()).0
 }
 
 /// A client of a master. It fails closed: without its master it does not log in by itself, which a plain `ssh -S` would do, silently
@@ -218,10 +264,22 @@ fn client(socket: &Path) -> Args {
 }
 
 /// A session that runs `command`. `log` takes ssh's own messages, so that the remote's stderr stays pure, and tells afterwards what
-/// became of the session.
-pub(super) fn session(socket: &Path, log: &Path, command: &str) -> Vec<OsString> {
-    let mut args =
-        client(socket).flag("-T").pair("-E", log).option("LogLevel", "DEBUG2").destination(NOWHERE).0;
+/// became of the session. It sends these variables, which it finds in its environment.
+pub(super) fn session(
+    socket: &Path,
+    log: &Path,
+    command: &str,
+    variables: &Variables,
+    forwards_agent: bool,
+) -> Vec<OsString> {
+    let mut args = client(socket).flag("-T").pair("-E", log).option("LogLevel", "DEBUG2");
+    for name in variables.0.keys() {
+        args = args.option("SendEnv", name);
+    }
+    if forwards_agent {
+        args = args.option("ForwardAgent", "yes");
+    }
+    let mut args = args.destination(NOWHERE).0;
     args.push(command.into());
     args
 }
@@ -242,9 +300,11 @@ mod tests {
     fn plan<'a>(version: &'a SshVersion, socket: &'a Path) -> MasterPlan<'a> {
         MasterPlan {
             socket,
+            config_file: Some(Path::new("/etc/other")),
             connect_timeout: Duration::from_millis(1500),
             version,
-            accept_new_host_keys: true,
+            defaults: &[],
+            asks: false,
             log_level: "INFO",
         }
     }
@@ -265,11 +325,11 @@ mod tests {
         assert!(
             line.contains(
                 " -o ForkAfterAuthentication=no -F /etc/other -o HostName=10.0.0.7 -p 2222 -l deploy \
-                 -o Compression=yes -o IdentityFile=\"/keys/100%%\" -o IdentitiesOnly=yes -o ConnectionAttempts=1 "
+                 -o Compression=yes -o IdentityFile=\"/keys/100%%\" -o IdentitiesOnly=yes -o ConnectTimeout=2 "
             ),
             "{line}"
         );
-        assert!(line.ends_with(" -o ConnectTimeout=2 -o StrictHostKeyChecking=accept-new -- web1"), "{line}");
+        assert!(line.ends_with(" -o SendEnv=* -- web1"), "{line}");
     }
 
     #[test]
@@ -283,7 +343,7 @@ mod tests {
     #[test]
     fn every_client_fails_closed() {
         for line in [
-            words(session(Path::new("/s"), Path::new("/l"), "true")),
+            words(session(Path::new("/s"), Path::new("/l"), "true", &Variables::default(), false)),
             words(control(Path::new("/s"), "check")),
         ] {
             assert!(line.starts_with("-F none -S /s -o ControlMaster=no -o ProxyCommand=false "), "{line}");
@@ -293,7 +353,7 @@ mod tests {
 
     #[test]
     fn a_command_is_one_argument_behind_the_destination() {
-        let args = session(Path::new("/s"), Path::new("/l"), "-x 'a  b'");
+        let args = session(Path::new("/s"), Path::new("/l"), "-x 'a  b'", &Variables::default(), false);
         assert_eq!(args[args.len() - 3..], ["--", NOWHERE, "-x 'a  b'"]);
     }
 }

@@ -119,11 +119,6 @@ pub(super) fn check_pid(stderr: &str) -> Option<u32> {
     stderr.split_once("Master running (pid=")?.1.split_once(')')?.0.parse().ok()
 }
 
-/// What `ssh -G` says about unknown host keys, such as `ask`.
-pub(super) fn host_key_checking(resolved: &str) -> Option<&str> {
-    resolved_value(resolved, "stricthostkeychecking")
-}
-
 /// What `ssh -G` says about an option, by its name in small letters.
 pub(super) fn resolved_value<'a>(resolved: &'a str, option: &str) -> Option<&'a str> {
     resolved.lines().find_map(|line| line.trim().strip_prefix(option)?.strip_prefix(' '))

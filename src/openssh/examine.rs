@@ -13,6 +13,7 @@ use super::trace::{DEBUG, Trace};
 use super::{OpenSsh, args, check_files, diagnosis, program};
 use crate::error::{ConnectError, plain, printable};
 use crate::host::Host;
+use crate::place::Place;
 
 /// How long an agent may take. One that is somewhere else (forwarded) answers in a round trip; one that has hung never does.
 const AGENT: Duration = Duration::from_secs(2);
@@ -87,10 +88,11 @@ impl OpenSsh {
 
     /// What the configuration says about this host.
     pub(crate) async fn resolved(&self, host: &Host) -> Result<Resolved, ConnectError> {
-        check_files(host)?;
-        let runtime = self.runtime()?;
-        let launch = self.launch(&runtime, Instant::now() + self.connect_timeout);
-        let finished = ask(&launch, args::resolve_verbosely(host)).await?;
+        let place = Place::own();
+        check_files(host, &place)?;
+        let (program, runtime) = (self.program(&place)?, self.runtime()?);
+        let launch = self.launch(&program, &runtime, Instant::now() + self.limit.connect_timeout);
+        let finished = ask(&launch, args::resolve_verbosely(host), None).await?;
         if finished.code != Some(0) {
             return Err(diagnosis::connect_failure(&finished.stderr, "ssh -G failed"));
         }

@@ -10,9 +10,10 @@ use std::io::{self, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigHandler, Signal, signal};
 
 use tokio::process::{Child, Command};
@@ -81,6 +82,7 @@ impl Guard {
         unsafe {
             command.pre_exec(move || {
                 nix::unistd::setsid()?;
+                give_back()?;
                 announce(told.load(Ordering::Relaxed))
             });
         }
@@ -188,6 +190,26 @@ fn start_shell(directory: &Path) -> io::Result<(Child, io::PipeWriter)> {
         });
     }
     Ok((command.spawn()?, writer))
+}
+
+/// The limit of descriptors for programs of callers: soft and hard, where this process has raised its own.
+static DESCRIPTORS: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+
+/// From now on masters, and what they start, are started with this limit of descriptors, as those are that do not ask for more: programs that
+/// use select break above 1024.
+#[cfg(feature = "cli")]
+pub(crate) fn give_back_descriptors(soft: u64, hard: u64) {
+    DESCRIPTORS[1].store(hard, Ordering::Relaxed);
+    DESCRIPTORS[0].store(soft, Ordering::Relaxed);
+}
+
+/// Runs between fork and exec: one system call.
+fn give_back() -> io::Result<()> {
+    let [soft, hard] = [0, 1].map(|which: usize| DESCRIPTORS[which].load(Ordering::Relaxed));
+    if soft > 0 {
+        setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?;
+    }
+    Ok(())
 }
 
 /// Writes `+ PID` to the guard. Runs between fork and exec: no allocation, no formatting machinery.

@@ -24,13 +24,14 @@ use super::ending::{self, NotEnded};
 #[cfg(feature = "cli")]
 use super::examine::Limit;
 use super::program::{self, Program};
-use super::resolve::{accepts_new_host_keys, call_failed};
+use super::resolve::{self, call_failed};
+use super::route::Route;
 use super::runtime::{Runtime, local};
 use super::session::{Input, Log, NotOpened, Session, SessionEnd, Streams};
 use super::supervisor::{End, How, Notes, Supervisor, is_exiting, log_of, runs};
 use super::trace::{Step, Trace};
 use crate::error::{ConnectError, ConnectErrorKind, plain};
-use crate::host::{Host, Login};
+use crate::host::{Host, Login, Variables};
 
 /// How often a launching master is looked at. A login takes some hundred milliseconds, and nothing tells when the socket is bound.
 const LOOK: Duration = Duration::from_millis(3);
@@ -49,8 +50,9 @@ const MOST_NOISE: u64 = 1024 * 1024;
 
 #[derive(Debug)]
 pub(crate) struct Master {
-    /// Where another one would be made.
+    /// Where another one would be made, and how.
     host: Host,
+    route: Arc<Route>,
     program: Arc<Program>,
     runtime: Arc<Runtime>,
     socket: PathBuf,
@@ -99,17 +101,25 @@ impl Master {
     /// what it had started.
     pub(super) async fn connect(
         host: &Host,
+        route: &Arc<Route>,
         launch: Launch<'_>,
         is_silent: bool,
     ) -> Result<Self, ConnectError> {
         let Launch { program, deadline, connect_timeout, trace, .. } = launch;
         let version = program.version(deadline).await.map_err(|e| call_failed("ssh -V", &e))?;
-        let accept_new_host_keys = accepts_new_host_keys(&launch, host).await?;
+        let defaults = resolve::defaults(&launch, host, route).await?;
         let socket = launch.runtime.fresh_path();
-        let log_level = if trace.is_some() { Trace::LOG_LEVEL } else { "INFO" };
-        let plan = MasterPlan { socket: &socket, connect_timeout, version, accept_new_host_keys, log_level };
+        let plan = MasterPlan {
+            socket: &socket,
+            config_file: route.config_file.as_deref(),
+            connect_timeout: route.answer.connect_timeout().0.unwrap_or(connect_timeout),
+            version,
+            defaults: &defaults,
+            asks: host.login().askpass.is_some() || route.asks,
+            log_level: if trace.is_some() { Trace::LOG_LEVEL } else { "INFO" },
+        };
         let arguments = args::master(host, &plan);
-        let master = Self::launch(&launch, socket, arguments, host)?;
+        let master = Self::launch(&launch, route, socket, arguments, host)?;
         tracing::debug!(pid = master.pid, "login started");
         match timeout_at(deadline, master.become_ready(is_silent, trace)).await {
             Ok(Ok(())) => Ok(master),
@@ -121,9 +131,13 @@ impl Master {
                     "no login"
                 };
                 let stderr = diagnosis::read_tail(&log_of(&master.socket), 0).unwrap_or_default();
+                let stage = match host.login().limit {
+                    None => format!("{stage} within {connect_timeout:?} (connect_timeout)"),
+                    Some(limit) => format!("{stage} within {limit:?}"),
+                };
                 let detail = match diagnosis::last_word(&stderr) {
-                    Some(last) => format!("{stage} within {connect_timeout:?}; ssh's last word: {last}"),
-                    None => format!("{stage} within {connect_timeout:?}"),
+                    Some(last) => format!("{stage}; ssh's last word: {last}"),
+                    None => stage,
                 };
                 Err(ConnectError::new(ConnectErrorKind::TimedOut, detail, diagnosis::last_lines(&stderr)))
             }
@@ -132,6 +146,7 @@ impl Master {
 
     fn launch(
         launch: &Launch<'_>,
+        route: &Arc<Route>,
         socket: PathBuf,
         args: Vec<std::ffi::OsString>,
         host: &Host,
@@ -142,7 +157,8 @@ impl Master {
             .map_err(|error| local(format!("cannot create {}: {}", log.display(), plain(&error))))?;
         let mut command = launch.program.command(args);
         command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null()).stderr(stderr);
-        set_environment(&mut command, login);
+        route.prepare(&mut command);
+        set_askpass(&mut command, login, route.asks);
         // The guard makes it the leader of a session, and with that of a process group.
         let (child, tenancy) = launch
             .runtime
@@ -167,6 +183,7 @@ impl Master {
         }
         Ok(Master {
             host: host.clone(),
+            route: Arc::clone(route),
             program: Arc::clone(launch.program),
             runtime: Arc::clone(launch.runtime),
             socket,
@@ -288,7 +305,7 @@ impl Master {
     /// A session that prints a word, and what it tells of the account.
     async fn echo(&self, command: &str) -> Echo {
         let started = Instant::now();
-        let mut session = match self.spawn(command, Input::Bytes(b""), "", None) {
+        let mut session = match self.spawn(command, Input::Bytes(b""), "", None, &Variables::default()) {
             Ok(session) => session,
             Err(why) => return Echo::Failed(why.to_string()),
         };
@@ -373,7 +390,7 @@ impl Master {
         while opened.len() + others() < most {
             let session = match self.account() {
                 Account::Posix => self.bootstrap(Input::Piped, ""),
-                Account::Shell => self.spawn("cat >/dev/null", Input::Piped, "", None),
+                Account::Shell => self.spawn("cat >/dev/null", Input::Piped, "", None, &Variables::default()),
                 Account::Silent => return None,
             };
             let mut session = match session {
@@ -438,25 +455,30 @@ impl Master {
     }
 
     /// Starts a session for this command. On a POSIX account it takes the command from its input.
-    pub(crate) fn open(&self, script: &Script, input: Input<'_>) -> Result<Session, NotOpened> {
+    pub(crate) fn open(
+        &self,
+        script: &Script,
+        input: Input<'_>,
+        variables: &Variables,
+    ) -> Result<Session, NotOpened> {
         if self.notes.draining.load(Ordering::Relaxed) {
             return Err(NotOpened::Closing);
         }
         match self.account() {
-            Account::Posix => self.bootstrap(input, script.line()),
-            Account::Shell | Account::Silent => self.spawn(script.text(), input, "", None),
+            Account::Posix => self.bootstrap_with(input, script.line(), variables),
+            Account::Shell | Account::Silent => self.spawn(script.text(), input, "", None, variables),
         }
     }
 
     /// Starts a session for a command that nobody has yet; none where the account does not allow that or no process can be started.
-    pub(crate) fn standby(&self) -> Option<Session> {
+    pub(crate) fn standby(&self, variables: &Variables) -> Option<Session> {
         // Whoever closes waits for all processes when the connection has ended. So this one is counted first: then it is waited for, or
         // the end is seen here.
         let _counted = self.runtime.claim();
         if self.is_plain() || !self.is_alive() {
             return None;
         }
-        match self.bootstrap(Input::Piped, "") {
+        match self.bootstrap_with(Input::Piped, "", variables) {
             Ok(session) => Some(session.ahead()),
             Err(why) => {
                 tracing::debug!(pid = self.pid, ?why, "no session in standby");
@@ -465,8 +487,18 @@ impl Master {
         }
     }
 
+    /// A session of ours, which sends no variables.
     pub(super) fn bootstrap(&self, input: Input<'_>, line: &str) -> Result<Session, NotOpened> {
-        self.spawn(&bootstrap::BOOTSTRAP, input, line, Some(bootstrap::marker()))
+        self.bootstrap_with(input, line, &Variables::default())
+    }
+
+    fn bootstrap_with(
+        &self,
+        input: Input<'_>,
+        line: &str,
+        variables: &Variables,
+    ) -> Result<Session, NotOpened> {
+        self.spawn(&bootstrap::BOOTSTRAP, input, line, Some(bootstrap::marker()), variables)
     }
 
     fn spawn(
@@ -475,13 +507,17 @@ impl Master {
         input: Input<'_>,
         preface: &str,
         marker: Option<Marker>,
+        variables: &Variables,
     ) -> Result<Session, NotOpened> {
         let stdin = input.behind(preface).map_err(NotOpened::NoProcess)?;
         let number = self.next_session.fetch_add(1, Ordering::Relaxed);
         let mut log = self.socket.clone().into_os_string();
         log.push(format!(".{number}"));
         let log = Log::create(log.into())?;
-        let command = self.program.client(args::session(&self.socket, log.path(), command));
+        let forwards = self.route.answer.forwards_agent();
+        let arguments = args::session(&self.socket, log.path(), command, variables, forwards);
+        let mut command = self.program.client(arguments);
+        command.envs(&variables.0);
         let group = marker.as_ref().map_or_else(Group::none, |marker| marker.group().clone());
         let claims = (self.notes.counted(group.clone()), self.runtime.claim());
         Session::spawn(command, log, claims, stdin, marker, group)
@@ -606,7 +642,7 @@ impl Master {
             trace: None,
         };
         // Nothing is proven of it: that would take a session.
-        let other = Self::connect(&self.host, launch, true).await;
+        let other = Self::connect(&self.host, &self.route, launch, true).await;
         let other = other.map_err(|error| NotEnded::NotHere(error.to_string()))?;
         let outcome = other.end_groups(None, groups).await;
         let _ = other.kill.send(());
@@ -642,14 +678,11 @@ impl Master {
     }
 }
 
-/// What ssh finds in its environment beyond ours.
-fn set_environment(command: &mut tokio::process::Command, login: &Login) {
-    match &login.auth_sock {
-        None => {}
-        Some(None) => drop(command.env_remove("SSH_AUTH_SOCK")),
-        Some(Some(socket)) => drop(command.env("SSH_AUTH_SOCK", socket)),
-    }
+/// Who is asked what ssh wants to know.
+fn set_askpass(command: &mut tokio::process::Command, login: &Login, asks: bool) {
     match &login.askpass {
+        // As the caller has it. ssh has no terminal here, where a caller's ssh would take the program by itself.
+        None if asks => drop(command.env("SSH_ASKPASS_REQUIRE", "force")),
         // Where a DISPLAY is set, ssh would open a window to ask for a passphrase.
         None => drop(command.env("SSH_ASKPASS_REQUIRE", "never")),
         Some(askpass) => {

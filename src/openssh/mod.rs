@@ -1,26 +1,28 @@
 //! The mechanism: real ssh processes. It knows command lines, texts and processes, and nothing of slots, queues or leases.
 
+mod answer;
 mod args;
 mod bootstrap;
-#[cfg_attr(not(test), expect(dead_code, reason = "places will use what is not used yet"))]
 pub(crate) mod config;
 mod diagnosis;
 mod ending;
 #[cfg(feature = "cli")]
 mod examine;
 mod guard;
+mod keys;
 mod master;
 mod program;
 #[cfg(test)]
 mod properties;
 mod resolve;
+mod route;
 mod runtime;
 mod session;
 mod supervisor;
 #[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "only the program watches logins"))]
 mod trace;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -32,7 +34,19 @@ use tokio::time::Instant;
 
 use crate::error::{ConnectError, ConnectErrorKind, plain};
 use crate::host::{Host, HostIdentity};
+use crate::place::Place;
 use crate::pool::{Configuration, Connection, Transport};
+
+/// Different ssh programs at once.
+const MOST_PROGRAMS: usize = 64;
+
+/// How long a login may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LoginLimit {
+    pub connect_timeout: Duration,
+    /// Somebody has set it; else it is longer where the ssh_config's `ConnectTimeout` is.
+    pub is_set: bool,
+}
 
 #[cfg(feature = "cli")]
 pub(crate) use args::{of_host, over};
@@ -41,12 +55,15 @@ pub(crate) use ending::{LIMIT as ENDING, NotEnded};
 #[cfg(feature = "cli")]
 pub(crate) use examine::{Agent, Limit, Resolved, agent, known_keys};
 #[cfg(feature = "cli")]
+pub(crate) use guard::give_back_descriptors;
+#[cfg(feature = "cli")]
 pub(crate) use master::Account;
 pub(crate) use master::Master;
 pub(crate) use program::Program;
 pub use program::SshVersion;
 #[cfg(feature = "cli")]
 pub(crate) use resolve::Destination;
+pub(crate) use route::{NoRoute, Resolver, Route};
 #[cfg(feature = "cli")]
 pub(crate) use runtime::parent_directory;
 pub(crate) use session::{Input, NotOpened, Session, SessionEnd, Streams};
@@ -56,8 +73,12 @@ pub(crate) use trace::{Step, Trace};
 /// Makes masters. What it needs on this machine (a directory, a guard process) is made with the first one.
 #[derive(Debug)]
 pub(crate) struct OpenSsh {
-    program: Arc<Program>,
-    connect_timeout: Duration,
+    /// By its path. A caller's PATH may lead to another ssh than the next one's. A std mutex: held for a look.
+    programs: Mutex<HashMap<PathBuf, Arc<Program>>>,
+    /// The ssh of this process's own PATH.
+    own: Option<Arc<Program>>,
+    resolver: Arc<Resolver>,
+    limit: LoginLimit,
     /// A std mutex: held to make or to take the runtime, never across an await.
     runtime: Mutex<State>,
     /// Accounts that did not even answer an echo: a forced command, an appliance. What runs there runs each time that it is asked, so that
@@ -78,18 +99,45 @@ enum State {
 }
 
 impl OpenSsh {
-    pub(crate) fn new(program: Program, connect_timeout: Duration) -> Self {
+    /// Without a program of its own, only callers that say which ssh is theirs are served.
+    pub(crate) fn new(own: Option<Program>, resolver: Arc<Resolver>, limit: LoginLimit) -> Self {
         OpenSsh {
-            program: Arc::new(program),
-            connect_timeout,
+            programs: Mutex::default(),
+            own: own.map(Arc::new),
+            resolver,
+            limit,
             runtime: Mutex::new(State::New),
             silent: Mutex::default(),
             watched: Mutex::default(),
         }
     }
 
-    pub(crate) fn program(&self) -> &Program {
-        &self.program
+    /// The ssh that a caller in this place would start.
+    pub(crate) fn program(&self, place: &Place) -> Result<Arc<Program>, ConnectError> {
+        let Some(path) = &place.ssh else {
+            return self.own.clone().ok_or_else(|| {
+                ConnectError::new(ConnectErrorKind::SshMissing, "no ssh program found in PATH", Vec::new())
+            });
+        };
+        let mut programs = self.programs.lock().unwrap_or_else(|poison| poison.into_inner());
+        // Nobody has many; who makes them up is not to fill the memory.
+        if programs.len() > MOST_PROGRAMS {
+            programs.clear();
+        }
+        let program = programs.entry(path.clone()).or_insert_with(|| Arc::new(Program::of(path.clone())));
+        Ok(Arc::clone(program))
+    }
+
+    /// This host as a caller in its place would reach it: whom it shares connections with, and how long
+    /// a login may take. With `fresh` the caller's ssh-agent is asked again what it holds.
+    pub(crate) async fn resolve(&self, host: &Host, fresh: bool) -> Result<Host, NoRoute> {
+        let place = host.login().place.clone().unwrap_or_else(|| Arc::new(Place::own()));
+        check_files(host, &place)?;
+        let (program, runtime) = (self.program(&place)?, self.runtime()?);
+        let deadline = Instant::now() + self.limit.connect_timeout;
+        let asking = route::Asking { program: &program, runtime: &runtime, deadline };
+        let route = self.resolver.route(host, &place, fresh, &asking).await?;
+        Ok(host.clone().on_the_way(place, Arc::new(route), &self.limit))
     }
 
     fn runtime(&self) -> Result<Arc<runtime::Runtime>, ConnectError> {
@@ -106,9 +154,14 @@ impl OpenSsh {
         }
     }
 
-    fn launch<'a>(&'a self, runtime: &'a Arc<runtime::Runtime>, deadline: Instant) -> master::Launch<'a> {
-        let connect_timeout = self.connect_timeout;
-        master::Launch { program: &self.program, runtime, connect_timeout, deadline, trace: None }
+    fn launch<'a>(
+        &'a self,
+        program: &'a Arc<Program>,
+        runtime: &'a Arc<runtime::Runtime>,
+        deadline: Instant,
+    ) -> master::Launch<'a> {
+        let connect_timeout = self.limit.connect_timeout;
+        master::Launch { program, runtime, connect_timeout, deadline, trace: None }
     }
 
     /// Begins to remove what there is, unless somebody has begun already. A task, so that it goes on when nobody waits for it.
@@ -143,10 +196,10 @@ impl OpenSsh {
 impl OpenSsh {
     /// Where a login to this host goes. Connects to nothing.
     pub(crate) async fn destination(&self, host: &Host) -> Result<Destination, ConnectError> {
-        check_files(host)?;
-        let runtime = self.runtime()?;
-        let deadline = Instant::now() + self.connect_timeout;
-        resolve::destination(&self.launch(&runtime, deadline), host).await
+        check_files(host, &Place::own())?;
+        let (program, runtime) = (self.program(&Place::own())?, self.runtime()?);
+        let deadline = Instant::now() + self.limit.connect_timeout;
+        resolve::destination(&self.launch(&program, &runtime, deadline), host).await
     }
 
     /// One command with a login of its own. `Err` says why it did not succeed.
@@ -172,7 +225,8 @@ impl OpenSsh {
         command: &str,
         limit: Duration,
     ) -> Result<program::Finished, String> {
-        let call = self.program.call(args::login(host, verbose, command), Instant::now() + limit);
+        let program = self.program(&Place::own()).map_err(|error| error.to_string())?;
+        let call = program.call(args::login(host, verbose, command), Instant::now() + limit);
         call.await.map_err(|error| error.to_string())
     }
 }
@@ -181,12 +235,21 @@ impl Transport for OpenSsh {
     type Connection = Master;
 
     async fn connect(&self, host: &Host, deadline: Instant) -> Result<Master, ConnectError> {
-        check_files(host)?;
         let runtime = self.runtime()?;
+        let host = match &host.login().route {
+            Some(_) => host.clone(),
+            None => self.resolve(host, true).await.map_err(|no| match no {
+                NoRoute::Failed(error) => error,
+                NoRoute::Needs(_) => runtime::local("too little is known of the caller's place".to_owned()),
+            })?,
+        };
+        let host = &host;
+        let route = host.login().route.clone().expect("it was resolved");
         let is_silent = self.silent().contains(host.identity());
         let watched = self.watched.lock().unwrap_or_else(|poison| poison.into_inner()).take();
-        let launch = master::Launch { trace: watched.as_deref(), ..self.launch(&runtime, deadline) };
-        let master = Master::connect(host, launch, is_silent).await?;
+        let launch =
+            master::Launch { trace: watched.as_deref(), ..self.launch(&route.program, &runtime, deadline) };
+        let master = Master::connect(host, &route, launch, is_silent).await?;
         if master.is_silent() {
             self.silent().insert(host.identity().clone());
         }
@@ -201,10 +264,6 @@ impl Transport for OpenSsh {
         let named =
             [host.get_identity_file(), host.get_config_file()].into_iter().flatten().map(Path::to_owned);
         let mut hasher = DefaultHasher::new();
-        match &host.login().auth_sock {
-            None => std::env::var_os("SSH_AUTH_SOCK").hash(&mut hasher),
-            Some(socket) => socket.hash(&mut hasher),
-        }
         for path in own.into_iter().chain(named).chain([PathBuf::from("/etc/ssh/ssh_known_hosts")]) {
             let found = std::fs::metadata(path).ok();
             let facts = found.map(|file| {
@@ -223,7 +282,7 @@ impl Transport for OpenSsh {
 }
 
 /// Looks at the files that the host names. ssh would go on without a key that is not there, and then say that something else is wrong.
-fn check_files(host: &Host) -> Result<(), ConnectError> {
+fn check_files(host: &Host, place: &Place) -> Result<(), ConnectError> {
     let files = [
         (ConnectErrorKind::KeyFile, host.get_identity_file()),
         (ConnectErrorKind::BadOption, host.get_config_file()),
@@ -231,7 +290,7 @@ fn check_files(host: &Host) -> Result<(), ConnectError> {
     for (kind, path) in files {
         // "none" is a word of ssh's, not a file.
         if let Some(path) = path.filter(|path| *path != Path::new("none"))
-            && let Err(error) = std::fs::File::open(path)
+            && let Err(error) = std::fs::File::open(place.path(path))
         {
             use nix::errno::Errno;
             let out_of_descriptors = [Errno::EMFILE, Errno::ENFILE].map(|errno| Some(errno as i32));
@@ -261,7 +320,7 @@ impl Connection for Master {
     }
 
     fn standby(&self) -> Option<Session> {
-        Master::standby(self)
+        Master::standby(self, &crate::host::Variables::default())
     }
 
     fn is_fresh(standby: &mut Session) -> bool {

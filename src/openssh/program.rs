@@ -90,6 +90,11 @@ impl Program {
         Ok(Program { path, version: OnceCell::new() })
     }
 
+    /// The one at this path, whatever is there.
+    pub(crate) fn of(path: PathBuf) -> Self {
+        Program { path, version: OnceCell::new() }
+    }
+
     /// The one that is there, if it is none of ours.
     #[cfg(feature = "cli")]
     pub(crate) fn at(path: &Path) -> Option<Self> {

@@ -267,6 +267,14 @@ impl Sshd {
         self.files.client("id")
     }
 
+    /// One more key that may log in: `options` as in authorized_keys, `key` as in a file of ssh-keygen.
+    pub fn authorize(&self, options: &str, key: &str) {
+        use std::io::Write;
+        let path = self.files.server("authorized_keys");
+        let mut file = fs::OpenOptions::new().append(true).open(path).expect("it is there");
+        file.write_all(format!("{options} {}\n", key.trim()).as_bytes()).expect("there is room");
+    }
+
     /// A known_hosts file. It knows the server's first host keys, so that clients have nothing to remark on.
     pub fn known_hosts(&self) -> PathBuf {
         self.files.client("known_hosts")

@@ -15,6 +15,7 @@ use crate::cli::{Failure, Setup};
 use crate::error::plain;
 use crate::host::Host;
 use crate::openssh::{Agent, Resolved, agent, known_keys};
+use crate::place::Place;
 use crate::public::Pool;
 
 /// The first version that knows `accept-new`.
@@ -29,7 +30,8 @@ pub(super) async fn look(
     host: &Host,
     report: &mut Report,
 ) -> Result<Option<Resolved>, Failure> {
-    let program = pool.core().transport.program().path().to_owned();
+    let found = pool.core().transport.program(&Place::own());
+    let program = found.map_or_else(|_| "ssh".into(), |program| program.path().to_owned());
     let version = pool.ssh_version().await;
     let finding = ssh(&program, version, &mut report.facts);
     report.tell(finding).await?;

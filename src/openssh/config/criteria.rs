@@ -10,7 +10,7 @@ const OF_THE_FILES: &[&str] =
 const WITHOUT_ARGUMENT: &[&str] = &["all", "canonical", "final"];
 
 /// Whether ssh comes to the same result wherever it is asked.
-pub(super) fn is_the_same_everywhere(criterion: &str) -> bool {
+pub(crate) fn is_the_same_everywhere(criterion: &str) -> bool {
     OF_THE_FILES.contains(&criterion)
 }
 

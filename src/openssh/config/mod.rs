@@ -22,6 +22,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub(crate) use criteria::is_the_same_everywhere;
 pub(crate) use watch::{FileSeen, Listing};
 
 /// Where ssh was built to look for the system's configuration, nearly everywhere.
