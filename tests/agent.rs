@@ -475,9 +475,16 @@ fn without_descriptors_clients_wait() {
     let mut agent =
         agent.args(["--idle-timeout", "60s", "-v"]).stderr(Stdio::piped()).spawn().expect("it starts");
     wait_for("an agent that listens", PATIENCE, || home.socket().exists());
-    home.exec(&sshd, "true");
+    // Clients that may have more would replace it.
+    let in_need = |words: &[&str]| {
+        let args = ["-c", "ulimit -n 60; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_sshpool"), "-F"];
+        let mut client = home.in_its_place(command("sh"), args);
+        client.arg(sshd.ssh_config()).args(words);
+        client
+    };
+    assert_eq!(run(&mut in_need(&["exec", "lab", "true"]), PATIENCE).code(), 0);
     let many: Vec<_> = (0..100).map(|_| home.connect()).collect();
-    let mut waiting = home.on(&sshd, &["exec", "lab", "echo", "served"]);
+    let mut waiting = in_need(&["exec", "lab", "echo", "served"]);
     let waiting = waiting.stdout(Stdio::piped()).spawn().expect("it starts");
     let mut late = home.connect();
     late.set_read_timeout(Some(Duration::from_millis(300))).expect("it is open");

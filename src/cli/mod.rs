@@ -40,6 +40,7 @@ use crate::config::{self, Config, PoolConfig};
 use crate::error::{ConnectErrorKind, Error, plain};
 use crate::host::Host;
 use crate::host_set::{HostSet, HostSetError};
+use crate::openssh::Program;
 use crate::public::Pool;
 use crate::signals;
 
@@ -384,6 +385,10 @@ impl Setup {
     async fn way(&self, host: &str, more: bool) -> Result<Way, Failure> {
         if !self.agent {
             return Ok(Way::Pool(self.pool(host, more)?));
+        }
+        // The agent has an idea of its own of where ssh is, for those who say nothing of it.
+        if std::env::var_os("PATH").is_some() && Program::find().is_err() {
+            return Err(Failure::of(host, &Error::SshNotFound));
         }
         let client = match self.client(true) {
             Ok(client) => client.reach().await.map(|()| client),

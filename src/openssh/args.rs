@@ -99,6 +99,14 @@ pub(super) fn resolve(host: &Host, config_file: Option<&Path>) -> Vec<OsString> 
     host_args(Args::default().flag("-G").flag("-T"), host, config_file).destination(host.name()).0
 }
 
+/// The same words, for an ssh of this version. Without a command ssh would have nothing to do in the background, and refuse to answer.
+pub(super) fn in_the_foreground(mut arguments: Vec<OsString>, version: &SshVersion) -> Vec<OsString> {
+    if version.at_least(8, 7) {
+        arguments.splice(0..0, ["-o".into(), "ForkAfterAuthentication=no".into()]);
+    }
+    arguments
+}
+
 /// The same of a hop on the way, `[user@]host[:port]` or a URI, with the hops before it: as ssh starts
 /// itself for it. What was said of the target does not reach a hop, but for the file.
 pub(super) fn resolve_hop(hop: &str, before: &[String], config_file: Option<&Path>) -> Vec<OsString> {

@@ -110,11 +110,7 @@ async fn resolve(
     config_file: Option<&Path>,
     route: Option<&Route>,
 ) -> Result<program::Finished, ConnectError> {
-    let mut args = args::resolve(host, config_file);
-    if launch.program.version(launch.deadline).await.is_ok_and(|version| version.at_least(8, 7)) {
-        args.splice(1..1, ["-o".into(), "ForkAfterAuthentication=no".into()]);
-    }
-    ask(launch, args, route).await
+    ask(launch, args::resolve(host, config_file), route).await
 }
 
 pub(super) async fn ask(
@@ -122,7 +118,8 @@ pub(super) async fn ask(
     args: Vec<std::ffi::OsString>,
     route: Option<&Route>,
 ) -> Result<program::Finished, ConnectError> {
-    let mut command = launch.program.command(args);
+    let version = launch.program.version(launch.deadline).await.map_err(|e| call_failed("ssh -V", &e))?;
+    let mut command = launch.program.command(args::in_the_foreground(args, version));
     if let Some(route) = route {
         route.prepare(&mut command);
     }

@@ -510,12 +510,7 @@ async fn ask(
 ) -> Result<Answer, ConnectError> {
     let Question { host, place, read, .. } = question;
     let version = asking.program.version(asking.deadline).await.map_err(|e| call_failed("ssh -V", &e))?;
-    let mut arguments = arguments.to_vec();
-    if version.at_least(8, 7) {
-        // Without a command ssh would have nothing to do in the background, and say so.
-        arguments.splice(1..1, ["-o".into(), "ForkAfterAuthentication=no".into()]);
-    }
-    let mut command = asking.program.command(arguments);
+    let mut command = asking.program.command(args::in_the_foreground(arguments.to_vec(), version));
     if let Some(given) = &place.given {
         let mut needs = Needs::default();
         let environment = match read.reading.needs_asking() {
