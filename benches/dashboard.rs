@@ -15,7 +15,7 @@ mod pooled;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use common::process::run;
+use common::process::{outside, run};
 use common::sshd::{Image, Kind, Sshd};
 use delay::Delay;
 use futures_util::future::{join, join_all};
@@ -46,7 +46,7 @@ struct Containers(&'static str, Vec<String>);
 
 impl Drop for Containers {
     fn drop(&mut self) {
-        let _ = run(pooled::command(self.0).args(["rm", "--force"]).args(&self.1), pooled::PATIENCE);
+        let _ = run(outside(self.0).args(["rm", "--force"]).args(&self.1), pooled::PATIENCE);
     }
 }
 
@@ -57,7 +57,7 @@ fn containers(sshd: &Sshd) -> Containers {
     for project in 0..PROJECTS {
         for service in ["web", "db"] {
             let label = |name: &str, value: &str| format!("--label=com.docker.compose.{name}={value}");
-            let mut command = pooled::command(engine);
+            let mut command = outside(engine);
             command.args(["run", "--detach", "--entrypoint", "sleep"]).args([
                 label("project", &format!("sshpool-bench-{}-{project}", std::process::id())),
                 label("service", service),

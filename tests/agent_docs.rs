@@ -9,7 +9,7 @@ mod pooled;
 
 use std::path::Path;
 
-use common::process::{Ended, run};
+use common::process::{Ended, path_with_sshpool, run};
 use common::sshd::Sshd;
 use rstest::rstest;
 
@@ -37,10 +37,8 @@ impl Reader {
 
     #[track_caller]
     fn run(&self, program: &str, args: &[&str]) -> Ended {
-        let directory = Path::new(env!("CARGO_BIN_EXE_sshpool")).parent().expect("it is in one");
-        let path = std::env::var("PATH").expect("there is a PATH");
         let mut command = self.home.in_its_place(command(program), args);
-        run(command.env("PATH", format!("{}:{path}", directory.display())), PATIENCE)
+        run(command.env("PATH", path_with_sshpool()), PATIENCE)
     }
 }
 

@@ -49,9 +49,6 @@ impl Bench {
     /// `sshpool -F CONFIG bench ARGS lab`
     fn command(&self, ssh_config: &Path, args: &[&str]) -> Command {
         let mut command = pooled::command(env!("CARGO_BIN_EXE_sshpool"));
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SSH_POOL_")) {
-            command.env_remove(name);
-        }
         command.args([OsStr::new("-F"), ssh_config.as_os_str(), OsStr::new("bench")]).args(args).arg("lab");
         command.env("XDG_CONFIG_HOME", self.home.path()).env("XDG_RUNTIME_DIR", self.home.path());
         // Where many tests run at once a login may take its time.

@@ -35,9 +35,6 @@ impl Program {
 
     fn command<S: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         let mut command = pooled::command(env!("CARGO_BIN_EXE_sshpool"));
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SSH_POOL_")) {
-            command.env_remove(name);
-        }
         command.args(args).env("XDG_CONFIG_HOME", self.home.path()).env("XDG_RUNTIME_DIR", self.home.path());
         command
     }

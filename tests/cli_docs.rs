@@ -9,7 +9,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process::Command;
 
-use common::process::run;
+use common::process::{path_with_sshpool, run};
 use common::sshd::Sshd;
 
 use documents::{blocks, matches, section};
@@ -18,14 +18,8 @@ use pooled::PATIENCE;
 const GUIDE: &str = include_str!("../docs/cli.md");
 
 fn command(program: &str) -> Command {
-    let programs = Path::new(env!("CARGO_BIN_EXE_sshpool")).parent().expect("it is in a directory");
-    let path = std::env::var_os("PATH").expect("there is a PATH");
-    let path = std::env::join_paths([programs.to_owned()].into_iter().chain(std::env::split_paths(&path)));
     let mut command = pooled::command(program);
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SSH_POOL_")) {
-        command.env_remove(name);
-    }
-    command.env("PATH", path.expect("directories without colons")).env_remove("SSH_AUTH_SOCK");
+    command.env("PATH", path_with_sshpool());
     command
 }
 

@@ -10,7 +10,7 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use common::process::{Ended, run};
+use common::process::{Ended, path_with, run};
 use common::sshd::{Image, Kind, Sshd, kind};
 use common::{skip, wait_for};
 
@@ -189,12 +189,10 @@ impl Lab {
     }
 
     fn docker(&self) {
-        let path = std::env::var_os("PATH").expect("there is one");
-        let path = std::env::join_paths([self.work("shim")].into_iter().chain(std::env::split_paths(&path)));
-        let path = path.expect("no path has a colon");
+        let path = path_with(&self.work("shim"));
         let docker = |args: &[&str]| {
             let mut command = self.command("docker", args);
-            command.env("DOCKER_HOST", "ssh://lab").env("PATH", &path).env_remove("DOCKER_CONTEXT");
+            command.env("DOCKER_HOST", "ssh://lab").env("PATH", &path);
             command
         };
         let version = self.must(&mut docker(&["version", "--format", "{{.Server.Version}}"]));

@@ -3,12 +3,11 @@
 mod common;
 mod pooled;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 
-use common::process::{Ended, run};
+use common::process::{Ended, path, path_with_sshpool, run};
 use common::skip;
 use rstest::rstest;
 use tempfile::TempDir;
@@ -36,14 +35,10 @@ impl Home {
     }
 
     /// A program in this home, with `sshpool` on PATH.
-    fn command(&self, program: &str) -> Command {
-        let own = Path::new(env!("CARGO_BIN_EXE_sshpool")).parent().expect("it is in a directory");
-        let path = std::env::var_os("PATH").expect("there is a PATH");
-        let directories = [own.to_owned()].into_iter().chain(std::env::split_paths(&path));
+    fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = pooled::command(program);
-        command.env("PATH", std::env::join_paths(directories).expect("directories without colons"));
-        command.env("HOME", self.0.path()).current_dir(self.0.path());
-        command.env_remove("XDG_CONFIG_HOME").env_remove("XDG_DATA_HOME").env("TERM", "dumb");
+        command.env("PATH", path_with_sshpool()).env("HOME", self.0.path()).env("TERM", "dumb");
+        command.current_dir(self.0.path());
         command
     }
 
@@ -90,15 +85,16 @@ CURRENT=$#words PREFIX=$words[-1]
 _sshpool || true
 "#;
 
+/// One that is installed for all users is another one.
 const FISH: &str = r#"
+set fish_complete_path
 sshpool completions fish | source
 complete -C $argv[1]
 "#;
 
 /// Whether the shell is there; the test is skipped without it.
 fn is_there(shell: &str) -> bool {
-    let there = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
-        .any(|directory| directory.join(shell).exists());
+    let there = which::which_in(shell, Some(path()), "/").is_ok();
     if !there {
         skip(&format!("there is no {shell}"));
     }
@@ -192,7 +188,7 @@ fn what_goes_wrong_is_silence() {
     assert_eq!((ended.code(), &*ended.stdout, &*ended.stderr), (0, "words\n", ""));
 }
 
-/// Nothing but silence where the program is gone.
+/// Nothing but silence where the program is gone, from the whole PATH: another one may be installed beside the shell.
 #[rstest]
 #[case::bash("bash", BASH)]
 #[case::fish("fish", FISH)]
@@ -206,8 +202,8 @@ fn a_program_that_is_gone_is_no_noise(#[case] shell: &str, #[case] load: &str) {
     let load = load
         .replace("<(sshpool completions bash)", "./script")
         .replace("sshpool completions fish | source", "source script");
-    let mut command = home.command(shell);
-    command.env("PATH", std::env::var_os("PATH").expect("there is a PATH"));
+    let mut command = home.command(which::which_in(shell, Some(path()), "/").expect("it is there"));
+    command.env("PATH", home.0.path());
     match shell {
         "bash" => command.args(["--norc", "-c", &load, "bash", "sshpool exec w"]),
         _ => command.args(["--no-config", "-c", &load, "sshpool exec w"]),

@@ -14,7 +14,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::process::run;
+use common::process::{path_with_sshpool, run};
 use common::sshd::{Image, Kind, Sshd};
 use serde_json::Value;
 use sshpool::docker::{Compose, ComposeError, Status};
@@ -150,18 +150,12 @@ impl Prompt {
 
     /// What is written to stdout and stderr, as on a terminal.
     fn run(&mut self, line: &str) -> String {
-        let programs = Path::new(env!("CARGO_BIN_EXE_sshpool")).parent().expect("it is in a directory");
-        let path = std::env::var_os("PATH").expect("there is a PATH");
-        let path =
-            std::env::join_paths([programs.to_owned()].into_iter().chain(std::env::split_paths(&path)))
-                .expect("directories without colons");
         // The status of the line before is there to be printed.
         let mut shell = command("sh");
-        shell.args(["-c", &format!("exec 2>&1; (exit {})\n{line}", self.status)]).env("PATH", path);
+        shell
+            .args(["-c", &format!("exec 2>&1; (exit {})\n{line}", self.status)])
+            .env("PATH", path_with_sshpool());
         shell.env("XDG_CONFIG_HOME", self.home.path()).env("XDG_RUNTIME_DIR", self.home.path());
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SSH_POOL_")) {
-            shell.env_remove(name);
-        }
         let ended = run(&mut shell, PATIENCE);
         self.status = ended.code();
         ended.stdout

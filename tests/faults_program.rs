@@ -43,9 +43,6 @@ impl Program {
             }
             None => pooled::command(program),
         };
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SSH_POOL_")) {
-            command.env_remove(name);
-        }
         let directory = self.directory.path();
         command.args(after).env("XDG_CONFIG_HOME", directory).env("XDG_RUNTIME_DIR", directory);
         command

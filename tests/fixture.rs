@@ -1,8 +1,6 @@
 //! The test server itself, tried with the plain ssh client: every verb, every getter, every option, in
 //! whichever kind of server the run has.
 
-#![expect(clippy::disallowed_methods, reason = "the crate has no part in this: ssh is run as a person would")]
-
 mod common;
 
 use std::fs;
@@ -13,7 +11,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::process::{Ended, run, wait_until};
+use common::process::{Ended, command, outside, run, wait_until};
 use common::sshd::{Kind, Release, Sshd, kind, release};
 use common::wait_for;
 use rstest::{fixture, rstest};
@@ -28,7 +26,7 @@ fn sshd() -> Sshd {
 
 /// `ssh lab`, with nothing of the user's own configuration.
 fn client(sshd: &Sshd) -> Command {
-    let mut ssh = Command::new("ssh");
+    let mut ssh = command("ssh");
     ssh.arg("-F").arg(sshd.ssh_config()).args(["-o", "BatchMode=yes"]);
     ssh
 }
@@ -89,7 +87,7 @@ fn a_command_runs_as_the_user_of_the_server(sshd: Sshd) {
 
 #[rstest]
 fn files_serve_without_the_ssh_config(sshd: Sshd) {
-    let mut ssh = Command::new("ssh");
+    let mut ssh = command("ssh");
     ssh.args(["-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-i"])
         .arg(sshd.identity_file())
         .args(["-o", &format!("UserKnownHostsFile={}", sshd.known_hosts().display())])
@@ -258,7 +256,7 @@ fn a_forced_command_replaces_any_other() {
 #[case(&["ecdsa", "ed25519"])]
 fn host_keys_have_the_types_asked_for(#[case] types: &[&str]) {
     let sshd = Sshd::builder().host_key_types(types).start();
-    let mut scan = Command::new("ssh-keyscan");
+    let mut scan = command("ssh-keyscan");
     scan.args(["-p", &sshd.port().to_string(), "127.0.0.1"]);
     let mut shown: Vec<String> = run(&mut scan, SOON).stdout.lines().map(str::to_owned).collect();
     shown.sort();
@@ -429,7 +427,7 @@ fn a_killed_test_leaves_no_server() {
     }
     let name = std::thread::current().name().expect("the test harness names its threads").to_owned();
     let itself = std::env::current_exe().expect("a running program knows its file");
-    let mut victim = Command::new(itself);
+    let mut victim = command(itself);
     victim.args(["--exact", &name, "--nocapture", "--test-threads=1"]).env(ROLE, "1");
     let mut victim = Running::start(&mut victim);
     let stdout = BufReader::new(victim.0.stdout.take().expect("stdout is a pipe"));
@@ -487,15 +485,14 @@ impl Traces {
         }
         match kind() {
             Kind::Process => {
-                let state = run(Command::new("ps").args(["-o", "stat=", "-p", &self.pid.to_string()]), SOON);
+                let state = run(command("ps").args(["-o", "stat=", "-p", &self.pid.to_string()]), SOON);
                 if !matches!(state.stdout.trim().chars().next(), None | Some('Z')) {
                     left += "a remote command; ";
                 }
             }
             Kind::Container(engine) => {
                 let filter = format!("name=-{}$", self.port);
-                let listed =
-                    run(Command::new(engine).args(["ps", "--all", "--quiet", "--filter", &filter]), SOON);
+                let listed = run(outside(engine).args(["ps", "--all", "--quiet", "--filter", &filter]), SOON);
                 if !listed.stdout.is_empty() {
                     left += "a container; ";
                 }

@@ -48,7 +48,6 @@ fn what_there_is_on_this_machine_is_for_its_user_alone(#[case] variable: &str, #
         .args(["-c", &format!("umask {mask:03o}; exec \"$@\""), "sh", env!("CARGO_BIN_EXE_sshpool"), "-F"])
         .arg(sshd.ssh_config())
         .args(["exec", "--stdin", "lab", "echo begun; cat"])
-        .env_remove("XDG_RUNTIME_DIR")
         .env(variable, home.path())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped());

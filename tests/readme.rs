@@ -7,14 +7,13 @@ mod pooled;
 use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
-use std::process::Command;
 
-use common::process::run;
+use common::process::{path_with_sshpool, run};
 use common::sshd::Sshd;
 use sshpool::{Config, PoolConfig};
 
 use documents::{blocks, matches, section};
-use pooled::{PATIENCE, example};
+use pooled::{PATIENCE, command, example};
 
 const README: &str = include_str!("../README.md");
 const GUIDE: &str = include_str!("../docs/ssh-connection-pooling.md");
@@ -36,15 +35,6 @@ fn table(text: &str) -> Vec<Vec<&str>> {
 
 fn code(cell: &str) -> &str {
     cell.strip_prefix('`').and_then(|cell| cell.strip_suffix('`')).expect("the cell is code")
-}
-
-/// A program in an environment without settings of ours.
-fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
-    let mut command = pooled::command(program);
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SSH_POOL_")) {
-        command.env_remove(name);
-    }
-    command
 }
 
 // ---- the library example ----
@@ -139,10 +129,6 @@ fn the_console_examples_print_what_the_readme_says() {
     let hosts = ["web1", "web2", "web3"].map(|name| host_table(name, &sshd, &sshd)).concat();
     let config = format!("pool.connect_timeout = \"30s\"\n{hosts}");
     std::fs::write(directory.join("config.toml"), config).expect("a file in a new directory");
-    let programs = Path::new(env!("CARGO_BIN_EXE_sshpool")).parent().expect("it is in a directory");
-    let path = std::env::var_os("PATH").expect("there is a PATH");
-    let path = std::env::join_paths([programs.to_owned()].into_iter().chain(std::env::split_paths(&path)))
-        .expect("directories without colons");
 
     let steps: Vec<_> = blocks(&readme(), "console").into_iter().flat_map(steps).collect();
     assert!(steps.iter().any(|step| step.line.starts_with("sshpool exec web1 ")));
@@ -151,7 +137,10 @@ fn the_console_examples_print_what_the_readme_says() {
         // The status of the step before is there to be printed, as at a prompt.
         let mut shell = command("sh");
         shell.args(["-c", &format!("exec 2>&1; (exit {status})\n{line}")]);
-        shell.env("PATH", &path).env("XDG_CONFIG_HOME", home.path()).env("XDG_RUNTIME_DIR", &runtime);
+        shell
+            .env("PATH", path_with_sshpool())
+            .env("XDG_CONFIG_HOME", home.path())
+            .env("XDG_RUNTIME_DIR", &runtime);
         shell.env_remove("SSHPOOL_AGENT");
         let ended = run(&mut shell, PATIENCE);
         assert!(matches(&output, &ended.stdout), "$ {line}\n{}instead of\n{output}", ended.stdout);

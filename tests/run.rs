@@ -50,9 +50,6 @@ impl Lab {
 
     fn command(&self, args: &[&str]) -> Command {
         let mut command = pooled::command(env!("CARGO_BIN_EXE_sshpool"));
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SSH_POOL_")) {
-            command.env_remove(name);
-        }
         command.arg("-F").arg(self.ssh_config()).arg("--config").arg(self.home.path().join("config.toml"));
         command.arg("run").args(args).env("XDG_RUNTIME_DIR", self.home.path());
         command
@@ -658,7 +655,7 @@ fn on_terminal(lab: &Lab, args: &str) -> Child {
         .args(["-qefc", &program, "/dev/null"])
         .env("XDG_RUNTIME_DIR", lab.home.path())
         .env("TERM", "xterm");
-    script.env_remove("NO_COLOR").stdin(Stdio::piped()).stdout(Stdio::piped());
+    script.stdin(Stdio::piped()).stdout(Stdio::piped());
     script.spawn().expect("util-linux has it")
 }
 

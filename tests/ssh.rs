@@ -11,7 +11,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use common::process::{Ended, run};
+use common::process::{self, Ended, run};
 use common::sshd::Sshd;
 use common::wait_for;
 use nix::sys::signal::Signal;
@@ -40,13 +40,13 @@ fn script(text: &str) -> TempDir {
 
 /// `PATH` with these directories before all others.
 fn path_with(directories: &[&Path]) -> OsString {
-    let path = std::env::var_os("PATH").expect("there is one");
+    let path = process::path();
     let directories = directories.iter().map(|directory| directory.to_path_buf());
     std::env::join_paths(directories.chain(std::env::split_paths(&path))).expect("no path has a colon")
 }
 
 fn real_ssh() -> PathBuf {
-    which::which("ssh").expect("there is an ssh")
+    which::which_in("ssh", Some(process::path()), "/").expect("there is an ssh")
 }
 
 /// `sshpool ssh -F CONFIG WORDS`, or `ssh` that is a link to it.

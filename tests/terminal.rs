@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use agents::Home;
-use common::process::run;
+use common::process::{path_with_sshpool, run};
 use common::sshd::Sshd;
 use pooled::{PATIENCE, command};
 
@@ -34,10 +34,7 @@ impl<'a> Terminal<'a> {
 
     fn tmux(&self, words: &[&str]) -> String {
         let mut tmux = self.home.in_its_place(command("tmux"), ["-S"]);
-        let programs = std::path::Path::new(env!("CARGO_BIN_EXE_sshpool")).parent().expect("a directory");
-        let path = std::env::var("PATH").expect("there is a PATH");
-        tmux.arg(&self.socket).args(words).env("PATH", format!("{}:{path}", programs.display()));
-        tmux.env("TERM", "screen").env_remove("TMUX");
+        tmux.arg(&self.socket).args(words).env("PATH", path_with_sshpool()).env("TERM", "screen");
         let ended = run(&mut tmux, PATIENCE);
         assert_eq!((ended.code(), &*ended.stderr), (0, ""), "tmux {words:?}");
         ended.stdout

@@ -4,10 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::process::Stdio;
 
+use crate::common::process;
 use crate::common::sshd::{Kind, Sshd};
 use crate::lab::Lab;
 use crate::peers::Peer;
-use crate::pooled;
 
 /// Lines for the document: what it is, and which one.
 pub type Facts = Vec<(String, String)>;
@@ -48,7 +48,7 @@ pub async fn facts(sshd: &Sshd, lab: &Lab<'_>, peers: &[Peer]) -> Facts {
 
 /// The first line that a program says. `ssh -V` says it on stderr.
 fn said(program: &str, arguments: &[&str]) -> Option<String> {
-    let output = pooled::command(program).args(arguments).stdin(Stdio::null()).output().ok()?;
+    let output = process::outside(program).args(arguments).stdin(Stdio::null()).output().ok()?;
     let said = if output.stdout.is_empty() { output.stderr } else { output.stdout };
     let said = String::from_utf8_lossy(&said);
     output.status.success().then(|| said.lines().next().unwrap_or_default().trim().to_owned())

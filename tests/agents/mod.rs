@@ -69,15 +69,9 @@ impl Home {
         mut command: Command,
         args: impl IntoIterator<Item = S>,
     ) -> Command {
-        let settings =
-            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SSH_POOL_"));
-        for (name, _) in settings {
-            command.env_remove(name);
-        }
         command
             .args(args)
             .env_remove("SSHPOOL_AGENT")
-            .env_remove("SSH_AUTH_SOCK")
             .env("SSH_POOL_CONNECTION_TIMEOUT_MS", "30000")
             .env("XDG_CONFIG_HOME", self.home.path().join("config"))
             .env("XDG_RUNTIME_DIR", self.runtime())

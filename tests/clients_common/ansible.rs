@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::common::process::run;
-use crate::pooled::command;
+use crate::common::process::{outside, run};
 
 /// For Python 3.11 to 3.13, here and on the server.
 const VERSION: &str = "2.18.19";
@@ -27,7 +26,7 @@ pub fn programs() -> Result<PathBuf, String> {
         let _ = std::fs::remove_dir_all(&home);
         which::which("python3")
             .map_err(|_| "there is no python3 (apt-get install python3-venv)".to_owned())?;
-        let made = run(command("python3").args(["-m", "venv"]).arg(&home), PATIENCE);
+        let made = run(outside("python3").args(["-m", "venv"]).arg(&home), PATIENCE);
         if made.code() != 0 {
             return Err(format!(
                 "python3 makes no environment (apt-get install python3-venv): {}",
@@ -35,7 +34,7 @@ pub fn programs() -> Result<PathBuf, String> {
             ));
         }
         let package = format!("ansible-core=={VERSION}");
-        let mut pip = command(programs.join("pip"));
+        let mut pip = outside(programs.join("pip"));
         let fetched =
             run(pip.args(["install", "--quiet", "--disable-pip-version-check", &package]), PATIENCE);
         if fetched.code() != 0 {

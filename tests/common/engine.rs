@@ -2,11 +2,10 @@
 //! binary.
 
 use std::env;
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::os::unix::process::parent_id;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -136,7 +135,7 @@ fn any() -> (Engine, Option<String>) {
 
 /// sshd itself, which is often outside the PATH of those who are not root.
 fn process() -> Result<Engine, String> {
-    let path = env::var_os("PATH").unwrap_or_default();
+    let path = process::path();
     env::split_paths(&path)
         .chain(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from))
         .map(|dir| dir.join("sshd"))
@@ -145,25 +144,18 @@ fn process() -> Result<Engine, String> {
         .ok_or_else(|| "no sshd is installed (apt-get install openssh-server)".to_owned())
 }
 
-/// A container engine with the image, which is built when it is missing.
+/// A container engine that has the image, built where it was missing, and can run it. It is found out once in a run of
+/// the tests (all their binaries have one parent process), while all others wait for it: an attempt that fails may take
+/// long.
 fn container(image: Image) -> Result<Engine, String> {
     if cfg!(not(target_os = "linux")) {
         // The server listens on the engine's own loopback, which is inside a virtual machine there.
         return Err("containers serve on Linux only".to_owned());
     }
-    let looked = build(&["--look", image.name()]);
-    match looked.code() {
-        0 => read_answer(&looked),
-        4 => built_once(image),
-        _ => Err(looked.last_words().to_owned()),
-    }
-}
-
-/// Builds the image while all other test binaries wait for it. A failure is remembered for the others of the
-/// same run (they have the same parent process): each would fail only after a long attempt of its own.
-fn built_once(image: Image) -> Result<Engine, String> {
     let name = format!("{}-{}-image.lock", image.name(), release().name());
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    // Tests of this here remember nothing for others.
+    let directory = env::var_os("SSHPOOL_TEST_ENGINE_MEMORY");
+    let path = Path::new(directory.as_deref().unwrap_or(env!("CARGO_TARGET_TMPDIR").as_ref())).join(name);
     let file = OpenOptions::new()
         .create(true)
         .truncate(false)
@@ -177,37 +169,56 @@ fn built_once(image: Image) -> Result<Engine, String> {
     let mut remembered = String::new();
     // A file that cannot be read remembers nothing.
     let _ = file.read_to_string(&mut remembered);
-    let remembered = remembered.split_once('\n').filter(|(run, _)| *run == parent_id().to_string());
-    if let Some((_, why)) = remembered {
-        return Err(why.to_owned());
-    }
-
-    let built = build(&[image.name()]);
-    let memory = match built.code() {
-        0 => String::new(),
-        _ => {
-            say(built.stderr.trim_end());
-            format!("{}\n{}", parent_id(), built.last_words())
-        }
+    let run = this_run();
+    let is_recent = || {
+        let age = file.metadata().and_then(|file| file.modified()).map(|time| time.elapsed());
+        matches!(age, Ok(Ok(age)) if age < REMEMBERED)
     };
+    if let Some((_, answer)) = remembered.split_once('\n').filter(|(of, _)| *of == run && is_recent()) {
+        return read_answer(answer);
+    }
+    let built = build(image);
+    say(built.stderr.trim_end());
+    let answer = if built.code() == 0 { built.stdout.trim() } else { built.last_words() };
+    let memory = format!("{run}\n{}{answer}", if built.code() == 0 { "" } else { FAILED });
     file.set_len(0)
         .and_then(|()| file.rewind())
         .and_then(|()| file.write_all(memory.as_bytes()))
         .unwrap_or_else(|error| panic!("{} cannot be written: {error}", path.display()));
-    read_answer(&built)
+    read_answer(&memory[run.len() + 1..])
 }
 
-/// Bootstrapping a base takes half a minute on a slow machine, and a slow network has to be waited for too.
-fn build(arguments: &[&str]) -> Ended {
-    process::run(Command::new("sh").arg(source("build")).args(arguments), Duration::from_secs(600))
+/// Whoever starts test binaries by hand has one shell for long, and may mend an engine meanwhile.
+const REMEMBERED: Duration = Duration::from_secs(1800);
+
+/// Before the reason why there is no image, where it is remembered.
+const FAILED: &str = "failed: ";
+
+/// The process that has started this test binary, and what decides which engine there is.
+fn this_run() -> String {
+    let parent = parent_id();
+    let stat = fs::read_to_string(format!("/proc/{parent}/stat")).unwrap_or_default();
+    let started = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(19)).unwrap_or_default();
+    let mut run = format!("{parent} {started}");
+    let names = ["PATH", "DOCKER_HOST", "DOCKER_CONTEXT", "CONTAINER_HOST", "SSHPOOL_TEST_ENGINE"];
+    for name in names.into_iter().chain(["SSHPOOL_TEST_BASE", "SSHPOOL_TEST_TRIXIE_BASE"]) {
+        run += &format!(" {:?}", env::var_os(name).unwrap_or_default());
+    }
+    run
 }
 
-fn read_answer(built: &Ended) -> Result<Engine, String> {
-    match (built.code(), built.stdout.trim().split_once(' ')) {
-        (0, Some((program, image))) => {
-            let program = if program == "podman" { "podman" } else { "docker" };
-            Ok(Engine::Container { program, image: image.to_owned() })
+/// Bootstrapping a base takes half a minute on a slow machine, and a slow network has to be waited for too. The script
+/// has deadlines of its own for each engine; this one is for what nobody has thought of.
+fn build(image: Image) -> Ended {
+    let mut build = process::outside("sh");
+    process::run(build.arg(source("build")).arg(image.name()), Duration::from_secs(1800))
+}
+
+fn read_answer(answer: &str) -> Result<Engine, String> {
+    match (answer.strip_prefix(FAILED), answer.split_once(' ')) {
+        (None, Some((program, image))) => {
+            Ok(Engine::Container { program: program.to_owned().leak(), image: image.to_owned() })
         }
-        _ => Err(built.last_words().to_owned()),
+        (why, _) => Err(why.unwrap_or("it is not known why there is no image").to_owned()),
     }
 }

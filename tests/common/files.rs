@@ -3,7 +3,6 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -150,7 +149,7 @@ fn write(path: &Path, text: &str) {
 }
 
 fn keygen(kind: &str, path: &Path) {
-    let mut command = Command::new("ssh-keygen");
+    let mut command = process::command("ssh-keygen");
     command.args(["-q", "-N", "", "-C", "", "-t", kind, "-f"]).arg(path);
     let made = process::run(&mut command, Duration::from_secs(30));
     assert!(made.status.success(), "{command:?} failed: {}", made.last_words());

@@ -1,12 +1,126 @@
-//! A program that is run to its end, with a deadline.
+//! Programs that tests start: in an environment that is the same on every machine, and run to their end with a
+//! deadline.
 
-use std::fs::File;
-use std::io::{Read, Seek};
-use std::os::unix::process::ExitStatusExt;
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::{self, Read, Seek};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
+
 use super::LOOK;
+
+/// What of the environment of whoever runs the tests reaches the programs that they start: where programs and
+/// temporary files are, what the tests and the toolchain say to each other, and where a python3 that is a script of
+/// pyenv's finds the real one. Names that end in `*` are beginnings.
+const PASSED_ON: &[&str] = &[
+    "LLVM_PROFILE_FILE",
+    "LOGNAME",
+    "PATH",
+    "PYENV_ROOT",
+    "PYENV_VERSION",
+    "RUST_BACKTRACE",
+    "RUST_MIN_STACK",
+    "SSHPOOL_SEED",
+    "SSHPOOL_SKIP_LOG",
+    "SSHPOOL_TEST_*",
+    "TMPDIR",
+    "USER",
+];
+
+/// A program to start, in an environment of the tests' own: no ssh-agent, no settings of anybody's, a home without
+/// files, a language and a terminal that are known, and no signal that is ignored or blocked. A test adds what it is
+/// about.
+pub fn command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = outside(program);
+    command.env_clear();
+    command.envs(env::vars_os().filter(|(name, _)| is_passed_on(name)));
+    command.env("PATH", path()).env("HOME", home()).env("SHELL", "/bin/sh");
+    command.env("LANG", "C.UTF-8").env("TERM", "xterm");
+    command
+}
+
+/// A program of this machine that needs the environment it has there: a container engine, whose images are where the
+/// user's home and variables say, and what fetches something over their proxy.
+pub fn outside(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    if signals_are_changed() {
+        // SAFETY: between fork and exec nothing happens but system calls that are safe there.
+        unsafe { command.pre_exec(default_signals) };
+    }
+    command
+}
+
+fn is_passed_on(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    PASSED_ON.iter().any(|passed| match passed.strip_suffix('*') {
+        Some(beginning) => name.starts_with(beginning),
+        None => name == *passed,
+    })
+}
+
+/// That of whoever runs the tests, without directories whose `ssh` is a link to an installed sshpool; without one,
+/// what a shell would take.
+pub fn path() -> OsString {
+    let path = env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
+    let is_real = |directory: &PathBuf| {
+        let ssh = directory.join("ssh").canonicalize().unwrap_or_default();
+        ssh.file_name() != Some("sshpool".as_ref())
+    };
+    env::join_paths(env::split_paths(&path).filter(is_real)).expect("they had no colon")
+}
+
+/// A PATH on which what is in this directory is found before anything else.
+pub fn path_with(directory: &Path) -> OsString {
+    let path = path();
+    let directories = [directory.to_owned()].into_iter().chain(env::split_paths(&path));
+    env::join_paths(directories).expect("the directory has no colon")
+}
+
+/// [`path_with`] the directory of our program.
+pub fn path_with_sshpool() -> OsString {
+    // Tests of the library alone are built without it.
+    let Some(program) = option_env!("CARGO_BIN_EXE_sshpool") else { panic!("the program is not built") };
+    path_with(Path::new(program).parent().expect("it is in a directory"))
+}
+
+/// A directory for all tests that want nothing in their home.
+fn home() -> PathBuf {
+    let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("home");
+    fs::create_dir_all(&home).expect("target is ours");
+    home
+}
+
+/// Whether what this process starts would ignore a signal, as under nohup and in the background of a script, or have
+/// one blocked. (What Rust does to SIGPIPE it undoes for children.)
+fn signals_are_changed() -> bool {
+    static CHANGED: OnceLock<bool> = OnceLock::new();
+    *CHANGED.get_or_init(|| {
+        // Where this cannot be read, nothing is undone.
+        let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+        let signals = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|signals| u64::from_str_radix(signals.trim(), 16).ok())
+        };
+        // Those behind the 31 with a name are the C library's.
+        let counts = 0x7fff_ffff & !(1 << (Signal::SIGPIPE as i32 - 1));
+        let changed = |name: &str, counts: u64| signals(name).is_some_and(|signals| signals & counts != 0);
+        changed("SigIgn:", counts) || changed("SigBlk:", u64::MAX)
+    })
+}
+
+fn default_signals() -> io::Result<()> {
+    for number in Signal::iterator().filter(|number| !matches!(number, Signal::SIGKILL | Signal::SIGSTOP)) {
+        // SAFETY: the default is no handler of ours.
+        unsafe { signal(number, SigHandler::SigDfl)? };
+    }
+    Ok(SigSet::empty().thread_set_mask()?)
+}
 
 /// How a program ended, and what it said.
 #[derive(Debug)]

@@ -214,7 +214,7 @@ impl Sshd {
                 (command, "lab".to_owned(), Some(image))
             }
             Engine::Process { sshd } => {
-                let mut command = Command::new("sh");
+                let mut command = process::command("sh");
                 command.arg(engine::source("supervise")).arg(sshd).arg(files.server(""));
                 // A socket of an engine that is found here is this machine's, and none that was given to the server.
                 command.env("KEEP_OUT", "yes");
@@ -353,12 +353,12 @@ impl Sshd {
     pub fn exec(&self, command: &str) -> Ended {
         let mut program = match self.engine {
             Engine::Process { .. } => {
-                let mut sh = Command::new("sh");
+                let mut sh = process::command("sh");
                 sh.env("HOME", self.files.home()).current_dir(self.files.home());
                 sh
             }
             Engine::Container { program, .. } => {
-                let mut exec = Command::new(program);
+                let mut exec = process::outside(program);
                 exec.args(["exec", "--user", &self.user, "--workdir", "/home/lab", &self.name, "sh"]);
                 exec
             }
@@ -396,19 +396,19 @@ impl Drop for Sshd {
         let ended = self.supervisor.get_mut().unwrap_or_else(PoisonError::into_inner).end();
         if let (false, Engine::Container { program, .. }) = (ended, self.engine) {
             // A test that has failed already must not panic a second time, so its outcome is not looked at.
-            let _ = Command::new(program).args(["rm", "--force", &self.name]).output();
+            let _ = process::outside(program).args(["rm", "--force", &self.name]).output();
         }
     }
 }
 
 /// Whoever runs the tests.
 fn own_name() -> String {
-    process::run(Command::new("id").arg("-un"), PATIENCE).stdout.trim().to_owned()
+    process::run(process::command("id").arg("-un"), PATIENCE).stdout.trim().to_owned()
 }
 
 /// `docker run` as far as the image.
 fn container(program: &str, name: &str, dir: &Path) -> Command {
-    let mut command = Command::new(program);
+    let mut command = process::outside(program);
     command
         .args(["run", "--interactive", "--rm", "--pull", "never", "--name", name])
         .args(["--network", "host", "--log-driver", "none"])

@@ -11,6 +11,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use sshpool::{Host, Pool, PoolConfig};
 
+use crate::common::process;
 use crate::common::sshd::Sshd;
 
 /// Longer than anything takes that works, on a busy machine too.
@@ -34,13 +35,9 @@ pub fn pool(config: PoolConfig) -> Pool {
     Pool::new(config).expect("there is an ssh, and the settings are valid")
 }
 
-/// A program to start.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the rule keeps ssh in one module of the crate; tests start what they need"
-)]
+/// A program to start, in the tests' own environment.
 pub fn command(program: impl AsRef<std::ffi::OsStr>) -> std::process::Command {
-    let mut command = std::process::Command::new(program);
+    let mut command = process::command(program);
     // What a test runs is to end with it: those of the agent say otherwise.
     command.env("SSHPOOL_AGENT", "off");
     command
