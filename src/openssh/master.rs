@@ -121,7 +121,10 @@ impl Master {
                     "no login"
                 };
                 let stderr = diagnosis::read_tail(&log_of(&master.socket), 0).unwrap_or_default();
-                let detail = match diagnosis::last_word(&stderr) {
+                let by_proxy = host.get_options().any(|(option, _)| {
+                    option.eq_ignore_ascii_case("ProxyCommand") || option.eq_ignore_ascii_case("ProxyJump")
+                });
+                let detail = match diagnosis::waits_for(&stderr, by_proxy) {
                     Some(last) => format!("{stage} within {connect_timeout:?}; ssh's last word: {last}"),
                     None => format!("{stage} within {connect_timeout:?}"),
                 };
