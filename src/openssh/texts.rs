@@ -138,6 +138,7 @@ const CAUSES: &[Cause] = causes![
     ("Timeout, server " => TimedOut),
     ("No route to host" => Unreachable),
     ("Network is unreachable" => Unreachable),
+    ("connect to host ", " port " => Unreachable),
     (": open failed: connect failed: ", "not known" => Name),
     (": open failed: connect failed: ", "name resolution" => Name),
     ("exchange_identification: read: " => ServerBusy),

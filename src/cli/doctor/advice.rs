@@ -61,6 +61,7 @@ pub(super) fn after(
         // What is known of the host itself does not help.
         let look = "see that the jump host or ProxyCommand works by itself: `sshpool doctor JUMPHOST`, or ssh \
                     to it by hand";
+        let advised = error.advice().map(|advice| texts::for_host(advice, name));
         return advised.map_or(look.to_owned(), |advised| format!("{advised}; {look}"));
     }
     match (error.kind(), advised) {
