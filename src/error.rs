@@ -3,6 +3,7 @@
 //! Every error is one line that names the host, what was tried, why it failed and, where there is something to do, what.
 //! Errors are cheap to clone: several callers can wait for one login, and all of them hear why it failed.
 
+use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 use std::io;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use crate::config::ConfigError;
 use crate::host::{HostError, PoolKey};
+use crate::openssh::texts;
 use crate::running::Remote;
 
 /// The error of this crate's functions.
@@ -38,7 +40,7 @@ pub enum Error {
     },
 
     /// No connection could be made.
-    #[error("{host}: cannot connect: {source}")]
+    #[error("{host}: cannot connect: {}", source.told_of(host))]
     Connect {
         /// The host's name.
         host: String,
@@ -193,6 +195,10 @@ pub enum ConnectErrorKind {
     HostKeyChanged,
     /// The server's key is not known, and the configuration asks for known keys only.
     HostKeyUnknown,
+    /// The server's key, or the one that signed for it, is marked as revoked.
+    HostKeyRevoked,
+    /// The server's certificate is not valid for this host now, and its key alone is not known.
+    HostCertificate,
     /// Nothing listens there.
     Refused,
     /// No answer within `connect_timeout`.
@@ -220,7 +226,14 @@ pub enum ConnectErrorKind {
 impl ConnectErrorKind {
     /// Trying again by itself cannot help: somebody has to change something first.
     pub(crate) fn is_permanent(self) -> bool {
-        matches!(self, Self::Authentication | Self::HostKeyChanged | Self::HostKeyUnknown)
+        matches!(
+            self,
+            Self::Authentication
+                | Self::HostKeyChanged
+                | Self::HostKeyUnknown
+                | Self::HostKeyRevoked
+                | Self::HostCertificate
+        )
     }
 
     pub(crate) fn label(self) -> &'static str {
@@ -228,6 +241,8 @@ impl ConnectErrorKind {
             Self::Authentication => "authentication failed",
             Self::HostKeyChanged => "the host key has changed",
             Self::HostKeyUnknown => "the host key is unknown",
+            Self::HostKeyRevoked => "the host key is revoked",
+            Self::HostCertificate => "the host's certificate is not valid",
             Self::Refused => "connection refused",
             Self::TimedOut => "timed out",
             Self::Unreachable => "unreachable",
@@ -241,20 +256,6 @@ impl ConnectErrorKind {
             Self::Other => "ssh failed",
         }
     }
-
-    fn advice(self, detail: &str) -> Option<&'static str> {
-        match self {
-            // ssh says nothing of a passphrase that it may not ask for.
-            Self::Authentication if detail.contains("publickey") => {
-                Some("check user and key with `ssh -v`; a key with a passphrase has to be in an agent")
-            }
-            Self::Authentication => Some("check user and key with `ssh -v`"),
-            Self::HostKeyChanged => Some("if that is expected, remove the old key with `ssh-keygen -R`"),
-            Self::HostKeyUnknown => Some("add the key to known_hosts first"),
-            Self::ServerBusy => Some("see MaxStartups and PerSourcePenalties in the server's sshd_config"),
-            _ => None,
-        }
-    }
 }
 
 /// Why a connection could not be made.
@@ -263,13 +264,29 @@ pub struct ConnectError {
     kind: ConnectErrorKind,
     detail: String,
     lines: Arc<[String]>,
+    /// Where that is another one than of all of this kind.
+    advice: Option<Cow<'static, str>>,
 }
 
 impl ConnectError {
     /// `detail` is the one line that says it best; `lines` are ssh's own last ones. Control characters are taken out of both.
     pub(crate) fn new(kind: ConnectErrorKind, detail: impl AsRef<str>, lines: Vec<String>) -> Self {
         let lines = lines.iter().map(|line| printable(line)).collect();
-        ConnectError { kind, detail: printable(detail.as_ref()), lines }
+        ConnectError { kind, detail: printable(detail.as_ref()), lines, advice: None }
+    }
+
+    /// The same, with this advice in place of that of its kind.
+    pub(crate) fn advising(self, advice: Option<impl Into<Cow<'static, str>>>) -> Self {
+        let advice = advice.map(|advice| match advice.into() {
+            Cow::Borrowed(advice) => Cow::Borrowed(advice),
+            Cow::Owned(advice) => Cow::Owned(printable(&advice)),
+        });
+        ConnectError { advice: advice.filter(|advice| Some(&**advice) != texts::of_kind(self.kind)), ..self }
+    }
+
+    /// The same, with another line for people.
+    pub(crate) fn with_detail(self, detail: impl AsRef<str>) -> Self {
+        ConnectError { detail: printable(detail.as_ref()), ..self }
     }
 
     /// The cause.
@@ -277,8 +294,28 @@ impl ConnectError {
         self.kind
     }
 
-    /// The one line that says it best, without the kind and the advice.
+    /// What somebody can do about it, where there is something. `HOST` in it stands for the name of the host; the text of
+    /// [`Error::Connect`] has the name itself.
+    pub fn advice(&self) -> Option<&str> {
+        self.advice.as_deref().or_else(|| texts::of_kind(self.kind))
+    }
+
+    /// What to do about this very cause, where it is told from others of its kind.
     #[cfg(feature = "cli")]
+    pub(crate) fn own_advice(&self) -> Option<&str> {
+        self.advice.as_deref()
+    }
+
+    /// Kind, line and advice, of a host with this name.
+    pub(crate) fn told_of(&self, host: &str) -> String {
+        let what = format!("{}: {}", self.kind.label(), self.detail);
+        match self.advice() {
+            Some(advice) => format!("{what} ({})", texts::for_host(advice, host)),
+            None => what,
+        }
+    }
+
+    /// The one line that says it best, without the kind and the advice.
     pub(crate) fn detail(&self) -> &str {
         &self.detail
     }
@@ -291,11 +328,7 @@ impl ConnectError {
 
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.kind.label(), self.detail)?;
-        match self.kind.advice(&self.detail) {
-            Some(advice) => write!(f, " ({advice})"),
-            None => Ok(()),
-        }
+        f.write_str(&self.told_of(texts::HOST))
     }
 }
 
@@ -455,7 +488,7 @@ mod tests {
         );
         assert_eq!(
             error.to_string(),
-            "authentication failed: lab@127.0.0.1: Permission denied (publickey). (check user and key with `ssh -v`; a key with a passphrase has to be in an agent)"
+            "authentication failed: lab@127.0.0.1: Permission denied (publickey). (check user and key with `ssh -v`)"
         );
         assert_eq!(error.ssh_output(), ["a\\u{1b}b"]);
     }

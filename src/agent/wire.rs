@@ -668,6 +668,9 @@ pub(crate) enum Cause {
         host: String,
         cause: ConnectErrorKind,
         detail: String,
+        /// What to do about it, with `HOST` for the name of the host.
+        #[serde(default)]
+        advice: Option<String>,
         #[serde(default)]
         ssh_output: Vec<String>,
     },
@@ -747,6 +750,7 @@ impl Refusal {
                 host,
                 cause: source.kind(),
                 detail: source.detail().to_owned(),
+                advice: source.advice().map(str::to_owned),
                 ssh_output: source.ssh_output().to_vec(),
             },
             Error::Exhausted { key, max, .. } => {
@@ -792,8 +796,9 @@ impl Refusal {
         let (stdout, stderr) = partial.bytes();
         let partial = Arc::new(PartialOutput { stdout, stderr });
         match cause {
-            Cause::Connect { cause, detail, ssh_output, .. } => {
-                Error::Connect { host: name, source: ConnectError::new(cause, detail, ssh_output) }
+            Cause::Connect { cause, detail, advice, ssh_output, .. } => {
+                let source = ConnectError::new(cause, detail, ssh_output).advising(advice);
+                Error::Connect { host: name, source }
             }
             Cause::Exhausted { max_connections, .. } => {
                 Error::Exhausted { key: host.key(), max: max_connections, last_failure: None }

@@ -623,15 +623,6 @@ fn told(error: &Error, host: &str) -> String {
                 "{text} (neither [hosts] of the TOML file nor the ssh_config has an address for \"{host}\")"
             )
         }
-        // The library asks nobody. This program can.
-        Error::Connect { source, .. } if source.kind() == ConnectErrorKind::Authentication => {
-            match text.strip_suffix("a key with a passphrase has to be in an agent)") {
-                Some(before) => format!(
-                    "{before}for a passphrase, a password or a code: `sshpool warm {host}` on a terminal, or an ssh-agent)"
-                ),
-                None => text,
-            }
-        }
         _ => text,
     }
 }

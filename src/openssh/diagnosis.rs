@@ -1,4 +1,5 @@
-//! What ssh's texts mean. No other module knows them, but for those that only `sshpool doctor` asks for (`trace`, `examine`).
+//! What ssh's texts mean: those of a failed login are in the table of `texts`. No other module knows them, but for those that only `sshpool
+//! doctor` asks for (`trace`, `examine`).
 //!
 //! A *master's* stderr tells why a login failed: [`connect_failure`]. A *session's* debug log tells, when the status is 255, whether
 //! the command exited with 255, ended in some other way, or never started: [`session_log`]. Only an explicit refusal or a socket that
@@ -6,97 +7,129 @@
 
 use std::path::Path;
 
+use super::texts::{self, Line};
 use super::trace::DEBUG;
 use crate::error::{ConnectError, ConnectErrorKind as Kind};
-
-/// The causes of a failed login by the texts that give them away, the most telling first: a bad key file is followed by
-/// "Permission denied", and a changed host key by "Host key verification failed".
-const CONNECT_TEXTS: &[(&str, Kind)] = &[
-    ("command-line: line ", Kind::BadOption),
-    ("command-line line ", Kind::BadOption),
-    ("Bad configuration option", Kind::BadOption),
-    ("terminating, ", Kind::BadOption),
-    ("Can't open user config file", Kind::BadOption),
-    ("Bad owner or permissions on ", Kind::BadOption),
-    ("unix_listener: ", Kind::Local),
-    ("ControlSocket ", Kind::Local),
-    ("REMOTE HOST IDENTIFICATION HAS CHANGED", Kind::HostKeyChanged),
-    (" host key is known for ", Kind::HostKeyUnknown),
-    ("Host key verification failed", Kind::HostKeyUnknown),
-    ("Unable to negotiate with ", Kind::Algorithms),
-    ("Could not resolve hostname ", Kind::Name),
-    ("UNPROTECTED PRIVATE KEY FILE", Kind::KeyFile),
-    ("Identity file ", Kind::KeyFile),
-    ("Load key ", Kind::KeyFile),
-    ("Permission denied (", Kind::Authentication),
-    ("Too many authentication failures", Kind::Authentication),
-    ("No supported authentication methods", Kind::Authentication),
-    (": Connection refused", Kind::Refused),
-    (" timed out", Kind::TimedOut),
-    ("Timeout, server ", Kind::TimedOut),
-    ("No route to host", Kind::Unreachable),
-    ("Network is unreachable", Kind::Unreachable),
-    ("exchange_identification: read: ", Kind::ServerBusy),
-    ("exchange_identification: Connection ", Kind::ServerBusy),
-    ("Not allowed at this time", Kind::ServerBusy),
-    // What answers is no SSH server, or says itself why it does not want us; what follows says only that it is over.
-    ("exchange_identification: ", Kind::Other),
-    ("Received disconnect from ", Kind::Other),
-];
 
 /// How many of ssh's lines an error keeps.
 const LINES_KEPT: usize = 20;
 
+/// What stands before the words of what makes the connection in place of ssh itself.
+const WAY: &str = "the jump host or ProxyCommand failed: ";
+
 /// Why a master ended before it was ready. `fallback` says what is known when ssh said nothing.
 pub(super) fn connect_failure(stderr: &str, fallback: &str) -> ConnectError {
-    let lines: Vec<&str> = said(stderr).collect();
-    // The server's banner comes before that, and may say anything.
-    let is_denied = lines.last().is_some_and(|line| line.contains("Permission denied ("));
-    let possible = |kind| !is_denied || matches!(kind, Kind::Authentication | Kind::KeyFile);
-    let found = CONNECT_TEXTS.iter().filter(|(_, kind)| possible(*kind)).find_map(|&(text, kind)| {
-        lines.iter().rev().find(|line| line.contains(text)).map(|line| (kind, *line))
-    });
-    let (kind, line) = match found {
-        Some(found) => found,
-        None => (Kind::Other, lines.last().copied().unwrap_or(fallback)),
+    let lines: Vec<Line<'_>> = said(stderr).collect();
+    let (kind, detail, advice) = match end_of_the_way(&lines) {
+        Some(end) => of_the_way(&lines[..end], lines[end].text),
+        None => of_the_login(&lines, fallback),
     };
-    // ssh's word for the other end of a pipe: the server itself was never reached.
-    if let Some(at) = lines.iter().position(|line| line.contains("UNKNOWN port 65535"))
-        && matches!(kind, Kind::ServerBusy | Kind::Other | Kind::HostKeyUnknown)
-    {
-        let before = lines[..at].iter().rfind(|line| !line.contains("kex_exchange_identification: "));
-        let detail = format!("the jump host or ProxyCommand failed: {}", before.unwrap_or(&line));
-        let kind = if kind == Kind::HostKeyUnknown { kind } else { Kind::Other };
-        return ConnectError::new(kind, detail, last_lines(stderr));
+    ConnectError::new(kind, detail, last_lines(stderr)).advising(advice)
+}
+
+/// The cause that these lines name, else the last that may be one.
+fn of_the_login(lines: &[Line<'_>], fallback: &str) -> (Kind, String, Option<&'static str>) {
+    // The server's banner comes before that, and may say anything.
+    let was_heard = lines.iter().rev().find(|line| !line.text.starts_with("Disconnected from "));
+    let is_denied = was_heard.is_some_and(|line| {
+        line.text.contains("Permission denied (") || line.text.contains("Too many authentication failures")
+    });
+    // What is wrong with a certificate counts where the key alone did not do, either.
+    let is_nobody = lines.iter().any(|line| line.text.contains("Host key verification failed"))
+        || lines.last().is_some_and(|line| line.text.starts_with("Certificate "));
+    let possible = |kind| match kind {
+        Kind::Authentication | Kind::KeyFile => true,
+        Kind::HostCertificate => !is_denied && is_nobody,
+        _ => !is_denied,
+    };
+    match texts::find(lines, possible) {
+        Some((cause, line)) => (cause.kind, detail(cause.kind, line, lines), cause.advice(line)),
+        None => (Kind::Other, last_reason(lines.iter()).unwrap_or(fallback).to_owned(), None),
     }
-    let detail = match kind {
+}
+
+/// Where ssh says that the other end of a pipe is gone: the server itself was not reached, or is no longer. 7.6 does not say that it is one.
+fn end_of_the_way(lines: &[Line<'_>]) -> Option<usize> {
+    const PIPE: &str = "UNKNOWN port 65535";
+    let at = lines.iter().position(|line| {
+        ["Connection closed by ", "Connection reset by ", "Connection to ", "banner exchange: "]
+            .iter()
+            .any(|start| line.text.starts_with(start) && line.text.contains(PIPE))
+    });
+    at.or_else(|| {
+        let (last, before) = lines.split_last()?;
+        let is_told = last.text == "ssh_exchange_identification: Connection closed by remote host"
+            && before.iter().any(|line| !texts::is_note(line.text));
+        is_told.then_some(before.len())
+    })
+}
+
+/// What the jump host's ssh or the ProxyCommand said before it ended.
+fn of_the_way(before: &[Line<'_>], end: &str) -> (Kind, String, Option<&'static str>) {
+    // That of ssh itself, which heard nothing.
+    let ours = before.iter().rposition(|line| line.text.contains("exchange_identification: "));
+    let said: Vec<Line<'_>> =
+        before.iter().enumerate().filter(|(at, _)| Some(*at) != ours).map(|(_, line)| *line).collect();
+    let heard = ours.map_or(end, |at| before[at].text);
+    let (kind, detail, advice) = of_the_login(&said, heard);
+    (kind, format!("{WAY}{detail}"), advice)
+}
+
+/// Whether this failed on the way to the host, and what it failed on has no name yet.
+pub(super) fn is_of_the_way(error: &ConnectError) -> bool {
+    error.detail().starts_with(WAY)
+}
+
+/// The same error, in which the way has its name: a line of ssh_config, such as `ProxyJump bastion`.
+pub(super) fn by_way_of(proxy: &str, error: ConnectError) -> ConnectError {
+    match error.detail().strip_prefix(WAY) {
+        Some(rest) => {
+            let detail = format!("{proxy} failed: {rest}");
+            error.with_detail(detail)
+        }
+        None => error,
+    }
+}
+
+/// The line for people: that which names the cause, and where it is a banner the one that says more.
+fn detail(kind: Kind, line: &str, lines: &[Line<'_>]) -> String {
+    let texts = || lines.iter().map(|line| line.text);
+    match kind {
         // The telling line is a banner; what the user needs is the host and the file, which stand further down.
         Kind::HostKeyChanged => {
-            let offending = lines.iter().find(|line| line.starts_with("Offending "));
+            let offending = texts().find(|line| line.starts_with("Offending "));
             let host =
-                lines.iter().find_map(|line| line.strip_prefix("Host key for ")?.split_once(" has changed"));
-            let place = offending.map_or("remote host identification has changed", |line| line);
+                texts().find_map(|line| line.strip_prefix("Host key for ")?.split_once(" has changed"));
+            let place = offending.unwrap_or("remote host identification has changed");
             host.map_or(place.to_owned(), |(host, _)| format!("{place} for {host}"))
         }
-        Kind::KeyFile if line.contains("UNPROTECTED") => lines
-            .iter()
+        Kind::KeyFile if line.contains("UNPROTECTED") => texts()
             .find(|line| line.starts_with("Permissions ") || line.starts_with("Load key "))
-            .map_or_else(|| line.to_owned(), |line| (*line).to_owned()),
+            .unwrap_or(line)
+            .to_owned(),
+        // The line of the file; what is wrong with it may stand before.
+        Kind::BadOption => {
+            let at = texts().position(|other| other == line).unwrap_or_default();
+            let before =
+                at.checked_sub(1).map(|at| lines[at].text).filter(|line| texts::is_before_a_line(line));
+            before.map_or(line.to_owned(), |before| format!("{line} ({before})"))
+        }
         _ => line.trim_start_matches("ssh: ").trim_start_matches("Warning: ").to_owned(),
-    };
-    ConnectError::new(kind, detail, last_lines(stderr))
+    }
 }
 
 /// The lines of a master's stderr, without those by which it tells of its steps to whoever watches a login.
-fn said(stderr: &str) -> impl DoubleEndedIterator<Item = &str> {
+fn said(stderr: &str) -> impl DoubleEndedIterator<Item = Line<'_>> {
     let of_steps = |line: &str| line.starts_with(DEBUG) || line.starts_with("Authenticated to ");
-    stderr.lines().map(str::trim).filter(move |line| !line.is_empty() && !of_steps(line))
+    // Not `lines`, which takes away the CR by which ssh's own lines are known.
+    let lines = stderr.split('\n').map(Line::of);
+    lines.filter(move |line| !line.text.is_empty() && !of_steps(line.text))
 }
 
 /// The last of what ssh wrote, for an error to keep.
 pub(super) fn last_lines(stderr: &str) -> Vec<String> {
-    let lines: Vec<&str> = said(stderr).collect();
-    lines[lines.len().saturating_sub(LINES_KEPT)..].iter().map(|line| (*line).to_owned()).collect()
+    let lines: Vec<_> = said(stderr).collect();
+    lines[lines.len().saturating_sub(LINES_KEPT)..].iter().map(|line| line.text.to_owned()).collect()
 }
 
 /// The last line that may say why something ended. A host key that was accepted and a session that was refused are no reasons.
@@ -104,9 +137,21 @@ pub(super) fn last_word(stderr: &str) -> Option<&str> {
     last_reason(said(stderr))
 }
 
-fn last_reason<'a>(mut lines: impl DoubleEndedIterator<Item = &'a str>) -> Option<&'a str> {
-    let is_no_reason = |line: &str| line.contains("Permanently added") || line.contains(": open failed: ");
-    lines.rfind(|line| !line.is_empty() && !is_no_reason(line))
+/// The last line that may say what a login waits for. It has not ended, so only what names a cause counts: another line is the server's
+/// banner, or a warning that is not known yet. By a proxy it may be a word of the program that makes the connection, and that has no form.
+pub(super) fn waits_for(stderr: &str, by_proxy: bool) -> Option<&str> {
+    let may_be = |line: &str| {
+        // A certificate that does not do was followed by a key that did: otherwise ssh would have ended.
+        !line.starts_with("Certificate ") && (by_proxy || texts::is_cause(line))
+    };
+    last_reason(said(stderr).filter(|line| may_be(line.text)))
+}
+
+fn last_reason<'a>(
+    lines: impl DoubleEndedIterator<Item = impl std::borrow::Borrow<Line<'a>>>,
+) -> Option<&'a str> {
+    let mut lines = lines.map(|line| line.borrow().text);
+    lines.rfind(|line| !line.is_empty() && !texts::is_note(line))
 }
 
 /// Why a master that had been ready ended: its last line, or what is known without one.
@@ -179,7 +224,7 @@ pub(super) fn session_log(log: &str) -> SessionLog {
             return SessionLog::NotReached(reason(line));
         }
     }
-    let last = last_reason(log.lines().map(str::trim));
+    let last = last_reason(log.split('\n').map(Line::of));
     SessionLog::Unknown(reason(last.unwrap_or("ssh left no word in its log")))
 }
 
@@ -299,6 +344,325 @@ mod tests {
         let error = connect_failure(stderr, "it ended with status 255");
         assert_eq!(error.kind(), kind);
         assert!(error.to_string().contains(detail), "{error}");
+    }
+
+    /// Each is followed by the lines that ssh writes behind it; the first line of the expected is a piece of the detail, the second one of the
+    /// advice, or `-` where there is none.
+    #[rstest]
+    #[case::f1_agent_refused(
+        "sign_and_send_pubkey: signing failed for ED25519 \"me@x\" from agent: agent refused operation\r\nlab@h: Permission denied (publickey).\r\n",
+        Kind::Authentication,
+        "signing failed for ED25519 \"me@x\" from agent: agent refused operation",
+        "unlock it, confirm"
+    )]
+    #[case::f1_agent_refused_7_6(
+        "sign_and_send_pubkey: signing failed: agent refused operation\r\nPermission denied (publickey).\r\n",
+        Kind::Authentication,
+        "signing failed: agent refused operation",
+        "unlock it, confirm"
+    )]
+    #[case::f1_agent_gone(
+        "sign_and_send_pubkey: signing failed for RSA \"k\" from agent: communication with agent failed\r\nlab@h: Permission denied (publickey).\r\n",
+        Kind::Authentication,
+        "communication with agent failed",
+        "ssh-add -l"
+    )]
+    #[case::f1_no_device(
+        "sign_and_send_pubkey: signing failed for ED25519-SK \"/k\": device not found\r\nlab@h: Permission denied (publickey,password).\r\n",
+        Kind::Authentication,
+        "device not found",
+        "plug in the security key"
+    )]
+    #[case::f1_no_pin(
+        "sign_and_send_pubkey: signing failed for ECDSA-SK \"/k\": incorrect passphrase supplied to decrypt private key\r\nlab@h: Permission denied (publickey).\r\n",
+        Kind::Authentication,
+        "incorrect passphrase",
+        "PIN: `sshpool warm HOST`"
+    )]
+    #[case::f1_other(
+        "sign_and_send_pubkey: signing failed for ED25519-SK \"/k\": invalid format\r\nlab@h: Permission denied (publickey).\r\n",
+        Kind::Authentication,
+        "invalid format",
+        "touch it"
+    )]
+    #[case::f1_no_mutual(
+        "sign_and_send_pubkey: no mutual signature supported\r\nlab@h: Permission denied (publickey).\r\n",
+        Kind::Authentication,
+        "no mutual signature supported",
+        "PubkeyAcceptedAlgorithms"
+    )]
+    #[case::f1_wrong_signature(
+        "agent key RSA SHA256:x returned incorrect signature type\r\nlab@h: Permission denied (publickey).\r\n",
+        Kind::Authentication,
+        "agent key RSA SHA256:x returned incorrect signature type",
+        "PubkeyAcceptedAlgorithms"
+    )]
+    #[case::f2_expired(
+        "Certificate invalid: expired\r\nNo ED25519 host key is known for h and you have requested strict checking.\r\nHost key verification failed.\r\n",
+        Kind::HostCertificate,
+        "Certificate invalid: expired",
+        "new certificate"
+    )]
+    #[case::f2_principal(
+        "Certificate invalid: name is not a listed principal\r\nHost key verification failed.\r\n",
+        Kind::HostCertificate,
+        "name is not a listed principal",
+        "HostKeyAlias"
+    )]
+    #[case::f2_early(
+        "Certificate invalid: not yet valid\r\nHost key verification failed.\r\n",
+        Kind::HostCertificate,
+        "not yet valid",
+        "clocks"
+    )]
+    #[case::f2_wrong_type(
+        "Certificate invalid: not a host certificate\r\nHost key verification failed.\r\n",
+        Kind::HostCertificate,
+        "not a host certificate",
+        "another certificate"
+    )]
+    #[case::f2_critical_option(
+        "Certificate for h contains unsupported critical options(s)\r\nHost key verification failed.\r\n",
+        Kind::HostCertificate,
+        "unsupported critical options",
+        "another certificate"
+    )]
+    #[case::f2_but_the_key_is_known(
+        "Certificate invalid: expired\r\nConnection closed by 127.0.0.1 port 22\r\n",
+        Kind::Other,
+        "ssh failed: Connection closed by 127.0.0.1 port 22",
+        "-"
+    )]
+    #[case::f2_but_the_key_is_known_and_we_are_not(
+        "Certificate invalid: expired\r\nlab@h: Permission denied (publickey).\r\n",
+        Kind::Authentication,
+        "Permission denied",
+        "check user and key"
+    )]
+    #[case::f3_marked(
+        "@@@\r\n@       WARNING: REVOKED HOST KEY DETECTED!               @\r\n@@@\r\nThe ED25519 host key for h is marked as revoked.\r\n\
+         This could mean that a stolen key is being used to\r\nimpersonate this host.\r\nED25519 host key for h was revoked and you have requested strict checking.\r\n\
+         Host key verification failed.\r\n",
+        Kind::HostKeyRevoked,
+        "The ED25519 host key for h is marked as revoked.",
+        "somebody else"
+    )]
+    #[case::f3_by_file(
+        "Host key ED25519 SHA256:x revoked by file /r\r\nHost key verification failed.\r\n",
+        Kind::HostKeyRevoked,
+        "Host key ED25519 SHA256:x revoked by file /r",
+        "somebody else"
+    )]
+    #[case::f3_no_file(
+        "Error checking host key ED25519 SHA256:x in revoked keys file /r: No such file or directory\r\nHost key verification failed.\r\n",
+        Kind::BadOption,
+        "in revoked keys file /r: No such file or directory",
+        "RevokedHostKeys"
+    )]
+    #[case::f4_keyboard(
+        "lab@h: Permission denied (keyboard-interactive).\r\n",
+        Kind::Authentication,
+        "(keyboard-interactive)",
+        "`sshpool warm HOST`"
+    )]
+    #[case::f4_password(
+        "lab@h: Permission denied (password,keyboard-interactive).\r\n",
+        Kind::Authentication,
+        "(password,",
+        "wants to ask for a password"
+    )]
+    #[case::f4_neither(
+        "lab@h: Permission denied (gssapi-with-mic).\r\n",
+        Kind::Authentication,
+        "(gssapi-with-mic)",
+        "check user and key"
+    )]
+    #[case::f4_asks(
+        "Host key verification failed.\r\n",
+        Kind::HostKeyUnknown,
+        "Host key verification failed.",
+        "`sshpool warm HOST`"
+    )]
+    #[case::f4_strict(
+        "No RSA host key is known for h and you have requested strict checking.\r\nHost key verification failed.\r\n",
+        Kind::HostKeyUnknown,
+        "No RSA host key is known for h",
+        "add the key to known_hosts"
+    )]
+    #[case::f5_refused(
+        "bob@bastion: Permission denied (publickey).\r\nkex_exchange_identification: Connection closed by remote host\r\nConnection closed by UNKNOWN port 65535\r\n",
+        Kind::Authentication,
+        "the jump host or ProxyCommand failed: bob@bastion: Permission denied (publickey).",
+        "check user and key"
+    )]
+    #[case::f5_refused_7_6(
+        "bob@bastion: Permission denied (password).\r\nssh_exchange_identification: Connection closed by remote host\r\n",
+        Kind::Authentication,
+        "the jump host or ProxyCommand failed: bob@bastion: Permission denied (password).",
+        "`sshpool warm HOST`"
+    )]
+    #[case::f5_unknown(
+        "No ED25519 host key is known for bastion and you have requested strict checking.\r\nHost key verification failed.\r\n\
+         kex_exchange_identification: Connection closed by remote host\r\nConnection closed by UNKNOWN port 65535\r\n",
+        Kind::HostKeyUnknown,
+        "failed: No ED25519 host key is known for bastion",
+        "add the key"
+    )]
+    #[case::f5_prohibited(
+        "channel 0: open failed: administratively prohibited: open failed\r\nstdio forwarding failed\r\n\
+         kex_exchange_identification: Connection closed by remote host\r\nConnection closed by UNKNOWN port 65535\r\n",
+        Kind::Other,
+        "failed: channel 0: open failed: administratively prohibited: open failed",
+        "AllowTcpForwarding"
+    )]
+    #[case::f5_nothing_listens(
+        "channel 0: open failed: connect failed: Connection refused\r\nstdio forwarding failed\r\n\
+         kex_exchange_identification: Connection closed by remote host\r\nConnection closed by UNKNOWN port 65535\r\n",
+        Kind::Refused,
+        "failed: channel 0: open failed: connect failed: Connection refused",
+        "-"
+    )]
+    #[case::f5_no_name(
+        "channel 0: open failed: connect failed: Name or service not known\r\nstdio forwarding failed\r\n\
+         kex_exchange_identification: Connection closed by remote host\r\nConnection closed by UNKNOWN port 65535\r\n",
+        Kind::Name,
+        "connect failed: Name or service not known",
+        "-"
+    )]
+    #[case::f5_dropped(
+        "kex_exchange_identification: read: Connection reset by peer\r\nConnection reset by 10.0.0.1 port 22\r\n\
+         kex_exchange_identification: Connection closed by remote host\r\nConnection closed by UNKNOWN port 65535\r\n",
+        Kind::ServerBusy,
+        "failed: kex_exchange_identification: read: Connection reset by peer",
+        "MaxStartups"
+    )]
+    #[case::f5_a_program(
+        "/bin/bash: line 1: nosuch: command not found\nkex_exchange_identification: Connection closed by remote host\r\nConnection closed by UNKNOWN port 65535\r\n",
+        Kind::Other,
+        "failed: /bin/bash: line 1: nosuch: command not found",
+        "-"
+    )]
+    #[case::f5_beyond_it(
+        "Unable to negotiate with UNKNOWN port 65535: no matching cipher found. Their offer: x\r\n",
+        Kind::Algorithms,
+        "no matching cipher found",
+        "-"
+    )]
+    #[case::f6_no_reason(
+        "** WARNING: connection is not using a post-quantum key exchange algorithm.\r\n** This session may be vulnerable to \"store now, decrypt later\" attacks.\r\n\
+         ** The server may need to be upgraded. See https://openssh.com/pq.html\r\n",
+        Kind::Other,
+        "it ended with status 255",
+        "-"
+    )]
+    #[case::f6_behind_the_reason(
+        "something new\r\nWarning: Permanently added 'h' (ED25519) to the list of known hosts.\r\n** something later\r\n",
+        Kind::Other,
+        "something new",
+        "-"
+    )]
+    #[case::f7_too_many(
+        "Welcome: your session timed out.\nReceived disconnect from 127.0.0.1 port 22:2: Too many authentication failures\r\nDisconnected from 127.0.0.1 port 22\r\n",
+        Kind::Authentication,
+        "Too many authentication failures",
+        "IdentitiesOnly"
+    )]
+    #[case::b5_port(
+        "/c line 2: Bad port 'abc'.\r\n/c: terminating, 1 bad configuration options\r\n",
+        Kind::BadOption,
+        "bad ssh configuration: /c line 2: Bad port 'abc'.",
+        "-"
+    )]
+    #[case::b5_the_first_of_them(
+        "/c line 1: Bad port 'abc'.\r\n/c line 2: Bad SSH2 cipher spec 'nosuch'.\r\n/c: line 3: Bad configuration option: foo\r\n/c: terminating, 3 bad configuration options\r\n",
+        Kind::BadOption,
+        "/c line 1: Bad port 'abc'.",
+        "-"
+    )]
+    #[case::b5_match(
+        "Unsupported Match attribute foo\r\n/c line 2: Bad Match condition\r\n/c: terminating, 1 bad configuration options\r\n",
+        Kind::BadOption,
+        "/c line 2: Bad Match condition (Unsupported Match attribute foo)",
+        "-"
+    )]
+    #[case::b5_at_once(
+        "/c line 2: bad port number in permitremoteopen\r\n",
+        Kind::BadOption,
+        "/c line 2: bad port number",
+        "-"
+    )]
+    #[case::b5_variable(
+        "vdollar_percent_expand: env var ${NOSUCH} has no value\r\ninvalid environment variable expansion\r\n",
+        Kind::BadOption,
+        "env var ${NOSUCH} has no value",
+        "set the variable"
+    )]
+    #[case::without_carriage_returns(
+        "Certificate invalid: expired\nHost key verification failed.\n",
+        Kind::HostCertificate,
+        "Certificate invalid: expired",
+        "new certificate"
+    )]
+    fn the_line_with_the_cause_is_quoted_and_the_advice_fits(
+        #[case] stderr: &str,
+        #[case] kind: Kind,
+        #[case] detail: &str,
+        #[case] advice: &str,
+    ) {
+        let error = connect_failure(stderr, "it ended with status 255");
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(error.to_string().contains(detail), "{error}");
+        match advice {
+            "-" => assert_eq!(error.advice(), None, "{error}"),
+            _ => assert!(error.advice().is_some_and(|told| told.contains(advice)), "{error}"),
+        }
+        assert!(!error.told_of("web1").contains("HOST"), "{}", error.told_of("web1"));
+    }
+
+    #[test]
+    fn the_way_gets_its_name() {
+        let stderr = "Host key verification failed.\r\nkex_exchange_identification: Connection closed by remote host\r\n\
+            Connection closed by UNKNOWN port 65535\r\n";
+        let error = connect_failure(stderr, "");
+        assert!(is_of_the_way(&error), "{error}");
+        let named = by_way_of("ProxyJump bastion", error.clone());
+        assert!(
+            named.to_string().contains(": ProxyJump bastion failed: Host key verification failed. ("),
+            "{named}"
+        );
+        assert_eq!(
+            (named.kind(), named.advice(), named.ssh_output()),
+            (error.kind(), error.advice(), error.ssh_output())
+        );
+        let other = connect_failure("lab@h: Permission denied (publickey).\r\n", "");
+        assert!(!is_of_the_way(&other));
+        assert_eq!(by_way_of("ProxyJump bastion", other.clone()), other);
+    }
+
+    #[rstest]
+    #[case::post_quantum(
+        "** WARNING: connection is not using a post-quantum key exchange algorithm.\r\n** x\r\n",
+        None
+    )]
+    #[case::banner("Authorized users only: all timed\nsessions are logged\n", None)]
+    #[case::banner_of_a_device("***\r\nWARNING: go away\r\n***\r\n", None)]
+    #[case::accepted("Warning: Permanently added 'h' (ED25519) to the list of known hosts.\r\n", None)]
+    #[case::certificate("Certificate invalid: expired\r\n", None)]
+    #[case::one_address(
+        "ssh: connect to host ::1 port 22: Network is unreachable\r\nWelcome\n",
+        Some("ssh: connect to host ::1 port 22: Network is unreachable")
+    )]
+    #[case::nothing("", None)]
+    fn what_a_login_waits_for_is_no_warning_and_no_banner(
+        #[case] stderr: &str,
+        #[case] expected: Option<&str>,
+    ) {
+        assert_eq!(waits_for(stderr, false), expected);
+    }
+
+    #[test]
+    fn by_a_proxy_its_own_words_may_be_what_is_waited_for() {
+        assert_eq!(waits_for("log in at https://x\n** WARNING: y\r\n", true), Some("log in at https://x"));
     }
 
     #[test]

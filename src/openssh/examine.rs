@@ -151,20 +151,38 @@ pub(crate) async fn agent(socket: &Path) -> Agent {
     }
 }
 
-/// The types of the keys by which this file knows a host; `None` when it cannot be asked.
-pub(crate) async fn known_keys(known_as: &str, file: &Path, limit: Duration) -> Option<Vec<String>> {
-    let args = vec!["-F".into(), known_as.into(), "-f".into(), file.into()];
-    let finished = program::call_other("ssh-keygen", args, &[], Instant::now() + limit).await.ok()?;
-    let keys = finished.stdout.lines().filter(|line| !line.starts_with('#'));
-    Some(keys.filter_map(key_type).map(printable).collect())
+/// The types of the keys that a file has for a host.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Known {
+    pub keys: Vec<String>,
+    /// Those that are marked as revoked.
+    pub revoked: Vec<String>,
+    /// Those of who signs for it.
+    pub authorities: Vec<String>,
 }
 
-/// The type in a line of known_hosts. One with a mark before it (`@revoked`, `@cert-authority`) says something else than a key.
-fn key_type(line: &str) -> Option<&str> {
-    if line.starts_with('@') {
-        return None;
+/// What this file knows about a host; `None` when it cannot be asked.
+pub(crate) async fn known_keys(known_as: &str, file: &Path, limit: Duration) -> Option<Known> {
+    let args = vec!["-F".into(), known_as.into(), "-f".into(), file.into()];
+    let finished = program::call_other("ssh-keygen", args, &[], Instant::now() + limit).await.ok()?;
+    Some(Known::of(&finished.stdout))
+}
+
+impl Known {
+    /// Lines of known_hosts, as `ssh-keygen -F` prints them between its own.
+    fn of(lines: &str) -> Self {
+        let mut known = Known::default();
+        for line in lines.lines().filter(|line| !line.starts_with('#')) {
+            let mut words = line.split_whitespace();
+            let (list, place) = match words.clone().next() {
+                Some("@revoked") => (&mut known.revoked, 2),
+                Some("@cert-authority") => (&mut known.authorities, 2),
+                _ => (&mut known.keys, 1),
+            };
+            list.extend(words.nth(place).map(printable));
+        }
+        known
     }
-    line.split_whitespace().nth(1)
 }
 
 #[cfg(test)]
@@ -188,7 +206,15 @@ mod tests {
 
     #[test]
     fn a_line_of_known_hosts_has_a_type() {
-        assert_eq!(key_type("h ssh-ed25519 AAAA"), Some("ssh-ed25519"));
-        assert_eq!(key_type("@revoked h ssh-ed25519 AAAA"), None);
+        let lines = "# Host h found: line 1 REVOKED\n@revoked h ssh-rsa AAAA\n# Host h found: line 2\n\
+            h ssh-ed25519 AAAA\n# Host h found: line 3 CA\n@cert-authority *.h ecdsa-sha2-nistp256 AAAA\n";
+        let list = |kind: &str| vec![kind.to_owned()];
+        let known = Known {
+            keys: list("ssh-ed25519"),
+            revoked: list("ssh-rsa"),
+            authorities: list("ecdsa-sha2-nistp256"),
+        };
+        assert_eq!(Known::of(lines), known);
+        assert_eq!(Known::of(""), Known::default());
     }
 }

@@ -135,7 +135,7 @@ impl Master {
                     None => format!("{stage} within {connect_timeout:?} (connect_timeout)"),
                     Some(limit) => format!("{stage} within {limit:?}"),
                 };
-                let detail = match diagnosis::last_word(&stderr) {
+                let detail = match diagnosis::waits_for(&stderr, route.answer.has_proxy()) {
                     Some(last) => format!("{stage}; ssh's last word: {last}"),
                     None => stage,
                 };

@@ -19,6 +19,7 @@ mod route;
 mod runtime;
 mod session;
 mod supervisor;
+pub(crate) mod texts;
 #[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "only the program watches logins"))]
 mod trace;
 
@@ -207,7 +208,7 @@ impl OpenSsh {
         let finished = self.login(host, false, command, limit).await?;
         match finished.code {
             Some(0) => Ok(()),
-            Some(255) => Err(diagnosis::connect_failure(&finished.stderr, "ssh failed").to_string()),
+            Some(255) => Err(diagnosis::connect_failure(&finished.stderr, "ssh failed").told_of(host.name())),
             Some(code) => Err(format!("exit status: {code}")),
             None => Err("killed by a signal".to_owned()),
         }
@@ -249,7 +250,17 @@ impl Transport for OpenSsh {
         let watched = self.watched.lock().unwrap_or_else(|poison| poison.into_inner()).take();
         let launch =
             master::Launch { trace: watched.as_deref(), ..self.launch(&route.program, &runtime, deadline) };
-        let master = Master::connect(host, &route, launch, is_silent).await?;
+        let master = match Master::connect(host, &route, launch, is_silent).await {
+            Ok(master) => master,
+            Err(error) if diagnosis::is_of_the_way(&error) => {
+                // ssh calls the jump host a pipe; the configuration has its name.
+                return Err(match resolve::proxy_of(&route.answer.text()) {
+                    Some(way) => diagnosis::by_way_of(&way, error),
+                    None => error,
+                });
+            }
+            Err(error) => return Err(error),
+        };
         if master.is_silent() {
             self.silent().insert(host.identity().clone());
         }

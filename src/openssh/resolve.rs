@@ -92,15 +92,17 @@ impl Destination {
             // As ssh itself writes it into known_hosts.
             (None, _) => format!("[{hostname}]:{port}"),
         };
-        let proxy = [("proxyjump", "ProxyJump"), ("proxycommand", "ProxyCommand")].into_iter().find_map(
-            |(option, name)| {
-                // `none` is a word of ssh's, which some versions print.
-                let value = value(option).filter(|value| *value != "none")?;
-                Some(format!("{name} {}", crate::error::printable(value)))
-            },
-        );
-        Some(Destination { hostname, port, known_as, proxy })
+        Some(Destination { hostname, port, known_as, proxy: proxy_of(resolved) })
     }
+}
+
+/// The line of ssh_config by which a host is reached another way than straight over TCP.
+pub(super) fn proxy_of(resolved: &str) -> Option<String> {
+    [("proxyjump", "ProxyJump"), ("proxycommand", "ProxyCommand")].into_iter().find_map(|(option, name)| {
+        // `none` is a word of ssh's, which some versions print.
+        let value = diagnosis::resolved_value(resolved, option).filter(|value| *value != "none")?;
+        Some(format!("{name} {}", crate::error::printable(value)))
+    })
 }
 
 /// `ssh -G`, under the eyes of the guard like a master: a configuration can run programs.

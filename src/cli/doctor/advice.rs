@@ -1,9 +1,9 @@
-//! What to do about each cause of a failed connection.
+//! What to do about each cause of a failed connection: what the error itself advises, and more where more is known here.
 
 use super::finding::Finding;
 use crate::error::{ConnectError, ConnectErrorKind as Kind};
 use crate::host::Host;
-use crate::openssh::{Resolved, Step, Trace};
+use crate::openssh::{Resolved, Step, Trace, texts};
 
 pub(super) const NAME: &str =
     "check the name; else give the host an address: address in [hosts.NAME], HostName in ssh_config";
@@ -53,15 +53,38 @@ pub(super) fn after(
     trace: &Trace,
 ) -> String {
     let to = &resolved.destination;
+    let name = host.name();
+    let advised = error.own_advice().map(|advice| texts::for_host(advice, name));
+    let is_of_the_way =
+        to.proxy.as_ref().is_some_and(|proxy| error.detail().starts_with(&format!("{proxy} failed: ")));
+    if is_of_the_way && error.kind() != Kind::HostKeyChanged {
+        // What is known of the host itself does not help.
+        let look = "see that the jump host or ProxyCommand works by itself: `sshpool doctor JUMPHOST`, or ssh \
+                    to it by hand";
+        let advised = error.advice().map(|advice| texts::for_host(advice, name));
+        return advised.map_or(look.to_owned(), |advised| format!("{advised}; {look}"));
+    }
+    match (error.kind(), advised) {
+        (Kind::Authentication, advised) => authentication(advised, name, resolved, trace),
+        (Kind::HostKeyUnknown, Some(advised)) => format!("{advised}; or {}", learn_the_key(resolved)),
+        (_, Some(advised)) => advised,
+        (kind, None) => of_kind(kind, error, step, host, resolved),
+    }
+}
+
+fn of_kind(kind: Kind, error: &ConnectError, step: Step, host: &Host, resolved: &Resolved) -> String {
+    let to = &resolved.destination;
     let (user, name) = (&resolved.user, host.name());
-    match error.kind() {
-        Kind::Authentication => authentication(error, resolved, trace),
+    match kind {
         Kind::HostKeyChanged => format!(
             "if the server was set up anew: ssh-keygen -R '{}'{}; if not, somebody may be in between: find out first",
-            to.known_as,
+            known_as(error).unwrap_or(&to.known_as),
             in_file(error)
         ),
         Kind::HostKeyUnknown => learn_the_key(resolved),
+        Kind::Authentication | Kind::HostKeyRevoked | Kind::HostCertificate => {
+            texts::for_host(error.advice().unwrap_or_default(), name)
+        }
         Kind::Refused => format!(
             "see that sshd runs there and listens on port {}; or correct the port: port in \
              [hosts.NAME], Port in ssh_config",
@@ -69,11 +92,9 @@ pub(super) fn after(
         ),
         Kind::Unreachable => "check the address, the route and the VPN".to_owned(),
         Kind::Name => NAME.to_owned(),
-        Kind::KeyFile => match error.detail().contains("too open") {
-            true => "chmod 600 the file that ssh names".to_owned(),
-            false => "see the lines \"key\" above: name a file that is there, readable and a private key"
-                .to_owned(),
-        },
+        Kind::KeyFile => {
+            "see the lines \"key\" above: name a file that is there, readable and a private key".to_owned()
+        }
         Kind::Algorithms => format!(
             "update the older side; until then add what it offers, for this host alone: {} = \"+…\" \
              under options in [hosts.{name}]",
@@ -95,21 +116,27 @@ pub(super) fn after(
     }
 }
 
-fn authentication(error: &ConnectError, resolved: &Resolved, trace: &Trace) -> String {
+fn authentication(advised: Option<String>, name: &str, resolved: &Resolved, trace: &Trace) -> String {
     let offered = trace.offered();
     let methods = trace.methods().unwrap_or_default();
     let takes_keys = methods.is_empty() || methods.split(',').any(|method| method == "publickey");
-    if error.detail().contains("Too many authentication failures") {
-        "offer one key only: identity_file in [hosts.NAME], or IdentityFile and IdentitiesOnly yes in \
-         ssh_config"
-            .to_owned()
-    } else if !takes_keys {
+    let certificate = offered.iter().find(|key| key.contains("-CERT ")).map(|key| key.split(' ').next());
+    if !takes_keys {
         format!(
-            "the server takes no keys, only {methods}, and nobody can be asked here: let it take keys \
-             (PubkeyAuthentication)"
+            "the server takes no keys, only {methods}: `sshpool warm {name}` on a terminal asks; or let it \
+             take keys (PubkeyAuthentication)"
         )
+    } else if let Some(advised) = advised.filter(|advised| !texts::is_about_any_key(advised, name)) {
+        advised
     } else if offered.is_empty() {
         "ssh had no key to offer: see the lines \"key\" and \"ssh-agent\" above".to_owned()
+    } else if let Some(file) = certificate {
+        format!(
+            "see with `ssh-keygen -L -f {}` that the certificate is valid now and names the user {}; the \
+             server has to trust who signed it (TrustedUserCAKeys), and may have revoked it",
+            file.unwrap_or("FILE"),
+            resolved.user
+        )
     } else {
         let (user, to) = (&resolved.user, &resolved.destination.hostname);
         let port = match resolved.destination.port {
@@ -172,6 +199,11 @@ fn algorithms(detail: &str) -> &'static str {
     }
 }
 
+/// The name by which the old key is known, which with a jump host is that of either.
+fn known_as(error: &ConnectError) -> Option<&str> {
+    error.detail().rsplit_once(" for ").map(|(_, name)| name).filter(|name| !name.contains(' '))
+}
+
 /// The file of the old key: `Offending ED25519 key in /k:1 for web1`.
 fn in_file(error: &ConnectError) -> String {
     let place = error.detail().split_once(" key in ").map(|(_, rest)| rest);
@@ -190,6 +222,7 @@ mod tests {
     fn the_file_of_the_old_key_is_named(#[case] detail: &str, #[case] expected: &str) {
         let error = ConnectError::new(Kind::HostKeyChanged, detail, Vec::new());
         assert_eq!(in_file(&error), expected);
+        assert_eq!(known_as(&error), detail.ends_with(" for web1").then_some("web1"));
     }
 
     #[rstest]

@@ -218,14 +218,31 @@ async fn known_hosts(resolved: &Resolved, pool: &Pool) -> Finding {
         .filter(|file| file.is_file())
         .collect();
     let mut asked = false;
+    let (mut revoked, mut signed) = (None, None);
     for file in &files {
-        if let Some(keys) = known_keys(known_as, file, pool.config().connect_timeout).await {
+        if let Some(known) = known_keys(known_as, file, pool.config().connect_timeout).await {
             asked = true;
-            if !keys.is_empty() {
-                let what = format!("{} knows {known_as} ({})", file.display(), keys.join(", "));
+            let shown = file.display();
+            if !known.keys.is_empty() {
+                let what = format!("{shown} knows {known_as} ({})", known.keys.join(", "));
                 return Finding::ok("known_hosts", what);
             }
+            if !known.authorities.is_empty() {
+                signed.get_or_insert(format!("{shown} knows who signs for {known_as} (@cert-authority)"));
+            }
+            if !known.revoked.is_empty() {
+                let keys = known.revoked.join(", ");
+                revoked.get_or_insert(format!("{shown} marks a key of {known_as} as revoked ({keys})"));
+            }
         }
+    }
+    if let Some(what) = signed {
+        return Finding::ok("known_hosts", what);
+    }
+    if let Some(what) = revoked {
+        return Finding::warning("known_hosts", what)
+            .why("who has that key may be somebody else, and no other key of the host is known")
+            .todo("find out which key the server has now; one that was revoked is to be replaced there");
     }
     if !files.is_empty() && !asked {
         return Finding::skipped("known_hosts", "there is no ssh-keygen to ask them");

@@ -126,6 +126,8 @@ fn connect_kind(kind: ConnectErrorKind) -> &'static str {
         ConnectErrorKind::Authentication => "authentication",
         ConnectErrorKind::HostKeyChanged => "host_key_changed",
         ConnectErrorKind::HostKeyUnknown => "host_key_unknown",
+        ConnectErrorKind::HostKeyRevoked => "host_key_revoked",
+        ConnectErrorKind::HostCertificate => "host_certificate",
         ConnectErrorKind::Refused => "refused",
         ConnectErrorKind::TimedOut => "connect_timeout",
         ConnectErrorKind::Unreachable => "unreachable",
