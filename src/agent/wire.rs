@@ -1,6 +1,9 @@
 //! What is said between the agent and its clients: JSON in requests and answers, and frames where bytes stream both ways.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io;
+use std::os::unix::ffi::OsStringExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,9 +70,13 @@ pub(crate) struct WholeHost {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     user: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    identity_file: Option<std::path::PathBuf>,
+    identity_file: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    ssh_config: Option<std::path::PathBuf>,
+    identity_file_base64: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ssh_config: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ssh_config_base64: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     options: Vec<(String, String)>,
 }
@@ -81,20 +88,35 @@ impl From<&Host> for WholeHost {
             Some("none") => path.to_owned(),
             _ => std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
         };
+        let encoded = |path: Option<&std::path::Path>| {
+            path.map_or((None, None), |path| text_or_base64(absolute(path).into_os_string().into_vec()))
+        };
+        let (identity_file, identity_file_base64) = encoded(host.get_identity_file());
+        let (ssh_config, ssh_config_base64) = encoded(host.get_config_file());
         WholeHost {
             name: host.name().to_owned(),
             address: host.get_address().map(str::to_owned),
             port: host.get_port(),
             user: host.get_user().map(str::to_owned),
-            identity_file: host.get_identity_file().map(absolute),
-            ssh_config: host.get_config_file().map(absolute),
+            identity_file,
+            identity_file_base64,
+            ssh_config,
+            ssh_config_base64,
             options: host.get_options().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
         }
     }
 }
 
 impl WholeHost {
-    pub(crate) fn host(self) -> Result<Host, HostError> {
+    /// The host, or why it is none.
+    pub(crate) fn host(self) -> Result<Host, String> {
+        let identity_file =
+            one_of("identity_file", self.identity_file.as_ref(), self.identity_file_base64.as_ref())?;
+        let config_file = one_of("ssh_config", self.ssh_config.as_ref(), self.ssh_config_base64.as_ref())?;
+        self.with(identity_file, config_file).map_err(|error| error.to_string())
+    }
+
+    fn with(self, identity_file: Option<OsString>, config_file: Option<OsString>) -> Result<Host, HostError> {
         let mut host = Host::new(self.name)?;
         if let Some(address) = self.address {
             host = host.address(address)?;
@@ -105,14 +127,36 @@ impl WholeHost {
         if let Some(user) = self.user {
             host = host.user(user)?;
         }
-        if let Some(file) = self.identity_file {
+        if let Some(file) = identity_file {
             host = host.identity_file(file)?;
         }
-        if let Some(file) = self.ssh_config {
+        if let Some(file) = config_file {
             host = host.config_file(file)?;
         }
         self.options.into_iter().try_fold(host, |host, (key, value)| host.any_option(key, value))
     }
+}
+
+/// Bytes as an object has them: as text where they are, else in base64, under a key of its own.
+fn text_or_base64(bytes: Vec<u8>) -> (Option<String>, Option<String>) {
+    match String::from_utf8(bytes) {
+        Ok(text) => (Some(text), None),
+        Err(error) => (None, Some(STANDARD.encode(error.into_bytes()))),
+    }
+}
+
+/// The bytes of such a pair, of which there is one at most. The second key is that of the first with `_base64` behind it.
+fn one_of(key: &str, text: Option<&String>, base64: Option<&String>) -> Result<Option<OsString>, String> {
+    match (text, base64) {
+        (Some(_), Some(_)) => Err(format!("{key} and {key}_base64: give one of them")),
+        (Some(text), None) => Ok(Some(text.into())),
+        (None, Some(text)) => of_base64(key, text).map(|bytes| Some(OsString::from_vec(bytes))),
+        (None, None) => Ok(None),
+    }
+}
+
+fn of_base64(key: &str, text: &str) -> Result<Vec<u8>, String> {
+    STANDARD.decode(text).map_err(|error| format!("{key}_base64: not base64: {error}"))
 }
 
 /// What every request that concerns a host can say beside it.
@@ -188,14 +232,22 @@ pub(crate) struct Exec {
     pub host: HostSpec,
     /// Shell text…
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub command: Option<String>,
+    command: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    command_base64: Option<String>,
     /// … or a program and its arguments.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub argv: Option<Vec<String>>,
-    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
-    pub env: std::collections::BTreeMap<String, String>,
+    argv: Option<Vec<String>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cwd: Option<String>,
+    argv_base64: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    env: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    env_base64: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cwd: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cwd_base64: Option<String>,
     /// What it reads: text, or any bytes in base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stdin: Option<String>,
@@ -216,23 +268,34 @@ pub(crate) struct Exec {
     auth_sock: Option<String>,
 }
 
+/// Shell text, or a program and its arguments.
+pub(crate) enum What {
+    Text(OsString),
+    Words(Vec<OsString>),
+}
+
 impl Exec {
     /// What the program asks for: shell text, with frames. What it reads comes in frames, too.
     pub(crate) fn new(
         host: &Host,
-        text: String,
+        text: OsString,
         reads: bool,
         timeout: Option<Duration>,
         origin: Origin,
     ) -> Self {
         // 0 is none, and the shortest limit is over before it is looked at.
         let ms = |timeout: Duration| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1);
+        let (command, command_base64) = text_or_base64(text.into_vec());
         Exec {
             host: HostSpec::Whole(host.into()),
-            command: Some(text),
+            command,
+            command_base64,
             argv: None,
-            env: std::collections::BTreeMap::new(),
+            argv_base64: None,
+            env: BTreeMap::new(),
+            env_base64: BTreeMap::new(),
             cwd: None,
+            cwd_base64: None,
             stdin: None,
             stdin_base64: None,
             stdin_stream: reads,
@@ -247,17 +310,47 @@ impl Exec {
         Origin { settings: self.settings.clone(), auth_sock: self.auth_sock.clone() }
     }
 
+    /// What is to be run.
+    pub(crate) fn what(&self) -> Result<What, String> {
+        let text = one_of("command", self.command.as_ref(), self.command_base64.as_ref())?;
+        let argv = match (&self.argv, &self.argv_base64) {
+            (Some(_), Some(_)) => return Err("argv and argv_base64: give one of them".to_owned()),
+            (Some(words), None) => Some(words.iter().map(OsString::from).collect()),
+            (None, Some(words)) => {
+                let words = words.iter().map(|word| of_base64("argv", word).map(OsString::from_vec));
+                Some(words.collect::<Result<_, _>>()?)
+            }
+            (None, None) => None,
+        };
+        match (text, argv) {
+            (Some(text), None) => Ok(What::Text(text)),
+            (None, Some(words)) => Ok(What::Words(words)),
+            _ => Err("give either command or argv".to_owned()),
+        }
+    }
+
+    /// Its variables.
+    pub(crate) fn env(&self) -> Result<BTreeMap<OsString, OsString>, String> {
+        let mut all: BTreeMap<OsString, OsString> =
+            self.env.iter().map(|(name, value)| (name.into(), value.into())).collect();
+        for (name, value) in &self.env_base64 {
+            let value = OsString::from_vec(of_base64("env", value)?);
+            if all.insert(name.into(), value).is_some() {
+                return Err(format!("env and env_base64: both have {name:?}"));
+            }
+        }
+        Ok(all)
+    }
+
+    /// Its working directory.
+    pub(crate) fn cwd(&self) -> Result<Option<OsString>, String> {
+        one_of("cwd", self.cwd.as_ref(), self.cwd_base64.as_ref())
+    }
+
     /// The bytes that it reads.
     pub(crate) fn input(&self) -> Result<Option<Vec<u8>>, String> {
-        match (&self.stdin, &self.stdin_base64) {
-            (Some(_), Some(_)) => Err("stdin and stdin_base64: give one of them".to_owned()),
-            (Some(text), None) => Ok(Some(text.clone().into_bytes())),
-            (None, Some(text)) => match STANDARD.decode(text) {
-                Ok(bytes) => Ok(Some(bytes)),
-                Err(error) => Err(format!("stdin_base64: not base64: {error}")),
-            },
-            (None, None) => Ok(None),
-        }
+        let input = one_of("stdin", self.stdin.as_ref(), self.stdin_base64.as_ref())?;
+        Ok(input.map(OsString::into_vec))
     }
 }
 
@@ -291,12 +384,23 @@ impl Connect {
 pub(crate) struct Connected {
     /// The process id of its control master.
     pub pid: u32,
-    pub control_path: std::path::PathBuf,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    control_path: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    control_path_base64: Option<String>,
 }
 
 impl Connected {
     pub(crate) fn of(lease: &Lease) -> Self {
-        Connected { pid: lease.master_pid(), control_path: lease.control_path().to_owned() }
+        let path = lease.control_path().as_os_str().to_owned();
+        let (control_path, control_path_base64) = text_or_base64(path.into_vec());
+        Connected { pid: lease.master_pid(), control_path, control_path_base64 }
+    }
+
+    /// Where its control socket is. An agent says it rightly; what is none is no path.
+    pub(crate) fn control_path(&self) -> std::path::PathBuf {
+        let path = one_of("control_path", self.control_path.as_ref(), self.control_path_base64.as_ref());
+        path.ok().flatten().unwrap_or_default().into()
     }
 }
 
@@ -381,11 +485,7 @@ impl Streams {
     }
 
     fn new(stdout: Option<Vec<u8>>, stderr: Option<Vec<u8>>) -> Self {
-        let encoded = |bytes: Option<Vec<u8>>| match bytes.map(String::from_utf8) {
-            None => (None, None),
-            Some(Ok(text)) => (Some(text), None),
-            Some(Err(error)) => (None, Some(STANDARD.encode(error.into_bytes()))),
-        };
+        let encoded = |bytes: Option<Vec<u8>>| bytes.map_or((None, None), text_or_base64);
         let ((stdout, stdout_base64), (stderr, stderr_base64)) = (encoded(stdout), encoded(stderr));
         Streams { stdout, stdout_base64, stderr, stderr_base64 }
     }

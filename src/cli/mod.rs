@@ -24,6 +24,7 @@ mod stdio;
 mod table;
 mod watched;
 
+use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -433,6 +434,17 @@ impl Session {
     }
 }
 
+/// The words of a command, joined by blanks as ssh does.
+fn joined(words: &[OsString]) -> OsString {
+    words.join(OsStr::new(" "))
+}
+
+/// A word that has to be text.
+fn text_of<'a>(what: &str, word: &'a OsStr) -> Result<&'a str, Failure> {
+    let shown = || crate::host::shortened(&format!("{word:?}"));
+    word.to_str().ok_or_else(|| Failure::Usage(format!("{} is not UTF-8, as {what} has to be", shown())))
+}
+
 /// The file that was named, or the one in the user's configuration directory if there is one; then the environment.
 fn load(named: Option<PathBuf>) -> Result<(Option<PathBuf>, Config), Failure> {
     let must_be_there = named.is_some();
@@ -543,11 +555,11 @@ async fn print(text: &str) -> Result<(), Failure> {
 }
 
 /// Writes to stdout. Signals are heard meanwhile: whoever is to read may never do so.
-async fn write(text: String) -> Result<(), Failure> {
+async fn write(text: impl Into<Vec<u8>>) -> Result<(), Failure> {
     use tokio::io::AsyncWriteExt;
     let mut stdout = tokio::io::stdout();
     let written = async {
-        stdout.write_all(text.as_bytes()).await?;
+        stdout.write_all(&text.into()).await?;
         stdout.flush().await
     };
     written.await.map_err(|error| cannot_print(&error))

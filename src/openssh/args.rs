@@ -72,7 +72,10 @@ fn host_args(args: Args, host: &Host, config_file: Option<&Path>) -> Args {
     };
     if let Some(address) = host.get_address() {
         // The zone of an IPv6 address stands behind a `%`.
-        args = args.option("HostName", address.replace('%', "%%"));
+        let text = address.replace('%', "%%");
+        // A `#` would begin a comment, and old clients end a value at a `=`. Quotes are in no address.
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-:%".contains(c);
+        args = args.option("HostName", if text.chars().all(is_plain) { text } else { format!("\"{text}\"") });
     }
     if let Some(port) = host.get_port() {
         args = args.pair("-p", port.to_string());
@@ -219,7 +222,7 @@ fn client(socket: &Path) -> Args {
 
 /// A session that runs `command`. `log` takes ssh's own messages, so that the remote's stderr stays pure, and tells afterwards what
 /// became of the session.
-pub(super) fn session(socket: &Path, log: &Path, command: &str) -> Vec<OsString> {
+pub(super) fn session(socket: &Path, log: &Path, command: &OsStr) -> Vec<OsString> {
     let mut args =
         client(socket).flag("-T").pair("-E", log).option("LogLevel", "DEBUG2").destination(NOWHERE).0;
     args.push(command.into());
@@ -283,7 +286,7 @@ mod tests {
     #[test]
     fn every_client_fails_closed() {
         for line in [
-            words(session(Path::new("/s"), Path::new("/l"), "true")),
+            words(session(Path::new("/s"), Path::new("/l"), "true".as_ref())),
             words(control(Path::new("/s"), "check")),
         ] {
             assert!(line.starts_with("-F none -S /s -o ControlMaster=no -o ProxyCommand=false "), "{line}");
@@ -293,7 +296,7 @@ mod tests {
 
     #[test]
     fn a_command_is_one_argument_behind_the_destination() {
-        let args = session(Path::new("/s"), Path::new("/l"), "-x 'a  b'");
+        let args = session(Path::new("/s"), Path::new("/l"), "-x 'a  b'".as_ref());
         assert_eq!(args[args.len() - 3..], ["--", NOWHERE, "-x 'a  b'"]);
     }
 }

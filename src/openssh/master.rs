@@ -466,12 +466,12 @@ impl Master {
     }
 
     pub(super) fn bootstrap(&self, input: Input<'_>, line: &str) -> Result<Session, NotOpened> {
-        self.spawn(&bootstrap::BOOTSTRAP, input, line, Some(bootstrap::marker()))
+        self.spawn(&*bootstrap::BOOTSTRAP, input, line, Some(bootstrap::marker()))
     }
 
     fn spawn(
         &self,
-        command: &str,
+        command: impl AsRef<std::ffi::OsStr>,
         input: Input<'_>,
         preface: &str,
         marker: Option<Marker>,
@@ -481,7 +481,7 @@ impl Master {
         let mut log = self.socket.clone().into_os_string();
         log.push(format!(".{number}"));
         let log = Log::create(log.into())?;
-        let command = self.program.client(args::session(&self.socket, log.path(), command));
+        let command = self.program.client(args::session(&self.socket, log.path(), command.as_ref()));
         let group = marker.as_ref().map_or_else(Group::none, |marker| marker.group().clone());
         let claims = (self.notes.counted(group.clone()), self.runtime.claim());
         Session::spawn(command, log, claims, stdin, marker, group)
