@@ -38,7 +38,7 @@ use crate::agent::client::NoAgent;
 use crate::agent::questions;
 use crate::command::Way;
 use crate::config::{self, Config, PoolConfig};
-use crate::error::{ConnectErrorKind, Error, plain};
+use crate::error::{ConnectErrorKind, Error, plain, printable};
 use crate::host::Host;
 use crate::host_set::{HostSet, HostSetError};
 use crate::public::Pool;
@@ -230,11 +230,11 @@ fn run_to_the_end(cli: Cli) -> ExitCode {
     runtime.shutdown_background();
     match result {
         Ok(status) => ExitCode::from(status),
-        Err(Failure::Usage(message)) => fail(message, USAGE),
-        Err(Failure::Output(message)) => fail(message, NOT_RUN),
+        Err(Failure::Usage(message)) => fail(one_line(&message), USAGE),
+        Err(Failure::Output(message)) => fail(one_line(&message), NOT_RUN),
         Err(Failure::NobodyReads) => ExitCode::from(NOBODY_READS),
         Err(Failure::Interrupted) => ExitCode::from(INTERRUPTED),
-        Err(Failure::Host { host, text, status }) => fail(format_args!("{host}: {text}"), status),
+        Err(Failure::Host { host, text, status }) => fail(one_line(&format!("{host}: {text}")), status),
     }
 }
 
@@ -514,6 +514,19 @@ fn fail(message: impl Display, status: u8) -> ExitCode {
     ExitCode::from(status)
 }
 
+/// A message without what a terminal or a reader of lines takes for more than letters, whatever names and values are in it. Of one that is too
+/// long the beginning and the end are left.
+fn one_line(message: &str) -> String {
+    const LONGEST: usize = 4000;
+    let line = printable(message);
+    if line.len() <= LONGEST {
+        return line;
+    }
+    let (head, tail) =
+        (line.floor_char_boundary(LONGEST / 2), line.ceil_char_boundary(line.len() - LONGEST / 2));
+    format!("{}…{}", &line[..head], &line[tail..])
+}
+
 /// How long it is tried to tell what was wrong.
 const COMPLAINT: Duration = Duration::from_secs(1);
 
@@ -615,4 +628,5 @@ fn without_host(error: &impl Display, host: &str) -> String {
 mod tests {
     mod delay;
     mod plot;
+    mod words;
 }
