@@ -3,7 +3,10 @@
 //! [`Command`] collects what to run and how; [`Command::output`], [`Command::status`] and [`Command::spawn`] run it. What reaches the
 //! remote shell is one text, put together here and nowhere else: arguments are escaped, shell text is taken as it is.
 
-use std::fmt::{self, Write as _};
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +16,7 @@ use crate::attempts::{Attempts, Excess, pump};
 use crate::child::Child;
 use crate::error::{Error, PartialOutput, Text};
 use crate::escape::escape;
-use crate::host::{Host, PoolKey};
+use crate::host::{Host, PoolKey, shortened};
 use crate::openssh::{Input, OpenSsh, Script};
 use crate::{Pool, pool};
 
@@ -129,10 +132,10 @@ impl From<String> for Stdin {
 #[must_use = "a command does nothing until output, status or spawn is awaited"]
 pub struct Command {
     place: Place,
-    text: String,
+    text: Vec<u8>,
     problem: Option<String>,
-    env: Vec<(String, String)>,
-    current_dir: Option<String>,
+    env: Vec<(OsString, OsString)>,
+    current_dir: Option<PathBuf>,
     stdin: Stdin,
     timeout: Limit,
     max_output: Option<usize>,
@@ -141,7 +144,7 @@ pub struct Command {
 /// Not the text and not the values of the environment, which `std::process::Command` shows: secrets belong there, and `{:?}` ends in logs.
 impl fmt::Debug for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let env: Vec<&str> = self.env.iter().map(|(name, _)| name.as_str()).collect();
+        let env: Vec<&OsStr> = self.env.iter().map(|(name, _)| name.as_os_str()).collect();
         f.debug_struct("Command")
             .field("host", &format_args!("{}", self.place.as_host().key()))
             .field("text", &format_args!("{} bytes", self.text.len()))
@@ -163,12 +166,12 @@ pub(crate) enum Way {
 }
 
 impl Way {
-    pub(crate) fn shell(&self, host: &Host, text: impl Into<String>) -> Command {
+    pub(crate) fn shell(&self, host: &Host, text: impl Into<OsString>) -> Command {
         Command::new(self.place(host), text.into())
     }
 
     pub(crate) fn command(&self, host: &Host, program: &str) -> Command {
-        self.shell(host, "").word(program)
+        self.shell(host, "").word(program.as_ref())
     }
 
     fn place(&self, host: &Host) -> Place {
@@ -224,21 +227,22 @@ enum Limit {
 }
 
 impl Command {
-    pub(crate) fn program(target: Target, program: &str) -> Self {
-        Self::shell(target, String::new()).word(program)
+    pub(crate) fn program(target: Target, program: &OsStr) -> Self {
+        Self::shell(target, OsString::new()).word(program)
     }
 
-    pub(crate) fn shell(target: Target, text: String) -> Self {
+    pub(crate) fn shell(target: Target, text: OsString) -> Self {
         Self::new(Place::Here(target), text)
     }
 
-    fn word(mut self, word: &str) -> Self {
+    fn word(mut self, word: &OsStr) -> Self {
         self.push_word(word);
         self
     }
 
-    fn new(place: Place, text: String) -> Self {
-        let problem = text.contains('\0').then(|| "a command cannot contain a NUL byte".to_owned());
+    fn new(place: Place, text: OsString) -> Self {
+        let text = text.into_vec();
+        let problem = text.contains(&0).then(|| "a command cannot contain a NUL byte".to_owned());
         Command {
             place,
             text,
@@ -251,48 +255,51 @@ impl Command {
         }
     }
 
-    /// Adds one argument, which arrives at the program as it is here, whatever it contains (but for NUL).
+    /// Adds one argument, which arrives at the program as it is here, whatever bytes it has (but for NUL).
     ///
     /// On a command made of shell text it is appended to the text, escaped.
-    pub fn arg(mut self, arg: impl AsRef<str>) -> Self {
-        self.text.push(' ');
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.text.push(b' ');
         self.push_word(arg.as_ref());
         self
     }
 
     /// Adds several arguments.
-    pub fn args<S: AsRef<str>>(self, args: impl IntoIterator<Item = S>) -> Self {
+    pub fn args<S: AsRef<OsStr>>(self, args: impl IntoIterator<Item = S>) -> Self {
         args.into_iter().fold(self, |command, arg| command.arg(arg))
     }
 
     /// Sets an environment variable for the command. The name must be letters, digits and `_`, not starting with a digit.
     ///
     /// The value is part of the text that the remote shell is given, and as such in no process list where the account has a POSIX shell.
-    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        let (name, value) = (name.into(), value.into());
-        let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) || !name.chars().all(word) {
-            self.complain(format!("{name:?} is not a name for an environment variable"));
-        }
-        if value.contains('\0') {
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        let (name, value) = (name.as_ref(), value.as_ref());
+        let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+        let bytes = name.as_bytes();
+        if bytes.first().is_none_or(u8::is_ascii_digit) || !bytes.iter().all(is_word) {
+            let name = shortened(&format!("{name:?}"));
+            self.complain(format!("{name} is not a name for an environment variable"));
+        } else if value.as_bytes().contains(&0) {
             self.complain(format!("the value of {name:?} cannot contain a NUL byte"));
         }
-        self.env.push((name, value));
+        self.env.push((name.to_owned(), value.to_owned()));
         self
     }
 
     /// Sets several environment variables.
-    pub fn envs<K: Into<String>, V: Into<String>>(self, vars: impl IntoIterator<Item = (K, V)>) -> Self {
+    pub fn envs<K: AsRef<OsStr>, V: AsRef<OsStr>>(self, vars: impl IntoIterator<Item = (K, V)>) -> Self {
         vars.into_iter().fold(self, |command, (name, value)| command.env(name, value))
     }
 
     /// Changes to this directory first. If that fails, the command does not run, and the status and the text on stderr are the shell's.
-    pub fn current_dir(mut self, directory: impl Into<String>) -> Self {
-        let directory = directory.into();
-        if directory.is_empty() || directory.contains('\0') {
-            self.complain(format!("{directory:?} cannot be a directory"));
+    pub fn current_dir(mut self, directory: impl AsRef<Path>) -> Self {
+        let directory = directory.as_ref();
+        let bytes = directory.as_os_str().as_bytes();
+        if bytes.is_empty() || bytes.contains(&0) {
+            let directory = shortened(&format!("{directory:?}"));
+            self.complain(format!("{directory} cannot be a directory"));
         }
-        self.current_dir = Some(directory);
+        self.current_dir = Some(directory.to_owned());
         self
     }
 
@@ -491,28 +498,31 @@ impl Command {
         if let Some(reason) = self.problem.take() {
             return Err(Error::InvalidCommand { host: self.place.as_host().name().to_owned(), reason });
         }
-        let mut text = String::new();
+        let mut text = Vec::new();
         if let Some(directory) = &self.current_dir {
+            let directory = directory.as_os_str().as_bytes();
             // A relative name that starts with a dash would be an option, and `--` is not known to every shell's cd.
-            let dot = if directory.starts_with('-') { "./" } else { "" };
-            text.push_str("cd ");
-            escape(&format!("{dot}{directory}"), &mut text);
-            text.push_str(" || exit; ");
+            let dot: &[u8] = if directory.starts_with(b"-") { b"./" } else { b"" };
+            text.extend_from_slice(b"cd ");
+            escape(&[dot, directory].concat(), &mut text);
+            text.extend_from_slice(b" || exit; ");
         }
         for (name, value) in &self.env {
-            write!(text, "export {name}=").expect("writing to a String cannot fail");
-            escape(value, &mut text);
-            text.push_str("; ");
+            text.extend_from_slice(b"export ");
+            text.extend_from_slice(name.as_bytes());
+            text.push(b'=');
+            escape(value.as_bytes(), &mut text);
+            text.extend_from_slice(b"; ");
         }
-        text.push_str(&self.text);
-        Ok(Script::new(text))
+        text.extend_from_slice(&self.text);
+        Ok(Script::new(OsString::from_vec(text)))
     }
 
-    fn push_word(&mut self, word: &str) {
-        if word.contains('\0') {
+    fn push_word(&mut self, word: &OsStr) {
+        if word.as_bytes().contains(&0) {
             self.complain("an argument cannot contain a NUL byte".to_owned());
         }
-        escape(word, &mut self.text);
+        escape(word.as_bytes(), &mut self.text);
     }
 
     fn complain(&mut self, problem: String) {

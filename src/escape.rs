@@ -7,28 +7,29 @@ mod properties;
 ///
 /// Single quotes do it for everything but three characters that some shell treats specially even there: the quote itself, the backslash
 /// (fish) and `!` (csh). Those stand outside of the quotes, behind a backslash, which every shell reads the same way.
-pub(crate) fn escape(word: &str, into: &mut String) {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:,@%+".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        into.push_str(word);
+pub(crate) fn escape(word: &[u8], into: &mut Vec<u8>) {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-./:,@%+".contains(byte);
+    if !word.is_empty() && word.iter().all(plain) {
+        into.extend_from_slice(word);
         return;
     }
     let mut quoted = false;
-    for c in word.chars() {
-        let special = matches!(c, '\'' | '\\' | '!');
+    // None of the three is a byte of a longer character, in UTF-8 or in Latin-1.
+    for &byte in word {
+        let special = matches!(byte, b'\'' | b'\\' | b'!');
         if special == quoted {
-            into.push('\'');
+            into.push(b'\'');
             quoted = !quoted;
         }
         if special {
-            into.push('\\');
+            into.push(b'\\');
         }
-        into.push(c);
+        into.push(byte);
     }
     if quoted {
-        into.push('\'');
+        into.push(b'\'');
     } else if word.is_empty() {
-        into.push_str("''");
+        into.extend_from_slice(b"''");
     }
 }
 
@@ -50,8 +51,15 @@ mod tests {
     #[case("~", "'~'")]
     #[case("x=1", "'x=1'")]
     fn words_are_escaped(#[case] word: &str, #[case] expected: &str) {
-        let mut text = String::new();
-        escape(word, &mut text);
-        assert_eq!(text, expected);
+        let mut text = Vec::new();
+        escape(word.as_bytes(), &mut text);
+        assert_eq!(String::from_utf8_lossy(&text), expected);
+    }
+
+    #[test]
+    fn b9_words_are_bytes() {
+        let mut text = Vec::new();
+        escape(b"caf\xe9 '\xff!", &mut text);
+        assert_eq!(text, b"'caf\xe9 '\\''\xff'\\!");
     }
 }

@@ -8,8 +8,7 @@
 mod properties;
 
 use std::ffi::OsString;
-use std::fmt;
-use std::net::Ipv6Addr;
+use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -166,15 +165,23 @@ const POOLS_OWN: &[&str] = &[
 const HAS_SETTER: &[(&str, &str)] =
     &[("HostName", "address"), ("IdentityFile", "identity_file"), ("Port", "port"), ("User", "user")];
 
-/// The longest name of a host (RFC 1035), and more than any account's.
-const LONGEST_NAME: usize = 255;
+/// The longest name of a host, in bytes: no resolver takes more (NI_MAXHOST).
+const LONGEST_NAME: usize = 1024;
+/// The longest user, in bytes. Bastions have whole targets and tokens in it.
+const LONGEST_USER: usize = 4096;
+/// What a shell takes for more than a letter, as ssh itself counts: it refuses these in the names of its command line.
+const SHELL_TEXT: &str = "'`\"$\\;&<>|(){}";
+/// How the address of a URI begins.
+const URI: &str = "ssh://";
 
 impl Host {
     /// A host by its name: an alias of the ssh_config, a domain name, or an IP address.
     ///
     /// # Errors
     ///
-    /// A name is made of letters, digits, `.`, `_` and `-`, and does not start with `-`; or it is an IPv6 address.
+    /// A name is what ssh takes for one on its command line: anything that is no option (`-` at its beginning) and no shell text (quotes,
+    /// `` ` ``, `$`, `\`, `;`, `&`, `<`, `>`, `|`, brackets other than `[]`), has no blanks and no control characters. An `@` ends a user,
+    /// and is in no name.
     pub fn new(name: impl Into<String>) -> Result<Self, HostError> {
         let name = name.into();
         check_name("host name", &name)?;
@@ -219,8 +226,9 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// A user is made of letters, digits, `.`, `_`, `@`, `+` and `-`, also with a Windows domain and `\` before it, and does not start
-    /// with `-`.
+    /// A user is what ssh takes for one on its command line: no option (`-` at its beginning or behind a blank) and no shell text (quotes,
+    /// `` ` ``, `;`, `&`, `<`, `>`, `|`, brackets other than `[]`), without control characters. A `\` is not its last character (`DOMAIN\user`
+    /// is right), and a `$` is nowhere else (the account of a Windows machine ends with one).
     pub fn user(mut self, user: impl Into<String>) -> Result<Self, HostError> {
         let user = user.into();
         check_user(&user)?;
@@ -357,18 +365,23 @@ impl Host {
     }
 }
 
-/// Reads `[user@]host[:port]`. An IPv6 address with a port stands in brackets: `[::1]:2222`.
+/// Reads `[user@]host[:port]`, and `ssh://[user@]host[:port]` as ssh does, with `%20` and the like in the user. A name with a colon, such as
+/// an IPv6 address, stands in brackets where a port follows: `[::1]:2222`.
 impl FromStr for Host {
     type Err = HostError;
 
     fn from_str(text: &str) -> Result<Self, HostError> {
+        if let Some(rest) = text.strip_prefix(URI) {
+            return of_uri(text, rest);
+        }
         let (user, rest) = match text.rsplit_once('@') {
             Some((user, rest)) => (Some(user), rest),
             None => (None, text),
         };
-        let (name, port) = if let Some(inner) = rest.strip_prefix('[') {
-            match inner.split_once(']') {
-                Some((name, "")) => (name, None),
+        let (name, port) = if let Some(inside) = rest.strip_prefix('[') {
+            match inside.rsplit_once(']') {
+                // Brackets around what has no colon are a part of the name, as for ssh.
+                Some((name, "")) => (if name.contains(':') { name } else { rest }, None),
                 Some((name, port)) if port.starts_with(':') => (name, Some(&port[1..])),
                 _ => {
                     return Err(HostError::new("host", text, "expected \"[ADDRESS]\" or \"[ADDRESS]:PORT\""));
@@ -384,15 +397,90 @@ impl FromStr for Host {
         };
         let mut host = Host::new(name)?;
         if let Some(port) = port {
-            let number = port.parse().ok().filter(|_| port.bytes().all(|byte| byte.is_ascii_digit()));
-            let out_of_range = || HostError::new("port", port, "expected a number from 1 to 65535");
-            host = host.port(number.ok_or_else(out_of_range)?)?;
+            host = host.port(port_of(port, rest)?)?;
         }
         match user {
             Some(user) => host.user(user),
             None => Ok(host),
         }
     }
+}
+
+/// What stands behind the colon of `rest`, which may have been meant as a whole.
+fn port_of(port: &str, rest: &str) -> Result<u16, HostError> {
+    let number = port.parse().ok().filter(|_| port.bytes().all(|byte| byte.is_ascii_digit()));
+    number.ok_or_else(|| {
+        let mut reason = "expected a number from 1 to 65535".to_owned();
+        if port.contains(char::is_alphabetic) && !rest.starts_with('[') && check_name("", rest).is_ok() {
+            write!(reason, " (a name with a colon stands in brackets: {:?})", format!("[{rest}]"))
+                .expect("writing to a String cannot fail");
+        }
+        HostError::new("port", port, reason)
+    })
+}
+
+/// What stands behind `ssh://`, read as ssh reads it: a user with `%` and two digits for what cannot stand there, `;` and parameters that
+/// nobody knows, a host, a port.
+fn of_uri(text: &str, rest: &str) -> Result<Host, HostError> {
+    let wrong = |reason: &str| HostError::new("address", text, reason);
+    let (user, rest) = match rest.split_once('@') {
+        Some((user, rest)) => (Some(user.split(';').next().unwrap_or_default()), rest),
+        None => (None, rest),
+    };
+    let end = match rest.starts_with('[') {
+        true => rest.rfind(']').ok_or_else(|| wrong("its bracket is not closed"))? + 1,
+        false => rest.find([':', '/']).unwrap_or(rest.len()),
+    };
+    let (name, rest) = rest.split_at(end);
+    let name = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    let mut host = Host::new(name)?;
+    let (port, path) = match rest.strip_prefix(':') {
+        Some(rest) => rest.split_once('/').map_or((Some(rest), ""), |(port, path)| (Some(port), path)),
+        None => (None, rest.strip_prefix('/').unwrap_or(rest)),
+    };
+    if !path.is_empty() {
+        return Err(wrong("a path has no meaning here: expected \"ssh://[user@]host[:port]\""));
+    }
+    // Nothing at all behind the colon is no port, for ssh too.
+    if let Some(port) = port.filter(|port| !(port.is_empty() && rest == ":")) {
+        host = host.port(port_of(port, "")?)?;
+    }
+    match user {
+        Some(user) => host.user(decoded(user).ok_or_else(|| {
+            wrong("a \"%\" in its user has to be followed by two hexadecimal digits, of UTF-8 text")
+        })?),
+        None => Ok(host),
+    }
+}
+
+/// The text that a URI has in such a form: `%` and two digits for a byte, `+` for a blank.
+fn decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let mut digit = || char::from(rest.next()?).to_digit(16);
+                u8::try_from(digit()? * 16 + digit()?).ok()?
+            }
+            byte => byte,
+        });
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// A user in a form that stands in a URI, and in whatever takes commas, blanks and brackets for more than letters.
+pub(crate) fn encoded(user: &str) -> String {
+    let mut text = String::new();
+    for byte in user.bytes() {
+        if byte.is_ascii_alphanumeric() || b"._-".contains(&byte) {
+            text.push(char::from(byte));
+        } else {
+            write!(text, "%{byte:02X}").expect("writing to a String cannot fail");
+        }
+    }
+    text
 }
 
 impl PoolKey {
@@ -409,7 +497,7 @@ impl PoolKey {
 
 impl fmt::Display for PoolKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.name.contains(':') {
+        if self.name.contains(':') || self.name.starts_with('[') {
             write!(f, "[{}]:{}", self.name, self.port)
         } else {
             write!(f, "{}:{}", self.name, self.port)
@@ -419,61 +507,71 @@ impl fmt::Display for PoolKey {
 
 impl HostError {
     fn new(what: &'static str, value: &str, reason: impl Into<String>) -> Self {
-        HostError { what, value: value.to_owned(), reason: reason.into() }
+        HostError { what, value: shortened(value), reason: reason.into() }
+    }
+}
+
+/// As much of a value as a line of an error shows.
+pub(crate) fn shortened(value: &str) -> String {
+    const LONGEST: usize = 200;
+    match value.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &value[..end]),
+        None => value.to_owned(),
     }
 }
 
 fn check_name(what: &'static str, name: &str) -> Result<(), HostError> {
     let wrong = |reason: &str| Err(HostError::new(what, name, reason));
-    let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if name.is_empty() {
         return wrong("it must not be empty");
     }
     if name.len() > LONGEST_NAME {
-        return wrong("it is longer than 255 characters");
+        return wrong(&format!("it is longer than {LONGEST_NAME} bytes"));
     }
     if name.starts_with('-') {
         return wrong("it must not start with \"-\"");
     }
-    if name.contains(':') {
-        let (address, zone) = match name.split_once('%') {
-            Some((address, zone)) => (address, Some(zone)),
-            None => (name, None),
-        };
-        let zone_is_right = zone.is_none_or(|zone| !zone.is_empty() && zone.chars().all(word));
-        if address.parse::<Ipv6Addr>().is_err() || !zone_is_right {
-            return wrong("it has a colon, but is not an IPv6 address");
-        }
-        return Ok(());
+    // ssh would read more than a name there.
+    if name.starts_with(URI) {
+        return wrong("it is a URI, and not a name");
     }
-    match name.chars().find(|&c| !word(c)) {
-        Some(c) => {
-            wrong(&format!("it must not contain {c:?}; letters, digits, \".\", \"_\" and \"-\" are allowed"))
-        }
+    let is_wrong = |c: char| c == '@' || c.is_ascii_whitespace() || SHELL_TEXT.contains(c) || unprintable(c);
+    match name.chars().find(|&c| is_wrong(c)) {
+        Some(c) => wrong(&format!(
+            "it must not contain {c:?}; give the host a name without it, by Host and HostName in the ssh_config"
+        )),
         None => Ok(()),
     }
 }
 
 fn check_user(user: &str) -> Result<(), HostError> {
     let wrong = |reason: &str| Err(HostError::new("user", user, reason));
-    let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '@' | '+' | '-');
-    if user.is_empty() || user.len() > LONGEST_NAME {
-        return wrong("expected 1 to 255 characters");
+    const WAY_ROUND: &str = "a User in the ssh_config can have it";
+    if user.is_empty() || user.len() > LONGEST_USER {
+        return wrong(&format!("expected 1 to {LONGEST_USER} characters"));
     }
     if user.starts_with('-') {
         return wrong("it must not start with \"-\"");
     }
-    // DOMAIN\user, as ssh takes it for Active Directory: one backslash with something on both sides.
-    let parts: Vec<&str> = user.split('\\').collect();
-    if parts.len() > 2 || parts.iter().any(|part| part.is_empty()) {
-        return wrong("a \"\\\" stands between a domain and a user only");
+    if user.contains(" -") {
+        return wrong(&format!("a \"-\" behind a blank begins an option; {WAY_ROUND}"));
     }
-    match parts.iter().flat_map(|part| part.chars()).find(|&c| !word(c)) {
-        Some(c) => wrong(&format!(
-            "it must not contain {c:?}; letters, digits, \".\", \"_\", \"@\", \"+\" and \"-\" are allowed"
-        )),
+    // A shell takes `$` for a letter where no name and no bracket follows.
+    let body = user.strip_suffix('$').unwrap_or(user);
+    if body.ends_with('\\') {
+        return wrong("it must not end with \"\\\": that stands between a domain and a user");
+    }
+    let is_wrong = |c: char| c != '\\' && SHELL_TEXT.contains(c) || unprintable(c);
+    match body.chars().find(|&c| is_wrong(c)) {
+        Some('$') => wrong(&format!("a \"$\" is its last character, or nowhere; {WAY_ROUND}")),
+        Some(c) => wrong(&format!("it must not contain {c:?}; {WAY_ROUND}")),
         None => Ok(()),
     }
+}
+
+/// Whether it ends a line or does something to a terminal.
+fn unprintable(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
 }
 
 fn check_path(what: &'static str, path: PathBuf) -> Result<PathBuf, HostError> {
@@ -511,6 +609,12 @@ mod tests {
     #[case("10.0.0.7")]
     #[case("::1")]
     #[case("fe80::1%eth0")]
+    #[case("a+b")]
+    #[case("x^y")]
+    #[case("ünï")]
+    #[case("a,b=c~d/e#f%g!h*i?j")]
+    #[case("[x]")]
+    #[case("1:2")]
     fn names_that_are_accepted(#[case] name: &str) {
         assert_eq!(Host::new(name).expect("a valid name").name(), name);
         Host::new("x").unwrap().address(name).expect("a valid address");
@@ -521,23 +625,15 @@ mod tests {
     #[case("-oProxyCommand=x", "invalid host name \"-oProxyCommand=x\": it must not start with \"-\"")]
     #[case(
         "a;b",
-        "invalid host name \"a;b\": it must not contain ';'; letters, digits, \".\", \"_\" and \"-\" are allowed"
-    )]
-    #[case(
-        "a b",
-        "invalid host name \"a b\": it must not contain ' '; letters, digits, \".\", \"_\" and \"-\" are allowed"
+        "invalid host name \"a;b\": it must not contain ';'; \
+         give the host a name without it, by Host and HostName in the ssh_config"
     )]
     #[case(
         "a\nb",
-        "invalid host name \"a\\nb\": it must not contain '\\n'; letters, digits, \".\", \"_\" and \"-\" are allowed"
+        "invalid host name \"a\\nb\": it must not contain '\\n'; \
+         give the host a name without it, by Host and HostName in the ssh_config"
     )]
-    #[case(
-        "a/b",
-        "invalid host name \"a/b\": it must not contain '/'; letters, digits, \".\", \"_\" and \"-\" are allowed"
-    )]
-    #[case("1:2", "invalid host name \"1:2\": it has a colon, but is not an IPv6 address")]
-    #[case("fe80::1%", "invalid host name \"fe80::1%\": it has a colon, but is not an IPv6 address")]
-    #[case("fe80::1%a;b", "invalid host name \"fe80::1%a;b\": it has a colon, but is not an IPv6 address")]
+    #[case("ssh://web1", "invalid host name \"ssh://web1\": it is a URI, and not a name")]
     fn names_that_are_refused(#[case] name: &str, #[case] message: &str) {
         assert_eq!(Host::new(name).unwrap_err().to_string(), message);
         let message = message.replace("host name", "address");
@@ -545,9 +641,35 @@ mod tests {
     }
 
     #[test]
-    fn a_name_has_at_most_255_characters() {
-        assert!(Host::new("a".repeat(255)).is_ok());
-        assert!(Host::new("a".repeat(256)).is_err());
+    fn what_has_no_end_is_refused() {
+        let name = |length| Host::new("ä".repeat(length));
+        assert!(name(512).is_ok() && name(513).is_err() && name(1 << 20).is_err());
+        let user = |length| Host::new("web1").and_then(|host| host.user("a".repeat(length)));
+        assert!(user(4096).is_ok() && user(4097).is_err() && user(1 << 20).is_err());
+    }
+
+    /// What a shell could take for more than a letter is in none of them, wherever it stands.
+    #[test]
+    fn b8_shell_text_and_options_are_no_names() {
+        for c in SHELL_TEXT.chars().chain("\0\t\n\r\x0b\x0c\x1b\x7f\u{9b}\u{2028}".chars()) {
+            for text in [format!("{c}"), format!("{c}a"), format!("a{c}"), format!("a{c}b")] {
+                assert!(Host::new(&*text).is_err(), "{text:?}");
+                assert!(Host::new("x").unwrap().address(&*text).is_err(), "{text:?}");
+                let user = Host::new("x").unwrap().user(&*text).is_ok();
+                let harmless = match c {
+                    '$' => text.ends_with('$'),
+                    '\\' => !text.ends_with('\\'),
+                    _ => false,
+                };
+                assert_eq!(user, harmless, "{text:?}");
+            }
+        }
+        for text in ["-", "-l", "-oProxyCommand=x", "ssh://-oProxyCommand=x", "a@-oProxyCommand=x"] {
+            assert!(text.parse::<Host>().is_err(), "{text}");
+        }
+        for text in ["-l", "a -oProxyCommand=x"] {
+            assert!(Host::new("x").unwrap().user(text).is_err(), "{text}");
+        }
     }
 
     #[rstest]
@@ -559,10 +681,15 @@ mod tests {
     #[case("a;b", false)]
     #[case("a$b", false)]
     #[case("a`b", false)]
-    #[case("a b", false)]
-    #[case("\\a", false)]
     #[case("a\\", false)]
-    #[case("a\\b\\c", false)]
+    #[case("a -b", false)]
+    #[case("lab:x", true)]
+    #[case("cf:3e1d/0", true)]
+    #[case("a#b", true)]
+    #[case("a%b", true)]
+    #[case("John Doe", true)]
+    #[case("ünï", true)]
+    #[case("CORP\\web1$", true)]
     fn users(#[case] user: &str, #[case] accepted: bool) {
         assert_eq!(Host::new("web1").unwrap().user(user).is_ok(), accepted);
     }
@@ -575,6 +702,19 @@ mod tests {
     #[case("::1", None, "::1", None)]
     #[case("[::1]", None, "::1", None)]
     #[case("deploy@[fe80::1%eth0]:65535", Some("deploy"), "fe80::1%eth0", Some(65535))]
+    #[case("lab:x@web1:22", Some("lab:x"), "web1", Some(22))]
+    #[case("a#b%c@web1", Some("a#b%c"), "web1", None)]
+    #[case("[a:b]:22", None, "a:b", Some(22))]
+    #[case("[web1]:22", None, "web1", Some(22))]
+    #[case("[x]", None, "[x]", None)]
+    #[case("[[x]]:22", None, "[x]", Some(22))]
+    #[case("ssh://web1", None, "web1", None)]
+    #[case("ssh://web1/", None, "web1", None)]
+    #[case("ssh://web1:", None, "web1", None)]
+    #[case("ssh://lab@web1:24711", Some("lab"), "web1", Some(24711))]
+    #[case("ssh://a%2fb%25;x=y@web1:022/", Some("a/b%"), "web1", Some(22))]
+    #[case("ssh://a+b%2Bc@[::1]:22", Some("a b+c"), "::1", Some(22))]
+    #[case("ssh://%C3%BC@web1", Some("ü"), "web1", None)]
     fn texts_that_are_read(
         #[case] text: &str,
         #[case] user: Option<&str>,
@@ -590,10 +730,33 @@ mod tests {
     #[case("web1:70000", "invalid port \"70000\": expected a number from 1 to 65535")]
     #[case("web1:+22", "invalid port \"+22\": expected a number from 1 to 65535")]
     #[case("web1:", "invalid port \"\": expected a number from 1 to 65535")]
-    #[case("@web1", "invalid user \"\": expected 1 to 255 characters")]
+    #[case("@web1", "invalid user \"\": expected 1 to 4096 characters")]
     #[case("[::1", "invalid host \"[::1\": expected \"[ADDRESS]\" or \"[ADDRESS]:PORT\"")]
     #[case("[::1]22", "invalid host \"[::1]22\": expected \"[ADDRESS]\" or \"[ADDRESS]:PORT\"")]
-    #[case("ssh://web1", "invalid port \"//web1\": expected a number from 1 to 65535")]
+    #[case(
+        "web1:ssh",
+        "invalid port \"ssh\": expected a number from 1 to 65535 \
+         (a name with a colon stands in brackets: \"[web1:ssh]\")"
+    )]
+    #[case("ssh://web1:/", "invalid port \"\": expected a number from 1 to 65535")]
+    #[case(
+        "ssh://web1/x",
+        "invalid address \"ssh://web1/x\": a path has no meaning here: expected \"ssh://[user@]host[:port]\""
+    )]
+    #[case("ssh://@web1", "invalid user \"\": expected 1 to 4096 characters")]
+    #[case(
+        "ssh://a%2@web1",
+        "invalid address \"ssh://a%2@web1\": a \"%\" in its user has to be followed by two hexadecimal digits, of UTF-8 text"
+    )]
+    #[case(
+        "ssh://a%3Bb@web1",
+        "invalid user \"a;b\": it must not contain ';'; a User in the ssh_config can have it"
+    )]
+    #[case(
+        "ssh://a@b@web1",
+        "invalid host name \"b@web1\": it must not contain '@'; \
+         give the host a name without it, by Host and HostName in the ssh_config"
+    )]
     fn texts_that_are_refused(#[case] text: &str, #[case] message: &str) {
         assert_eq!(text.parse::<Host>().unwrap_err().to_string(), message);
     }
@@ -628,6 +791,20 @@ mod tests {
         let home = std::env::home_dir().expect("tests run with a home directory");
         let host = Host::new("web1").unwrap().identity_file("~/.ssh/key").unwrap();
         assert_eq!(host.get_identity_file(), Some(home.join(".ssh/key").as_path()));
+    }
+
+    /// Whatever the name has in it, its key is read as the same name and port.
+    #[rstest]
+    #[case("a:b", "[a:b]:22")]
+    #[case("[x]", "[[x]]:22")]
+    #[case("[a]:5", "[[a]:5]:22")]
+    #[case("x]", "x]:22")]
+    #[case("a,b", "a,b:22")]
+    fn b8_a_key_is_read_as_what_it_is_of(#[case] name: &str, #[case] key: &str) {
+        let host = Host::new(name).unwrap();
+        assert_eq!(host.key().to_string(), key);
+        let again: Host = key.parse().unwrap();
+        assert_eq!((again.name(), again.get_port()), (name, Some(22)));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The public face: [`Pool`] and [`Lease`].
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -93,18 +94,18 @@ impl Pool {
     /// # Cancel safety
     ///
     /// As [`Command::output`].
-    pub async fn exec(&self, host: &Host, command: &str) -> Result<String, Error> {
+    pub async fn exec(&self, host: &Host, command: impl Into<OsString>) -> Result<String, Error> {
         checked(host, self.shell(host, command).output().await?)
     }
 
     /// A command to run a program; arguments are added to it, and escaped.
-    pub fn command(&self, host: &Host, program: impl AsRef<str>) -> Command {
+    pub fn command(&self, host: &Host, program: impl AsRef<OsStr>) -> Command {
         Command::program(self.target(host), program.as_ref())
     }
 
     /// A command that is shell text, with pipes, variables and all that. Never put into it what somebody else wrote: that is what
     /// [`command`](Self::command) is for.
-    pub fn shell(&self, host: &Host, text: impl Into<String>) -> Command {
+    pub fn shell(&self, host: &Host, text: impl Into<OsString>) -> Command {
         Command::shell(self.target(host), text.into())
     }
 
@@ -299,17 +300,17 @@ impl Lease {
     /// # Cancel safety
     ///
     /// As [`Command::output`].
-    pub async fn exec(&self, command: &str) -> Result<String, Error> {
+    pub async fn exec(&self, command: impl Into<OsString>) -> Result<String, Error> {
         checked(&self.host, self.shell(command).output().await?)
     }
 
     /// As [`Pool::command`], on this connection.
-    pub fn command(&self, program: impl AsRef<str>) -> Command {
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         Command::program(self.target(), program.as_ref())
     }
 
     /// As [`Pool::shell`], on this connection.
-    pub fn shell(&self, text: impl Into<String>) -> Command {
+    pub fn shell(&self, text: impl Into<OsString>) -> Command {
         Command::shell(self.target(), text.into())
     }
 

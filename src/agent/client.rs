@@ -23,11 +23,11 @@ use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
+use super::caller::PlaceSpec;
 use super::place::Place;
 use super::standing::Standing;
 use super::wire::{
-    self, Cause, Connect, Connected, End, Exec, FRAME_HEADER, Origin, PlaceSpec, Question, Refusal, Stop,
-    frame,
+    self, Cause, Connect, Connected, End, Exec, FRAME_HEADER, Origin, Question, Refusal, Stop, frame,
 };
 use super::{questions, start};
 use crate::child::{self, Child, RemoteEnds};

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::peer::Peer;
 use super::server::Running;
-use super::wire::{self, End, Ended, Exec, FRAME_HEADER, Finished, Refusal, Streams, frame};
+use super::wire::{self, End, Ended, Exec, FRAME_HEADER, Finished, Refusal, Streams, What, frame};
 use crate::child::{Child, ChildStderr, ChildStdin, ChildStdout};
 use crate::command::{Command, Stdin};
 use crate::config::PoolConfig;
@@ -59,16 +59,15 @@ impl Order {
         defaults: &PoolConfig,
         running: Running,
     ) -> Result<Self, String> {
-        let command = match (&exec.command, &exec.argv) {
-            (Some(text), None) => pool.shell(&host, text),
-            (None, Some(words)) => match words.split_first() {
+        let command = match exec.what()? {
+            What::Text(text) => pool.shell(&host, text),
+            What::Words(words) => match words.split_first() {
                 Some((program, words)) => pool.command(&host, program).args(words),
                 None => return Err("argv: it has no program".to_owned()),
             },
-            _ => return Err("give either command or argv".to_owned()),
         };
-        let mut command = command.envs(exec.env.clone());
-        if let Some(directory) = &exec.cwd {
+        let mut command = command.envs(exec.env()?);
+        if let Some(directory) = exec.cwd()? {
             command = command.current_dir(directory);
         }
         let piped = exec.stdin_stream;

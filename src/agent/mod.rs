@@ -7,6 +7,7 @@
 //! The agent is a plain user of [`Pool`](crate::Pool): it starts no command that a client did not ask for, and ends the command of a client
 //! that goes away.
 
+mod caller;
 pub(crate) mod client;
 mod commands;
 pub(crate) mod held;

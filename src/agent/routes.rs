@@ -248,7 +248,7 @@ fn config(agent: &Agent) -> Result<Config, Refusal> {
 fn host_of(agent: &Agent, spec: HostSpec) -> Result<Host, Refusal> {
     let invalid = |error: crate::HostError| Refusal::new(Cause::Invalid, error.to_string());
     match spec {
-        HostSpec::Whole(whole) => whole.host().map_err(invalid),
+        HostSpec::Whole(whole) => whole.host().map_err(|why| Refusal::new(Cause::Invalid, why)),
         HostSpec::Name(text) => {
             let host = config(agent)?.host(&text).map_err(invalid)?;
             match &agent.plan.ssh_config {

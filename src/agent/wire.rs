@@ -1,9 +1,9 @@
 //! What is said between the agent and its clients: JSON in requests and answers, and frames where bytes stream both ways.
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStringExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,11 +14,12 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use super::caller::PlaceSpec;
 use crate::command::ExitStatus;
 use crate::config::PoolConfig;
 use crate::error::{ConnectError, ConnectErrorKind, Error, PartialOutput};
 use crate::host::{Host, HostError};
-use crate::place::{Given, LARGEST_ENVIRONMENT, Needs, Place, TABLE};
+use crate::place::{Given, Place};
 use crate::public::{ConnectionInfo, Lease};
 use crate::running::Remote;
 
@@ -71,9 +72,13 @@ pub(crate) struct WholeHost {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     user: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    identity_file: Option<std::path::PathBuf>,
+    identity_file: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    ssh_config: Option<std::path::PathBuf>,
+    identity_file_base64: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ssh_config: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ssh_config_base64: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     options: Vec<(String, String)>,
 }
@@ -85,20 +90,35 @@ impl From<&Host> for WholeHost {
             Some("none") => path.to_owned(),
             _ => std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
         };
+        let encoded = |path: Option<&std::path::Path>| {
+            path.map_or((None, None), |path| text_or_base64(absolute(path).into_os_string().into_vec()))
+        };
+        let (identity_file, identity_file_base64) = encoded(host.get_identity_file());
+        let (ssh_config, ssh_config_base64) = encoded(host.get_config_file());
         WholeHost {
             name: host.name().to_owned(),
             address: host.get_address().map(str::to_owned),
             port: host.get_port(),
             user: host.get_user().map(str::to_owned),
-            identity_file: host.get_identity_file().map(absolute),
-            ssh_config: host.get_config_file().map(absolute),
+            identity_file,
+            identity_file_base64,
+            ssh_config,
+            ssh_config_base64,
             options: host.get_options().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
         }
     }
 }
 
 impl WholeHost {
-    pub(crate) fn host(self) -> Result<Host, HostError> {
+    /// The host, or why it is none.
+    pub(crate) fn host(self) -> Result<Host, String> {
+        let identity_file =
+            one_of("identity_file", self.identity_file.as_ref(), self.identity_file_base64.as_ref())?;
+        let config_file = one_of("ssh_config", self.ssh_config.as_ref(), self.ssh_config_base64.as_ref())?;
+        self.with(identity_file, config_file).map_err(|error| error.to_string())
+    }
+
+    fn with(self, identity_file: Option<OsString>, config_file: Option<OsString>) -> Result<Host, HostError> {
         let mut host = Host::new(self.name)?;
         if let Some(address) = self.address {
             host = host.address(address)?;
@@ -109,139 +129,36 @@ impl WholeHost {
         if let Some(user) = self.user {
             host = host.user(user)?;
         }
-        if let Some(file) = self.identity_file {
+        if let Some(file) = identity_file {
             host = host.identity_file(file)?;
         }
-        if let Some(file) = self.ssh_config {
+        if let Some(file) = config_file {
             host = host.config_file(file)?;
         }
         self.options.into_iter().try_fold(host, |host, (key, value)| host.any_option(key, value))
     }
 }
 
-/// Where a client stands. What is left out is as it is for the agent: the directory `/`, and an
-/// environment that says nothing.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct PlaceSpec {
-    /// An absolute path.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub directory: Option<Bytes>,
-    /// Variables that are set.
-    #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty")]
-    pub environment: std::collections::BTreeMap<String, Bytes>,
-    /// Names and patterns of which all variables that are set are in `environment`, beyond those that
-    /// always are.
-    #[serde(skip_serializing_if = "std::collections::BTreeSet::is_empty")]
-    pub told: std::collections::BTreeSet<String>,
-    /// `environment` is all of it.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub whole: bool,
-    /// The ssh that the client's PATH leads to.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ssh: Option<Bytes>,
-    /// The client has a terminal, on which ssh would ask.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub terminal: bool,
-    /// See [`super::standing`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub standing: Option<String>,
-}
-
-/// Bytes in JSON: text where they are text, and else `{"base64": "…"}`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Bytes(pub OsString);
-
-#[derive(Serialize, Deserialize)]
-#[serde(untagged)]
-enum BytesForm {
-    Text(String),
-    Base64 { base64: String },
-}
-
-impl Serialize for Bytes {
-    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        match self.0.to_str() {
-            Some(text) => to.serialize_str(text),
-            None => BytesForm::Base64 { base64: STANDARD.encode(self.0.as_bytes()) }.serialize(to),
-        }
+/// Bytes as an object has them: as text where they are, else in base64, under a key of its own.
+fn text_or_base64(bytes: Vec<u8>) -> (Option<String>, Option<String>) {
+    match String::from_utf8(bytes) {
+        Ok(text) => (Some(text), None),
+        Err(error) => (None, Some(STANDARD.encode(error.into_bytes()))),
     }
 }
 
-impl<'de> Deserialize<'de> for Bytes {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let bytes = match BytesForm::deserialize(from)? {
-            BytesForm::Text(text) => text.into_bytes(),
-            BytesForm::Base64 { base64 } => STANDARD.decode(base64).map_err(de::Error::custom)?,
-        };
-        if bytes.contains(&0) {
-            return Err(de::Error::custom("it has a NUL byte"));
-        }
-        Ok(Bytes(OsString::from_vec(bytes)))
+/// The bytes of such a pair, of which there is one at most. The second key is that of the first with `_base64` behind it.
+fn one_of(key: &str, text: Option<&String>, base64: Option<&String>) -> Result<Option<OsString>, String> {
+    match (text, base64) {
+        (Some(_), Some(_)) => Err(format!("{key} and {key}_base64: give one of them")),
+        (Some(text), None) => Ok(Some(text.into())),
+        (None, Some(text)) => of_base64(key, text).map(|bytes| Some(OsString::from_vec(bytes))),
+        (None, None) => Ok(None),
     }
 }
 
-impl PlaceSpec {
-    /// That of this process, as much of it as always counts.
-    pub(crate) fn here() -> Self {
-        let mut place = PlaceSpec {
-            directory: std::env::current_dir().ok().map(|path| Bytes(path.into())),
-            ssh: crate::openssh::Program::find().ok().map(|found| Bytes(found.path().into())),
-            terminal: std::fs::File::open("/dev/tty").is_ok(),
-            standing: Some(super::standing::Standing::own().place),
-            ..PlaceSpec::default()
-        };
-        let rows: Vec<String> = TABLE.iter().map(|(row, _)| (*row).to_owned()).collect();
-        place.add(&rows);
-        place
-    }
-
-    /// What of this process's environment is needed beyond that.
-    pub(crate) fn tell(&mut self, needs: &Needs) {
-        self.whole |= needs.whole;
-        if self.whole {
-            self.add(&["*".to_owned()]);
-        } else {
-            let patterns: Vec<String> = needs.variables.iter().cloned().collect();
-            self.add(&patterns);
-            self.told.extend(patterns);
-        }
-    }
-
-    fn add(&mut self, patterns: &[String]) {
-        for (name, value) in Place::own().matching(patterns, &mut Needs::default()) {
-            // A name that is no text nobody asks for.
-            if let Ok(name) = name.into_string() {
-                self.environment.insert(name, Bytes(value));
-            }
-        }
-    }
-
-    /// `Err` says in one line what is wrong with it.
-    fn place(self) -> Result<Place, String> {
-        let absolute = |what: &str, path: Option<Bytes>| match path.map(|path| PathBuf::from(path.0)) {
-            Some(path) if !path.is_absolute() => Err(format!("place: {what}: expected an absolute path")),
-            path => Ok(path),
-        };
-        let length: usize = self.environment.iter().map(|(name, value)| name.len() + value.0.len()).sum();
-        if length > LARGEST_ENVIRONMENT {
-            return Err(format!("place: environment: more than {LARGEST_ENVIRONMENT} bytes"));
-        }
-        if let Some(name) = self.environment.keys().find(|name| name.is_empty() || name.contains(['=', '\0']))
-        {
-            return Err(format!("place: environment: {name:?} is not a name of a variable"));
-        }
-        Ok(Place {
-            directory: absolute("directory", self.directory)?,
-            ssh: absolute("ssh", self.ssh)?,
-            terminal: self.terminal,
-            given: Some(Given {
-                variables: self.environment.into_iter().map(|(name, value)| (name.into(), value.0)).collect(),
-                told: self.told,
-                whole: self.whole,
-            }),
-        })
-    }
+fn of_base64(key: &str, text: &str) -> Result<Vec<u8>, String> {
+    STANDARD.decode(text).map_err(|error| format!("{key}_base64: not base64: {error}"))
 }
 
 /// What every request that concerns a host can say beside it.
@@ -350,14 +267,22 @@ pub(crate) struct Exec {
     pub host: HostSpec,
     /// Shell text…
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub command: Option<String>,
+    command: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    command_base64: Option<String>,
     /// … or a program and its arguments.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub argv: Option<Vec<String>>,
-    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
-    pub env: std::collections::BTreeMap<String, String>,
+    argv: Option<Vec<String>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cwd: Option<String>,
+    argv_base64: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    env: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    env_base64: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cwd: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cwd_base64: Option<String>,
     /// What it reads: text, or any bytes in base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stdin: Option<String>,
@@ -380,23 +305,34 @@ pub(crate) struct Exec {
     place: Option<PlaceSpec>,
 }
 
+/// Shell text, or a program and its arguments.
+pub(crate) enum What {
+    Text(OsString),
+    Words(Vec<OsString>),
+}
+
 impl Exec {
     /// What the program asks for: shell text, with frames. What it reads comes in frames, too.
     pub(crate) fn new(
         host: &Host,
-        text: String,
+        text: OsString,
         reads: bool,
         timeout: Option<Duration>,
         origin: Origin,
     ) -> Self {
         // 0 is none, and the shortest limit is over before it is looked at.
         let ms = |timeout: Duration| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1);
+        let (command, command_base64) = text_or_base64(text.into_vec());
         Exec {
             host: HostSpec::Whole(host.into()),
-            command: Some(text),
+            command,
+            command_base64,
             argv: None,
-            env: std::collections::BTreeMap::new(),
+            argv_base64: None,
+            env: BTreeMap::new(),
+            env_base64: BTreeMap::new(),
             cwd: None,
+            cwd_base64: None,
             stdin: None,
             stdin_base64: None,
             stdin_stream: reads,
@@ -416,17 +352,47 @@ impl Exec {
         }
     }
 
+    /// What is to be run.
+    pub(crate) fn what(&self) -> Result<What, String> {
+        let text = one_of("command", self.command.as_ref(), self.command_base64.as_ref())?;
+        let argv = match (&self.argv, &self.argv_base64) {
+            (Some(_), Some(_)) => return Err("argv and argv_base64: give one of them".to_owned()),
+            (Some(words), None) => Some(words.iter().map(OsString::from).collect()),
+            (None, Some(words)) => {
+                let words = words.iter().map(|word| of_base64("argv", word).map(OsString::from_vec));
+                Some(words.collect::<Result<_, _>>()?)
+            }
+            (None, None) => None,
+        };
+        match (text, argv) {
+            (Some(text), None) => Ok(What::Text(text)),
+            (None, Some(words)) => Ok(What::Words(words)),
+            _ => Err("give either command or argv".to_owned()),
+        }
+    }
+
+    /// Its variables.
+    pub(crate) fn env(&self) -> Result<BTreeMap<OsString, OsString>, String> {
+        let mut all: BTreeMap<OsString, OsString> =
+            self.env.iter().map(|(name, value)| (name.into(), value.into())).collect();
+        for (name, value) in &self.env_base64 {
+            let value = OsString::from_vec(of_base64("env", value)?);
+            if all.insert(name.into(), value).is_some() {
+                return Err(format!("env and env_base64: both have {name:?}"));
+            }
+        }
+        Ok(all)
+    }
+
+    /// Its working directory.
+    pub(crate) fn cwd(&self) -> Result<Option<OsString>, String> {
+        one_of("cwd", self.cwd.as_ref(), self.cwd_base64.as_ref())
+    }
+
     /// The bytes that it reads.
     pub(crate) fn input(&self) -> Result<Option<Vec<u8>>, String> {
-        match (&self.stdin, &self.stdin_base64) {
-            (Some(_), Some(_)) => Err("stdin and stdin_base64: give one of them".to_owned()),
-            (Some(text), None) => Ok(Some(text.clone().into_bytes())),
-            (None, Some(text)) => match STANDARD.decode(text) {
-                Ok(bytes) => Ok(Some(bytes)),
-                Err(error) => Err(format!("stdin_base64: not base64: {error}")),
-            },
-            (None, None) => Ok(None),
-        }
+        let input = one_of("stdin", self.stdin.as_ref(), self.stdin_base64.as_ref())?;
+        Ok(input.map(OsString::into_vec))
     }
 }
 
@@ -466,12 +432,23 @@ impl Connect {
 pub(crate) struct Connected {
     /// The process id of its control master.
     pub pid: u32,
-    pub control_path: std::path::PathBuf,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    control_path: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    control_path_base64: Option<String>,
 }
 
 impl Connected {
     pub(crate) fn of(lease: &Lease) -> Self {
-        Connected { pid: lease.master_pid(), control_path: lease.control_path().to_owned() }
+        let path = lease.control_path().as_os_str().to_owned();
+        let (control_path, control_path_base64) = text_or_base64(path.into_vec());
+        Connected { pid: lease.master_pid(), control_path, control_path_base64 }
+    }
+
+    /// Where its control socket is. An agent says it rightly; what is none is no path.
+    pub(crate) fn control_path(&self) -> std::path::PathBuf {
+        let path = one_of("control_path", self.control_path.as_ref(), self.control_path_base64.as_ref());
+        path.ok().flatten().unwrap_or_default().into()
     }
 }
 
@@ -556,11 +533,7 @@ impl Streams {
     }
 
     fn new(stdout: Option<Vec<u8>>, stderr: Option<Vec<u8>>) -> Self {
-        let encoded = |bytes: Option<Vec<u8>>| match bytes.map(String::from_utf8) {
-            None => (None, None),
-            Some(Ok(text)) => (Some(text), None),
-            Some(Err(error)) => (None, Some(STANDARD.encode(error.into_bytes()))),
-        };
+        let encoded = |bytes: Option<Vec<u8>>| bytes.map_or((None, None), text_or_base64);
         let ((stdout, stdout_base64), (stderr, stderr_base64)) = (encoded(stdout), encoded(stderr));
         Streams { stdout, stdout_base64, stderr, stderr_base64 }
     }

@@ -6,6 +6,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, CommandFactory, FromArgMatches};
 
 use super::Cli;
+use crate::host::shortened;
 
 /// Reads the command line. What is wrong with it comes with one tip at most.
 pub(super) fn parse(words: &[OsString]) -> Result<Cli, clap::Error> {
@@ -25,6 +26,22 @@ pub(super) fn command() -> clap::Command {
 }
 
 fn advised(mut error: clap::Error, words: &[OsString]) -> clap::Error {
+    // clap does not say which word it is.
+    if error.kind() == ErrorKind::InvalidUtf8
+        && let Some(word) = words.iter().find(|word| word.to_str().is_none())
+    {
+        let shown = shortened(&format!("{word:?}"));
+        let text = format!("{shown} is not UTF-8: only commands, their words and paths need not be\n");
+        return clap::Error::raw(ErrorKind::InvalidUtf8, text);
+    }
+    let long = |value: &ContextValue| match value {
+        ContextValue::String(text) if shortened(text) != *text => Some(shortened(text)),
+        _ => None,
+    };
+    let long: Vec<_> = error.context().filter_map(|(kind, value)| Some((kind, long(value)?))).collect();
+    for (kind, text) in long {
+        error.insert(kind, ContextValue::String(text));
+    }
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),
         _ => None,

@@ -1,7 +1,9 @@
 //! `sshpool compose`.
 
+use std::ffi::OsString;
 use std::time::Duration;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
@@ -33,8 +35,8 @@ pub(super) struct Compose {
     hosts: String,
 
     /// A Compose file on the host; by default those that the project was made from
-    #[arg(long = "file", value_name = "FILE", global = true, value_parser = compose_file)]
-    files: Vec<String>,
+    #[arg(long = "file", value_name = "FILE", global = true, value_parser = compose_file())]
+    files: Vec<OsString>,
 
     /// Give an action up after this time; 0 for no limit [default: 30s, none for up, pull and logs --follow]
     #[arg(long, value_name = "DURATION", value_parser = config::parse_duration, global = true)]
@@ -90,15 +92,15 @@ enum What {
         stdin: bool,
         /// An option of Compose's own, such as --option=--user=postgres
         #[arg(short, long = "option", value_name = "OPTION", allow_hyphen_values = true)]
-        options: Vec<String>,
+        options: Vec<OsString>,
         project: String,
         service: String,
         #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
-        words: Vec<String>,
+        words: Vec<OsString>,
     },
     /// Any other action of docker compose: ACTION PROJECT [ARGUMENT]…; --file and --timeout stand before the host
     #[command(external_subcommand)]
-    Other(Vec<String>),
+    Other(Vec<OsString>),
 }
 
 /// What an action works on.
@@ -109,7 +111,7 @@ struct Change {
     services: Vec<String>,
     /// An option of Compose's own for the action, such as --option=--build
     #[arg(short, long = "option", value_name = "OPTION", allow_hyphen_values = true)]
-    options: Vec<String>,
+    options: Vec<OsString>,
 }
 
 #[derive(Serialize)]
@@ -191,12 +193,14 @@ impl Compose {
             }
             What::Other(words) => {
                 let (action, words) = words.split_first().expect("clap gives the action's name");
+                let action = super::text_of("the name of an action", action)?;
                 let Some((project, words)) = words.split_first() else {
                     let usage = format!(
                         "{action} needs a project: sshpool compose HOST {action} PROJECT [ARGUMENT]…"
                     );
                     return Err(Failure::Usage(usage));
                 };
+                let project = super::text_of("the name of a project", project)?;
                 if project.starts_with('-') {
                     let usage = format!(
                         "{action} takes its project first, and --file and --timeout stand before the host: sshpool compose [OPTION]… HOST {action} PROJECT [ARGUMENT]…"
@@ -224,12 +228,13 @@ impl Change {
     }
 }
 
-fn compose_file(path: &str) -> Result<String, &'static str> {
-    match path {
-        "" => Err("a path on the host is expected"),
-        "-" => Err("standard input is not passed on: put the file on the host"),
-        path => Ok(path.to_owned()),
-    }
+/// What `--file` takes.
+fn compose_file() -> impl TypedValueParser<Value = OsString> {
+    OsStringValueParser::new().try_map(|path| match path.to_str() {
+        Some("") => Err("a path on the host is expected"),
+        Some("-") => Err("standard input is not passed on: put the file on the host"),
+        _ => Ok(path),
+    })
 }
 
 fn failure(host: &Host, error: &ComposeError) -> Failure {

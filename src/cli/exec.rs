@@ -1,5 +1,6 @@
 //! `sshpool exec`.
 
+use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -46,7 +47,7 @@ pub(super) struct Exec {
 
     /// The command and its words
     #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
-    command: Vec<String>,
+    command: Vec<OsString>,
 }
 
 /// What `--json` prints.
@@ -65,7 +66,7 @@ impl Exec {
     pub(super) async fn run(&self, way: &Way, host: &Host) -> Result<u8, Failure> {
         let timeout = self.timeout.unwrap_or(way.config().command_timeout);
         let timeout = (!timeout.is_zero()).then_some(timeout);
-        let mut command = way.shell(host, self.command.join(" ")).timeout(timeout);
+        let mut command = way.shell(host, super::joined(&self.command)).timeout(timeout);
         if let Some(bytes) = self.max_output {
             command = command.max_output(bytes);
         }

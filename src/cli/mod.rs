@@ -24,6 +24,7 @@ mod stdio;
 mod table;
 mod watched;
 
+use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -37,7 +38,7 @@ use crate::agent::client::NoAgent;
 use crate::agent::questions;
 use crate::command::Way;
 use crate::config::{self, Config, PoolConfig};
-use crate::error::{ConnectErrorKind, Error, plain};
+use crate::error::{ConnectErrorKind, Error, plain, printable};
 use crate::host::Host;
 use crate::host_set::{HostSet, HostSetError};
 use crate::openssh::Program;
@@ -230,11 +231,11 @@ fn run_to_the_end(cli: Cli) -> ExitCode {
     runtime.shutdown_background();
     match result {
         Ok(status) => ExitCode::from(status),
-        Err(Failure::Usage(message)) => fail(message, USAGE),
-        Err(Failure::Output(message)) => fail(message, NOT_RUN),
+        Err(Failure::Usage(message)) => fail(one_line(&message), USAGE),
+        Err(Failure::Output(message)) => fail(one_line(&message), NOT_RUN),
         Err(Failure::NobodyReads) => ExitCode::from(NOBODY_READS),
         Err(Failure::Interrupted) => ExitCode::from(INTERRUPTED),
-        Err(Failure::Host { host, text, status }) => fail(format_args!("{host}: {text}"), status),
+        Err(Failure::Host { host, text, status }) => fail(one_line(&format!("{host}: {text}")), status),
     }
 }
 
@@ -476,6 +477,17 @@ impl Session {
     }
 }
 
+/// The words of a command, joined by blanks as ssh does.
+fn joined(words: &[OsString]) -> OsString {
+    words.join(OsStr::new(" "))
+}
+
+/// A word that has to be text.
+fn text_of<'a>(what: &str, word: &'a OsStr) -> Result<&'a str, Failure> {
+    let shown = || crate::host::shortened(&format!("{word:?}"));
+    word.to_str().ok_or_else(|| Failure::Usage(format!("{} is not UTF-8, as {what} has to be", shown())))
+}
+
 /// The file that was named, or the one in the user's configuration directory if there is one; then the environment.
 fn load(named: Option<PathBuf>) -> Result<(Option<PathBuf>, Config), Failure> {
     let must_be_there = named.is_some();
@@ -545,6 +557,19 @@ fn fail(message: impl Display, status: u8) -> ExitCode {
     ExitCode::from(status)
 }
 
+/// A message without what a terminal or a reader of lines takes for more than letters, whatever names and values are in it. Of one that is too
+/// long the beginning and the end are left.
+fn one_line(message: &str) -> String {
+    const LONGEST: usize = 4000;
+    let line = printable(message);
+    if line.len() <= LONGEST {
+        return line;
+    }
+    let (head, tail) =
+        (line.floor_char_boundary(LONGEST / 2), line.ceil_char_boundary(line.len() - LONGEST / 2));
+    format!("{}…{}", &line[..head], &line[tail..])
+}
+
 /// How long it is tried to tell what was wrong.
 const COMPLAINT: Duration = Duration::from_secs(1);
 
@@ -586,11 +611,11 @@ async fn print(text: &str) -> Result<(), Failure> {
 }
 
 /// Writes to stdout. Signals are heard meanwhile: whoever is to read may never do so.
-async fn write(text: String) -> Result<(), Failure> {
+async fn write(text: impl Into<Vec<u8>>) -> Result<(), Failure> {
     use tokio::io::AsyncWriteExt;
     let mut stdout = tokio::io::stdout();
     let written = async {
-        stdout.write_all(text.as_bytes()).await?;
+        stdout.write_all(&text.into()).await?;
         stdout.flush().await
     };
     written.await.map_err(|error| cannot_print(&error))
@@ -637,4 +662,5 @@ fn without_host(error: &impl Display, host: &str) -> String {
 mod tests {
     mod delay;
     mod plot;
+    mod words;
 }

@@ -564,6 +564,16 @@ mod tests {
         assert_eq!(Config::load(Path::new(path)).expect_err("unreadable").to_string(), expected);
     }
 
+    #[test]
+    fn b10_a_mark_and_the_line_ends_of_windows_say_nothing() {
+        let text = "\u{feff}[hosts.\"a+b\"]  \r\nport = 2222\t\r\n[groups]\r\nall = 'a+b,x^y[1-2]'\r\n";
+        let config = read(text).expect("valid");
+        assert_eq!(config.host("a+b").expect("a host").get_port(), Some(2222));
+        assert_eq!(config.host_set("@all").expect("a group").to_string(), "a+b,x^y[1-2]");
+        let message = message("\u{feff}[pool]\r\nx = 1\r\n");
+        assert!(message.starts_with("config.toml:2: unknown key \"x\""), "{message}");
+    }
+
     /// A good file, damaged at every place in many ways: no panic, and every error is one line with a place.
     #[test]
     fn damaged_files_never_panic() {

@@ -1,5 +1,6 @@
 //! One action on a project: a builder, as [`Command`] is.
 
+use std::ffi::{OsStr, OsString};
 use std::time::Duration;
 
 use super::{CHANGE, Compose, ComposeError, error, names};
@@ -14,12 +15,12 @@ pub struct Action {
     project: String,
     name: String,
     /// Of Compose itself, before the action.
-    files: Vec<String>,
+    files: Vec<OsString>,
     /// It works with the files of the project, and not with its containers only.
     needs_files: bool,
-    options: Vec<String>,
+    options: Vec<OsString>,
     /// Services, and what comes behind them.
-    operands: Vec<String>,
+    operands: Vec<OsString>,
     stdin: Stdin,
     timeout: Option<Duration>,
 }
@@ -40,7 +41,7 @@ impl Action {
     }
 
     /// Adds an option of the action, such as `"--build"` or `"--tail=100"`. Options come before services.
-    pub fn option(mut self, option: impl Into<String>) -> Self {
+    pub fn option(mut self, option: impl Into<OsString>) -> Self {
         self.options.push(option.into());
         self
     }
@@ -51,18 +52,18 @@ impl Action {
     ///
     /// [`ComposeError::Name`].
     pub fn service(mut self, service: &str) -> Result<Self, ComposeError> {
-        self.operands.push(names::service(service)?.to_owned());
+        self.operands.push(names::service(service)?.into());
         Ok(self)
     }
 
     /// Adds words behind options and services, unchecked but escaped.
-    pub fn args<S: AsRef<str>>(mut self, words: impl IntoIterator<Item = S>) -> Self {
+    pub fn args<S: AsRef<OsStr>>(mut self, words: impl IntoIterator<Item = S>) -> Self {
         self.operands.extend(words.into_iter().map(|word| word.as_ref().to_owned()));
         self
     }
 
     /// Uses this Compose file, a path on the host, instead of the ones that the project was made from. Several calls name several.
-    pub fn file(mut self, path: impl Into<String>) -> Self {
+    pub fn file(mut self, path: impl Into<OsString>) -> Self {
         self.files.push(path.into());
         self
     }
@@ -148,11 +149,11 @@ impl Action {
     async fn command(&self) -> Result<Command, ComposeError> {
         let mut files = self.files.clone();
         if files.is_empty() && self.needs_files {
-            files = self.files_of_the_project().await?;
+            files = self.files_of_the_project().await?.into_iter().map(OsString::from).collect();
         }
         let mut command = self.compose.docker_compose().args(["--ansi=never", "-p", &self.project]);
         for file in files {
-            command = command.args(["-f", &file]);
+            command = command.arg("-f").arg(file);
         }
         let command = command.arg(&self.name).args(&self.options).args(&self.operands);
         Ok(command.stdin(self.stdin.clone()).timeout(self.timeout))

@@ -27,6 +27,7 @@ mod properties;
 mod read;
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::time::Duration;
 
 use futures_util::future::try_join;
@@ -210,7 +211,7 @@ impl Compose {
     /// # Errors
     ///
     /// [`ComposeError::Name`], as for all actions.
-    pub fn exec<S: AsRef<str>>(
+    pub fn exec<S: AsRef<OsStr>>(
         &self,
         project: &str,
         service: &str,

@@ -11,9 +11,11 @@ fn destination() -> impl Strategy<Value = String> {
         "[a-zA-Z0-9._@+\\\\-]{0,6}@",
         "[a-z$`;|&<> \\t\\n'\"\\\\%-]{0,4}@",
         any::<String>().prop_map(|user| user + "@"),
+        "ssh://[a-z%+;0-9:/]{0,8}@",
     ];
     let name = prop_oneof![
         "[a-zA-Z0-9._-]{0,8}",
+        "[a-c\\[\\]:,=~+^#%/!?*ü]{0,6}",
         "\\[?[0-9a-f:.%]{0,12}\\]?",
         "-o?[A-Za-z=]{0,8}",
         "[a-z$`;|&<>(){}*?!~# \\t\\n'\"\\\\%/-]{0,6}",
@@ -28,15 +30,23 @@ fn destination() -> impl Strategy<Value = String> {
     (user, name, port).prop_map(|(user, name, port)| user + &name + &port)
 }
 
-/// Made of nothing that a shell, a list of options or a terminal takes for more than a letter.
+/// Made of nothing that ssh takes for an option, a shell for more than letters, or a terminal for a command.
 fn is_harmless(text: &str, more: &str) -> bool {
-    let letter = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c) || more.contains(c);
-    !text.is_empty() && !text.starts_with('-') && text.chars().all(letter)
+    let text_of_shells = |c: char| "'`\"$\\;&<>|(){}".contains(c) && !more.contains(c);
+    !text.is_empty()
+        && !text.starts_with('-')
+        && !text.contains(text_of_shells)
+        && !text.contains(char::is_control)
 }
 
-/// An IPv6 address has colons, and a zone behind a `%`; no shell takes either for more.
 fn is_harmless_name(name: &str) -> bool {
-    is_harmless(name, if name.contains(':') { ":%" } else { "" })
+    is_harmless(name, "") && !name.contains(|c: char| c == '@' || c.is_ascii_whitespace())
+}
+
+/// A `$` at the end, and a `\` elsewhere, are letters to a shell.
+fn is_harmless_user(user: &str) -> bool {
+    let body = user.strip_suffix('$').unwrap_or(user);
+    (body.is_empty() || is_harmless(body, "\\")) && !body.ends_with('\\') && !user.contains(" -")
 }
 
 proptest! {
@@ -49,9 +59,7 @@ proptest! {
                 prop_assert!(is_harmless_name(host.name()), "{:?}", host.name());
                 prop_assert_ne!(host.get_port(), Some(0));
                 if let Some(user) = host.get_user() {
-                    // Between a domain and an account, and nowhere else.
-                    let harmless = user.splitn(2, '\\').all(|part| is_harmless(part, "@+") || part.starts_with('-'));
-                    prop_assert!(harmless && !user.starts_with('-'), "{user:?}");
+                    prop_assert!(is_harmless_user(user), "{user:?}");
                 }
                 // What it is shown as is read as the same again.
                 let key = host.key();

@@ -20,8 +20,8 @@ pub fn fold<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> String {
     let mut alike: BTreeMap<Vec<&str>, BTreeSet<Vec<Number>>> = BTreeMap::new();
     let mut words: BTreeSet<(Name, String)> = BTreeSet::new();
     for name in names.iter().map(AsRef::as_ref) {
-        // The digits of an IPv6 address are not decimal ones, and its brackets are its own.
-        if name.matches(':').count() > 1 {
+        // The digits of an IPv6 address are not decimal ones, nor those of a URI, and brackets are the name's own.
+        if name.matches(':').count() > 1 || name.contains(['[', ']', '%']) {
             words.insert((Name(name.to_owned()), name.to_owned()));
             continue;
         }
@@ -165,6 +165,9 @@ mod tests {
     #[case::v6(&["::1", "::2", "[::1]:22", "[::1]:23"], "::1,::2,[::1]:22,[::1]:23")]
     #[case::destinations(&["deploy@web1:22", "deploy@web2:22", "deploy@web1:23"], "deploy@web1:[22-23],deploy@web2:22")]
     #[case::only_numbers(&["1", "2", "3"], "[1-3]")]
+    #[case::brackets(&["[a1:b]", "[a2:b]", "[a1:b]:22"], "[a1:b],[a1:b]:22,[a2:b]")]
+    #[case::uris(&["ssh://a%20b@h1", "ssh://a%20b@h2"], "ssh://a%20b@h1,ssh://a%20b@h2")]
+    #[case::any_names(&["a+b2", "a+b1", "ü1", "ü2"], "a+b[1-2],ü[1-2]")]
     #[case::too_long(&["n12345678901234567890", "n12345678901234567891"], "n12345678901234567890,n12345678901234567891")]
     fn names_are_folded(#[case] names: &[&str], #[case] expected: &str) {
         assert_eq!(fold(names), expected);

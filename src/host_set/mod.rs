@@ -13,7 +13,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::str::FromStr;
 
-use crate::host::{Host, HostError};
+use crate::host::{Host, HostError, shortened};
 
 pub use fold::fold;
 #[cfg(any(feature = "cli", test))]
@@ -136,7 +136,7 @@ impl HostSet {
             return Ok(());
         }
         if self.len() == MOST_HOSTS {
-            return Err(HostSetError::TooMany { word: destination });
+            return Err(HostSetError::TooMany { word: shortened(&destination) });
         }
         self.known.insert(destination.clone());
         self.hosts.push(destination);

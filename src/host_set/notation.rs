@@ -1,7 +1,7 @@
 //! Reading: words, and what the ranges in their brackets stand for.
 
 use super::{HostSetError, MOST_HOSTS};
-use crate::host::Host;
+use crate::host::{Host, encoded, shortened};
 
 /// What a word stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,31 +18,53 @@ pub(crate) fn read(text: &str) -> Result<Vec<Item>, HostSetError> {
     for word in words(text)? {
         let pattern = Pattern::read(word)?;
         if items.len() + pattern.count > MOST_HOSTS {
-            return Err(HostSetError::TooMany { word: word.to_owned() });
+            return Err(HostSetError::TooMany { word: shortened(word) });
         }
         for place in 0..pattern.count {
             let word = pattern.at(place);
             items.push(match word.strip_prefix('@') {
                 Some(name) => Item::Group(name.to_owned()),
-                None => Item::Host(written(&word.parse()?)),
+                None => Item::Host(written(&word.parse()?)?),
             });
         }
     }
     Ok(items)
 }
 
-/// The one way to write a destination. It is read as the same again.
-fn written(host: &Host) -> String {
-    let user = host.get_user().map(|user| format!("{user}@")).unwrap_or_default();
-    match host.get_port() {
-        None => user + host.name(),
-        // The key puts an address with colons into brackets.
-        Some(_) => format!("{user}{}", host.key()),
+/// The one way to write a destination. It is read as the same again, and is one word of the notation: as a URI where its user has a comma,
+/// a blank or a bracket.
+fn written(host: &Host) -> Result<String, HostSetError> {
+    let place = match host.get_port() {
+        // The key puts a name with colons into brackets.
+        Some(_) => host.key().to_string(),
+        None if is_read_as_name(host.name()) => host.name().to_owned(),
+        None => format!("[{}]", host.name()),
+    };
+    let Some(user) = host.get_user() else { return of_one_word(place, host) };
+    let plain = format!("{user}@{place}");
+    of_one_word(plain, host).or_else(|_| of_one_word(format!("ssh://{}@{place}", encoded(user)), host))
+}
+
+fn is_read_as_name(name: &str) -> bool {
+    name.parse::<Host>().is_ok_and(|host| host.name() == name && host.get_port().is_none())
+}
+
+/// The word, if it stands for this host and nothing else.
+fn of_one_word(word: String, host: &Host) -> Result<String, HostSetError> {
+    let is_one = !word.starts_with('@')
+        && words(&word).is_ok_and(|words| words == [&*word])
+        && Pattern::read(&word).is_ok_and(|pattern| pattern.count == 1 && pattern.at(0) == word)
+        && word.parse::<Host>().is_ok_and(|again| again == *host);
+    match is_one {
+        true => Ok(word),
+        false => {
+            Err(wrong(&word, "it cannot stand among others: give it a name of its own in the ssh_config"))
+        }
     }
 }
 
 fn wrong(word: &str, reason: impl Into<String>) -> HostSetError {
-    HostSetError::Notation { word: word.to_owned(), reason: reason.into() }
+    HostSetError::Notation { word: shortened(word), reason: reason.into() }
 }
 
 /// A comma within brackets does not part words.
@@ -150,7 +172,7 @@ fn numbers(word: &str, inside: &str, most: usize) -> Result<Vec<String>, HostSet
         }
         let count = (to - from) / step + 1;
         if usize::try_from(count).is_ok_and(|count| count > most.saturating_sub(all.len())) {
-            return Err(HostSetError::TooMany { word: word.to_owned() });
+            return Err(HostSetError::TooMany { word: shortened(word) });
         }
         let width = if low.starts_with('0') { low.len() } else { 0 };
         all.extend((0..count).map(|nth| format!("{:0width$}", from + nth * step)));
@@ -210,6 +232,13 @@ mod tests {
     #[case::v6_range("fe80::[1-2]", &["fe80::1", "fe80::2"])]
     #[case::v6_and_ports("[::1]:[22-23]", &["[::1]:22", "[::1]:23"])]
     #[case::one_way_to_write("web1:022", &["web1:22"])]
+    #[case::any_name("a+b,x^y ünï a~b a=b a/b a%b", &["a+b", "x^y", "ünï", "a~b", "a=b", "a/b", "a%b"])]
+    #[case::names_with_colons("[a:b],[a:b]:22,a:b:c", &["[a:b]", "[a:b]:22", "a:b:c"])]
+    #[case::any_user("lab:x@h1,a#b@h[1-2]:22,a%b@h1", &["lab:x@h1", "a#b@h1:22", "a#b@h2:22", "a%b@h1"])]
+    #[case::uris("ssh://lab@h[1-2]:22,ssh://h1", &["lab@h1:22", "lab@h2:22", "h1"])]
+    #[case::users_in_uris("ssh://a+b@h1,ssh://a%2Cb%5b1%5D@h1:22,ssh://%40a@h1", &[
+        "ssh://a%20b@h1", "ssh://a%2Cb%5B1%5D@h1:22", "ssh://%40a@h1",
+    ])]
     #[case::groups("@web,@rack[1-2]", &["group web", "group rack1", "group rack2"])]
     fn what_words_stand_for(#[case] text: &str, #[case] expected: &[&str]) {
         assert_eq!(hosts(text), expected);
@@ -252,7 +281,8 @@ mod tests {
     #[case("web[0-999999999999999999]", "\"web[0-999999999999999999]\" makes it more than 65536 hosts")]
     #[case(
         "a;b[1-2]",
-        "invalid host name \"a;b1\": it must not contain ';'; letters, digits, \".\", \"_\" and \"-\" are allowed"
+        "invalid host name \"a;b1\": it must not contain ';'; \
+         give the host a name without it, by Host and HostName in the ssh_config"
     )]
     #[case("-o[1-2]", "invalid host name \"-o1\": it must not start with \"-\"")]
     #[case("web:[0-1]", "invalid port \"0\": expected a number from 1 to 65535")]

@@ -16,15 +16,19 @@ fn destination() -> impl Strategy<Value = String> {
         1 => (95..105_u32).prop_map(|number| format!("{number:03}")),
         1 => "[0-9]{17,21}",
     ];
-    let name = vec(prop_oneof![3 => number, 2 => "[a-c.]", 1 => Just("-".to_owned())], 1..5);
-    let user = prop_oneof![4 => Just(String::new()), 1 => "u[0-9]{1,2}@", 1 => "a@"];
+    let name =
+        vec(prop_oneof![3 => number, 2 => "[a-c.]", 1 => Just("-".to_owned()), 1 => "[+~^=/#%ü]"], 1..5);
+    let user =
+        prop_oneof![4 => Just(String::new()), 1 => "u[0-9]{1,2}@", 1 => "a@", 1 => "[a:#%/0-2+]{1,4}@"];
     let port = prop_oneof![4 => Just(String::new()), 1 => (1..70_u32).prop_map(|port| format!(":{port}"))];
     let plain = (user, name, port).prop_map(|(user, name, port)| user + &name.concat() + &port);
     let address = prop_oneof![
         (0..20_u32).prop_map(|last| format!("fe80::{last}")),
         (0..20_u32, 1..30_u32).prop_map(|(last, port)| format!("[::{last}]:{port}")),
+        "ssh://[ab0-9%+]{1,6}@h[0-9]{1,2}(:[1-9])?",
+        "\\[[a-c0-9]{1,2}:[a-c]{1,2}\\](:[1-9])?",
     ];
-    prop_oneof![8 => plain, 1 => address].prop_filter("a host", |text| text.parse::<Host>().is_ok())
+    prop_oneof![8 => plain, 2 => address].prop_filter("a host", |text| text.parse::<Host>().is_ok())
 }
 
 /// What the notation is made of, well formed and not.
@@ -33,6 +37,7 @@ fn notation() -> impl Strategy<Value = String> {
         "[a-c0-9.-]{0,3}",
         "\\[[0-9]{1,3}(-[0-9]{1,3})?(/[0-9])?(,[0-9]{1,2}){0,2}\\]",
         "[\\[\\],@:/ -]{1,3}",
+        "ssh://[a-c%+0-9]{0,4}@?",
         any::<String>(),
     ];
     vec(piece, 0..6).prop_map(|pieces| pieces.concat())

@@ -72,7 +72,10 @@ fn host_args(args: Args, host: &Host, config_file: Option<&Path>) -> Args {
     };
     if let Some(address) = host.get_address() {
         // The zone of an IPv6 address stands behind a `%`.
-        args = args.option("HostName", address.replace('%', "%%"));
+        let text = address.replace('%', "%%");
+        // A `#` would begin a comment, and old clients end a value at a `=`. Quotes are in no address.
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-:%".contains(c);
+        args = args.option("HostName", if text.chars().all(is_plain) { text } else { format!("\"{text}\"") });
     }
     if let Some(port) = host.get_port() {
         args = args.pair("-p", port.to_string());
@@ -276,7 +279,7 @@ fn client(socket: &Path) -> Args {
 pub(super) fn session(
     socket: &Path,
     log: &Path,
-    command: &str,
+    command: &OsStr,
     variables: &Variables,
     forwards_agent: bool,
 ) -> Vec<OsString> {
@@ -351,7 +354,7 @@ mod tests {
     #[test]
     fn every_client_fails_closed() {
         for line in [
-            words(session(Path::new("/s"), Path::new("/l"), "true", &Variables::default(), false)),
+            words(session(Path::new("/s"), Path::new("/l"), "true".as_ref(), &Variables::default(), false)),
             words(control(Path::new("/s"), "check")),
         ] {
             assert!(line.starts_with("-F none -S /s -o ControlMaster=no -o ProxyCommand=false "), "{line}");
@@ -361,7 +364,8 @@ mod tests {
 
     #[test]
     fn a_command_is_one_argument_behind_the_destination() {
-        let args = session(Path::new("/s"), Path::new("/l"), "-x 'a  b'", &Variables::default(), false);
+        let args =
+            session(Path::new("/s"), Path::new("/l"), "-x 'a  b'".as_ref(), &Variables::default(), false);
         assert_eq!(args[args.len() - 3..], ["--", NOWHERE, "-x 'a  b'"]);
     }
 }

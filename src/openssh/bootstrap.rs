@@ -10,8 +10,10 @@
 //! `random_commands_end_as_they_do_by_plain_ssh`), but for the place that the shell names in its own messages, and for a last command that a
 //! signal kills: plain shells put it in their place, so that ssh sees the signal, where here they tell 128 and its number.
 
+use std::ffi::{OsStr, OsString};
 use std::fmt::Write;
 use std::hash::{BuildHasher, RandomState};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, LazyLock, OnceLock};
 
@@ -54,28 +56,28 @@ pub(super) fn marker() -> Marker {
 
 /// A command, for both ways to a shell. It may contain secrets: there is no `Debug`.
 pub(crate) struct Script {
-    text: String,
+    text: OsString,
     line: OnceLock<String>,
 }
 
 impl Script {
-    pub(crate) fn new(text: String) -> Self {
-        Script { text, line: OnceLock::new() }
+    pub(crate) fn new(text: impl Into<OsString>) -> Self {
+        Script { text: text.into(), line: OnceLock::new() }
     }
 
     #[cfg(feature = "cli")]
-    pub(crate) fn into_text(self) -> String {
+    pub(crate) fn into_text(self) -> OsString {
         self.text
     }
 
     /// As an argument of ssh.
-    pub(super) fn text(&self) -> &str {
+    pub(super) fn text(&self) -> &OsStr {
         &self.text
     }
 
     /// As the bootstrap reads it.
     pub(super) fn line(&self) -> &str {
-        self.line.get_or_init(|| line(&self.text))
+        self.line.get_or_init(|| line(self.text.as_bytes()))
     }
 }
 
@@ -201,14 +203,15 @@ fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
 ///
 /// Printable text goes as it is. Everything else is encoded for `printf %b`, which every shell has built in; the point at its end keeps the
 /// line breaks before it, which a command substitution would take away.
-fn line(command: &str) -> String {
+fn line(command: &[u8]) -> String {
     let printable = |byte: &u8| (b' '..=b'~').contains(byte);
-    let line = if command.as_bytes().iter().all(printable) {
-        format!("unset sshpool; {command}")
+    let text = str::from_utf8(command).ok().filter(|text| text.bytes().all(|byte| printable(&byte)));
+    let line = if let Some(text) = text {
+        format!("unset sshpool; {text}")
     } else {
         let mut line = String::with_capacity(command.len() * 2 + 64);
         line.push_str("sshpool=$(printf %b '");
-        for &byte in command.as_bytes() {
+        for &byte in command {
             if printable(&byte) && byte != b'\'' && byte != b'\\' {
                 line.push(char::from(byte));
             } else {
@@ -247,17 +250,18 @@ mod tests {
         "sshpool=$(printf %b '\\0011\\0047\\0134.');eval \"unset sshpool; ${sshpool%.}\"\n"
     )]
     #[case::utf8("é", "sshpool=$(printf %b '\\0303\\0251.');eval \"unset sshpool; ${sshpool%.}\"\n")]
-    fn a_command_is_one_line(#[case] command: &str, #[case] expected: &str) {
-        assert_eq!(line(command).strip_prefix(NONCE.as_str()), Some(expected));
+    #[case::b9_bytes(b"caf\xe9", "sshpool=$(printf %b 'caf\\0351.');eval \"unset sshpool; ${sshpool%.}\"\n")]
+    fn a_command_is_one_line(#[case] command: impl AsRef<[u8]>, #[case] expected: &str) {
+        assert_eq!(line(command.as_ref()).strip_prefix(NONCE.as_str()), Some(expected));
     }
 
     #[test]
     fn a_long_command_says_its_length() {
-        let text = line(&"x".repeat(SHORT));
+        let text = line("x".repeat(SHORT).as_bytes());
         let (first, rest) = text.split_once('\n').expect("two lines");
         assert!(first.contains(&format!("bs={} ", rest.len())), "{first}");
         assert!(rest.starts_with("unset sshpool; xxx") && rest.ends_with("x#sshpool\n"));
-        assert_eq!(line(&"x".repeat(SHORT - "unset sshpool; ".len())).lines().count(), 1);
+        assert_eq!(line("x".repeat(SHORT - "unset sshpool; ".len()).as_bytes()).lines().count(), 1);
     }
 
     #[rstest]

@@ -498,12 +498,12 @@ impl Master {
         line: &str,
         variables: &Variables,
     ) -> Result<Session, NotOpened> {
-        self.spawn(&bootstrap::BOOTSTRAP, input, line, Some(bootstrap::marker()), variables)
+        self.spawn(&*bootstrap::BOOTSTRAP, input, line, Some(bootstrap::marker()), variables)
     }
 
     fn spawn(
         &self,
-        command: &str,
+        command: impl AsRef<std::ffi::OsStr>,
         input: Input<'_>,
         preface: &str,
         marker: Option<Marker>,
@@ -515,7 +515,7 @@ impl Master {
         log.push(format!(".{number}"));
         let log = Log::create(log.into())?;
         let forwards = self.route.answer.forwards_agent();
-        let arguments = args::session(&self.socket, log.path(), command, variables, forwards);
+        let arguments = args::session(&self.socket, log.path(), command.as_ref(), variables, forwards);
         let mut command = self.program.client(arguments);
         command.envs(&variables.0);
         let group = marker.as_ref().map_or_else(Group::none, |marker| marker.group().clone());

@@ -1,6 +1,8 @@
 //! What holds for any text that ssh, a server or a start-up file may come up with: `diagnosis` and `bootstrap` take it in.
 
+use std::ffi::OsStr;
 use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt;
 use std::process::Stdio;
 
 use proptest::collection::vec;
@@ -221,12 +223,12 @@ proptest! {
 }
 
 /// Runs the bootstrap by the shell that is here, as sshd does.
-fn by_the_bootstrap(command: &str, input: &[u8]) -> Vec<u8> {
+fn by_the_bootstrap(command: &[u8], input: &[u8]) -> Vec<u8> {
     let mut shell = super::program::command(std::path::Path::new("/bin/sh")).into_std();
     shell.args(["-c", &bootstrap::BOOTSTRAP]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = shell.spawn().expect("there is a shell");
     let mut stdin = child.stdin.take().expect("it was piped");
-    let text = [Script::new(command.to_owned()).line().as_bytes(), input].concat();
+    let text = [Script::new(OsStr::from_bytes(command)).line().as_bytes(), input].concat();
     stdin.write_all(&text).expect("the shell reads");
     drop(stdin);
     child.wait_with_output().expect("it ends").stdout
@@ -237,13 +239,17 @@ proptest! {
 
     /// Whatever a command contains, the shell has it as it was, and the input is the command's to the byte.
     #[test]
-    fn a_command_arrives_as_it_is(text in "[^\0]*", times in 1..300_usize, input in vec(any::<u8>(), 0..300)) {
+    fn a_command_arrives_as_it_is(
+        text in prop_oneof!["[^\0]*".prop_map(String::into_bytes), vec(1..=255_u8, 0..20)],
+        times in 1..300_usize,
+        input in vec(any::<u8>(), 0..300),
+    ) {
         let word = text.repeat(times);
-        let mut command = "printf %s ".to_owned();
+        let mut command = b"printf %s ".to_vec();
         crate::escape::escape(&word, &mut command);
-        command.push_str("; cat");
+        command.extend(b"; cat");
         let mut output = by_the_bootstrap(&command, &input);
         prop_assert!(bootstrap::marker().take_from(&mut output));
-        prop_assert_eq!(output, [word.as_bytes(), &input].concat());
+        prop_assert_eq!(output, [word, input].concat());
     }
 }

@@ -28,7 +28,7 @@ pub(super) fn known(config: Option<&Path>, ssh_config: Option<&Path>) -> Vec<(St
         }
     }
     for name in reader.names {
-        if !names.iter().any(|(known, _)| *known == name) {
+        if crate::Host::new(&*name).is_ok() && !names.iter().any(|(known, _)| *known == name) {
             names.push((name, "a host of the ssh_config"));
         }
     }
@@ -53,7 +53,8 @@ fn keys(config: Option<&Path>, table: &str) -> Vec<String> {
 fn text_of(file: &Path) -> Option<String> {
     let found = std::fs::metadata(file).ok()?;
     (found.is_file() && found.len() <= LARGEST).then_some(())?;
-    Some(String::from_utf8_lossy(&std::fs::read(file).ok()?).into_owned())
+    let text = String::from_utf8_lossy(&std::fs::read(file).ok()?).into_owned();
+    Some(text.strip_prefix('\u{feff}').map_or(text.clone(), str::to_owned))
 }
 
 fn user_directory() -> PathBuf {

@@ -49,6 +49,12 @@ impl Completions {
     }
 }
 
+/// What is offered for these words.
+#[cfg(test)]
+pub(super) fn offered(words: &[String]) -> Vec<String> {
+    words::offer(words).words.into_iter().map(|(word, _)| word).collect()
+}
+
 /// Answers a script, if it is one that asks. The first line of the answer says what else to offer (`words`, `files`, `directories`), then
 /// comes a line for each word, with a tab before its description.
 pub(super) fn answer(arguments: &[OsString]) -> bool {

@@ -1,6 +1,8 @@
 //! Which hosts are meant.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
+use std::ffi::OsString;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -8,7 +10,7 @@ use clap::Args;
 
 use crate::cli::{Failure, Setup, complain};
 use crate::error::plain;
-use crate::host::Host;
+use crate::host::{Host, shortened};
 use crate::host_set::HostSet;
 
 #[derive(Debug, Args)]
@@ -21,7 +23,7 @@ pub(super) struct Choice {
     #[arg(short, long, value_name = "GROUP")]
     group: Vec<String>,
 
-    /// Hosts from a file, one a line or as for -w; # begins a comment, and - is stdin
+    /// Hosts from a file, one a line or as for -w; a word that begins with # begins a comment, and - is stdin
     #[arg(long, value_name = "FILE")]
     hosts: Vec<PathBuf>,
 
@@ -43,7 +45,7 @@ impl Choice {
     pub(super) fn targets(
         &self,
         setup: &Setup,
-        command: &[String],
+        command: &[OsString],
         stdin_is_taken: bool,
     ) -> Result<Vec<Target>, Failure> {
         let mut set = self.named(setup, stdin_is_taken)?;
@@ -86,34 +88,36 @@ impl Choice {
             ));
         }
         for path in &self.hosts {
-            let (name, text) = contents(path)?;
-            for (number, line) in text.lines().enumerate() {
-                let hosts = line.split('#').next().unwrap_or_default();
+            let (name, bytes) = contents(path)?;
+            for (number, line) in lines(&bytes) {
+                let wrong =
+                    |reason: &dyn std::fmt::Display| Failure::Usage(format!("{name}:{number}: {reason}"));
+                let hosts = std::str::from_utf8(line)
+                    .map_err(|_| wrong(&"not UTF-8: save the file as UTF-8 text"))?;
                 let hosts = setup.config.host_set(hosts);
-                hosts
-                    .and_then(|hosts| set.add(&hosts))
-                    .map_err(|error| Failure::Usage(format!("{name}:{}: {error}", number + 1)))?;
+                hosts.and_then(|hosts| set.add(&hosts)).map_err(|error| wrong(&error))?;
             }
         }
         Ok(set)
     }
 
     /// Why there is nobody, and what to do about it.
-    fn nobody(&self, command: &[String]) -> String {
+    fn nobody(&self, command: &[OsString]) -> String {
         if !(self.which.is_empty() && self.group.is_empty() && self.hosts.is_empty()) {
             return "there are no hosts in what was named".to_owned();
         }
         let advice = "name them with -w HOSTS, -g GROUP or --hosts FILE";
-        let is_option = |word: &String| {
+        let words: Vec<_> = command.iter().map(|word| word.to_string_lossy()).collect();
+        let is_option = |word: &Cow<'_, str>| {
             ["-w", "-g", "--group", "--hosts"].iter().any(|option| word.split('=').next() == Some(option))
         };
-        match command {
-            _ if command.iter().any(is_option) => {
+        match &*words {
+            _ if words.iter().any(is_option) => {
                 "no hosts: options such as -w stand before the command".to_owned()
             }
             [first, rest @ ..] if !rest.is_empty() && first.parse::<HostSet>().is_ok() => {
-                let words = rest.strip_prefix(&["--".to_owned()]).unwrap_or(rest);
-                format!("no hosts: {advice}, such as sshpool run -w {first} -- {}", words.join(" "))
+                let words = rest.strip_prefix(&[Cow::from("--")]).unwrap_or(rest).join(" ");
+                shortened(&format!("no hosts: {advice}, such as sshpool run -w {first} -- {words}"))
             }
             _ => format!("no hosts: {advice}"),
         }
@@ -128,17 +132,45 @@ fn is_stdin(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
 
-/// A file's name for messages, and its text.
-fn contents(path: &Path) -> Result<(String, String), Failure> {
+/// The lines of a file, counted from 1, without comments: these begin with a `#` at the beginning of a word, for there are users with one
+/// within. In a comment any bytes may stand. Editors put a mark before the first line.
+fn lines(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+    let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
+    bytes.split(|byte| *byte == b'\n').enumerate().map(|(number, line)| {
+        let begins = |at: usize| at == 0 || line[at - 1].is_ascii_whitespace() || line[at - 1] == b',';
+        let end = (0..line.len()).find(|&at| line[at] == b'#' && begins(at));
+        (number + 1, &line[..end.unwrap_or(line.len())])
+    })
+}
+
+/// A file's name for messages, and its bytes.
+fn contents(path: &Path) -> Result<(String, Vec<u8>), Failure> {
     let (name, bytes) = if is_stdin(path) {
         let mut bytes = Vec::new();
         ("stdin".to_owned(), std::io::stdin().read_to_end(&mut bytes).map(|_| bytes))
     } else {
         (path.display().to_string(), std::fs::read(path))
     };
-    let bytes = bytes.map_err(|error| Failure::Usage(format!("cannot read {name}: {}", plain(&error))))?;
-    match String::from_utf8(bytes) {
-        Ok(text) => Ok((name, text)),
-        Err(_) => Err(Failure::Usage(format!("{name}: not UTF-8: save the file as UTF-8 text"))),
+    match bytes {
+        Ok(bytes) => Ok((name, bytes)),
+        Err(error) => Err(Failure::Usage(format!("cannot read {name}: {}", plain(&error)))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case::mark(b"\xef\xbb\xbfh1\nh2", &[&b"h1"[..], b"h2"])]
+    #[case::mark_before_a_comment(b"\xef\xbb\xbf# all\nh1\n", &[&b""[..], b"h1", b""])]
+    #[case::windows(b"h1  \r\nh2\t\r\n", &[&b"h1  \r"[..], b"h2\t\r", b""])]
+    #[case::comments(b"#\xe9\nh1 # caf\xe9\nh2,#x\n", &[&b""[..], b"h1 ", b"h2,", b""])]
+    #[case::users(b"a#b@h1 #c", &[&b"a#b@h1 "[..]])]
+    #[case::nothing(b"", &[&b""[..]])]
+    fn b10_a_file_of_hosts_has_lines(#[case] bytes: &[u8], #[case] expected: &[&[u8]]) {
+        let lines: Vec<_> = lines(bytes).collect();
+        assert_eq!(lines, (1..).zip(expected.iter().copied()).collect::<Vec<_>>());
     }
 }

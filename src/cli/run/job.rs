@@ -1,5 +1,7 @@
 //! The command on one host: started, its output passed on, its end judged and told.
 
+use std::borrow::Cow;
+use std::ffi::OsString;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
@@ -26,7 +28,7 @@ use crate::signals;
 
 /// What is the same for all hosts.
 pub(super) struct Job<'a> {
-    pub text: String,
+    pub text: OsString,
     pub timeout: Option<Duration>,
     pub input: &'a Stdin,
     pub way: &'a Way,
@@ -134,10 +136,13 @@ impl Job<'_> {
         Ok(match &self.style {
             Style::Lines { colors } => (lines(To::Stdout, colors.0), lines(To::Stderr, colors.1)),
             Style::Fold(_) | Style::Json => (memory(), memory()),
-            Style::Files(directory) => (
-                file(directory, &format!("{}.stdout", target.label)).await?,
-                file(directory, &format!("{}.stderr", target.label)).await?,
-            ),
+            Style::Files(directory) => {
+                let name = file_name(&target.label);
+                (
+                    file(directory, &format!("{name}.stdout")).await?,
+                    file(directory, &format!("{name}.stderr")).await?,
+                )
+            }
         })
     }
 
@@ -268,8 +273,17 @@ fn not_written(name: &str, error: &std::io::Error) -> Stopped {
     Stopped::File(format!("cannot write {name}: {}", plain(error)))
 }
 
+/// What a host is called by as a file: by its name, but for a `/` in it. No two hosts have the same.
+fn file_name(label: &str) -> Cow<'_, str> {
+    if ["/", "%2F", "%25"].iter().any(|special| label.contains(special)) {
+        label.replace('%', "%25").replace('/', "%2F").into()
+    } else {
+        label.into()
+    }
+}
+
 /// A new file in the place of one that may be there. What stands there is taken away and never written into: it may be a link to elsewhere.
-/// A name is made of what [`Host`](crate::Host) allows, which has no `/`.
+/// No name leads out of the directory: see [`file_name`].
 async fn file<'a>(directory: &Path, name: &str) -> Result<Sink<'a>, String> {
     let path = directory.join(name);
     let name = path.display().to_string();
@@ -281,4 +295,21 @@ async fn file<'a>(directory: &Path, name: &str) -> Result<Sink<'a>, String> {
     let file = tokio::fs::OpenOptions::new().write(true).create_new(true).open(&path).await;
     let file = file.map_err(cannot)?;
     Ok(Sink::File { file, name })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("web1", "web1")]
+    #[case("deploy@[fe80::1%eth0]:22", "deploy@[fe80::1%eth0]:22")]
+    #[case("a/b", "a%2Fb")]
+    #[case("../../etc/passwd", "..%2F..%2Fetc%2Fpasswd")]
+    #[case("a%2Fb", "a%252Fb")]
+    #[case("ssh://a%20b@h1", "ssh:%2F%2Fa%2520b@h1")]
+    fn b8_a_host_is_a_file_of_the_directory(#[case] label: &str, #[case] expected: &str) {
+        assert_eq!(file_name(label), expected);
+    }
 }

@@ -9,8 +9,10 @@ mod report;
 mod screen;
 mod state;
 
+use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal;
 use std::num::NonZeroUsize;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +26,7 @@ use self::job::{Job, Style};
 use self::outcome::worst;
 use self::screen::Screen;
 use self::state::State;
-use super::{Failure, Setup, cannot_read, print, print_json};
+use super::{Failure, Setup, cannot_read, joined, print_json, write};
 use crate::command::Way;
 use crate::command::{Command, Stdin};
 use crate::config;
@@ -104,7 +106,7 @@ pub(super) struct Run {
 
     /// The command and its words
     #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
-    command: Vec<String>,
+    command: Vec<OsString>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -136,10 +138,7 @@ impl Run {
     /// Finds out which hosts are meant, and reads what there is to read. `None` when there is nothing to run.
     pub(super) async fn prepare(self, setup: &Setup) -> Result<Option<Prepared>, Failure> {
         let targets = self.choice.targets(setup, &self.command, self.stdin)?;
-        let text = self.command.join(" ");
-        if text.contains('\0') {
-            return Err(Failure::Usage("a command cannot contain a NUL byte".to_owned()));
-        }
+        let text = joined(&self.command);
         if self.dry_run {
             self.show(&targets, &text).await?;
             return Ok(None);
@@ -154,12 +153,18 @@ impl Run {
     }
 
     /// What would be run, and where.
-    async fn show(&self, targets: &[Target], text: &str) -> Result<(), Failure> {
+    async fn show(&self, targets: &[Target], text: &OsStr) -> Result<(), Failure> {
         let labels: Vec<&str> = targets.iter().map(|target| &*target.label).collect();
         if self.json {
-            return print_json(&serde_json::json!({ "hosts": labels, "command": text })).await;
+            let (command, base64) = report::text_or_base64(text.as_bytes());
+            let mut shown = serde_json::json!({ "hosts": labels, "command": command });
+            if let Some(base64) = base64 {
+                shown["command_base64"] = base64.into();
+            }
+            return print_json(&shown).await;
         }
-        print(&format!("{} ({}): {text}", fold(&labels), hosts(labels.len()))).await
+        let heading = format!("{} ({}): ", fold(&labels), hosts(labels.len()));
+        write([heading.as_bytes(), text.as_bytes(), b"\n"].concat()).await
     }
 }
 
@@ -176,7 +181,7 @@ fn hosts(count: usize) -> String {
 }
 
 /// The command for a host.
-fn command(way: &Way, host: &Host, text: &str) -> Command {
+fn command(way: &Way, host: &Host, text: &OsStr) -> Command {
     way.shell(host, text)
 }
 
@@ -195,7 +200,7 @@ impl Prepared {
         let (stop, stopped) = watch::channel(false);
         let timeout = run.timeout.unwrap_or(way.config().command_timeout);
         let job = Job {
-            text: run.command.join(" "),
+            text: joined(&run.command),
             timeout: (!timeout.is_zero()).then_some(timeout),
             input,
             way,

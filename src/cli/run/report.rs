@@ -49,7 +49,7 @@ pub(super) fn report(target: &Target, end: &End, out: &[u8], err: &[u8], elapsed
     line
 }
 
-fn text_or_base64(bytes: &[u8]) -> (Option<&str>, Option<String>) {
+pub(super) fn text_or_base64(bytes: &[u8]) -> (Option<&str>, Option<String>) {
     match std::str::from_utf8(bytes) {
         Ok(text) => (Some(text), None),
         Err(_) => (None, Some(STANDARD.encode(bytes))),
