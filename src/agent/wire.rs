@@ -292,12 +292,25 @@ pub(crate) struct Connected {
     /// The process id of its control master.
     pub pid: u32,
     pub control_path: std::path::PathBuf,
+    /// Whatever is asked for there may run a forced command.
+    #[serde(default)]
+    pub forced: bool,
 }
 
 impl Connected {
     pub(crate) fn of(lease: &Lease) -> Self {
-        Connected { pid: lease.master_pid(), control_path: lease.control_path().to_owned() }
+        Connected {
+            pid: lease.master_pid(),
+            control_path: lease.control_path().to_owned(),
+            forced: lease.is_silent(),
+        }
     }
+}
+
+/// The connections that a host's next command could run on, by the process ids of their control masters.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Masters {
+    pub pids: Vec<u32>,
 }
 
 /// What ssh asks somebody while it logs in.
