@@ -178,6 +178,20 @@ impl Pool {
         self.core.close_host(&host.key(), CLOSE_PATIENCE).await;
     }
 
+    /// The process ids of the connections on which this host's next command could run, the one used last first.
+    #[cfg(feature = "cli")]
+    pub(crate) fn masters(&self, host: &Host) -> Vec<u32> {
+        self.core.connections(host).iter().map(|master| master.pid()).collect()
+    }
+
+    /// No new session is opened on the connections of this host; what runs on them goes on.
+    #[cfg(feature = "cli")]
+    pub(crate) fn retire(&self, host: &Host) {
+        const PATIENCE: std::time::Duration = std::time::Duration::from_secs(365 * 86_400);
+        let (core, key) = (Arc::clone(&self.core), host.key());
+        tokio::spawn(async move { core.close_host(&key, PATIENCE).await });
+    }
+
     /// As [`close_host`](Self::close_host), with another time for the commands that run. They are cut off and ended then.
     ///
     /// # Cancel safety
@@ -327,6 +341,12 @@ impl Lease {
     /// kept from that (`-o ProxyCommand=false`).
     pub fn control_path(&self) -> &std::path::Path {
         self.inner.connection().socket()
+    }
+
+    /// Whether whatever is asked for there runs a forced command, or may.
+    #[cfg(feature = "cli")]
+    pub(crate) fn is_silent(&self) -> bool {
+        self.inner.connection().account() == crate::openssh::Account::Silent
     }
 
     fn target(&self) -> Target {

@@ -27,7 +27,7 @@ use super::caller::PlaceSpec;
 use super::place::Place;
 use super::standing::Standing;
 use super::wire::{
-    self, Cause, Connect, Connected, End, Exec, FRAME_HEADER, Origin, Question, Refusal, Stop, frame,
+    self, Cause, Connect, Connected, End, Exec, FRAME_HEADER, Masters, Origin, Question, Refusal, Stop, frame,
 };
 use super::{questions, start};
 use crate::child::{self, Child, RemoteEnds};
@@ -280,6 +280,16 @@ impl Client {
             Ok(answer) => answer.map_err(|refused| refused.into_error(host)),
             Err(no) => Err(not_started(host, &no)),
         }
+    }
+
+    /// The connections that the next command on a host could run on. With `retire` they are for no further command.
+    pub(crate) async fn masters(
+        &self,
+        host: &Host,
+        retire: bool,
+    ) -> Result<Result<Masters, Refusal>, NoAgent> {
+        let connect = Connect::new(host, false, self.origin());
+        self.post(if retire { "/v1/retire" } else { "/v1/check" }, &connect).await
     }
 
     /// A connection to a host; what ssh wants to know is asked.

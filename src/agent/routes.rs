@@ -22,8 +22,8 @@ use super::peer::Peer;
 use super::questions;
 use super::server::{Agent, Running, SPEECH};
 use super::wire::{
-    self, About, Cause, Close, Connect, Connected, Exec, HostSpec, KnownHost, Origin, Question, Refusal,
-    Status, Stop,
+    self, About, Cause, Close, Connect, Connected, Exec, HostSpec, KnownHost, Masters, Origin, Question,
+    Refusal, Status, Stop,
 };
 use crate::config::Config;
 use crate::error::Error;
@@ -65,7 +65,8 @@ async fn route(agent: &Arc<Agent>, request: Request<Incoming>, peer: Peer) -> Re
     let path = request.uri().path().to_owned();
     let method = match path.as_str() {
         "/v1/health" | "/v1/version" | "/v1/status" | "/v1/stats" | "/v1/hosts" | "/metrics" => Method::GET,
-        "/v1/exec" | "/v1/connect" | "/v1/close" | "/v1/stop" | "/v1/question" => Method::POST,
+        "/v1/exec" | "/v1/connect" | "/v1/check" | "/v1/retire" | "/v1/close" | "/v1/stop"
+        | "/v1/question" => Method::POST,
         path => {
             let message = format!("{path}: there is no such path (see docs/agent-api.md)");
             return Err(Refusal::new(Cause::NotFound, message));
@@ -93,6 +94,8 @@ async fn route(agent: &Arc<Agent>, request: Request<Incoming>, peer: Peer) -> Re
         "/v1/hosts" => json(&serde_json::json!({ "hosts": hosts(agent)? })),
         "/v1/exec" => exec(agent, request, peer).await,
         "/v1/connect" => connect(agent, request, peer).await,
+        "/v1/check" => masters(agent, request, false).await,
+        "/v1/retire" => masters(agent, request, true).await,
         "/v1/close" => close(agent, request).await,
         "/v1/stop" => stop(agent, request).await,
         "/v1/question" => ask(agent, request).await,
@@ -168,6 +171,20 @@ async fn connect(agent: &Arc<Agent>, mut request: Request<Incoming>, peer: Peer)
         });
     }
     json(&connected)
+}
+
+/// The connections that this client's next command on a host could run on; they may be for no further command from now on.
+async fn masters(agent: &Arc<Agent>, request: Request<Incoming>, retires: bool) -> Result<Answer, Refusal> {
+    let connect: Connect = body(request).await?;
+    if connect.hold {
+        return Err(Refusal::new(Cause::Invalid, "hold: nothing is connected to"));
+    }
+    let (host, pool) = host(agent, connect.host.clone(), connect.origin()).await?;
+    let pids = pool.masters(&host);
+    if retires {
+        pool.retire(&host);
+    }
+    json(&Masters { pids })
 }
 
 /// Passes a question of ssh on to whoever waits for that login.

@@ -436,13 +436,16 @@ pub(crate) struct Connected {
     control_path: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     control_path_base64: Option<String>,
+    /// Whatever is asked for there may run a forced command.
+    #[serde(default)]
+    pub forced: bool,
 }
 
 impl Connected {
     pub(crate) fn of(lease: &Lease) -> Self {
         let path = lease.control_path().as_os_str().to_owned();
         let (control_path, control_path_base64) = text_or_base64(path.into_vec());
-        Connected { pid: lease.master_pid(), control_path, control_path_base64 }
+        Connected { pid: lease.master_pid(), control_path, control_path_base64, forced: lease.is_silent() }
     }
 
     /// Where its control socket is. An agent says it rightly; what is none is no path.
@@ -450,6 +453,12 @@ impl Connected {
         let path = one_of("control_path", self.control_path.as_ref(), self.control_path_base64.as_ref());
         path.ok().flatten().unwrap_or_default().into()
     }
+}
+
+/// The connections that a host's next command could run on, by the process ids of their control masters.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Masters {
+    pub pids: Vec<u32>,
 }
 
 /// What ssh asks somebody while it logs in.

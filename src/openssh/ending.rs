@@ -94,7 +94,7 @@ impl Master {
     }
 }
 
-fn judge(answer: &str) -> Result<(), NotEnded> {
+pub(super) fn judge(answer: &str) -> Result<(), NotEnded> {
     let has = |word| answer.lines().any(|line| line.trim() == word);
     if has(GONE) {
         Ok(())
@@ -112,7 +112,7 @@ fn judge(answer: &str) -> Result<(), NotEnded> {
 /// `kill -TERM -PID` is the form that every sh understands (test `groups_are_ended_by_every_shell`). A process that is stopped takes its TERM
 /// when it goes on. A zombie, which some containers never reap, is nothing that lives; where there is a /proc it tells. A sleep
 /// that knows whole seconds only sleeps them.
-fn script(groups: &[i32]) -> String {
+pub(super) fn script(groups: &[i32]) -> String {
     let groups = groups.iter().fold(String::new(), |mut text, group| {
         write!(text, " {group}").expect("writing to a String cannot fail");
         text

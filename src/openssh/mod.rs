@@ -18,6 +18,8 @@ mod resolve;
 mod route;
 mod runtime;
 mod session;
+#[cfg(feature = "cli")]
+mod stray;
 mod supervisor;
 pub(crate) mod texts;
 #[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "only the program watches logins"))]
@@ -68,6 +70,8 @@ pub(crate) use route::{NoRoute, Resolver, Route};
 #[cfg(feature = "cli")]
 pub(crate) use runtime::parent_directory;
 pub(crate) use session::{Input, NotOpened, Session, SessionEnd, Streams};
+#[cfg(feature = "cli")]
+pub(crate) use stray::Client;
 #[cfg(feature = "cli")]
 pub(crate) use trace::{Step, Trace};
 

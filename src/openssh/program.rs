@@ -123,6 +123,24 @@ impl Program {
         command.exec()
     }
 
+    /// Starts this program as a child that has our standard streams, and that ends with us.
+    #[cfg(feature = "cli")]
+    pub(crate) fn start(
+        &self,
+        arguments: &[OsString],
+        environment: &[(&str, OsString)],
+    ) -> io::Result<Child> {
+        let mut command = Command::new(&self.path);
+        command.args(arguments).envs(environment.iter().map(|(name, value)| (*name, value)));
+        #[cfg(target_os = "linux")]
+        // SAFETY: between fork and exec it makes one system call, which takes no memory and no lock.
+        unsafe {
+            // Where somebody kills us, ssh is not to go on. It fails for numbers only that are no signal.
+            command.pre_exec(|| Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)?));
+        }
+        command.spawn()
+    }
+
     /// Asks once, then remembers.
     pub(crate) async fn version(&self, deadline: Instant) -> io::Result<&SshVersion> {
         self.version

@@ -16,7 +16,9 @@ const OF_INTEREST: &[&str] = &[
     "forwardx11",
     "localforward",
     "permitlocalcommand",
+    "remotecommand",
     "remoteforward",
+    "requesttty",
     "sessiontype",
     "tunnel",
 ];
@@ -31,12 +33,18 @@ pub(super) fn is_of_interest(option: &str) -> bool {
 
 /// Whether the files that ssh reads may have something of it; `named` is the one of `-F`.
 pub(super) fn is_worth_asking(named: Option<&Path>) -> bool {
+    may_mention(named, &is_of_interest)
+}
+
+/// Whether the files that ssh reads may have an option that is wanted, which is asked in small letters.
+pub(super) fn may_mention(named: Option<&Path>, wanted: &dyn Fn(&str) -> bool) -> bool {
     match named {
         Some(file) if file == Path::new("none") => false,
-        Some(file) => mentions(file, 0),
+        Some(file) => mentions(file, wanted, 0),
         None => {
             let own = home().map(|home| home.join(".ssh/config"));
-            own.is_some_and(|own| mentions(&own, 0)) || mentions(Path::new("/etc/ssh/ssh_config"), 0)
+            own.is_some_and(|own| mentions(&own, wanted, 0))
+                || mentions(Path::new("/etc/ssh/ssh_config"), wanted, 0)
         }
     }
 }
@@ -46,7 +54,7 @@ pub(super) fn home() -> Option<PathBuf> {
     nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten().map(|user| user.dir)
 }
 
-fn mentions(file: &Path, depth: usize) -> bool {
+fn mentions(file: &Path, wanted: &dyn Fn(&str) -> bool, depth: usize) -> bool {
     // One that is not there says nothing, and one that cannot be read is ssh's to complain about.
     let Ok(text) = std::fs::read(file) else { return false };
     String::from_utf8_lossy(&text).lines().any(|line| {
@@ -54,14 +62,15 @@ fn mentions(file: &Path, depth: usize) -> bool {
         let end = line.find(|c: char| c.is_whitespace() || c == '=').unwrap_or(line.len());
         let (option, rest) = line.split_at(end);
         if option.eq_ignore_ascii_case("include") {
-            return depth >= DEEPEST || included(rest, depth);
+            return depth >= DEEPEST || included(rest, wanted, depth);
         }
-        is_of_interest(option)
+        // A comment and an empty line are no option.
+        option.starts_with(|c: char| c.is_ascii_alphanumeric()) && wanted(&option.to_ascii_lowercase())
     })
 }
 
 /// Whether files that are included have something of it. Patterns that are not simple may.
-fn included(patterns: &str, depth: usize) -> bool {
+fn included(patterns: &str, wanted: &dyn Fn(&str) -> bool, depth: usize) -> bool {
     patterns.trim_start_matches(['=', ' ', '\t']).split_whitespace().any(|pattern| {
         let path = Path::new(pattern);
         let (Some(directory), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str()))
@@ -72,19 +81,48 @@ fn included(patterns: &str, depth: usize) -> bool {
         if !path.is_absolute() || odd(&directory.to_string_lossy()) {
             return true;
         }
-        let Some(ending) = name.strip_prefix('*') else { return odd(name) || mentions(path, depth + 1) };
+        let Some(ending) = name.strip_prefix('*') else {
+            return odd(name) || mentions(path, wanted, depth + 1);
+        };
         if odd(ending) {
             return true;
         }
         let Ok(files) = std::fs::read_dir(directory) else { return false };
         files.flatten().any(|file| {
-            file.file_name().to_string_lossy().ends_with(ending) && mentions(&file.path(), depth + 1)
+            file.file_name().to_string_lossy().ends_with(ending) && mentions(&file.path(), wanted, depth + 1)
         })
     })
 }
 
-/// Looks through what `ssh -G` prints: whether it is for plain ssh, or the `ConnectTimeout`.
-pub(super) fn look(resolved: &str, has_display: bool) -> Result<Option<Duration>, Why> {
+/// What `ssh -G` says of a session that can be had over a shared connection.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Wanted {
+    /// `ConnectTimeout`
+    pub limit: Option<Duration>,
+    pub tty: Option<Tty>,
+    pub is_subsystem: bool,
+    /// `RemoteCommand`
+    pub command: Option<String>,
+    /// Its input is empty.
+    pub stdin_null: bool,
+}
+
+/// `RequestTTY`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tty {
+    No,
+    /// Where our stdin is one.
+    Yes,
+    Force,
+}
+
+/// The host that `ssh -G` has understood.
+pub(super) fn host_of(resolved: &str) -> Option<&str> {
+    resolved.lines().find_map(|line| line.strip_prefix("host "))
+}
+
+/// Looks through what `ssh -G` prints: whether it is for plain ssh, or what is wanted.
+pub(super) fn look(resolved: &str, has_display: bool) -> Result<Wanted, Why> {
     let found = |option: &str| resolved.lines().find_map(|line| line.strip_prefix(option)?.strip_prefix(' '));
     let value = |option| found(option).unwrap_or_default();
     let is_on = |option| !matches!(value(option), "" | "no" | "false" | "none");
@@ -103,7 +141,18 @@ pub(super) fn look(resolved: &str, has_display: bool) -> Result<Option<Duration>
     } else if is_on("forkafterauthentication") {
         "the ssh_config wants it to go on in the background"
     } else {
-        return Ok(seconds(value("connecttimeout")));
+        return Ok(Wanted {
+            limit: seconds(value("connecttimeout")),
+            tty: match value("requesttty") {
+                "no" | "false" => Some(Tty::No),
+                "yes" | "true" => Some(Tty::Yes),
+                "force" => Some(Tty::Force),
+                _ => None,
+            },
+            is_subsystem: value("sessiontype") == "subsystem",
+            command: found("remotecommand").filter(|command| *command != "none").map(str::to_owned),
+            stdin_null: is_on("stdinnull"),
+        });
     };
     Err(why.to_owned())
 }
@@ -153,7 +202,9 @@ mod tests {
     #[case("forkafterauthentication yes\n", Err("in the background"))]
     fn what_ssh_says(#[case] resolved: &str, #[case] expected: Result<Option<u64>, &str>) {
         match (look(resolved, true), expected) {
-            (Ok(timeout), Ok(expected)) => assert_eq!(timeout.map(|timeout| timeout.as_secs()), expected),
+            (Ok(wanted), Ok(expected)) => {
+                assert_eq!(wanted.limit.map(|limit| limit.as_secs()), expected);
+            }
             (Err(why), Err(expected)) => assert!(why.contains(expected), "{why}"),
             (found, _) => panic!("{found:?}"),
         }

@@ -1,12 +1,15 @@
 //! `sshpool ssh`, and this program by the name `ssh`: becomes the real ssh, over a connection of the agent where that is possible.
 //!
 //! [`words`] reads the command line as ssh does, [`options`] knows what its options are to a shared connection, [`wish`] makes of it the host
-//! that the agent is asked for, [`configuration`] looks whether the ssh_config wants what a shared connection has not.
+//! that the agent is asked for, [`configuration`] looks whether the ssh_config wants what a shared connection has not. A command that has
+//! no terminal is [`attended`]: ssh is our child then, and a signal ends the remote command, too.
 //!
 //! Whatever goes wrong on the way, the end is plain ssh with the caller's own words: it fails where ssh fails, and says it as ssh does. The
 //! agent is waited for no longer than its login may take, and half of the time that the caller gives a login.
 
+mod attended;
 mod configuration;
+mod form;
 mod options;
 #[cfg(test)]
 mod properties;
@@ -14,20 +17,27 @@ mod wish;
 mod words;
 
 use std::ffi::OsString;
+use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use tokio::runtime::Runtime;
 use tokio::time::{Instant, timeout};
 
 use super::{Failure, NOT_RUN, Setup, complain, fail, stdio};
+use crate::agent::wire::Connected;
 use crate::error::plain;
-use crate::host::Host;
+use crate::host::{Host, HostError};
 use crate::openssh::{self, Program};
 use crate::signals;
+use attended::Attended;
+use configuration::Wanted;
+use form::Form;
 use wish::{Why, Wish};
-use words::Given;
+use words::{Given, Line, Unknown, Unread};
 
 pub(super) const USAGE: &str = "sshpool [-F FILE] [--config FILE] [--no-agent] [-v] ssh [WHAT SSH TAKES]";
 pub(super) const HELP: &str = "Examples:
@@ -51,6 +61,8 @@ pub(super) struct Own {
 
 /// How long `ssh -G` may take: a configuration can run programs.
 const RESOLVING: Duration = Duration::from_secs(5);
+/// How long the agent may take to say which connections it has.
+const ANSWER: Duration = Duration::from_secs(5);
 /// What the agent may take beyond the time of a login.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -71,59 +83,179 @@ pub(super) fn place(words: &[OsString]) -> Option<usize> {
 
 /// Becomes ssh with these words of the caller.
 pub(super) fn main(own: Own, words: &[OsString]) -> ExitCode {
+    let inherited = attended::inherited();
     let (given, line) = words::read(words);
-    let ssh = Becoming { words, verbose: own.verbose || given.contains(&Given::Flag(b'v')) };
-    let line = match line {
-        Ok(line) => line,
-        // Nothing to do with a host: nothing is read for it.
-        Err(why) => return ssh.plain(&[], &why.to_string()),
+    let ssh = Becoming {
+        words,
+        // It comes before what the caller says, and of several files ssh takes the last one.
+        file: own.ssh_config.iter().flat_map(|file| ["-F".into(), file.clone().into_os_string()]).collect(),
+        verbose: own.verbose || given.contains(&Given::Flag(b'v')),
     };
+    if let Err(why @ (Unread::NoDestination | Unread::NoValue(_))) = line {
+        // Nothing to do with a host: nothing is read for it.
+        return ssh.plain(&ssh.file, &why.to_string());
+    }
     let setup = match Setup::new(own.ssh_config, own.config, own.no_agent) {
         Ok(setup) => setup,
         // Without the file it might be somebody else's account. So it is with ssh and its own.
         Err(Failure::Usage(message)) => return fail(message, NOT_RUN),
-        Err(_) => return ssh.plain(&[], "the settings cannot be read"),
+        Err(_) => return ssh.plain(&ssh.file, "the settings cannot be read"),
     };
-    let known = |name: &str| {
-        let host = setup.config.host(name)?;
-        match &setup.ssh_config {
-            Some(file) => host.config_file(file),
-            None => Ok(host),
-        }
+    let line = match line {
+        Ok(line) => line,
+        Err(why) => return ssh.plain(&facts_of_unread(&setup, &ssh), &why.to_string()),
     };
     let auth_sock = std::env::var_os("SSH_AUTH_SOCK").map(|path| path.to_string_lossy().into_owned());
-    let Wish { host, own, timeout } = match wish::wish(&line, known, auth_sock.as_deref()) {
-        Ok(wish) => wish,
-        Err(why) => return ssh.plain(&[], &why),
-    };
+    let Wish { host, own, timeout } =
+        match wish::wish(&line, |name| known(&setup, name), auth_sock.as_deref()) {
+            Ok(wish) => wish,
+            Err(why) => return ssh.plain(&ssh.file, &why),
+        };
     let more = openssh::of_host(&own);
-    let socket = match host {
+    let host = match host {
         _ if !setup.agent => Err("without the agent, as it was asked for".to_owned()),
-        Ok(host) => match signals::runtime() {
-            Ok(runtime) => {
-                let socket = runtime.block_on(connect(&setup, &ssh, &host, &more, timeout));
-                runtime.shutdown_background();
-                socket
-            }
-            Err(error) => Err(plain(&error)),
-        },
-        Err(why) => Err(why),
+        host => host,
     };
-    match socket {
-        Ok(socket) => ssh.over(&socket, &more),
-        Err(why) => ssh.plain(&more, &why),
+    let host = match host {
+        Ok(host) => host,
+        Err(why) => return ssh.plain(&more, &why),
+    };
+    let runtime = match signals::runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => return ssh.plain(&more, &plain(&error)),
+    };
+    if let Some(asked) = Asked::of(&line) {
+        let masters = runtime.block_on(asked.answer(&setup, &host));
+        runtime.shutdown_background();
+        return match masters {
+            Ok(pids) if !pids.is_empty() => {
+                asked.say(&pids);
+                ExitCode::SUCCESS
+            }
+            // Where there is none ssh says so in its own words.
+            Ok(_) => ssh.plain(&more, "the agent has no such connection"),
+            Err(why) => ssh.plain(&more, &why),
+        };
+    }
+    let started = std::time::Instant::now();
+    let over = match runtime.block_on(connect(&setup, &ssh, &host, &more, timeout)) {
+        Ok(over) => over,
+        Err(why) => {
+            runtime.shutdown_background();
+            return ssh.plain(&more, &why);
+        }
+    };
+    tracing::debug!(elapsed = ?started.elapsed(), "the agent has answered");
+    let socket = over.socket.control_path();
+    let command = Form::of(&line, over.wanted).command_without_terminal();
+    match command.filter(|_| !over.socket.forced) {
+        // What is forced is not to run once more, only because it is to be ended.
+        None => {
+            runtime.shutdown_background();
+            ssh.over(&socket, &more)
+        }
+        Some(command) => {
+            let has_log =
+                line.given.iter().any(|given| matches!(given, Given::Value(b'E', _) | Given::Flag(b'y')));
+            ssh.attended(runtime, inherited, &Attended { socket: &socket, command: &command, has_log }, &more)
+        }
     }
 }
 
-/// Has the agent connect, and gives the control socket of the connection, of which a session is held for this process.
+/// The host of this name as the TOML file and the program's own options have it.
+fn known(setup: &Setup, name: &str) -> Result<Host, HostError> {
+    let host = setup.config.host(name)?;
+    match &setup.ssh_config {
+        Some(file) => host.config_file(file),
+        None => Ok(host),
+    }
+}
+
+/// What ssh is to be told of the host of a line with a letter that is not known. Whether that letter has a value decides which word is the
+/// host, and ssh knows it: it is asked where the TOML file says something of one of them.
+fn facts_of_unread(setup: &Setup, ssh: &Becoming<'_>) -> Vec<OsString> {
+    let readings: Vec<_> = [Unknown::Flag, Unknown::Value]
+        .into_iter()
+        .filter_map(|unknown| {
+            let line = words::read_with(ssh.words, unknown).1.ok()?;
+            let own = wish::wish(&line, |name| known(setup, name), None).ok()?.own;
+            Some((own.name().to_owned(), openssh::of_host(&own)))
+        })
+        .collect();
+    if readings.iter().all(|(_, facts)| facts.is_empty() || *facts == ssh.file) {
+        return ssh.file.clone();
+    }
+    let (Ok(program), Ok(runtime)) = (ssh.program(), signals::runtime()) else { return ssh.file.clone() };
+    let asked = [&ssh.file[..], ssh.words].concat();
+    let resolved = runtime.block_on(program.resolved(asked, Instant::now() + RESOLVING));
+    runtime.shutdown_background();
+    let host = resolved.as_deref().and_then(configuration::host_of);
+    let facts =
+        readings.into_iter().find(|(name, _)| host.is_some_and(|host| host.eq_ignore_ascii_case(name)));
+    facts.map_or_else(|| ssh.file.clone(), |(_, facts)| facts)
+}
+
+/// A question to the master of a connection (`-O`) that the agent can answer.
+#[derive(Clone, Copy)]
+enum Asked {
+    Check,
+    Stop,
+    Exit,
+}
+
+impl Asked {
+    fn of(line: &Line<'_>) -> Option<Self> {
+        let mut asked = line.given.iter().filter_map(|given| match given {
+            Given::Value(b'O', what) => Some(what),
+            _ => None,
+        });
+        match (asked.next()?.to_str()?, asked.next()) {
+            ("check", None) => Some(Asked::Check),
+            ("stop", None) => Some(Asked::Stop),
+            ("exit", None) => Some(Asked::Exit),
+            _ => None,
+        }
+    }
+
+    /// The connections that the caller's next command would use. No agent is started for it.
+    async fn answer(self, setup: &Setup, host: &Host) -> Result<Vec<u32>, Why> {
+        let client = setup.client(false).map_err(|no| no.to_string())?;
+        let retire = !matches!(self, Asked::Check);
+        match timeout(ANSWER, client.masters(host, retire)).await {
+            Ok(Ok(Ok(masters))) => Ok(masters.pids),
+            Ok(Ok(Err(refused))) => Err(refused.error.message),
+            Ok(Err(no)) => Err(no.to_string()),
+            Err(_) => Err(format!("the agent has not answered within {ANSWER:?}")),
+        }
+    }
+
+    /// As ssh says it.
+    fn say(self, pids: &[u32]) {
+        let text = match self {
+            Asked::Check => format!("Master running (pid={})\r\n", pids.first().unwrap_or(&0)),
+            Asked::Stop => "Stop listening request sent.\r\n".to_owned(),
+            Asked::Exit => "Exit request sent.\r\n".to_owned(),
+        };
+        // Nobody may be there to read it, and the status says the same.
+        let _ = std::io::stderr().write_all(text.as_bytes());
+    }
+}
+
+/// A connection of the agent, and what ssh's configuration wants of a session on it.
+struct Over {
+    socket: Connected,
+    wanted: Wanted,
+}
+
+/// Has the agent connect, and gives the connection, of which a session is held for this process.
 async fn connect(
     setup: &Setup,
     ssh: &Becoming<'_>,
     host: &Host,
     more: &[OsString],
     given: Option<Duration>,
-) -> Result<PathBuf, Why> {
-    let mut limit = given;
+) -> Result<Over, Why> {
+    let mut wanted = Wanted { limit: given, ..Wanted::default() };
     let is_worth_asking = configuration::is_worth_asking(host.get_config_file())
         || host.get_options().any(|(option, _)| configuration::is_of_interest(option));
     if is_worth_asking {
@@ -131,14 +263,15 @@ async fn connect(
         let resolved = program.resolved([more, ssh.words].concat(), Instant::now() + RESOLVING).await;
         let resolved = resolved.ok_or("ssh -G fails")?;
         let has_display = std::env::var_os("DISPLAY").is_some_and(|display| !display.is_empty());
-        limit = configuration::look(&resolved, has_display)?.or(limit);
+        wanted = configuration::look(&resolved, has_display)?;
+        wanted.limit = wanted.limit.or(given);
     }
     let client = setup.client(true).map_err(|no| no.to_string())?;
     let patience = client.config().connect_timeout.saturating_add(GRACE);
     // When it cannot connect in this time, ssh may still do it in its own: together it is to be less than twice that.
-    let patience = limit.map_or(patience, |limit| patience.min(limit / 2));
+    let patience = wanted.limit.map_or(patience, |limit| patience.min(limit / 2));
     match timeout(patience, client.connect(host, true)).await {
-        Ok(Ok(connected)) => Ok(connected.control_path()),
+        Ok(Ok(socket)) => Ok(Over { socket, wanted }),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err(format!("the agent has not connected within {patience:?}")),
     }
@@ -147,16 +280,47 @@ async fn connect(
 /// The caller's ssh.
 struct Becoming<'a> {
     words: &'a [OsString],
+    /// `-F FILE`, where this program was given one.
+    file: Vec<OsString>,
     verbose: bool,
 }
 
-/// What has become of this process before: its id, and the programs of the name `ssh` that it was, which were not the real one.
+/// What has become of this process before: its id, and the programs of the name `ssh` that it was, which were not the real one. A child that
+/// is ssh for this process has the id of this one with [`CHILD`] before it.
 const BEEN: &str = "SSHPOOL_SSH";
+const CHILD: &str = "child-of-";
 
 impl Becoming<'_> {
     fn over(&self, socket: &Path, more: &[OsString]) -> ExitCode {
         self.say(format_args!("ssh goes over {}", socket.display()));
         self.become_it(&[&openssh::over(socket), more])
+    }
+
+    /// The same, as a child of ours.
+    fn attended(
+        &self,
+        runtime: Runtime,
+        inherited: Vec<OwnedFd>,
+        attended: &Attended<'_>,
+        more: &[OsString],
+    ) -> ExitCode {
+        self.say(format_args!("ssh goes over {}", attended.socket.display()));
+        let Ok(program) = self.program() else {
+            return self.become_it(&[&openssh::over(attended.socket), more]);
+        };
+        let log = attended.log();
+        let arguments = [&openssh::over(attended.socket), &log.arguments()[..], more, self.words].concat();
+        stdio::restore();
+        drop(inherited);
+        let code =
+            runtime.block_on(attended.run(&program, &arguments, &Self::environment(&program, CHILD), log));
+        runtime.shutdown_background();
+        match code {
+            Ok(code) => code,
+            Err(error) => {
+                fail(format_args!("cannot start {}: {}", program.path().display(), plain(&error)), NOT_RUN)
+            }
+        }
     }
 
     fn plain(&self, more: &[OsString], why: &str) -> ExitCode {
@@ -178,17 +342,22 @@ impl Becoming<'_> {
             .or_else(|error| if been.is_empty() { Program::at(usual).ok_or(error) } else { Err(error) })
     }
 
+    /// What the real ssh has in its environment beyond ours.
+    fn environment(program: &Program, before: &str) -> [(&'static str, OsString); 1] {
+        let mut been = vec![OsString::from(format!("{before}{}", std::process::id()))];
+        been.extend(self::been().into_iter().map(PathBuf::into_os_string));
+        been.push(program.path().as_os_str().to_owned());
+        [(BEEN, been.join(":".as_ref()))]
+    }
+
     fn become_it(&self, first: &[&[OsString]]) -> ExitCode {
         let program = match self.program() {
             Ok(program) => program,
             Err(_) => return fail("no ssh is on PATH, other than this program", NOT_RUN),
         };
-        let mut been = vec![OsString::from(std::process::id().to_string())];
-        been.extend(self::been().into_iter().map(PathBuf::into_os_string));
-        been.push(program.path().as_os_str().to_owned());
         let arguments = [&first.concat(), self.words].concat();
         stdio::restore();
-        let error = program.become_it(&arguments, &[(BEEN, been.join(":".as_ref()))]);
+        let error = program.become_it(&arguments, &Self::environment(&program, ""));
         fail(format_args!("cannot start {}: {}", program.path().display(), plain(&error)), NOT_RUN)
     }
 }
@@ -197,8 +366,9 @@ impl Becoming<'_> {
 fn been() -> Vec<PathBuf> {
     let text = std::env::var_os(BEEN).unwrap_or_default();
     let mut parts = std::env::split_paths(&text);
+    let own = [std::process::id().to_string(), format!("{CHILD}{}", std::os::unix::process::parent_id())];
     match parts.next() {
-        Some(pid) if pid == Path::new(&std::process::id().to_string()) => parts.collect(),
+        Some(id) if own.iter().any(|own| id == Path::new(own)) => parts.collect(),
         _ => Vec::new(),
     }
 }

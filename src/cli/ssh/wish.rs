@@ -33,6 +33,9 @@ struct Said {
     ssh_config: Option<OsString>,
     /// In the order in which they were given.
     options: Vec<(String, String)>,
+    /// The patterns of `IgnoreUnknown`, and whether an option was said that only they allow.
+    ignore_unknown: Option<String>,
+    needs_ignore_unknown: bool,
     forwarding: Option<bool>,
     timeout: Option<Duration>,
     /// All options that have a say, in small letters, be they understood or not.
@@ -65,9 +68,10 @@ pub(super) fn wish(
     let timeout = said.timeout;
     let host = match plain {
         Some(why) => Err(why),
-        None => said
-            .forward_agent(auth_sock)
-            .and_then(|()| said.over(own.clone()).map_err(|error| error.to_string())),
+        None => said.forward_agent(auth_sock).and_then(|()| {
+            said.pass_over_unknown(&own);
+            said.over(own.clone()).map_err(|error| error.to_string())
+        }),
     };
     Ok(Wish { host, own, timeout })
 }
@@ -78,8 +82,8 @@ impl Said {
         let plain = |why: &str| Err(why.to_owned());
         match given {
             Given::Flag(letter) => match letter {
-                b'4' => self.option("addressfamily", "inet"),
-                b'6' => self.option("addressfamily", "inet6"),
+                b'4' => self.letter("addressfamily", "inet"),
+                b'6' => self.letter("addressfamily", "inet6"),
                 b'A' => self.forward(true),
                 b'a' => self.forward(false),
                 b'G' | b'V' => plain("it is only asked what ssh knows"),
@@ -87,8 +91,11 @@ impl Said {
                 b'N' => plain("over a shared connection there is always a session (-N)"),
                 b'X' | b'Y' => plain("a shared connection forwards no X11"),
                 b'f' => plain("it goes on in the background (-f)"),
-                b'K' | b'k' => plain("it is about credentials of GSSAPI"),
-                // The client's own affair, or no difference: -C -T -g -n -q -s -t -v -x -y
+                b'K' => self
+                    .letter("gssapiauthentication", "yes")
+                    .and_then(|()| self.letter("gssapidelegatecredentials", "yes")),
+                b'k' => self.letter("gssapidelegatecredentials", "no"),
+                // The client's own affair, or no difference: -2 -C -T -g -n -q -s -t -v -x -y
                 _ => Ok(()),
             },
             Given::Value(letter, value) => {
@@ -123,12 +130,40 @@ impl Said {
     }
 
     fn long_option(&mut self, text: &str) -> Result<(), Why> {
+        let keyword = options::keyword(text);
+        if options::kind_of_all(&keyword).is_some() {
+            return Ok(());
+        }
         let Some((option, value)) = options::read(text) else {
-            return Err(format!("-o {text:?} is not simple enough to be sure of it"));
+            // Whatever path that is: it is not the word `none`, which is simple.
+            let is_path = keyword == "controlpath";
+            return if is_path {
+                Ok(())
+            } else {
+                Err(format!("-o {text:?} is not simple enough to be sure of it"))
+            };
         };
+        if !options::is_known(&option)
+            && self.ignore_unknown.as_ref().is_some_and(|patterns| options::is_ignored(patterns, &option))
+        {
+            // An ssh that does not know it passes over it, and one that does is to have it.
+            if option == "usekeychain" {
+                return Ok(());
+            }
+            self.needs_ignore_unknown = true;
+            return self.option(&option, &value);
+        }
         match options::kind(&option, &value) {
-            Kind::Session => Ok(()),
+            Kind::Session | Kind::NoEffect => Ok(()),
             Kind::Connection => self.option(&option, &value),
+            Kind::Files => {
+                let value = files(&option, &value)?;
+                self.option(&option, &value)
+            }
+            Kind::IgnoreUnknown => {
+                self.ignore_unknown.get_or_insert(value);
+                Ok(())
+            }
             Kind::User => self.user(&value),
             Kind::Port => self.port(&value),
             Kind::IdentityFile => self.identity_file(&value),
@@ -161,7 +196,7 @@ impl Said {
     fn plain_word(&mut self, option: &str, value: &str) -> Result<(), Why> {
         match options::read(&format!("{option}={value}")) {
             Some((_, read)) if read == value && !value.contains(char::is_whitespace) => {
-                self.option(option, value)
+                self.letter(option, value)
             }
             _ => Err(format!("{value:?} is not simple enough to be sure of it")),
         }
@@ -184,28 +219,26 @@ impl Said {
         if path.is_empty() || path.contains(['"', '\\', '$', '#', '\'']) || path.contains(char::is_control) {
             return Err(format!("the path {path:?} is not simple enough to be sure of it"));
         }
-        let path = if options::is_the_same_anywhere("identityfile", path) {
-            path.to_owned()
-        } else {
-            let absolute = std::path::absolute(path).map_err(|error| error.to_string())?;
-            let here = std::env::current_dir().unwrap_or_default();
-            // What stands before the path is a name and no pattern.
-            if here.to_string_lossy().contains(['%', '"', '\\', '$', '#', '\'']) {
-                return Err("the current directory has a name that ssh would not take as it is".to_owned());
-            }
-            absolute.to_str().ok_or("the current directory is not UTF-8")?.to_owned()
-        };
+        let path = anywhere("identityfile", path)?;
         self.options.push(("identityfile".to_owned(), format!("\"{path}\"")));
         Ok(())
     }
 
-    fn option(&mut self, option: &str, value: &str) -> Result<(), Why> {
-        let adds_up = options::ADD_UP.contains(&option);
-        if !adds_up && self.options.iter().any(|(said, _)| said == option) {
+    /// A letter that says this option.
+    fn letter(&mut self, option: &str, value: &str) -> Result<(), Why> {
+        if self.options.iter().any(|(said, before)| said == option && before != value) {
             // Some letters win over what came before them, and some do not.
             return Err(format!("{option} is said twice"));
         }
-        self.options.push((option.to_owned(), value.to_owned()));
+        self.option(option, value)
+    }
+
+    fn option(&mut self, option: &str, value: &str) -> Result<(), Why> {
+        let adds_up = options::ADD_UP.contains(&option);
+        // The first one counts.
+        if adds_up || self.options.iter().all(|(said, _)| said != option) {
+            self.options.push((option.to_owned(), value.to_owned()));
+        }
         Ok(())
     }
 
@@ -287,6 +320,17 @@ impl Said {
         Ok(own)
     }
 
+    /// Has the agent's ssh pass over what this one is to pass over, where that may make a difference: on the command line, or in the files.
+    fn pass_over_unknown(&mut self, known: &Host) {
+        let Some(patterns) = self.ignore_unknown.take() else { return };
+        let named = self.ssh_config.as_ref().map(Path::new).or(known.get_config_file());
+        let passes_over = |option: &str| !options::is_known(option) && options::is_ignored(&patterns, option);
+        if self.needs_ignore_unknown || configuration::may_mention(named, &passes_over) {
+            // It counts for what stands behind it.
+            self.options.insert(0, ("ignoreunknown".to_owned(), patterns));
+        }
+    }
+
     /// The host of which all is said.
     fn over(self, mut host: Host) -> Result<Host, HostError> {
         if let Some(port) = self.port {
@@ -302,12 +346,37 @@ impl Said {
     }
 }
 
+/// The paths of an option, as whoever is in another directory has to name them.
+fn files(option: &str, value: &str) -> Result<String, Why> {
+    let paths = value.split_whitespace().map(|path| match options::is_the_same_anywhere(option, path) {
+        true => Ok(path.to_owned()),
+        false => anywhere(option, path).map(|path| format!("\"{path}\"")),
+    });
+    Ok(paths.collect::<Result<Vec<_>, _>>()?.join(" "))
+}
+
+/// A path, as whoever is in another directory has to name it.
+fn anywhere(option: &str, path: &str) -> Result<String, Why> {
+    if options::is_the_same_anywhere(option, path) {
+        return Ok(path.to_owned());
+    }
+    let absolute = std::path::absolute(path).map_err(|error| error.to_string())?;
+    let here = std::env::current_dir().unwrap_or_default();
+    // What stands before the path is a name and no pattern.
+    if here.to_string_lossy().contains(['%', '"', '\\', '$', '#', '\'']) {
+        return Err("the current directory has a name that ssh would not take as it is".to_owned());
+    }
+    Ok(absolute.to_str().ok_or("the current directory is not UTF-8")?.to_owned())
+}
+
 /// The name of an option that says something which the TOML file may say, too.
 fn heard(given: &Given) -> Option<String> {
     let name = match given {
         Given::Flag(b'4' | b'6') => "addressfamily",
         Given::Flag(b'A' | b'a') => "forwardagent",
         Given::Flag(b'C') => "compression",
+        Given::Flag(b'K') => "gssapiauthentication",
+        Given::Flag(b'k') => "gssapidelegatecredentials",
         Given::Flag(b'X' | b'Y' | b'x') => "forwardx11",
         Given::Value(b'B', _) => "bindinterface",
         Given::Value(b'J', _) => "proxyjump",
@@ -318,10 +387,7 @@ fn heard(given: &Given) -> Option<String> {
         Given::Value(b'm', _) => "macs",
         Given::Value(b'p', _) => "port",
         Given::Value(b'o', text) => {
-            let text = text.to_string_lossy();
-            let text = text.trim_start();
-            let end = text.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(text.len());
-            return Some(text[..end].to_ascii_lowercase());
+            return Some(options::keyword(&text.to_string_lossy()));
         }
         _ => return None,
     };

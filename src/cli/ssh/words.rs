@@ -6,8 +6,9 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-/// Options without a value, and with one, of OpenSSH 9 and 10. `-1`, `-2` and `-P` are left out: what they are depends on the version.
-const FLAGS: &[u8] = b"46AaCfGgKkMNnqsTtVvXxYy";
+/// Options without a value, and with one, of OpenSSH 7.6 to 10. `-1` is left out, because it is an error since version 7.6. `-P` is left
+/// out, because it has no value (and no effect) before version 9.4 and is a tag since.
+const FLAGS: &[u8] = b"246AaCfGgKkMNnqsTtVvXxYy";
 const VALUES: &[u8] = b"BbcDEeFIiJLlmOopQRSWw";
 
 /// An option as it was given.
@@ -37,6 +38,16 @@ pub(super) enum Unread {
     NoDestination,
 }
 
+/// What a letter is taken for that is not known here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unknown {
+    /// The line is not understood.
+    Refused,
+    Flag,
+    /// It has a value.
+    Value,
+}
+
 impl std::fmt::Display for Unread {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -49,8 +60,13 @@ impl std::fmt::Display for Unread {
 
 /// Reads a line. Those options that were read come with it also where it is not understood to its end.
 pub(super) fn read(words: &[OsString]) -> (Vec<Given>, Result<Line<'_>, Unread>) {
+    read_with(words, Unknown::Refused)
+}
+
+/// The same, with an assumption about letters that are not known.
+pub(super) fn read_with(words: &[OsString], unknown: Unknown) -> (Vec<Given>, Result<Line<'_>, Unread>) {
     let mut given = Vec::new();
-    let result = read_into(words, &mut given);
+    let result = read_into(words, unknown, &mut given);
     let result = result.map(|(before, destination, command)| Line {
         given: given.clone(),
         before,
@@ -62,22 +78,28 @@ pub(super) fn read(words: &[OsString]) -> (Vec<Given>, Result<Line<'_>, Unread>)
 
 fn read_into<'a>(
     words: &'a [OsString],
+    unknown: Unknown,
     given: &mut Vec<Given>,
 ) -> Result<(usize, &'a OsStr, &'a [OsString]), Unread> {
-    let mut at = options(words, 0, given)?;
+    let mut at = options(words, 0, unknown, given)?;
     let before = given.len();
     let destination = words.get(at).ok_or(Unread::NoDestination)?;
     // As ssh does: it looks at the word before, whatever that was (`-l --`).
     let terminated = at > 0 && words[at - 1] == "--";
     at += 1;
     if !terminated {
-        at = options(words, at, given)?;
+        at = options(words, at, unknown, given)?;
     }
     Ok((before, destination, &words[at..]))
 }
 
 /// Reads options from a place on, and gives the place behind them.
-fn options(words: &[OsString], mut at: usize, given: &mut Vec<Given>) -> Result<usize, Unread> {
+fn options(
+    words: &[OsString],
+    mut at: usize,
+    unknown: Unknown,
+    given: &mut Vec<Given>,
+) -> Result<usize, Unread> {
     while let Some(word) = words.get(at) {
         let letters = match word.as_bytes() {
             b"--" => return Ok(at + 1),
@@ -86,11 +108,12 @@ fn options(words: &[OsString], mut at: usize, given: &mut Vec<Given>) -> Result<
         };
         at += 1;
         for (place, &letter) in letters.iter().enumerate() {
-            if FLAGS.contains(&letter) {
+            let is_known = FLAGS.contains(&letter) || VALUES.contains(&letter);
+            if FLAGS.contains(&letter) || (!is_known && unknown == Unknown::Flag) {
                 given.push(Given::Flag(letter));
                 continue;
             }
-            if !VALUES.contains(&letter) {
+            if !is_known && unknown == Unknown::Refused {
                 return Err(Unread::Option(letter));
             }
             let rest = &letters[place + 1..];
@@ -144,6 +167,11 @@ mod tests {
     #[case("web1 -", " | web1 | -")]
     #[case("-l deploy web1 -l other true", "l=deploy l=other | web1 | true")]
     #[case("-s -- web1 sftp", "s | web1 | sftp")]
+    #[case(
+        "-2 -x -a -oConnectTimeout=10 -l deploy web1 date",
+        "2 x a o=ConnectTimeout=10 l=deploy | web1 | date"
+    )]
+    #[case("-2v web1", "2 v | web1 | ")]
     fn lines(#[case] line: &str, #[case] read_as: &str) {
         let words = words(line);
         assert_eq!(shown(&read(&words).1.expect("it is understood")), read_as);
@@ -158,8 +186,22 @@ mod tests {
     #[case("-tZ web1", Unread::Option(b'Z'))]
     #[case("--help", Unread::Option(b'-'))]
     #[case("-P tag web1", Unread::Option(b'P'))]
-    #[case("-2 web1", Unread::Option(b'2'))]
+    #[case("-1 web1", Unread::Option(b'1'))]
     fn lines_that_are_left_to_ssh(#[case] line: &str, #[case] why: Unread) {
         assert_eq!(read(&words(line)).1, Err(why));
+    }
+
+    #[rstest]
+    #[case("-P x web1 -p 22", Unknown::Flag, "P | x | web1 -p 22")]
+    #[case("-P x web1 -p 22", Unknown::Value, "P=x p=22 | web1 | ")]
+    #[case("-vPx web1", Unknown::Value, "v P=x | web1 | ")]
+    #[case("-vPx web1", Unknown::Flag, "v P x | web1 | ")]
+    fn what_is_not_known_is_a_flag_or_has_a_value(
+        #[case] line: &str,
+        #[case] unknown: Unknown,
+        #[case] read_as: &str,
+    ) {
+        let words = words(line);
+        assert_eq!(shown(&read_with(&words, unknown).1.expect("it is understood")), read_as);
     }
 }

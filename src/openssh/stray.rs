@@ -1,0 +1,228 @@
+//! Ending the remote command of a client that is none of the pool's sessions: a plain `ssh -S` that somebody else has started.
+//!
+//! Nobody knows the process group of such a command: its session says nothing of its own, and must not. So another session of the same
+//! connection looks which processes the server has started for this connection, and of those the one is ended that has the command of the
+//! client and is as old as the client. (Each session's process leads a group of its own and is a child of the same sshd.)
+
+use std::ffi::OsString;
+use std::fmt;
+use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::args;
+use super::ending::{LIMIT, NotEnded, judge, script};
+use super::program::Program;
+use crate::escape::escape;
+use crate::host::Variables;
+
+/// How long it may take to look.
+const LOOKS: Duration = Duration::from_secs(3);
+/// How much the age of a command with the client's very text may differ from the client's.
+const SURE: f64 = 3.0;
+/// The same, of a command that is told by its age alone: the shell has put a program in its own place.
+const UNSURE: f64 = 1.0;
+/// What ps counts, in seconds.
+const GRAIN: f64 = 1.0;
+
+/// A client whose command is to be ended.
+#[derive(Debug)]
+pub(crate) struct Client<'a> {
+    pub socket: &'a Path,
+    /// When it was started.
+    pub started: Instant,
+    /// What it was asked to run; empty for a shell.
+    pub command: &'a str,
+}
+
+/// A process that the server has started for the connection.
+#[derive(Clone, Debug, PartialEq)]
+struct Started {
+    group: i32,
+    /// Of the process that looks: how much older this one is.
+    age: f64,
+    line: String,
+}
+
+/// Why it was not ended.
+#[derive(Debug)]
+pub(crate) enum NotDone {
+    /// There is no session to look with, for this reason.
+    NoSession(String),
+    NotFound,
+    NotEnded(NotEnded),
+}
+
+impl fmt::Display for NotDone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NotDone::NoSession(why) => write!(f, "no session to end it with: {why}"),
+            NotDone::NotFound => f.write_str("it was not found among the processes of the connection"),
+            NotDone::NotEnded(why) => write!(f, "{why:?}"),
+        }
+    }
+}
+
+impl Client<'_> {
+    /// Ends its command. Completes when nothing is left of it.
+    pub(crate) async fn end(&self, program: &Program) -> Result<(), NotDone> {
+        // The session that looks comes as late to its shell as the client's did.
+        let age = self.started.elapsed().as_secs_f64();
+        let seen = self.ask(program, LOOK, LOOKS).await?;
+        let group = choose(&started(&seen), self.command, age).ok_or(NotDone::NotFound)?;
+        let answer = self.ask(program, &script(&[group]), LIMIT).await?;
+        judge(&answer).map_err(NotDone::NotEnded)
+    }
+
+    /// What this script of a POSIX shell writes.
+    async fn ask(&self, program: &Program, text: &str, limit: Duration) -> Result<String, NotDone> {
+        // Whatever the login shell of the account is.
+        let mut command = b"exec /bin/sh -c ".to_vec();
+        escape(text.as_bytes(), &mut command);
+        let command = OsString::from_vec(command);
+        let log = Path::new("/dev/null");
+        let arguments = args::session(self.socket, log, &command, &Variables::default(), false);
+        let call = program.call(arguments, tokio::time::Instant::now() + limit).await;
+        match call {
+            Ok(finished) if finished.code == Some(0) => Ok(finished.stdout),
+            Ok(finished) => Err(NotDone::NoSession(format!("the status of ssh is {:?}", finished.code))),
+            Err(error) => Err(NotDone::NoSession(error.to_string())),
+        }
+    }
+}
+
+/// Writes a line for each process that leads a session and has the same parent as this shell: `sshpool-started PID START LINE`, with the time
+/// of its start in ticks; and before them the ticks in a second. Where there is no /proc ps tells ages instead.
+const LOOK: &str = r#"LC_ALL=C; export LC_ALL
+if [ -r /proc/self/stat ]; then
+echo "sshpool-ticks $$ $(getconf CLK_TCK 2>/dev/null || echo 100)"
+for d in /proc/[0-9]*; do
+read -r s 2>/dev/null <$d/stat || continue
+p=${d#/proc/}
+set -- ${s##*) }
+if [ "$2" = "$PPID" ] && [ "$4" = "$p" ]; then
+shift 19
+echo "sshpool-started $p $1 $(tr '\000\012' ' \177' 2>/dev/null <$d/cmdline)"
+fi
+done 2>/dev/null
+else
+echo "sshpool-ages $$"
+ps -A -o pid= -o ppid= -o etime= -o args= | while read -r p q e l; do
+[ "$q" = "$PPID" ] && echo "sshpool-started $p $e $l"
+done
+fi
+exit 0"#;
+
+/// Reads what [`LOOK`] has written, without the process that looked.
+fn started(seen: &str) -> Vec<Started> {
+    let mut lines = seen
+        .lines()
+        .skip_while(|line| !line.starts_with("sshpool-ticks ") && !line.starts_with("sshpool-ages "));
+    let Some(first) = lines.next() else { return Vec::new() };
+    let mut words = first.split(' ');
+    let has_ticks = words.next() == Some("sshpool-ticks");
+    let own = words.next().unwrap_or_default();
+    let ticks: f64 = words.next().and_then(|text| text.parse().ok()).filter(|n| *n > 0.0).unwrap_or(100.0);
+    let all = lines.filter_map(|line| {
+        let mut parts = line.strip_prefix("sshpool-started ")?.splitn(3, ' ');
+        let (pid, time, line) = (parts.next()?, parts.next()?, parts.next().unwrap_or_default());
+        let time = if has_ticks { -time.parse::<f64>().ok()? / ticks } else { elapsed(time)? };
+        Some((pid.to_owned(), time, line.trim_end().to_owned()))
+    });
+    let all: Vec<_> = all.collect();
+    let Some(zero) = all.iter().find(|(pid, ..)| pid == own).map(|(_, time, _)| *time) else {
+        return Vec::new();
+    };
+    let others = all.into_iter().filter(|(pid, ..)| pid != own);
+    others
+        .filter_map(|(pid, time, line)| {
+            let group = pid.parse().ok().filter(|pid| *pid > 1)?;
+            Some(Started { group, age: time - zero, line })
+        })
+        .collect()
+}
+
+/// `[[days-]hours:]minutes:seconds`
+fn elapsed(text: &str) -> Option<f64> {
+    let (days, rest) = text.split_once('-').unwrap_or(("0", text));
+    let mut seconds = days.parse::<f64>().ok()? * 24.0;
+    let parts: Vec<f64> = rest.split(':').map(str::parse).collect::<Result<_, _>>().ok()?;
+    for (place, unit) in (0..3).rev().zip([1.0, 60.0, 60.0]) {
+        // Hours can be missing.
+        let part = parts.len().checked_sub(place + 1).and_then(|at| parts.get(at)).copied().unwrap_or(0.0);
+        seconds = seconds * unit + part;
+    }
+    Some(seconds)
+}
+
+/// The group of the client's command.
+fn choose(all: &[Started], command: &str, age: f64) -> Option<i32> {
+    let command = command.replace('\n', "\x7f");
+    let command = command.trim_end();
+    let nearest = |limit: f64, is_one: &dyn Fn(&Started) -> bool| {
+        let distance = |one: &Started| (one.age - age).abs();
+        let near = all.iter().filter(|one| is_one(one) && distance(one) <= limit + GRAIN);
+        near.min_by(|one, other| distance(one).total_cmp(&distance(other))).map(|one| one.group)
+    };
+    // A session of the pool, or one that ends something.
+    let is_ours = |one: &Started| one.line.contains("sshpool-");
+    let has_text = |one: &Started| match command {
+        // A login shell.
+        "" => one.line.starts_with('-') && !one.line.contains(" -c "),
+        text => one.line == text || one.line.ends_with(&format!(" -c {text}")),
+    };
+    nearest(SURE, &has_text).or_else(|| nearest(UNSURE, &|one| !is_ours(one)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    const SEEN: &str = "motd\nsshpool-ticks 40 100\n\
+        sshpool-started 10 1000 bash -c IFS= read -r sshpool && case $sshpool in sshpool-0123*) \n\
+        sshpool-started 20 5000 sleep 43 \n\
+        sshpool-started 21 5050 sleep 43\n\
+        sshpool-started 30 7000 bash -c sleep 44; true\n\
+        sshpool-started 31 7100 -bash\n\
+        sshpool-started 40 9000 /bin/sh -c LC_ALL=C; export LC_ALL\n";
+
+    #[rstest]
+    #[case("sleep 43", 40.0, Some(20))]
+    #[case("sleep 43", 39.6, Some(21))]
+    #[case("sleep 43", 10.0, None)]
+    #[case("exec sleep 43", 39.4, Some(21))]
+    #[case("sleep 44; true", 20.1, Some(30))]
+    #[case("", 19.0, Some(31))]
+    #[case("true", 80.0, None)]
+    #[case("true", 0.0, None)]
+    fn the_one_is_found(#[case] command: &str, #[case] age: f64, #[case] expected: Option<i32>) {
+        let all = started(SEEN);
+        assert_eq!(all.len(), 5, "{all:?}");
+        assert_eq!(choose(&all, command, age), expected);
+    }
+
+    #[test]
+    fn lines_of_a_command_are_one() {
+        let seen = "sshpool-ticks 2 100\nsshpool-started 9 100 bash -c a\x7fb \nsshpool-started 2 200 sh\n";
+        assert_eq!(choose(&started(seen), "a\nb\n", 1.0), Some(9));
+    }
+
+    #[rstest]
+    #[case("00:07", 7.0)]
+    #[case("02:07", 127.0)]
+    #[case("01:02:07", 3727.0)]
+    #[case("1-01:02:07", 90127.0)]
+    fn ages_of_ps(#[case] text: &str, #[case] seconds: f64) {
+        assert_eq!(elapsed(text), Some(seconds));
+    }
+
+    #[rstest]
+    #[case("")]
+    #[case("sshpool-ticks 2 0\n")]
+    #[case("sshpool-ages 2\nsshpool-started x y\n")]
+    #[case("sshpool-ticks 2 100\nsshpool-started -1 100 sleep 43\nsshpool-started 2 200 sh\n")]
+    fn what_is_not_understood_names_nobody(#[case] seen: &str) {
+        assert_eq!(choose(&started(seen), "sleep 43", 1.0), None);
+    }
+}
