@@ -6,7 +6,6 @@ mod documents;
 mod pooled;
 
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
 use std::process::Command;
 
 use common::process::{path_with_sshpool, run};

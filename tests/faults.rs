@@ -312,13 +312,15 @@ async fn what_a_login_starts_is_not_waited_for(#[case] line: &str, #[case] kind:
     let config = tempfile::tempdir().expect("a directory");
     let path = config.path().join("ssh_config");
     let good = std::fs::read_to_string(scene.sshd.ssh_config()).expect("it is there");
-    std::fs::write(&path, format!("{line}\n{good}")).expect("a file");
+    // Others on this machine sleep as well.
+    let sleep = format!("sleep 314159.{}", scene.sshd.port());
+    std::fs::write(&path, format!("{}\n{good}", line.replace("sleep 314159", &sleep))).expect("a file");
     let host = Host::new("lab").and_then(|host| host.config_file(&path)).expect("a valid host");
     let error = told_within(CONNECT, scene.pool.exec(&host, "true")).await.expect_err("there is no way");
     let Error::Connect { source, .. } = &error else { panic!("{error:?}") };
     assert_eq!(source.kind(), kind, "{error}");
     assert!(error.to_string().starts_with(text), "{error}");
-    wait_for_async("the end of it", PATIENCE, || processes_with("sleep 314159").is_empty()).await;
+    wait_for_async("the end of it", PATIENCE, || processes_with(&sleep).is_empty()).await;
     scene.recovers().await;
     scene.leaves_nothing().await;
 }

@@ -76,9 +76,12 @@ async fn the_first_failure_is_the_last_to_be_started_when_that_is_wanted() {
 #[tokio::test]
 async fn dropping_the_outcomes_ends_the_commands() {
     let (lab, pool) = (lab("web[1-3]"), pool(config()));
-    let sleep = |host| pool.shell(host, "exec sleep 4711").timeout(None);
+    // Others on this machine sleep as well.
+    let command = format!("sleep 4711.{}", lab.sshd.port());
+    let sleep = |host| pool.shell(host, format!("exec {command}")).timeout(None);
     let mut outcomes = Fleet::new(&lab.hosts).run(sleep);
-    let running = || lab.sshd.exec("ps -eo args | grep -c '^sleep 4711'").stdout.trim().to_owned();
+    let count = format!("ps -eo args | grep -c '^{command}'");
+    let running = || lab.sshd.exec(&count).stdout.trim().to_owned();
     // It is only while it is polled that they get on.
     tokio::select! {
         _ = outcomes.next() => panic!("none of them ends"),

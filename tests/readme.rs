@@ -6,7 +6,6 @@ mod pooled;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
 
 use common::process::{path_with_sshpool, run};
 use common::sshd::Sshd;

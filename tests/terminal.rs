@@ -221,7 +221,9 @@ fn a_run_is_interrupted_once_and_twice() {
     );
     std::fs::write(&config, text).expect("a file");
     let run = format!("sshpool -F {} run -w 'web[1-3]' -t 0", config.display());
-    terminal.enter(&format!("{run} -- 'echo here; test $$ = 0 || sleep 300'"));
+    // Others on this machine sleep as well.
+    let sleep = format!("sleep 300.{}", std::process::id());
+    terminal.enter(&format!("{run} -- 'echo here; test $$ = 0 || {sleep}'"));
     terminal.shows("web3: here");
     terminal.shows(" 0/3 ");
     terminal.types(&["C-c"]);
@@ -233,6 +235,6 @@ fn a_run_is_interrupted_once_and_twice() {
     terminal.shows("ended 130");
     terminal.is_usable();
     common::wait_for("the end of the commands", PATIENCE, || {
-        sshd.exec("ps ax -o args 2>/dev/null | grep -c '^sleep 300'").stdout.trim() == "0"
+        sshd.exec(&format!("ps ax -o args 2>/dev/null | grep -c '^{sleep}'")).stdout.trim() == "0"
     });
 }
