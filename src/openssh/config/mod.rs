@@ -15,6 +15,8 @@ mod watch;
 #[cfg(test)]
 mod against_ssh;
 #[cfg(test)]
+mod generated;
+#[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -34,7 +34,7 @@ mod tests {
     #[case("identityfile", "~/${A}/${B_1} # ${C}", &["A", "B_1", "C"])]
     #[case("identityagent", "$D", &["D"])]
     #[case("identityagent", "SSH_AUTH_SOCK", &["SSH_AUTH_SOCK"])]
-    #[case("proxycommand", "a${${E}", &["${E"])]
+    #[case("proxycommand", "a${${E}", &["${E", "E"])]
     #[case("user", "${}x${F$G", &[])]
     fn lines_mention_variables(#[case] keyword: &str, #[case] rest: &str, #[case] expected: &[&str]) {
         let arguments: Vec<_> = rest.split(' ').map(OsString::from).collect();

@@ -1,6 +1,6 @@
 //! From file to file.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
@@ -40,12 +40,26 @@ pub(super) struct Walk<'a> {
     /// The lines of each file.
     lines: Vec<Rc<[Line]>>,
     listings: HashMap<(PathBuf, Segment), Rc<[OsString]>>,
-    /// How deep a file was last read, for the user or not, and in which block.
-    entered: HashMap<(usize, bool, Arc<Block>), usize>,
+    /// Files that were begun, for the user or not, and in which block.
+    entered: HashSet<(usize, bool, Arc<Block>)>,
+    /// Those that are being read, each by the one before.
+    stack: Vec<Frame>,
+    /// Which files include which, where both are there.
+    included: HashSet<(usize, usize)>,
     mentioned: HashSet<(usize, usize, Arc<Block>)>,
     blocks: HashSet<Arc<Block>>,
     bytes: usize,
     lines_read: usize,
+}
+
+/// A file that is being read.
+struct Frame {
+    file: usize,
+    is_user: bool,
+    block: Arc<Block>,
+    next_line: usize,
+    /// What its last line includes.
+    pending: VecDeque<PathBuf>,
 }
 
 impl<'a> Walk<'a> {
@@ -56,7 +70,9 @@ impl<'a> Walk<'a> {
             files: HashMap::new(),
             lines: Vec::new(),
             listings: HashMap::new(),
-            entered: HashMap::new(),
+            entered: HashSet::new(),
+            stack: Vec::new(),
+            included: HashSet::new(),
             mentioned: HashSet::new(),
             blocks: HashSet::new(),
             bytes: 0,
@@ -64,48 +80,86 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Reads a file, and what it includes.
+    /// Reads a file, and what it includes. Not by recursion: how deep files go is for ssh to limit.
     pub fn start(&mut self, path: &Path, origin: Origin, is_user: bool) {
         let block = self.block(Block::None);
-        self.read(path, origin, is_user, &block, 0);
+        let Some(root) = self.enter(path, origin, is_user, block) else { return };
+        while let Some(frame) = self.stack.last_mut() {
+            let (is_user, block, file) = (frame.is_user, Arc::clone(&frame.block), frame.file);
+            if let Some(included) = frame.pending.pop_front() {
+                let entered = self.enter(&included, Origin::Included, is_user, block);
+                if let Some(included) = entered.filter(|included| self.reading.files[*included].is_there()) {
+                    self.included.insert((file, included));
+                }
+                continue;
+            }
+            let lines = Rc::clone(&self.lines[file]);
+            match lines.get(frame.next_line) {
+                Some(line) => {
+                    frame.next_line += 1;
+                    self.line(file, line);
+                }
+                None => {
+                    self.stack.pop();
+                }
+            }
+        }
+        self.look_how_deep(root);
     }
 
     pub fn finish(self) -> Reading {
         self.reading
     }
 
-    fn read(&mut self, path: &Path, origin: Origin, is_user: bool, block: &Arc<Block>, depth: usize) {
-        let Some(file) = self.file(path, origin) else { return };
-        if depth > DEEPEST {
-            // ssh gives up there, if there is such a file.
-            return if self.reading.files[file].is_there() {
-                self.unclear(path, "files include each other")
-            };
+    /// Begins with a file, unless that was done before. Gives its number.
+    fn enter(&mut self, path: &Path, origin: Origin, is_user: bool, block: Arc<Block>) -> Option<usize> {
+        let file = self.file(path, origin)?;
+        if self.entered.insert((file, is_user, Arc::clone(&block))) {
+            self.stack.push(Frame { file, is_user, block, next_line: 0, pending: VecDeque::new() });
         }
-        let key = (file, is_user, Arc::clone(block));
-        if self.entered.get(&key).is_some_and(|before| *before >= depth) {
-            return;
+        Some(file)
+    }
+
+    /// ssh gives up where files include each other, or go too deep.
+    fn look_how_deep(&mut self, root: usize) {
+        let mut level = HashSet::from([root]);
+        for _ in 0..=DEEPEST {
+            let included = self.included.iter().filter(|(from, _)| level.contains(from));
+            level = included.map(|(_, included)| *included).collect();
         }
-        self.entered.insert(key, depth);
-        let mut block = Arc::clone(block);
-        for line in Rc::clone(&self.lines[file]).iter() {
-            self.lines_read += 1;
-            if self.lines_read > MOST_LINES {
-                return self.unclear(path, "there are too many lines");
-            }
-            let arguments = line::arguments(&line.rest);
-            let arguments = arguments.unwrap_or_else(|| line::old_arguments(&line.rest));
-            let words = || arguments.iter().cloned().map(OsString::from_vec).collect::<Vec<_>>();
-            match &*line.keyword {
-                "host" => block = self.block(Block::Host(words())),
-                "match" => block = self.block(Block::Match(words())),
-                _ => {}
-            }
-            if self.mentioned.insert((file, line.number, Arc::clone(&block))) {
-                self.mention(file, line, words(), &block);
-            }
-            if line.keyword == "include" {
-                self.include(path, &line.rest, arguments, is_user, &block, depth);
+        if !level.is_empty() {
+            let path = self.reading.files[root].path().to_owned();
+            self.unclear(&path, "files include each other");
+        }
+    }
+
+    /// A line of the file that is being read.
+    fn line(&mut self, file: usize, line: &Line) {
+        self.lines_read += 1;
+        let arguments = line::arguments(&line.rest);
+        let arguments = arguments.unwrap_or_else(|| line::old_arguments(&line.rest));
+        let words = || arguments.iter().cloned().map(OsString::from_vec).collect::<Vec<_>>();
+        let begun = match &*line.keyword {
+            "host" => Some(self.block(Block::Host(words()))),
+            "match" => Some(self.block(Block::Match(words()))),
+            _ => None,
+        };
+        let Some(frame) = self.stack.last_mut() else { return };
+        frame.block = begun.unwrap_or_else(|| Arc::clone(&frame.block));
+        let (block, is_user) = (Arc::clone(&frame.block), frame.is_user);
+        if self.lines_read > MOST_LINES {
+            self.stack.clear();
+            let path = self.reading.files[file].path().to_owned();
+            return self.unclear(&path, "there are too many lines");
+        }
+        if self.mentioned.insert((file, line.number, Arc::clone(&block))) {
+            self.mention(file, line, words(), &block);
+        }
+        if line.keyword == "include" {
+            let path = self.reading.files[file].path().to_owned();
+            let pending = self.include(&path, &line.rest, arguments, is_user);
+            if let Some(frame) = self.stack.last_mut() {
+                frame.pending = pending;
             }
         }
     }
@@ -156,21 +210,21 @@ impl<'a> Walk<'a> {
         Some(number)
     }
 
+    /// The files that a line includes.
     fn include(
         &mut self,
         path: &Path,
         rest: &[u8],
         mut arguments: Vec<Vec<u8>>,
         is_user: bool,
-        block: &Arc<Block>,
-        depth: usize,
-    ) {
+    ) -> VecDeque<PathBuf> {
         // What an older ssh would look for is looked at as well.
         for argument in line::old_arguments(rest) {
             if !arguments.contains(&argument) {
                 arguments.push(argument);
             }
         }
+        let mut files = VecDeque::new();
         for argument in arguments {
             let named = include::named(&argument, self.place, is_user);
             if let Some(why) = named.unclear {
@@ -181,11 +235,10 @@ impl<'a> Walk<'a> {
                 self.reading.places.insert(name, value);
             }
             for pattern in named.patterns {
-                for included in self.matching(path, pattern) {
-                    self.read(&included, Origin::Included, is_user, block, depth + 1);
-                }
+                files.extend(self.matching(path, pattern));
             }
         }
+        files
     }
 
     /// The files of a pattern: those that are in the directories that it names, and those that are named in full, there or not.

@@ -1,8 +1,10 @@
 //! Trees of files, what is found in them, and what is noticed of them later.
 
+mod changes;
+mod fuzz;
+
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use rstest::rstest;
 
@@ -31,11 +33,6 @@ impl Tree {
         let text =
             String::from_utf8(text.as_ref().to_vec()).map(|text| text.replace("DIR", directory).into_bytes());
         std::fs::write(path, text.unwrap_or_else(|error| error.into_bytes())).expect("a file");
-    }
-
-    /// As if it had been written long ago, which nobody can do to the time of the last change.
-    fn wait_until_old(&self) {
-        std::thread::sleep(Duration::from_millis(2100));
     }
 
     fn variable(&self, name: &OsStr) -> Option<OsString> {
@@ -232,55 +229,6 @@ fn there_is_an_end_to_it() {
     assert!(tree.read(Source::File(Path::new("t0"))).needs_asking());
 }
 
-/// Each change, just after the files were written and read, within one tick of the clock.
-#[rstest]
-#[case::nothing("config", |_: &Tree| {}, true)]
-#[case::content("config", |tree: &Tree| tree.write("Conf.d/a", "Port 2\n"), false)]
-#[case::gone("config", |tree: &Tree| std::fs::remove_file(tree.path("Conf.d/a")).unwrap(), false)]
-#[case::another("config", |tree: &Tree| tree.write("Conf.d/b", ""), false)]
-#[case::hidden("config", |tree: &Tree| tree.write("Conf.d/.b", ""), true)]
-#[case::missing("config", |tree: &Tree| tree.write("later", ""), false)]
-#[case::directory("config", |tree: &Tree| tree.write("none/x", ""), false)]
-#[case::empty_directory("config", |tree: &Tree| std::fs::create_dir(tree.path("none")).unwrap(), true)]
-#[case::replaced("config", |tree: &Tree| {
-    tree.write("new", "Port 1\n");
-    std::fs::rename(tree.path("new"), tree.path("Conf.d/a")).unwrap();
-}, false)]
-#[case::mode("config", |tree: &Tree| {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(tree.path("config"), std::fs::Permissions::from_mode(0o600)).unwrap();
-}, false)]
-#[case::time_set_back("config", |tree: &Tree| {
-    let before = std::fs::metadata(tree.path("Conf.d/a")).unwrap().modified().unwrap();
-    tree.write("Conf.d/a", "Port 2\n");
-    std::fs::File::options().write(true).open(tree.path("Conf.d/a")).unwrap().set_modified(before).unwrap();
-}, false)]
-#[case::elsewhere("config", |tree: &Tree| tree.write("home/.ssh/config", "Port 3\n"), true)]
-fn changes_are_noticed(#[case] file: &str, #[case] change: fn(&Tree), #[case] is_current: bool) {
-    let text = "Include DIR/Conf.d/* DIR/later DIR/none/*\n";
-    let tree = Tree::new(&[("config", text), ("Conf.d/a", "Port 1\n")]);
-    let reading = tree.read(Source::File(Path::new(file)));
-    assert!(reading.is_current());
-    change(&tree);
-    assert_eq!(reading.is_current(), is_current);
-    assert_eq!(reading.is_current(), is_current, "the first look changes nothing");
-}
-
-#[test]
-fn changes_are_noticed_after_a_while() {
-    let tree = Tree::new(&[("config", "Include DIR/Conf.d/*\n"), ("Conf.d/a", "Port 1\n")]);
-    let young = tree.read(Source::File(Path::new("config")));
-    tree.wait_until_old();
-    let old = tree.read(Source::File(Path::new("config")));
-    // The look settles what was young.
-    assert!(young.is_current() && old.is_current());
-    tree.write("Conf.d/.swp", "");
-    assert!(young.is_current() && old.is_current());
-    tree.write("Conf.d/a", "Port 2\n");
-    assert!(!young.is_current() && !old.is_current());
-    assert!(SystemTime::now().elapsed().is_ok());
-}
-
 #[cfg(feature = "cli")]
 #[test]
 fn names_of_hosts_are_no_patterns() {
@@ -315,75 +263,5 @@ impl Random {
 
     pub(super) fn of<T: Copy>(&mut self, choice: &[T]) -> T {
         choice[self.below(choice.len())]
-    }
-}
-
-/// No bytes make it panic or wait.
-#[test]
-fn any_bytes_are_read() {
-    const PIECES: &[&[u8]] = &[
-        b"Include ",
-        b"include=",
-        b"DIR/",
-        b"more/",
-        b"*",
-        b"?",
-        b"[",
-        b"]",
-        b"[!a-",
-        b"\\",
-        b"\"",
-        b"'",
-        b" ",
-        b"\t",
-        b"\n",
-        b"\r\n",
-        b"#",
-        b"=",
-        b"\0",
-        b"\xff",
-        b"\xef\xbb\xbf",
-        b"Host ",
-        b"Match ",
-        b"exec ",
-        b"all",
-        b"host=",
-        b"!",
-        b"${",
-        b"}",
-        b"$",
-        b"%",
-        b"%d",
-        b"~",
-        b"~root/",
-        b"a",
-        b"Port 22",
-        b"IgnoreUnknown x",
-        b"\x0c",
-        b"..",
-        b"/",
-        b"[[:",
-        b":]",
-    ];
-    let tree = Tree::new(&[("more/a", "Host a\n"), ("more/b", "Include DIR/config\n")]);
-    let directory = tree.0.path().to_str().expect("it is text").as_bytes();
-    let mut random = Random::new(14);
-    for _ in 0..4000 {
-        let mut bytes = Vec::new();
-        let only_bytes = random.one_in(4);
-        for _ in 0..random.below(40) {
-            match random.of(PIECES) {
-                _ if only_bytes || random.one_in(8) => {
-                    bytes.push(u8::try_from(random.below(256)).expect("it fits"))
-                }
-                b"DIR/" => bytes.extend([directory, b"/"].concat()),
-                piece => bytes.extend_from_slice(piece),
-            }
-        }
-        std::fs::write(tree.path("config"), &bytes).expect("a file");
-        let reading = tree.read(Source::File(Path::new("config")));
-        reading.needs_asking();
-        assert!(reading.is_current());
-        assert!(reading.mentions.iter().all(|mention| !mention.keyword.is_empty() && mention.line > 0));
     }
 }
