@@ -349,7 +349,7 @@ async fn a_key_may_have_any_name() {
 }
 
 #[rstest]
-#[case("false", "the jump host or ProxyCommand failed: ")]
+#[case("false", "ProxyCommand false failed: ")]
 #[case("no-such-program", "not found")]
 #[tokio::test]
 async fn a_proxy_that_fails_is_not_a_busy_server(#[case] program: &str, #[case] text: &str) {
