@@ -14,6 +14,7 @@ mod properties;
 mod resolve;
 mod runtime;
 mod session;
+mod sight;
 mod supervisor;
 #[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "only the program watches logins"))]
 mod trace;
@@ -48,6 +49,8 @@ pub(crate) use resolve::Destination;
 #[cfg(feature = "cli")]
 pub(crate) use runtime::parent_directory;
 pub(crate) use session::{Input, NotOpened, Session, SessionEnd, Streams};
+#[cfg(feature = "cli")]
+pub(crate) use supervisor::CLOSED;
 #[cfg(feature = "cli")]
 pub(crate) use trace::{Step, Trace};
 
