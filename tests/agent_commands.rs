@@ -441,3 +441,71 @@ fn ranges_and_groups_are_warmed_and_closed() {
         assert!(ended.stderr.contains(told) && ended.stderr.lines().count() == 1, "{}", ended.stderr);
     }
 }
+
+/// How the agent is told to end.
+#[derive(Clone, Copy, Debug)]
+enum Stop {
+    By(&'static [&'static str]),
+    Signal(Signal),
+}
+
+/// Nobody but the agent has killed the command, and whoever waits for it is told so: in each form, whatever the command makes of its signal.
+#[rstest]
+#[case::with_patience(Stop::By(&["agent", "stop"]), &["exec"])]
+#[case::at_once(Stop::By(&["agent", "stop", "--now"]), &["exec"])]
+#[case::collected(Stop::By(&["agent", "stop", "--now"]), &["--json", "exec"])]
+#[case::with_input(Stop::By(&["agent", "stop", "--now"]), &["exec", "--stdin"])]
+#[case::many_hosts(Stop::By(&["agent", "stop", "--now"]), &["run"])]
+#[case::term(Stop::Signal(Signal::SIGTERM), &["exec"])]
+#[case::interrupt(Stop::Signal(Signal::SIGINT), &["run"])]
+fn c5_who_waits_for_a_command_is_told_that_the_agent_was_stopped(#[case] stop: Stop, #[case] how: &[&str]) {
+    let (sshd, home) = (Sshd::builder().start(), Home::new());
+    let text = "echo $$ >~/pid; sleep 300";
+    let mut client = home.on(&sshd, &[how, &["--timeout", "0", "lab", "--", text]].concat());
+    client.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut client = client.spawn().expect("it starts");
+    let input = client.stdin.take();
+    wait_for("the command", PATIENCE, || sshd.exec("test -s pid").code() == 0);
+    let pid = sshd.exec("cat pid").stdout.trim().parse().expect("a pid");
+    match stop {
+        Stop::By(args) => assert_eq!(home.run(args).code(), 0),
+        Stop::Signal(signal) => send(home.pid(), signal),
+    }
+    let output = client.wait_with_output().expect("it ends");
+    let said =
+        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    assert!(said.contains("connection lost while the command ran: the agent was stopped"), "{said}");
+    assert!(!said.contains("signal"), "{said}");
+    assert_eq!(output.status.code(), Some(if how.contains(&"run") { 1 } else { 255 }), "{said}");
+    drop(input);
+    assert!(!sshd.is_alive(pid), "it was ended");
+}
+
+/// The same for clients of the socket, and for one who only closes the connections of a host.
+#[test]
+fn c5_the_socket_says_why_a_command_was_lost() {
+    let (sshd, home) = (Sshd::builder().start(), Home::new());
+    let host = json!({"name": "lab", "ssh_config": sshd.ssh_config()});
+    let mut frames = |text: &str| {
+        let mut frames = home.frames(&json!({"host": host, "command": text, "timeout_ms": 0}));
+        assert_eq!(frames.next(), Some((4, vec![])));
+        frames
+    };
+    let mut closed = frames("sleep 300");
+    assert_eq!(home.run_on(&sshd, &["close", "--now", "lab"]).code(), 0);
+    let (.., end) = closed.rest();
+    assert_eq!(
+        (&end["error"]["kind"], &end["error"]["reason"]),
+        (&json!("lost"), &json!("the pool closed the connection"))
+    );
+    let (mut stopped, mut own) = (frames("sleep 300"), frames("kill -s KILL $$"));
+    let (.., end) = own.rest();
+    assert_eq!(end, json!({"exit_code": null}), "that was its own signal");
+    assert_eq!(home.run(["agent", "stop", "--now"]).code(), 0);
+    let (.., end) = stopped.rest();
+    let error = &end["error"];
+    assert_eq!(
+        (&error["kind"], &error["reason"], &error["never_started"]),
+        (&json!("lost"), &json!("the agent was stopped"), &json!(false))
+    );
+}

@@ -17,9 +17,9 @@ use std::time::Duration;
 use common::process::{Ended, run};
 use common::sshd::Sshd;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use sshpool::{ConnectErrorKind as Kind, Error, Host, Pool, PoolConfig};
+use sshpool::{ConnectErrorKind as Kind, Error, Host, Pool, PoolConfig, Stdin};
 use tempfile::TempDir;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use pooled::{PATIENCE, config, host_of, pool, processes_with};
@@ -268,6 +268,42 @@ fn too_few_descriptors_are_told_and_recovered_from() {
             }
         }
         assert!(enough, "a login needs fewer than 40");
+    });
+    let stage = Stage::new();
+    stage.plays(&mut stage.actor(&own_program()));
+}
+
+/// Where nobody can look whether a connection has outlived a command, its end is waited for and not guessed.
+#[test]
+fn c6_without_a_descriptor_a_loss_is_not_taken_for_a_signal() {
+    act(|host| async move {
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("there is a limit");
+        let limit = |limit| setrlimit(Resource::RLIMIT_NOFILE, limit, hard).expect("it can be set");
+        // The first kills the server's process for its connection.
+        for (text, expected) in [
+            ("kill -s KILL $PPID; sleep 300", None),
+            ("kill -s KILL $$", Some(None)),
+            ("exit 3", Some(Some(3))),
+        ] {
+            let pool = pool(without_standby());
+            let text = format!("echo on; IFS= read -r line; {text}");
+            let mut child = pool.shell(&host, text).stdin(Stdin::Piped).spawn().await.expect("it starts");
+            child.stdout.as_mut().expect("not taken").read_exact(&mut [0; 3]).await.expect("it runs");
+            limit(0);
+            let mut stdin = child.stdin.take().expect("it was piped");
+            stdin.write_all(b"go\n").await.expect("it reads");
+            let end = timeout(PATIENCE, child.wait()).await.expect("it ends");
+            limit(soft);
+            match expected {
+                None => assert!(matches!(end, Err(Error::Lost { .. })), "{end:?}"),
+                Some(code) => assert_eq!(end.expect("the connection lives").code(), code),
+            }
+            drop((stdin, child));
+            pool.close_within(Duration::ZERO).await;
+        }
+        let pool = pool(without_standby());
+        is_whole(running(&pool, &host).await).await;
+        pool.close().await;
     });
     let stage = Stage::new();
     stage.plays(&mut stage.actor(&own_program()));

@@ -128,7 +128,7 @@ impl Order {
         };
         let stdout = child.stdout.take().map(|from| Text { from, bytes: Vec::new() });
         let stderr = child.stderr.take().map(|from| Text { from, bytes: Vec::new() });
-        let lines = Lines { child: Some(child), stdout, stderr, client, host, _running: running };
+        let lines = Lines { child: Some(child), stdout, stderr, client, host, running };
         Some(Ok(futures_util::stream::unfold(lines, async |mut lines| {
             let line = lines.next().await?;
             Some((line, lines))
@@ -186,7 +186,7 @@ pub(super) async fn stream(
     };
     let ended = match outcome {
         Ok(Ok(status)) => End::Ended(Ended { exit_code: status.code() }),
-        Ok(Err(error)) => End::Failed(Refusal::of_streamed(&error, host.name())),
+        Ok(Err(error)) => End::Failed(running.refusal_of_streamed(&error, &host)),
         Err(wish) => {
             // The frame that is on its way is the last one.
             stop.send_replace(true);
@@ -199,7 +199,7 @@ pub(super) async fn stream(
                 (Wish::End, Remote::MayLiveOn(reason)) => {
                     let (reason, partial) = (reason.to_string(), Arc::default());
                     let error = Error::Lost { host: host.name().to_owned(), reason, partial };
-                    End::Failed(Refusal::of_streamed(&error, host.name()))
+                    End::Failed(running.refusal_of_streamed(&error, &host))
                 }
             }
         }
@@ -296,7 +296,7 @@ struct Lines {
     stderr: Option<Text<ChildStderr>>,
     client: Peer,
     host: Host,
-    _running: Running,
+    running: Running,
 }
 
 impl Lines {
@@ -311,7 +311,7 @@ impl Lines {
                     self.child = None;
                     return Some(line(&match status {
                         Ok(status) => End::Ended(Ended { exit_code: status.code() }),
-                        Err(error) => End::Failed(Refusal::of_streamed(&error, self.host.name())),
+                        Err(error) => End::Failed(self.running.refusal_of_streamed(&error, &self.host)),
                     }));
                 }
                 () = self.client.gone() => {

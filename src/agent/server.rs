@@ -30,6 +30,7 @@ use super::wire::{Cause, Refusal};
 use crate::config::PoolConfig;
 use crate::error::Error;
 use crate::host::Host;
+use crate::openssh::CLOSED;
 
 /// Clients at once. A browser's worth of dashboards and a fan-out over many hosts are far below.
 pub(super) const MOST_CLIENTS: usize = 2000;
@@ -39,6 +40,8 @@ pub(super) const MOST_COMMANDS: usize = 1000;
 pub(super) const SPEECH: Duration = Duration::from_secs(30);
 /// How long whoever has connected just before the end may take for that; and the last answers to be read.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Why a command has no end that ran when the agent was told to end.
+const STOPPED: &str = "the agent was stopped";
 /// The head of a request is shorter.
 const LONGEST_HEAD: usize = 64 << 10;
 
@@ -96,9 +99,14 @@ impl Running {
         Err(Refusal::new(Cause::TooMany, format!("more than {MOST_COMMANDS} commands at once")))
     }
 
-    /// Why it was not started.
+    /// Why it was not started, or has no end.
     pub(super) fn refusal(&self, error: &Error, host: &Host) -> Refusal {
         self.0.refusal(error, host)
+    }
+
+    /// The same for one whose output is with the client already.
+    pub(super) fn refusal_of_streamed(&self, error: &Error, host: &Host) -> Refusal {
+        self.0.refusal(error, host).without_output()
     }
 }
 
@@ -287,11 +295,17 @@ impl Agent {
         *self.life.borrow() != Life::Listening
     }
 
-    /// Why something was not started. What the end of this agent has kept from it, another agent can do.
+    /// Why something was not started, or has no end. What the end of this agent has kept from its start, another agent can do.
     pub(super) fn refusal(&self, error: &Error, host: &Host) -> Refusal {
         match error {
             Error::Closed { .. } if self.is_leaving() => {
                 Refusal::new(Cause::Leaving, "the agent is about to end")
+            }
+            // Whoever waits for it did not close anything.
+            Error::Lost { host: name, reason, partial } if self.is_leaving() && reason == CLOSED => {
+                let (name, partial) = (name.clone(), Arc::clone(partial));
+                let error = Error::Lost { host: name, reason: STOPPED.to_owned(), partial };
+                Refusal::of(&error, host.name())
             }
             error => Refusal::of(error, host.name()),
         }

@@ -707,10 +707,9 @@ impl Refusal {
     }
 
     /// Of a command whose output is with the client already.
-    pub(crate) fn of_streamed(error: &Error, host: &str) -> Self {
-        let mut refusal = Refusal::of(error, host);
-        refusal.error.partial = Streams::default();
-        refusal
+    pub(crate) fn without_output(mut self) -> Self {
+        self.error.partial = Streams::default();
+        self
     }
 
     pub(crate) fn of(error: &Error, host: &str) -> Self {

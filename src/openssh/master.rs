@@ -5,13 +5,11 @@
 //! A master is ready when that was proven: its socket is there, the process behind the socket is our child, and the server ran a
 //! command. "Ready" is what `connect` returns; a master that never got there is ended by the drop of its handle.
 
-use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::Pid;
 use tokio::io::AsyncReadExt;
 use tokio::sync::{mpsc, watch};
@@ -28,7 +26,8 @@ use super::resolve::{self, call_failed};
 use super::route::Route;
 use super::runtime::{Runtime, local};
 use super::session::{Input, Log, NotOpened, Session, SessionEnd, Streams};
-use super::supervisor::{End, How, Notes, Supervisor, is_exiting, log_of, runs};
+use super::sight::{self, Sight};
+use super::supervisor::{CLOSED, End, How, Notes, Supervisor, log_of, runs};
 use super::trace::{Step, Trace};
 use crate::error::{ConnectError, ConnectErrorKind, plain};
 use crate::host::{Host, Login, Variables};
@@ -37,10 +36,11 @@ use crate::host::{Host, Login, Variables};
 const LOOK: Duration = Duration::from_millis(3);
 /// Said where the task that watched a master was stopped from outside.
 const SUPERVISOR_GONE: &str = "the runtime that the pool lived in was shut down";
-/// From the end of a process until its supervisor has said so, with an ample margin.
-const KNOWN: Duration = Duration::from_secs(2);
-/// From the moment in which a dying master closes its sockets until its end is known.
-const DYING: Duration = Duration::from_millis(200);
+/// How often it is looked whether a master was alive when a session had ended, where the first look does not tell, and how long after one
+/// another. A dying master needs a few milliseconds from the closing of its sockets to its end, and one that nobody can see at the moment
+/// ends as quickly. Looks are counted and not time: where the whole machine stands still, no time has passed for the master.
+const MOST_LOOKS: usize = 100;
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// How long the words of commands that have just begun are waited for when the connection is closed.
 const BEGINNING: Duration = Duration::from_millis(100);
@@ -526,40 +526,44 @@ impl Master {
     /// Whether the connection was there when a session on it had ended, so that the session's end and all its output are the command's.
     /// `Err` says why it was not.
     ///
-    /// A master that ends by itself closes the socket on which it listens before those of its sessions, and one that is killed is known
-    /// to the system as exiting before any of them (test `a_loss_is_told_though_a_status_had_come`). So one of which neither is true was
-    /// alive when the session had ended. One that is being drained listens no more, and ends by itself later.
+    /// [`sight`] says why a master that listens was alive when the session had ended. One that listens no more has lost its connection, and
+    /// ends; or it was told to drain, and ends later (tests `a_loss_is_told_though_a_status_had_come`, `c6_…`).
     pub(super) async fn outlived(&self) -> Result<(), String> {
         let seen = Instant::now();
-        if self.listens() && !is_exiting(self.pid) {
-            return Ok(());
-        }
-        if timeout(DYING, self.ended()).await.is_err() {
-            if !is_exiting(self.pid) {
-                return Ok(());
+        // Since when it is known to leave by itself.
+        let mut leaves = None;
+        for _ in 0..MOST_LOOKS {
+            match sight::look(self.pid, &self.socket) {
+                Sight::Listens => return Ok(()),
+                Sight::IsLeaving if self.notes.heard.load(Ordering::Relaxed) => {}
+                Sight::IsLeaving => drop(leaves.get_or_insert_with(Instant::now)),
+                Sight::Unseen => {}
             }
-            // Its end is known to us when its supervisor is; that can be in a runtime that nobody drives.
-            let _ = timeout(KNOWN, self.ended()).await;
+            if timeout(LOOK_AGAIN, self.ended()).await.is_ok() {
+                break;
+            }
         }
         match self.ended.borrow().as_ref() {
             Some(End { how: How::Drained, .. }) => Ok(()),
-            Some(End { how: How::Asked(at), .. }) if *at > seen => Ok(()),
-            _ => Err(self.end_reason().unwrap_or_else(|| "the control master has ended".to_owned())),
+            // Until then it was alive, unless it was leaving already.
+            Some(End { how: How::Asked(at), .. })
+                if *at > seen && leaves.is_none_or(|leaves| *at < leaves) =>
+            {
+                Ok(())
+            }
+            Some(End { reason, .. }) => Err(reason.clone()),
+            // Its supervisor can be in a runtime that nobody drives.
+            None if !runs(Pid::from_raw(self.pid.cast_signed())) => {
+                Err("the control master has ended".to_owned())
+            }
+            // Somebody else has told it to drain.
+            None => Ok(()),
         }
     }
 
-    /// Whether its socket takes a connection. Never blocks: either somebody listens there or not.
-    fn listens(&self) -> bool {
-        use nix::errno::Errno;
-        use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
-        let Ok(address) = UnixAddr::new(&self.socket) else { return false };
-        // Without a descriptor to spare nothing can be said against it.
-        let Ok(asking) = socket(AddressFamily::Unix, SockType::Stream, SockFlag::empty(), None) else {
-            return true;
-        };
-        let _ = fcntl(&asking, FcntlArg::F_SETFL(OFlag::O_NONBLOCK));
-        // `EAGAIN` is a listener with many who wait to be heard.
-        matches!(connect(asking.as_raw_fd(), &address), Ok(()) | Err(Errno::EAGAIN))
+    /// Why a command was lost that was ended because the connection is being closed.
+    pub(super) fn why_commands_end(&self) -> Option<&'static str> {
+        self.notes.ends_commands.load(Ordering::Relaxed).then_some(CLOSED)
     }
 
     /// Whether the process runs at this instant. The system knows of its end a moment before the supervisor does.
@@ -611,6 +615,7 @@ impl Master {
         if groups.is_empty() {
             return;
         }
+        self.notes.ends_commands.store(true, Ordering::Relaxed);
         let ending = async {
             match self.end_groups(None, &groups).await {
                 Err(NotEnded::Refused) => self.end_groups_from_elsewhere(&groups).await,

@@ -18,6 +18,7 @@ mod resolve;
 mod route;
 mod runtime;
 mod session;
+mod sight;
 #[cfg(feature = "cli")]
 mod stray;
 mod supervisor;
@@ -72,6 +73,8 @@ pub(crate) use runtime::parent_directory;
 pub(crate) use session::{Input, NotOpened, Session, SessionEnd, Streams};
 #[cfg(feature = "cli")]
 pub(crate) use stray::Client;
+#[cfg(feature = "cli")]
+pub(crate) use supervisor::CLOSED;
 #[cfg(feature = "cli")]
 pub(crate) use trace::{Step, Trace};
 

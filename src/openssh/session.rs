@@ -329,7 +329,12 @@ impl Session {
             SessionEnd::Exited(_)
             | SessionEnd::Killed
             | SessionEnd::ClientKilled(_)
-            | SessionEnd::Lost(_) => master.outlived().await.map_or_else(SessionEnd::Lost, |()| end),
+            | SessionEnd::Lost(_) => match (master.outlived().await, master.why_commands_end()) {
+                (Err(reason), _) => SessionEnd::Lost(reason),
+                // That signal was ours.
+                (Ok(()), Some(reason)) if end == SessionEnd::Killed => SessionEnd::Lost(reason.to_owned()),
+                (Ok(()), _) => end,
+            },
             end => end,
         }
     }

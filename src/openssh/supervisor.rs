@@ -1,7 +1,7 @@
 //! What watches a master: the task that owns its process from the launch to the end.
 //!
 //! It waits for the end, or is asked for it; notes why; and removes what the process leaves. Whoever holds the master learns of the end by
-//! a watch channel, a moment after the system knows: [`runs`] and [`is_exiting`] ask the system itself.
+//! a watch channel, a moment after the system knows: [`runs`] and [`sight`](super::sight) ask the system itself.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -24,6 +24,9 @@ const REPEAT: Duration = Duration::from_millis(50);
 /// Between the first SIGTERM and SIGKILL. A master that is not stopped needs a few milliseconds.
 const GRACE: Duration = Duration::from_millis(500);
 
+/// Why a command was lost whose connection the pool has closed.
+pub(crate) const CLOSED: &str = "the pool closed the connection";
+
 /// What the supervisor and the holder of a master have to know of each other.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
@@ -33,6 +36,8 @@ pub(super) struct Notes {
     pub draining: AtomicBool,
     /// It has answered that it will.
     pub heard: AtomicBool,
+    /// What runs in its sessions is ended, because it is to be closed.
+    pub ends_commands: AtomicBool,
     /// Sessions that run.
     sessions: watch::Sender<usize>,
     /// What runs in them. A std mutex: held for a look.
@@ -115,11 +120,13 @@ pub(super) struct Supervisor {
 impl Supervisor {
     pub(super) async fn run(mut self) {
         let (status, asked) = tokio::select! {
+            biased;
             status = self.child.wait() => (status, None),
             // A message and a closed channel mean the same.
             _ = self.kill.recv() => {
-                let asked = Instant::now();
-                (self.end().await, Some(asked))
+                // One that has ended already has not ended because of that.
+                let asked = runs(Pid::from_raw(self.pid.cast_signed())).then(Instant::now);
+                (self.end().await, asked)
             }
         };
         // What it left in its group (a jump host's ssh, a ProxyCommand) has nobody to talk to any more.
@@ -133,7 +140,7 @@ impl Supervisor {
         let has_log = stderr.is_some();
         let stderr = stderr.unwrap_or_default();
         let reason = match asked {
-            Some(_) => "the pool closed the connection".to_owned(),
+            Some(_) => CLOSED.to_owned(),
             None => diagnosis::master_end(&stderr, &fallback),
         };
         // A master that was drained ends with 255 and has nothing to say; one that got a SIGTERM ends with 0.
@@ -189,45 +196,7 @@ pub(super) fn runs(child: Pid) -> bool {
     nix::sys::signal::kill(child, None).is_ok()
 }
 
-/// Whether the process has begun to exit: `PF_EXITING` in the flags of proc_pid_stat(5), which stands there before its descriptors are
-/// closed.
-#[cfg(target_os = "linux")]
-pub(super) fn is_exiting(pid: u32) -> bool {
-    const PF_EXITING: u64 = 0x4;
-    let stat = match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
-        Ok(stat) => stat,
-        // One that is not there has exited, where any can be seen. What cannot be read for another reason says nothing.
-        Err(error) => {
-            // `ESRCH`: it went between the opening of the file and the reading.
-            let gone = error.kind() == std::io::ErrorKind::NotFound
-                || error.raw_os_error() == Some(nix::errno::Errno::ESRCH as i32);
-            return gone && Path::new("/proc/self/stat").exists();
-        }
-    };
-    // Behind the name in brackets, which can contain anything: state, parent, group, session, terminal, its group, flags.
-    let flags = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(6)?.parse::<u64>().ok());
-    flags.is_some_and(|flags| flags & PF_EXITING != 0)
-}
-
-/// Nobody tells: one that is being killed may be taken for alive for a moment.
-#[cfg(not(target_os = "linux"))]
-pub(super) fn is_exiting(_: u32) -> bool {
-    false
-}
-
 /// Where a master writes what it has to say.
 pub(super) fn log_of(socket: &Path) -> PathBuf {
     socket.with_extension("log")
-}
-
-#[cfg(all(test, target_os = "linux"))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_process_that_lives_is_not_exiting_and_one_that_is_not_there_is() {
-        assert!(!is_exiting(std::process::id()));
-        // More than the kernel gives (`PID_MAX_LIMIT`, proc_sys_kernel(5)).
-        assert!(is_exiting(1 << 23));
-    }
 }
