@@ -29,7 +29,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::error::{ConnectError, ConnectErrorKind, plain};
-use crate::host::{Host, HostIdentity};
+use crate::host::{Host, HostIdentity, Variables};
 use crate::pool::{Configuration, Connection, Transport};
 
 #[cfg(feature = "cli")]
@@ -258,7 +258,7 @@ impl Connection for Master {
         Master::answers(self).await
     }
 
-    fn standby(&self) -> Option<Session> {
+    fn standby(&self, _: &Arc<Variables>) -> Option<Session> {
         Master::standby(self)
     }
 

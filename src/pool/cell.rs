@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 use super::state::{Action, Grant, KeyState};
 use super::{Connection, LENIENCY, Shared, Stats, Transport, maintenance, slot, standby, state};
 use crate::error::Error;
-use crate::host::{Host, PoolKey};
+use crate::host::{Host, PoolKey, Variables};
 
 pub(crate) struct Cell<T: Transport> {
     key: PoolKey,
@@ -80,8 +80,8 @@ impl<T: Transport> Cell<T> {
                 Action::Connect { slot, host, retired } => {
                     self.spawn(slot::run(slot::Slot::new(self, slot, host), retired));
                 }
-                Action::Standby { slot, generation, connection, count } => {
-                    let opening = standby::Opening::new(self, slot, generation, count);
+                Action::Standby { slot, generation, connection, count, variables } => {
+                    let opening = standby::Opening::new(self, slot, generation, count, variables);
                     // Where the next command is likely to run, too.
                     match Handle::try_current() {
                         Ok(here) => drop(here.spawn(standby::open(opening, connection))),
@@ -212,11 +212,12 @@ impl<T: Transport> Lease<T> {
         &self.grant.as_ref().expect("a lease that is not dropped has its grant").connection
     }
 
-    /// A session on this connection that was opened ahead of need, for the next command of this lease.
-    pub(crate) fn standby(&self) -> Option<<T::Connection as Connection>::Standby> {
+    /// A session on this connection that was opened ahead of need and sends these variables, for the next command of this
+    /// lease.
+    pub(crate) fn standby(&self, variables: &Variables) -> Option<<T::Connection as Connection>::Standby> {
         let Grant { slot, generation, .. } = self.grant.as_ref()?;
         loop {
-            let mut standby = self.cell.lock().take_standby(*slot, *generation)?;
+            let mut standby = self.cell.lock().take_standby(*slot, *generation, variables)?;
             if standby.is_fresh() {
                 self.count(|stats| stats.standby_hits += 1);
                 return Some(standby.session);

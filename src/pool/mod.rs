@@ -26,7 +26,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::config::PoolConfig;
 use crate::error::{ConnectError, Error};
-use crate::host::{Host, PoolKey};
+use crate::host::{Host, PoolKey, Variables};
 
 use cell::Cell;
 pub(crate) use cell::Lease;
@@ -60,8 +60,9 @@ pub(crate) trait Connection: Send + Sync + 'static {
     /// A session that was opened ahead of need. Dropping it ends it.
     type Standby: Send + 'static;
 
-    /// Begins to open one; it may be used at once. None where that is not possible on this connection.
-    fn standby(&self) -> Option<Self::Standby>;
+    /// Begins to open one that sends these variables; it may be used at once. None where that is not possible on this
+    /// connection.
+    fn standby(&self, variables: &Arc<Variables>) -> Option<Self::Standby>;
 
     /// Whether it has not ended, as far as is known here.
     fn is_fresh(standby: &mut Self::Standby) -> bool;

@@ -25,7 +25,7 @@ use super::standby::Standby;
 use super::{Configuration, Connection, Stats, Transport};
 use crate::config::PoolConfig;
 use crate::error::{ConnectError, Error};
-use crate::host::{Host, HostIdentity, PoolKey};
+use crate::host::{Host, HostIdentity, PoolKey, Variables};
 use tenant::{Tenant, TenantId};
 
 /// How long a lowered session limit stands before one more session is tried.
@@ -156,6 +156,8 @@ pub(super) struct Waiter<T: Transport> {
     sender: oneshot::Sender<Result<Lease<T>, Error>>,
     deadline: Instant,
     ticket: Ticket,
+    /// What its session is to send to the server.
+    variables: Arc<Variables>,
 }
 
 /// One session on one connection, counted; to be wrapped into a [`Lease`] at once.
@@ -194,6 +196,7 @@ pub(super) enum Action<T: Transport> {
         generation: u64,
         connection: Arc<T::Connection>,
         count: usize,
+        variables: Arc<Variables>,
     },
     /// Sessions that nobody needs any more, to be dropped.
     Discard(Vec<Standby<T::Connection>>),
@@ -262,11 +265,28 @@ impl<T: Transport> KeyState<T> {
         if self.queued.contains(&id) {
             return None;
         }
-        self.take_free(id, Ticket::MAX, now).inspect(|_| self.counters.pool_hits += 1)
+        let grant = self.take_free(id, Ticket::MAX, &host.login().variables, now)?;
+        self.counters.pool_hits += 1;
+        self.came(id, host);
+        Some(grant)
     }
 
-    /// A free session: where one is in standby, and else on the connection that was used last, so that the others can grow idle.
-    fn take_free(&mut self, id: TenantId, ticket: Ticket, now: Instant) -> Option<Grant<T::Connection>> {
+    /// The last one of a tenant says what sessions in standby are to send.
+    fn came(&mut self, id: TenantId, host: &Host) {
+        let tenant = self.tenants.get_mut(&id).expect("a tenant that somebody comes for is there");
+        if tenant.variables != host.login().variables {
+            tenant.variables = Arc::clone(&host.login().variables);
+        }
+    }
+
+    /// A free session: where one is in standby that sends these variables, and else on the connection that was used last, so that the others can grow idle.
+    fn take_free(
+        &mut self,
+        id: TenantId,
+        ticket: Ticket,
+        variables: &Variables,
+        now: Instant,
+    ) -> Option<Grant<T::Connection>> {
         let (slot, ready) = self
             .slots
             .iter_mut()
@@ -282,7 +302,7 @@ impl<T: Transport> KeyState<T> {
                 }
                 _ => None,
             })
-            .max_by_key(|(_, ready)| (!ready.standbys.is_empty(), ready.used))?;
+            .max_by_key(|(_, ready)| (ready.has_standby(variables), ready.used))?;
         ready.leases += 1;
         ready.used = now;
         ready.rests_until = None;
@@ -321,8 +341,10 @@ impl<T: Transport> KeyState<T> {
             tenant.failure = None;
         }
         let place = tenant.waiters.len();
-        tenant.waiters.push_back(Waiter { sender, deadline, ticket });
+        let variables = Arc::clone(&host.login().variables);
+        tenant.waiters.push_back(Waiter { sender, deadline, ticket, variables });
         self.queued.insert(id);
+        self.came(id, host);
         // For whoever has come, connections of others make room that nobody uses.
         let idle = self.ready_ones().filter(|(_, ready)| ready.tenant != id && ready.leases == 0).count();
         let expected = self.expected(idle, now, config).get(&id).copied().unwrap_or_default();

@@ -8,6 +8,7 @@
 //! connections from each other without end. It still serves the waiters of its tenant that came before the one it yields to.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -76,8 +77,9 @@ impl<T: Transport> KeyState<T> {
     /// Free sessions go to those who came first.
     fn grant(&mut self, now: Instant, actions: &mut Vec<Action<T>>) {
         for id in self.queues() {
-            while let Some(ticket) = self.tenants[&id].waiters.front().map(|waiter| waiter.ticket)
-                && let Some(grant) = self.take_free(id, ticket, now)
+            while let Some(first) = self.tenants[&id].waiters.front()
+                && let (ticket, variables) = (first.ticket, Arc::clone(&first.variables))
+                && let Some(grant) = self.take_free(id, ticket, &variables, now)
             {
                 let tenant = self.tenants.get_mut(&id).expect("it was there a line ago");
                 let waiter = tenant.waiters.pop_front().expect("it was not empty a line ago");

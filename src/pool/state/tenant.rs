@@ -1,13 +1,14 @@
 //! The part of a key's state that is of one identity: its queue and its last failure.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::{KeyState, Waiter};
 use crate::error::ConnectError;
-use crate::host::{Host, HostIdentity};
+use crate::host::{Host, HostIdentity, Variables};
 use crate::pool::{Configuration, Transport, backoff};
 
 /// Tells tenants apart; a later one has a greater one.
@@ -25,6 +26,8 @@ pub(super) struct Tenant<T: Transport> {
     identity: HostIdentity,
     pub host: Host,
     pub waiters: VecDeque<Waiter<T>>,
+    /// What the session of the last caller was to send to the server.
+    pub variables: Arc<Variables>,
     /// The last login failed; cleared by one that succeeds.
     pub failure: Option<Failure>,
     /// A login has succeeded, and none has failed since.
@@ -87,6 +90,7 @@ impl<T: Transport> KeyState<T> {
             identity: host.identity().clone(),
             host: host.clone(),
             waiters: VecDeque::new(),
+            variables: Arc::clone(&host.login().variables),
             failure: None,
             trusted: false,
         };
