@@ -83,7 +83,7 @@ impl Attempts {
                 return Err(Error::TimedOut { host, after, remote: Remote::Ended, partial });
             }
             let own = self.own || lease.connection().is_plain();
-            let standby = if own { None } else { lease.standby() };
+            let standby = if own { None } else { lease.standby(&self.target.as_host().login().variables) };
             let opened = match standby {
                 Some(session) => Ok(session),
                 None => lease.connection().open(script, input, &self.target.as_host().login().variables),

@@ -198,7 +198,7 @@ impl Parts {
     async fn signal(&self, group: i32, heard: &mut Option<String>) -> Result<(), String> {
         let (own, host) = (self.lease.connection(), self.target.as_host());
         let core = self.target.pool().core();
-        let mut standby = self.lease.standby();
+        let mut standby = self.lease.standby(&host.login().variables);
         let began = Instant::now();
         // Where the server has none to spare, one is queued for as every caller does: the next that becomes free, or another connection.
         let (mut queue, mut found, mut queued) = (pin!(core.acquire(host)), None, false);

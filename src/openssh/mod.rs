@@ -37,7 +37,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::error::{ConnectError, ConnectErrorKind, plain};
-use crate::host::{Host, HostIdentity};
+use crate::host::{Host, HostIdentity, Variables};
 use crate::place::Place;
 use crate::pool::{Configuration, Connection, Transport};
 
@@ -337,8 +337,8 @@ impl Connection for Master {
         Master::answers(self).await
     }
 
-    fn standby(&self) -> Option<Session> {
-        Master::standby(self, &crate::host::Variables::default())
+    fn standby(&self, variables: &Arc<Variables>) -> Option<Session> {
+        Master::standby(self, variables)
     }
 
     fn is_fresh(standby: &mut Session) -> bool {

@@ -13,6 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use super::cell::Cell;
 use super::{Connection, Transport};
+use crate::host::Variables;
 
 /// So long those give way to logins that are under way, whose callers wait: both compute a lot.
 const POLITE: Duration = Duration::from_secs(1);
@@ -23,6 +24,8 @@ const OPENS: Duration = Duration::from_millis(6);
 /// One of them, with its place among those of all hosts.
 pub(super) struct Standby<C: Connection> {
     pub session: C::Standby,
+    /// What it sends to the server. It is of use only to who wants to send the same.
+    pub variables: Arc<Variables>,
     /// Where its streams are watched. A caller in another runtime would wait for as long as nobody drives that one.
     runtime: runtime::Id,
     _place: OwnedSemaphorePermit,
@@ -41,11 +44,18 @@ pub(super) struct Opening<T: Transport> {
     slot: usize,
     generation: u64,
     left: usize,
+    variables: Arc<Variables>,
 }
 
 impl<T: Transport> Opening<T> {
-    pub(super) fn new(cell: &Arc<Cell<T>>, slot: usize, generation: u64, count: usize) -> Self {
-        Opening { cell: Arc::clone(cell), slot, generation, left: count }
+    pub(super) fn new(
+        cell: &Arc<Cell<T>>,
+        slot: usize,
+        generation: u64,
+        count: usize,
+        variables: Arc<Variables>,
+    ) -> Self {
+        Opening { cell: Arc::clone(cell), slot, generation, left: count, variables }
     }
 
     fn bring(&mut self, standby: Option<Standby<T::Connection>>) {
@@ -75,8 +85,10 @@ pub(super) async fn open<T: Transport>(mut opening: Opening<T>, connection: Arc<
             Arc::clone(&opening.cell.shared.openings).acquire_owned().await.expect("it is never closed");
         let place = Arc::clone(&opening.cell.shared.standbys).try_acquire_owned().ok();
         let runtime = Handle::current().id();
-        let standby =
-            place.and_then(|_place| Some(Standby { session: connection.standby()?, runtime, _place }));
+        let standby = place.and_then(|_place| {
+            let variables = Arc::clone(&opening.variables);
+            Some(Standby { session: connection.standby(&variables)?, variables, runtime, _place })
+        });
         opening.bring(standby);
         // Nothing tells us that it is open, but whoever uses it.
         tokio::spawn(async move {

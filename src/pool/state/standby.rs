@@ -1,11 +1,13 @@
-//! The part of a host's state that concerns sessions opened ahead of need.
+//! The part of a key's state that concerns sessions opened ahead of need.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{Action, HostState, Ready, Slot};
+use super::{Action, KeyState, Ready, Slot};
 use crate::config::PoolConfig;
+use crate::host::Variables;
 use crate::pool::standby::Standby;
 use crate::pool::{Connection, Transport};
 
@@ -14,15 +16,22 @@ impl<C: Connection> Ready<C> {
     fn spare(&self) -> usize {
         self.limit.saturating_sub(self.leases + self.standbys.len() + self.opening)
     }
+
+    pub(super) fn has_standby(&self, variables: &Variables) -> bool {
+        self.standbys.iter().any(|standby| *standby.variables == *variables)
+    }
 }
 
-impl<T: Transport> HostState<T> {
+impl<T: Transport> KeyState<T> {
     pub(in crate::pool) fn take_standby(
         &mut self,
         slot: usize,
         generation: u64,
+        variables: &Variables,
     ) -> Option<Standby<T::Connection>> {
-        self.ready(slot, generation)?.standbys.pop_front()
+        let standbys = &mut self.ready(slot, generation)?.standbys;
+        let place = standbys.iter().position(|standby| *standby.variables == *variables)?;
+        standbys.remove(place)
     }
 
     /// Sessions are to be opened ahead of need there, if they are missing.
@@ -51,22 +60,48 @@ impl<T: Transport> HostState<T> {
 
     /// How many sessions are to be opened ahead of need, and where.
     pub(super) fn refill(&mut self, now: Instant, config: &PoolConfig) -> Option<Action<T>> {
-        let slot = self.refill.take()?;
-        let there: usize = self
-            .slots
-            .iter()
-            .map(|slot| match slot {
-                Slot::Ready(ready) => ready.standbys.len() + ready.opening,
-                _ => 0,
-            })
-            .sum();
-        let Slot::Ready(ready) = &mut self.slots[slot] else { return None };
-        let count = config.standby_sessions.saturating_sub(there).min(ready.spare());
-        if count == 0 || !ready.has_room(now) || ready.connection.is_plain() || !ready.connection.is_alive() {
+        let slot = self.refill?;
+        let Some(tenant) = self.slots[slot].tenant() else {
+            self.refill = None;
+            return None;
+        };
+        // Those who wait for a session come first.
+        if self.queued.contains(&tenant) {
             return None;
         }
+        self.refill = None;
+        let of_tenant = self.ready_ones().filter(|(_, ready)| ready.tenant == tenant);
+        let variables = Arc::clone(&self.tenants[&tenant].variables);
+        let is_of_use = |standby: &&Standby<T::Connection>| *standby.variables == *variables;
+        let of_use = |ready: &Ready<T::Connection>| ready.standbys.iter().filter(is_of_use).count();
+        let there: usize = of_tenant.map(|(_, ready)| of_use(ready) + ready.opening).sum();
+        let Slot::Ready(ready) = &mut self.slots[slot] else { return None };
+        let missing = config.standby_sessions.saturating_sub(there);
+        let of_no_use = ready.standbys.len() - of_use(ready);
+        if missing.min(ready.spare() + of_no_use) == 0
+            || ready.yields_to.is_some()
+            || !ready.has_room(now)
+            || ready.connection.is_plain()
+            || !ready.connection.is_alive()
+        {
+            return None;
+        }
+        // Those that send something else make room: the limit is for all of them.
+        for other in &mut self.slots {
+            if let Slot::Ready(other) = other
+                && other.tenant == tenant
+            {
+                let all = std::mem::take(&mut other.standbys).into_iter();
+                let (stay, go): (VecDeque<_>, VecDeque<_>) =
+                    all.partition(|standby| *standby.variables == *variables);
+                other.standbys = stay;
+                self.discarded.extend(go);
+            }
+        }
+        let Slot::Ready(ready) = &mut self.slots[slot] else { return None };
+        let count = missing.min(ready.spare());
         ready.opening += count;
         let (generation, connection) = (ready.generation, Arc::clone(&ready.connection));
-        Some(Action::Standby { slot, generation, connection, count })
+        Some(Action::Standby { slot, generation, connection, count, variables })
     }
 }

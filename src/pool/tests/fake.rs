@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::plan::{Login, Plan, Probe, Standby};
 use super::world::{LoginUnderWay, Phase, World};
 use crate::error::{ConnectError, ConnectErrorKind};
-use crate::host::Host;
+use crate::host::{Host, Variables};
 use crate::pool::{Configuration, Connection, Transport};
 
 /// The transport: a handle to the world. The pool owns it, and the world learns when it is gone.
@@ -111,7 +111,7 @@ impl FakeConnection {
 impl Connection for FakeConnection {
     type Standby = FakeStandby;
 
-    fn standby(&self) -> Option<FakeStandby> {
+    fn standby(&self, _: &Arc<Variables>) -> Option<FakeStandby> {
         match self.standbys() {
             Standby::IsPlain => {
                 self.world.complain("a standby was wanted where none is possible");

@@ -12,6 +12,7 @@ mod queue;
 mod refusals;
 mod schedules;
 mod standby;
+mod tenants;
 mod upkeep;
 mod world;
 
@@ -139,7 +140,7 @@ async fn take(pool: &Arc<Core<Fake>>, world: &Arc<World>, host: &Host) -> Result
     let id = lease.connection().id;
     world.takes(id);
     // As a command does.
-    let standby = lease.standby();
+    let standby = lease.standby(&host.login().variables);
     if standby.is_some() {
         world.saw("standby hits");
     }

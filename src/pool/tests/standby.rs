@@ -2,6 +2,7 @@
 
 use super::plan::{Plan, Standby};
 use super::*;
+use crate::host::{Login, Variables};
 
 fn stage(standby_sessions: usize) -> Stage {
     Stage::new(PoolConfig { standby_sessions, ..config(5, 8) })
@@ -159,7 +160,7 @@ async fn a_lease_that_is_kept_finds_standbys_again_and_again() {
     for _ in 0..5 {
         settled().await;
         // Another command of the same lease.
-        assert!(held.lease().standby().is_some(), "{:?}", stage.stats());
+        assert!(held.lease().standby(&Variables::default()).is_some(), "{:?}", stage.stats());
         held.lease().used();
     }
     settled().await;
@@ -185,4 +186,87 @@ fn one_that_another_runtime_watches_is_thrown_away() {
         assert!(stage.take(&web1()).await.had_standby, "here there are others now");
         stage.world.condemn(|_| true);
     });
+}
+
+/// The same host, for a caller whose sessions send this.
+fn sends(value: &str) -> Host {
+    let variables = [("LANG".into(), value.into())].into_iter().collect();
+    web1().with_login(Login { variables: Arc::new(Variables(variables)), ..Login::default() })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_takes_only_a_session_that_sends_what_it_wants_to_send() {
+    let stage = stage(2);
+    drop(stage.take(&sends("C")).await);
+    settled().await;
+    assert_eq!(stage.stats().standby_sessions, 2);
+    // What another one has opened is passed over, and not thrown away.
+    let other = stage.take(&sends("de_DE")).await;
+    assert!(!other.had_standby && stage.stats().standby_sessions == 2);
+    let plain = stage.take(&web1()).await;
+    assert!(!plain.had_standby && stage.stats().standby_hits == 0);
+    let same = stage.take(&sends("C")).await;
+    assert!(same.had_standby);
+    assert_eq!((other.id, plain.id, stage.logins()), (same.id, same.id, 1));
+    assert_eq!((stage.stats().standby_sessions, stage.stats().standby_hits), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn new_ones_send_what_the_last_caller_sent_and_the_others_make_room() {
+    let stage = stage(2);
+    drop(stage.take(&sends("C")).await);
+    settled().await;
+    drop(stage.take(&sends("de_DE")).await);
+    settled().await;
+    assert_eq!(stage.stats().standby_sessions, 2);
+    let mut held = Vec::new();
+    for had_standby in [true, true, false] {
+        held.push(stage.take(&sends("de_DE")).await);
+        assert_eq!(held.last().unwrap().had_standby, had_standby);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_kept_finds_those_that_send_what_it_sends() {
+    let stage = stage(1);
+    let held = stage.take(&sends("C")).await;
+    drop(stage.take(&sends("C")).await);
+    settled().await;
+    let wanted = Arc::clone(&sends("C").login().variables);
+    assert!(held.lease().standby(&Variables::default()).is_none());
+    assert!(held.lease().standby(&wanted).is_some());
+    held.lease().used();
+    settled().await;
+    assert_eq!(stage.stats().standby_sessions, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_goes_where_a_standby_is_of_use() {
+    let stage = Stage::new(PoolConfig { standby_sessions: 1, ..config(2, 2) });
+    let (first, second, third) =
+        (stage.take(&sends("C")).await, stage.take(&sends("C")).await, stage.take(&sends("C")).await);
+    let (busy, other) = (first.id, third.id);
+    drop(third);
+    settled().await;
+    pass(ms(1)).await;
+    drop(first);
+    settled().await;
+    assert_eq!(stage.take(&web1()).await.id, busy, "used last");
+    let held = stage.take(&sends("C")).await;
+    // The one before has made way for one that sends what its caller sent.
+    assert!(!held.had_standby || held.id == other);
+    drop(second);
+}
+
+#[tokio::test(start_paused = true)]
+async fn there_are_never_more_than_the_setting_allows_whatever_they_send() {
+    let stage = Stage::new(PoolConfig { standby_sessions: 3, ..config(2, 4) });
+    for turn in 0..50 {
+        let held = [stage.take(&sends(["C", "de_DE", "fr_FR"][turn % 3])).await, stage.take(&web1()).await];
+        settled().await;
+        drop(held);
+        assert!(stage.stats().standby_sessions <= 3, "{:?}", stage.stats());
+        settled().await;
+        assert!(stage.stats().standby_sessions <= 3, "{:?}", stage.stats());
+    }
 }
