@@ -479,7 +479,6 @@ fn f5_a_jump_host_that_cannot_reach_the_host() {
 #[case::post_quantum("** WARNING: connection is not using a post-quantum key exchange algorithm.")]
 #[case::later("** This session may be vulnerable to \\\"store now, decrypt later\\\" attacks.")]
 #[case::accepted("Warning: Permanently added 'lab' (ED25519) to the list of known hosts.")]
-#[case::banner("Authorized use only. Sessions are timed.")]
 fn f6_a_warning_before_a_hang_is_not_the_reason(#[case] line: &str) {
     let lab = Lab::new(Sshd::builder());
     let program = lab.file("proxy", &format!("printf '%s\\r\\n' \"{line}\" >&2\nexec sleep 60\n"));
@@ -487,7 +486,8 @@ fn f6_a_warning_before_a_hang_is_not_the_reason(#[case] line: &str) {
     let mut ours = lab.home.command(["-F"]);
     ours.arg(lab.config()).args(["--no-agent", "exec", "lab", "--", "true"]);
     let ours = run(ours.env("SSH_POOL_CONNECTION_TIMEOUT_MS", "3000"), PATIENCE);
-    assert_eq!(ours.stderr, "sshpool: lab: cannot connect: timed out: no login within 3s\n");
+    assert!(ours.stderr.contains("cannot connect: timed out: no login within 3s"), "{}", ours.stderr);
+    assert!(!ours.stderr.contains("last word") && !ours.stderr.contains(&line[..12]), "{}", ours.stderr);
 }
 
 #[test]
@@ -497,9 +497,9 @@ fn f6_the_servers_banner_is_not_the_reason() {
     let mut ours = lab.home.command(["-F"]);
     ours.arg(lab.config()).args(["--no-agent", "exec", "lab", "--", "true"]);
     let ours = run(ours.env("SSH_POOL_CONNECTION_TIMEOUT_MS", "5000"), PATIENCE);
-    let expected =
-        "sshpool: lab: cannot connect: timed out: logged in, but the server ran no command within 5s\n";
-    assert_eq!(ours.stderr, expected);
+    let stage = "timed out: logged in, but the server ran no command within 5s";
+    assert!(ours.stderr.contains(stage), "{}", ours.stderr);
+    assert!(!ours.stderr.contains("last word") && !ours.stderr.contains("http"), "{}", ours.stderr);
 }
 
 #[test]
