@@ -1,4 +1,4 @@
-//! The meeting place of one host: its state behind a mutex, and the lease.
+//! The meeting place of one pool key: its state behind a mutex, and the lease.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
 
-use super::state::{Action, Grant, HostState};
+use super::state::{Action, Grant, KeyState};
 use super::{Connection, LENIENCY, Shared, Stats, Transport, maintenance, slot, standby, state};
 use crate::error::Error;
 use crate::host::{Host, PoolKey};
@@ -18,20 +18,20 @@ pub(crate) struct Cell<T: Transport> {
     pub(super) transport: Arc<T>,
     pub(super) shared: Arc<Shared>,
     /// A std mutex: sections are short, and nothing is awaited or dropped with it held that could come back here.
-    state: Mutex<HostState<T>>,
-    /// Told when no connection is being ended (any more).
+    state: Mutex<KeyState<T>>,
+    /// Told when a connection has been ended.
     closed: Notify,
     /// Where tasks are started. A lease can be dropped on a thread that belongs to no runtime.
     runtime: Mutex<Option<Handle>>,
 }
 
 impl<T: Transport> Cell<T> {
-    pub(super) fn new(host: &Host, transport: &Arc<T>, shared: &Arc<Shared>) -> Self {
+    pub(super) fn new(key: PoolKey, transport: &Arc<T>, shared: &Arc<Shared>) -> Self {
         Cell {
-            key: host.key(),
+            state: Mutex::new(KeyState::new(key.clone(), &shared.config)),
+            key,
             transport: Arc::clone(transport),
             shared: Arc::clone(shared),
-            state: Mutex::new(HostState::new(host, &shared.config)),
             closed: Notify::new(),
             runtime: Mutex::new(None),
         }
@@ -41,8 +41,14 @@ impl<T: Transport> Cell<T> {
         &self.key
     }
 
-    pub(super) fn connections(&self) -> Vec<Arc<T::Connection>> {
-        self.lock().connections()
+    pub(super) fn connections(&self, host: &Host) -> Vec<Arc<T::Connection>> {
+        self.lock().connections(host)
+    }
+
+    /// How many identities are remembered.
+    #[cfg(test)]
+    pub(super) fn tenants(&self) -> usize {
+        self.lock().tenants()
     }
 
     pub(super) fn facts(&self) -> Vec<state::Facts<T::Connection>> {
@@ -54,16 +60,13 @@ impl<T: Transport> Cell<T> {
     }
 
     /// Changes the state, settles it, and does what follows from that. Every change goes this way.
-    pub(super) fn update<R>(self: &Arc<Self>, change: impl FnOnce(&mut HostState<T>, Instant) -> R) -> R {
+    pub(super) fn update<R>(self: &Arc<Self>, change: impl FnOnce(&mut KeyState<T>, Instant) -> R) -> R {
         let now = Instant::now();
-        let (result, actions, closed) = {
+        let (result, actions) = {
             let mut state = self.lock();
             let result = change(&mut state, now);
-            (result, state.settle(now, &self.shared.config), state.is_closed())
+            (result, state.settle(now, &self.shared.config))
         };
-        if closed {
-            self.closed.notify_waiters();
-        }
         self.carry_out(actions);
         result
     }
@@ -112,12 +115,15 @@ impl<T: Transport> Cell<T> {
     }
 
     pub(super) async fn acquire(self: &Arc<Self>, host: &Host) -> Result<Lease<T>, Error> {
-        if let Some(grant) = self.update(|state, now| state.take_at_once(now)) {
+        if let Some(grant) = self.update(|state, now| state.take_at_once(host, now)) {
             return Ok(self.lease(grant));
         }
         *self.runtime.lock().unwrap_or_else(|poison| poison.into_inner()) = Some(Handle::current());
         let config = &self.shared.config;
-        let configuration = self.lock().broken_configuration().map(|_| self.transport.configuration(host));
+        let configuration =
+            self.lock().broken_configuration(host).map(|_| self.transport.configuration(host));
+        // Dropped behind the receiver, which is how the state knows that the caller is gone.
+        let queued = Queued(Arc::clone(self));
         let (sender, mut receiver) = oneshot::channel();
         // One instant for the alarm below and for `settle`: an alarm that rang a moment before the time is over would be the last.
         let deadline = Instant::now() + config.acquire_timeout;
@@ -131,34 +137,52 @@ impl<T: Transport> Cell<T> {
                 receiver.await
             }
         };
+        drop(queued);
         // The sender is gone without an answer only when the runtime that made the connection was shut down.
         answer.unwrap_or_else(|_| Err(Error::Closed { host: host.name().to_owned() }))
     }
 
-    pub(super) fn close(self: &Arc<Self>, patience: Duration) {
-        let actions = self.update(|state, _| state.close(patience));
+    /// Closes every connection, and gives how many were closed until now.
+    pub(super) fn close(self: &Arc<Self>, patience: Duration) -> u64 {
+        let (actions, closings) = self.update(|state, _| (state.close(patience), state.closings()));
         self.carry_out(actions);
+        closings
     }
 
-    pub(super) fn close_for_good(self: &Arc<Self>, patience: Duration) {
-        let actions = self.update(|state, _| state.close_for_good(patience));
+    pub(super) fn close_for_good(self: &Arc<Self>, patience: Duration) -> u64 {
+        let (actions, closings) = self.update(|state, _| (state.close_for_good(patience), state.closings()));
         self.carry_out(actions);
+        closings
     }
 
-    /// Completes when what was closed is gone. Callers that have come since may be connected again.
-    pub(super) async fn closed(&self) {
+    /// The slot's task has ended.
+    pub(super) fn emptied(&self) {
+        self.closed.notify_waiters();
+    }
+
+    /// Completes when the first so many of those that were closed are gone. Callers that have come since may be connected again.
+    pub(super) async fn closed(&self, closings: u64) {
         loop {
             let told = self.closed.notified();
-            if self.lock().is_closed() {
+            if self.lock().is_closed(closings) {
                 return;
             }
             told.await;
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HostState<T>> {
+    fn lock(&self) -> MutexGuard<'_, KeyState<T>> {
         // Nothing below panics half-way through a change.
         self.state.lock().unwrap_or_else(|poison| poison.into_inner())
+    }
+}
+
+/// A caller that waits. When it is gone, those may be served to whom a connection did not go because of it.
+struct Queued<T: Transport>(Arc<Cell<T>>);
+
+impl<T: Transport> Drop for Queued<T> {
+    fn drop(&mut self) {
+        self.0.update(|_, _| ());
     }
 }
 

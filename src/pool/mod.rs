@@ -1,6 +1,6 @@
 //! The policy: who gets which connection, when one is made and when one goes.
 //!
-//! One [`Cell`] per host holds a [`state::HostState`] behind a mutex; every change goes through [`Cell::update`], which afterwards
+//! One [`Cell`] per pool key holds a [`state::KeyState`] behind a mutex; every change goes through [`Cell::update`], which afterwards
 //! settles the state (free sessions to waiters, logins where they are needed, refusals to callers whose time is over) and carries out
 //! what that asks for. One task per slot leads a connection through its life; one task per pool looks after idle connections.
 //!
@@ -26,7 +26,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::config::PoolConfig;
 use crate::error::{ConnectError, Error};
-use crate::host::{Host, HostIdentity, PoolKey};
+use crate::host::{Host, PoolKey};
 
 use cell::Cell;
 pub(crate) use cell::Lease;
@@ -95,7 +95,7 @@ pub(crate) struct Core<T: Transport> {
 
 struct Hosts<T: Transport> {
     closed: bool,
-    cells: HashMap<HostIdentity, Arc<Cell<T>>>,
+    cells: HashMap<PoolKey, Arc<Cell<T>>>,
     maintenance: Option<tokio::task::JoinHandle<()>>,
 }
 
@@ -162,19 +162,24 @@ impl<T: Transport> Core<T> {
                 hosts.maintenance =
                     Some(tokio::spawn(maintenance::run(Arc::downgrade(self), Arc::clone(&self.shared))));
             }
-            let cell = hosts
-                .cells
-                .entry(host.identity().clone())
-                .or_insert_with(|| Arc::new(Cell::new(host, &self.transport, &self.shared)));
-            Arc::clone(cell)
+            let new = |key: &PoolKey| Arc::new(Cell::new(key.clone(), &self.transport, &self.shared));
+            Arc::clone(hosts.cells.entry(host.key()).or_insert_with_key(new))
         };
         cell.acquire(host).await
     }
 
     /// The connections to this host on which sessions can be opened, the one used last first.
     pub(crate) fn connections(&self, host: &Host) -> Vec<Arc<T::Connection>> {
-        let cell = self.lock().cells.get(host.identity()).cloned();
-        cell.map(|cell| cell.connections()).unwrap_or_default()
+        self.cell(&host.key()).map(|cell| cell.connections(host)).unwrap_or_default()
+    }
+
+    /// Gives the connections to this host to nobody any more, and closes each when what runs on it has ended. The next
+    /// caller logs in anew. Hosts that share the key but no connections are not concerned.
+    #[cfg_attr(not(test), expect(dead_code, reason = "`ssh -O stop` is to use it"))]
+    pub(crate) fn retire(&self, host: &Host) {
+        if let Some(cell) = self.cell(&host.key()) {
+            cell.update(|state, _| state.retire_all_of(host));
+        }
     }
 
     /// What there is to tell of each connection, by key and slot.
@@ -186,10 +191,8 @@ impl<T: Transport> Core<T> {
 
     /// Forgets the failures of this key: the next caller tries at once.
     pub(crate) fn reset(&self, key: &PoolKey) {
-        for cell in self.cells() {
-            if cell.key() == key {
-                cell.update(|state, _| state.reset());
-            }
+        if let Some(cell) = self.cell(key) {
+            cell.update(|state, _| state.reset());
         }
     }
 
@@ -198,24 +201,18 @@ impl<T: Transport> Core<T> {
         self.cells().iter().map(|cell| cell.stats()).sum()
     }
 
-    /// One line per pool key, sorted. Hosts that share a key but no connections (another user, say) are added up.
+    /// One line per pool key, sorted. Hosts that share a key but no connections (another user, say) are one.
     pub(crate) fn stats_by_host(&self) -> std::collections::BTreeMap<PoolKey, Stats> {
-        let mut all = std::collections::BTreeMap::new();
-        for cell in self.cells() {
-            *all.entry(cell.key().clone()).or_default() += cell.stats();
-        }
-        all
+        self.cells().iter().map(|cell| (cell.key().clone(), cell.stats())).collect()
     }
 
     /// Closes the connections of this key: queued callers are turned away, commands that run have `patience`.
     pub(crate) async fn close_host(&self, key: &PoolKey, patience: Duration) {
-        let mut cells = self.cells();
-        cells.retain(|cell| cell.key() == key);
         let patience = patience.min(LONGEST_PATIENCE);
-        for cell in &cells {
-            cell.close(patience);
+        if let Some(cell) = self.cell(key) {
+            let closings = cell.close(patience);
+            gone(&[(cell, closings)], patience).await;
         }
-        gone(&cells, patience).await;
     }
 
     /// Closes everything, for good. Once begun it goes on by itself, and every caller waits for all of it.
@@ -226,9 +223,11 @@ impl<T: Transport> Core<T> {
             hosts.closed = true;
             hosts.cells.values().cloned().collect()
         };
-        for cell in &cells {
-            cell.close_for_good(patience);
-        }
+        let close = |cell: Arc<Cell<T>>| {
+            let closings = cell.close_for_good(patience);
+            (cell, closings)
+        };
+        let cells: Vec<_> = cells.into_iter().map(close).collect();
         let core = Arc::clone(self);
         let rest = tokio::spawn(async move {
             gone(&cells, patience).await;
@@ -237,6 +236,10 @@ impl<T: Transport> Core<T> {
         });
         // It fails when the runtime is shut down, and then there is nobody to wait.
         let _ = rest.await;
+    }
+
+    fn cell(&self, key: &PoolKey) -> Option<Arc<Cell<T>>> {
+        self.lock().cells.get(key).cloned()
     }
 
     fn cells(&self) -> Vec<Arc<Cell<T>>> {
@@ -251,10 +254,10 @@ impl<T: Transport> Core<T> {
 
 /// Waits until what was closed is gone. The tasks that see to it can be in a runtime that nobody drives: they are not waited for without
 /// end.
-async fn gone<T: Transport>(cells: &[Arc<Cell<T>>], patience: Duration) {
+async fn gone<T: Transport>(cells: &[(Arc<Cell<T>>, u64)], patience: Duration) {
     let gone = async {
-        for cell in cells {
-            cell.closed().await;
+        for (cell, closings) in cells {
+            cell.closed(*closings).await;
         }
     };
     let _ = timeout(patience + CLOSING * 2, gone).await;

@@ -50,6 +50,7 @@ impl<T: Transport> Drop for Slot<T> {
             }
             None => self.cell.update(|state, _| state.emptied(index)),
         }
+        self.cell.emptied();
     }
 }
 

@@ -1,12 +1,18 @@
-//! The state of one host: its slots, its queue, its last failure. Plain data and plain functions: no locks, no tasks, no clock.
+//! The state of one pool key: its slots and its tenants. Plain data and plain functions: no locks, no tasks, no clock.
 //!
-//! After every change the owner calls [`HostState::settle`], which is the only place that decides. It gives free sessions to waiters,
-//! first come first served; starts as many logins as the queue needs; and turns away those who cannot be served. So nothing is
+//! A tenant is one identity of the key: callers who may share connections with each other, and with nobody else. Each has
+//! a queue and a last failure of its own. The slots belong to the key: `max_connections` holds for all tenants together.
+//!
+//! After every change the owner calls [`KeyState::settle`], which is the only place that decides. It gives free sessions to waiters,
+//! first come first served; starts as many logins as the queues need; and turns away those who cannot be served. So nothing is
 //! forgotten as long as every change is followed by a `settle`, and that is what `Cell::update` is for.
 
+mod settle;
 mod standby;
+mod tenant;
+mod upkeep;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,10 +22,11 @@ use tokio::time::Instant;
 use super::cell::Lease;
 use super::maintenance::Depth;
 use super::standby::Standby;
-use super::{Configuration, Connection, Stats, Transport, backoff};
+use super::{Configuration, Connection, Stats, Transport};
 use crate::config::PoolConfig;
 use crate::error::{ConnectError, Error};
-use crate::host::{Host, PoolKey};
+use crate::host::{Host, HostIdentity, PoolKey};
+use tenant::{Tenant, TenantId};
 
 /// How long a lowered session limit stands before one more session is tried.
 const LIMIT_STANDS: Duration = Duration::from_secs(10);
@@ -36,17 +43,44 @@ enum Slot<C: Connection> {
     /// → Connecting
     Empty,
     /// A login is under way. → Ready, Closing (closed meanwhile), Empty (it failed)
-    Connecting { retire: Retire },
+    Connecting { tenant: TenantId, retire: Retire },
     /// → Closing
     Ready(Ready<C>),
     /// Its connection is being ended. It still counts towards the maximum. → Empty
-    Closing { retire: Retire },
+    Closing {
+        tenant: TenantId,
+        retire: Retire,
+        /// Tells those that were closed before some moment from those of later.
+        number: u64,
+    },
+}
+
+impl<C: Connection> Slot<C> {
+    /// Whose it is.
+    fn tenant(&self) -> Option<TenantId> {
+        match self {
+            Slot::Empty => None,
+            Slot::Connecting { tenant, .. }
+            | Slot::Ready(Ready { tenant, .. })
+            | Slot::Closing { tenant, .. } => Some(*tenant),
+        }
+    }
+
+    /// Nothing is in it, or nothing that will be handed out.
+    fn is_unused(&self) -> bool {
+        match self {
+            Slot::Empty | Slot::Closing { .. } => true,
+            Slot::Connecting { .. } => false,
+            Slot::Ready(ready) => ready.leaving,
+        }
+    }
 }
 
 /// Tells the slot's task to close, with the patience that it has for what still runs. Told again, the sooner end counts.
 type Retire = mpsc::UnboundedSender<Duration>;
 
 struct Ready<C: Connection> {
+    tenant: TenantId,
     connection: Arc<C>,
     /// Tells this connection from others that the slot has had: a lease of an earlier one changes nothing here.
     generation: u64,
@@ -75,7 +109,15 @@ struct Ready<C: Connection> {
     standbys: VecDeque<Standby<C>>,
     /// Standbys that a task is opening.
     opening: usize,
+    /// Nobody gets it any more, and it is closed at the end of its last lease.
+    leaving: bool,
+    /// Somebody of another tenant waits for its place, with this ticket: only who came before gets a session on it. It is
+    /// closed when its last lease ends, unless nobody waits for its place any more.
+    yields_to: Option<Ticket>,
 }
+
+/// The place of a waiter in the order in which all of a key have come.
+type Ticket = u64;
 
 impl<C: Connection> Ready<C> {
     fn is_suspect(&self, now: Instant) -> bool {
@@ -96,7 +138,16 @@ impl<C: Connection> Ready<C> {
     }
 
     fn has_room(&self, now: Instant) -> bool {
-        !self.is_suspect(now) && self.leases < self.limit && self.rests_until.is_none_or(|until| until <= now)
+        !self.leaving
+            && !self.is_suspect(now)
+            && self.leases < self.limit
+            && self.rests_until.is_none_or(|until| until <= now)
+    }
+
+    /// Sessions on it can be expected soon without anybody giving one back.
+    fn is_promising(&self, now: Instant) -> bool {
+        let rests = self.rests_until.is_some_and(|until| until > now);
+        !self.leaving && (self.promises(now) || rests || !self.connection.is_alive())
     }
 }
 
@@ -104,6 +155,7 @@ pub(super) struct Waiter<T: Transport> {
     /// Gets the lease or the refusal. A lease that finds no receiver is dropped there, and so given back.
     sender: oneshot::Sender<Result<Lease<T>, Error>>,
     deadline: Instant,
+    ticket: Ticket,
 }
 
 /// One session on one connection, counted; to be wrapped into a [`Lease`] at once.
@@ -149,27 +201,25 @@ pub(super) enum Action<T: Transport> {
     SettleAt(Instant),
 }
 
-/// The last login failed: the breaker is open, and callers hear this at once, until `retry_at`. The next caller then tries.
-struct Failure {
-    error: ConnectError,
-    attempts: u32,
-    retry_at: Instant,
-    /// A wrong key does not become right by trying. What the login depended on is looked at when a caller comes: another attempt is made when
-    /// it has changed, too.
-    permanent: Option<Configuration>,
-}
-
-pub(super) struct HostState<T: Transport> {
+pub(super) struct KeyState<T: Transport> {
     key: PoolKey,
-    host: Host,
     slots: Vec<Slot<T::Connection>>,
-    waiters: VecDeque<Waiter<T>>,
-    /// The last login failed; cleared by one that succeeds.
-    failure: Option<Failure>,
-    /// A login has succeeded, and none has failed since.
-    trusted: bool,
+    tenants: BTreeMap<TenantId, Tenant<T>>,
+    by_identity: HashMap<HostIdentity, TenantId>,
+    /// Those in whose queues somebody is.
+    queued: BTreeSet<TenantId>,
+    /// Those that may have nothing left that is worth remembering.
+    quiet: Vec<TenantId>,
+    /// So many tenants are looked through for those that can be forgotten.
+    crowd: usize,
+    /// Some connection yields.
+    yielding: bool,
     closed: bool,
+    next_tenant: TenantId,
+    next_ticket: Ticket,
     next_generation: u64,
+    /// How many connections were closed, ever.
+    closings: u64,
     /// Where sessions in standby are to be opened, if nobody else needs the connection now.
     refill: Option<usize>,
     discarded: Vec<Standby<T::Connection>>,
@@ -179,17 +229,22 @@ pub(super) struct HostState<T: Transport> {
     counters: Stats,
 }
 
-impl<T: Transport> HostState<T> {
-    pub(super) fn new(host: &Host, config: &PoolConfig) -> Self {
-        HostState {
-            key: host.key(),
-            host: host.clone(),
+impl<T: Transport> KeyState<T> {
+    pub(super) fn new(key: PoolKey, config: &PoolConfig) -> Self {
+        KeyState {
+            key,
             slots: (0..config.max_connections).map(|_| Slot::Empty).collect(),
-            waiters: VecDeque::new(),
-            failure: None,
-            trusted: false,
+            tenants: BTreeMap::new(),
+            by_identity: HashMap::new(),
+            queued: BTreeSet::new(),
+            quiet: Vec::new(),
+            crowd: 0,
+            yielding: false,
             closed: false,
+            next_tenant: 0,
+            next_ticket: 0,
             next_generation: 0,
+            closings: 0,
             refill: None,
             discarded: Vec::new(),
             alarm: None,
@@ -201,22 +256,28 @@ impl<T: Transport> HostState<T> {
 
     /// A session for a caller that has just come. Nobody overtakes the queue: a session can be free though others wait, when a rest is
     /// over and its alarm has not rung yet.
-    pub(super) fn take_at_once(&mut self, now: Instant) -> Option<Grant<T::Connection>> {
-        self.forget_the_gone();
-        if !self.waiters.is_empty() {
+    pub(super) fn take_at_once(&mut self, host: &Host, now: Instant) -> Option<Grant<T::Connection>> {
+        let id = *self.by_identity.get(host.identity())?;
+        self.forget_the_gone(id);
+        if self.queued.contains(&id) {
             return None;
         }
-        self.take_free(now).inspect(|_| self.counters.pool_hits += 1)
+        self.take_free(id, Ticket::MAX, now).inspect(|_| self.counters.pool_hits += 1)
     }
 
     /// A free session: where one is in standby, and else on the connection that was used last, so that the others can grow idle.
-    fn take_free(&mut self, now: Instant) -> Option<Grant<T::Connection>> {
+    fn take_free(&mut self, id: TenantId, ticket: Ticket, now: Instant) -> Option<Grant<T::Connection>> {
         let (slot, ready) = self
             .slots
             .iter_mut()
             .enumerate()
             .filter_map(|(index, slot)| match slot {
-                Slot::Ready(ready) if ready.has_room(now) && ready.connection.is_alive() => {
+                Slot::Ready(ready)
+                    if ready.tenant == id
+                        && ready.has_room(now)
+                        && ready.yields_to.is_none_or(|other| ticket < other)
+                        && ready.connection.is_alive() =>
+                {
                     Some((index, ready))
                 }
                 _ => None,
@@ -240,23 +301,39 @@ impl<T: Transport> HostState<T> {
         config: &PoolConfig,
         configuration: Option<Configuration>,
     ) {
-        self.forget_the_gone();
-        let unused = |slot: &Slot<T::Connection>| matches!(slot, Slot::Empty | Slot::Closing { .. });
-        if self.slots.iter().all(unused) && self.waiters.is_empty() {
+        let id = self.tenant_of(host, now);
+        self.forget_the_gone(id);
+        let is_unused =
+            |slot: &Slot<T::Connection>| slot.tenant().is_none_or(|of| of != id) || slot.is_unused();
+        let is_unused = self.slots.iter().all(is_unused);
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        let tenant = self.tenants.get_mut(&id).expect("it is there since a moment ago");
+        if is_unused && tenant.waiters.is_empty() {
             // Nobody gets a connection to the old address any more: the newest caller's counts.
-            self.host = host.clone();
+            tenant.host = host.clone();
         }
         // Whoever comes brings his own agent for the keys.
-        self.host.take_login_of(host);
+        tenant.host.take_login_of(host);
         if let Some(now) = configuration
-            && self.broken_configuration().is_some_and(|before| before != now)
+            && tenant.broken_configuration().is_some_and(|before| before != now)
         {
-            self.reset();
+            tenant.failure = None;
         }
-        if !self.closed && self.pending_slots(now) * config.sessions_per_connection > self.waiters.len() {
+        let place = tenant.waiters.len();
+        tenant.waiters.push_back(Waiter { sender, deadline, ticket });
+        self.queued.insert(id);
+        // For whoever has come, connections of others make room that nobody uses.
+        let idle = self.ready_ones().filter(|(_, ready)| ready.tenant != id && ready.leases == 0).count();
+        let expected = self.expected(idle, now, config).get(&id).copied().unwrap_or_default();
+        if !self.closed && expected * config.sessions_per_connection > place {
             self.counters.pool_misses += 1;
         }
-        self.waiters.push_back(Waiter { sender, deadline });
+    }
+
+    /// What is known about this host's last failure, for a caller that has just come.
+    pub(super) fn broken_configuration(&self, host: &Host) -> Option<Configuration> {
+        self.tenants.get(self.by_identity.get(host.identity())?)?.broken_configuration()
     }
 
     // ---- leases ----
@@ -271,6 +348,7 @@ impl<T: Transport> HostState<T> {
                 ready.limit_set = now;
             }
             self.refill = Some(slot);
+            self.leaves(slot);
         }
     }
 
@@ -288,6 +366,7 @@ impl<T: Transport> HostState<T> {
                 ready.rests += 1;
                 ready.rests_until = Some(now + rest);
             }
+            self.leaves(slot);
         }
     }
 
@@ -349,13 +428,16 @@ impl<T: Transport> HostState<T> {
         config: &PoolConfig,
     ) {
         self.counters.connects += 1;
-        self.failure = None;
-        self.trusted = true;
-        let Slot::Connecting { retire } = &self.slots[slot] else {
+        if let Some(tenant) = self.slots[slot].tenant().and_then(|id| self.tenants.get_mut(&id)) {
+            tenant.failure = None;
+            tenant.trusted = true;
+        }
+        let Slot::Connecting { tenant, retire } = &self.slots[slot] else {
             return;
         };
         self.next_generation += 1;
         self.slots[slot] = Slot::Ready(Ready {
+            tenant: *tenant,
             connection,
             generation: self.next_generation,
             retire: retire.clone(),
@@ -373,6 +455,8 @@ impl<T: Transport> HostState<T> {
             rests_until: None,
             standbys: VecDeque::new(),
             opening: 0,
+            leaving: false,
+            yields_to: None,
         });
         self.refill = Some(slot);
     }
@@ -385,28 +469,17 @@ impl<T: Transport> HostState<T> {
         now: Instant,
     ) {
         self.counters.failed_connects += 1;
-        self.slots[slot] = Slot::Empty;
-        self.trusted = false;
-        // Logins that were under way together and failed together are one attempt.
-        let together = self.backs_off(now);
-        let permanent = error.kind().is_permanent().then_some(configuration);
-        if together && permanent.is_none() && self.broken_configuration().is_some() {
-            return; // A wrong key is still wrong.
+        let tenant = self.slots[slot].tenant();
+        self.emptied(slot);
+        if let Some(tenant) = tenant.and_then(|id| self.tenants.get_mut(&id)) {
+            tenant.failed(error, configuration, now);
         }
-        let attempts = self.failure.as_ref().map_or(0, |failure| failure.attempts);
-        let attempts = if together { attempts } else { attempts.saturating_add(1) };
-        let pause = if permanent.is_some() { backoff::PERMANENT } else { backoff::pause(attempts) };
-        self.failure = Some(Failure { error, attempts, retry_at: now + pause, permanent });
     }
 
-    /// What a login depended on that failed for good.
-    pub(super) fn broken_configuration(&self) -> Option<Configuration> {
-        self.failure.as_ref()?.permanent
-    }
-
-    /// Closes the breaker: the next caller tries.
+    /// Closes the breakers: the next caller tries.
     pub(super) fn reset(&mut self) {
-        self.failure = None;
+        self.tenants.values_mut().for_each(|tenant| tenant.failure = None);
+        self.quiet.extend(self.tenants.keys());
     }
 
     /// The connection ended by itself. While nobody uses it that is for the health checks to count: they would have found it.
@@ -422,271 +495,19 @@ impl<T: Transport> HostState<T> {
 
     /// Nothing is left in the slot.
     pub(super) fn emptied(&mut self, slot: usize) {
+        self.quiet.extend(self.slots[slot].tenant());
         self.slots[slot] = Slot::Empty;
-    }
-
-    // ---- closing ----
-
-    /// Closes every connection and turns the queue away.
-    pub(super) fn close(&mut self, patience: Duration) -> Vec<Action<T>> {
-        for slot in 0..self.slots.len() {
-            // On one that nobody uses there is nothing to be patient with: standbys whose end is still on its way.
-            let unused = matches!(&self.slots[slot], Slot::Ready(ready) if ready.leases == 0);
-            self.retire(slot, if unused { Duration::ZERO } else { patience });
-        }
-        let error = Error::Closed { host: self.host.name().to_owned() };
-        self.waiters.drain(..).map(|waiter| Action::Refuse(waiter.sender, error.clone())).collect()
-    }
-
-    pub(super) fn close_for_good(&mut self, patience: Duration) -> Vec<Action<T>> {
-        self.closed = true;
-        self.close(patience)
-    }
-
-    /// No connection is being ended. Others may have been made since.
-    pub(super) fn is_closed(&self) -> bool {
-        !self.slots.iter().any(|slot| matches!(slot, Slot::Closing { .. }))
-    }
-
-    fn retire(&mut self, slot: usize, patience: Duration) {
-        if let Slot::Connecting { retire } | Slot::Ready(Ready { retire, .. }) | Slot::Closing { retire } =
-            &self.slots[slot]
-        {
-            let retire = retire.clone();
-            if let Slot::Ready(ready) = &mut self.slots[slot] {
-                self.discarded.extend(ready.standbys.drain(..));
-            }
-            // The task is there as long as the slot is not empty; if it is just ending, it needs no telling.
-            let _ = retire.send(patience);
-            self.slots[slot] = Slot::Closing { retire };
-        }
-    }
-
-    // ---- maintenance ----
-
-    /// Connections whose last proof is too old, marked as being checked. On one that is in use a check costs the commands nothing; without one
-    /// nobody would notice a process of ours that is stopped.
-    pub(super) fn due_for_check(
-        &mut self,
-        now: Instant,
-        config: &PoolConfig,
-    ) -> Vec<(usize, u64, Arc<T::Connection>, Depth)> {
-        if !config.health_checks {
-            return Vec::new();
-        }
-        let mut due = Vec::new();
-        for (index, slot) in self.slots.iter_mut().enumerate() {
-            if let Slot::Ready(ready) = slot
-                && ready.checking.is_none()
-                && let (depth, since) = ready.next_check()
-                && since + config.health_check_interval <= now
-            {
-                ready.checking = Some(depth);
-                due.push((index, ready.generation, Arc::clone(&ready.connection), depth));
-            }
-        }
-        due
-    }
-
-    /// The result of a check. Who has a lease meanwhile may finish: that it does not work for us is not certain.
-    ///
-    /// `None` for a check that was given up half-way: then nothing is known. Says whether the answer counts: where the connection was closed
-    /// meanwhile it does not.
-    pub(super) fn checked(
-        &mut self,
-        slot: usize,
-        generation: u64,
-        works: Option<bool>,
-        depth: Depth,
-        now: Instant,
-    ) -> bool {
-        let Some(ready) = self.ready(slot, generation) else {
-            return false;
-        };
-        // Beside a local check a whole one may have begun, and that one is waited for.
-        if ready.checking == Some(depth) {
-            (ready.checking, ready.suspect_until) = (None, None);
-        }
-        match works {
-            Some(true) if depth == Depth::Local => ready.answered = now,
-            Some(true) => {
-                ready.proven = now;
-                self.counters.health_checks_passed += 1;
-                // Nobody opened any while it was a suspect.
-                self.refill = Some(slot);
-            }
-            Some(false) => {
-                let patience = if ready.leases == 0 { Duration::ZERO } else { PATIENCE };
-                self.counters.health_check_failures += 1;
-                self.retire(slot, patience);
-            }
-            None => {}
-        }
-        true
-    }
-
-    /// Retires connections that nobody has used for `idle_timeout`.
-    pub(super) fn retire_idle(&mut self, now: Instant, config: &PoolConfig) {
-        for index in 0..self.slots.len() {
-            if let Slot::Ready(ready) = &self.slots[index]
-                && ready.leases == 0
-                && ready.used + config.idle_timeout <= now
-            {
-                self.retire(index, PATIENCE);
-            }
-        }
-    }
-
-    /// When the next connection may become idle for too long or due for a check. One that is in use now cannot before a whole timeout
-    /// has passed, so that nobody has to tell when it is released.
-    pub(super) fn next_due(&self, now: Instant, config: &PoolConfig) -> Option<Instant> {
-        self.slots
-            .iter()
-            .filter_map(|slot| match slot {
-                Slot::Ready(ready) => Some(ready),
-                _ => None,
-            })
-            .map(|ready| {
-                let idle_since = if ready.leases == 0 { ready.used } else { now };
-                let idle = idle_since + config.idle_timeout;
-                if !config.health_checks || ready.checking.is_some() {
-                    return idle;
-                }
-                let (_, since) = ready.next_check();
-                idle.min(since + config.health_check_interval)
-            })
-            .min()
-    }
-
-    // ---- the decision ----
-
-    pub(super) fn settle(&mut self, now: Instant, config: &PoolConfig) -> Vec<Action<T>> {
-        let mut actions = Vec::new();
-        if !self.waiters.is_empty() {
-            self.forget_the_gone();
-            if self.closed {
-                actions = self.close(Duration::ZERO);
-            } else {
-                self.serve(now, config, &mut actions);
-            }
-        }
-        if self.waiters.is_empty() {
-            actions.extend(self.refill(now, config));
-        }
-        if !self.discarded.is_empty() {
-            actions.push(Action::Discard(std::mem::take(&mut self.discarded)));
-        }
-        actions
-    }
-
-    /// Looks after those who wait.
-    fn serve(&mut self, now: Instant, config: &PoolConfig, actions: &mut Vec<Action<T>>) {
-        // 1. Free sessions go to those who came first.
-        while !self.waiters.is_empty()
-            && let Some(grant) = self.take_free(now)
-        {
-            let waiter = self.waiters.pop_front().expect("it was not empty a line ago");
-            actions.push(Action::Grant(waiter.sender, grant));
-        }
-
-        // 2. Nothing is there, nothing is coming, and it is too early to try: everybody hears why.
-        let nothing_there = self.slots.iter().all(|slot| matches!(slot, Slot::Empty | Slot::Closing { .. }));
-        if let Some(failure) = &self.failure
-            && nothing_there
-            && self.backs_off(now)
-        {
-            let error = Error::Connect { host: self.host.name().to_owned(), source: failure.error.clone() };
-            actions.extend(self.waiters.drain(..).map(|waiter| Action::Refuse(waiter.sender, error.clone())));
-        }
-
-        // 3. As many logins as the queue needs; one at a time as long as the last word of the server was not a success.
-        let wanted = self.waiters.len().div_ceil(config.sessions_per_connection);
-        let mut connecting = self.connecting();
-        // A check of a suspect takes but a moment, and most pass it.
-        let wanted = wanted.saturating_sub(self.suspects(now));
-        let asked = |slot: &Slot<T::Connection>| matches!(slot, Slot::Ready(ready) if ready.asked);
-        let hopeless = self.host.login().askpass.is_none() && self.slots.iter().any(asked);
-        while connecting < wanted
-            && !hopeless
-            && !self.backs_off(now)
-            && (self.trusted || connecting == 0)
-            && let Some(slot) = self.slots.iter().position(|slot| matches!(slot, Slot::Empty))
-        {
-            let (retire, retired) = mpsc::unbounded_channel();
-            self.slots[slot] = Slot::Connecting { retire };
-            actions.push(Action::Connect { slot, host: self.host.clone(), retired });
-            connecting += 1;
-        }
-
-        // 4. Those whose time is over, unless a session for them is on its way: its outcome brings us back here.
-        let expected = self.pending_slots(now) * config.sessions_per_connection;
-        if self.waiters.iter().skip(expected).any(|waiter| waiter.deadline <= now) {
-            let error = Error::Exhausted {
-                key: self.key.clone(),
-                max: config.max_connections,
-                last_failure: self.failure.as_ref().map(|failure| failure.error.clone()),
-            };
-            let (stay, overdue): (Vec<_>, Vec<_>) = self
-                .waiters
-                .drain(..)
-                .enumerate()
-                .partition(|(place, waiter)| *place < expected || waiter.deadline > now);
-            self.waiters = stay.into_iter().map(|(_, waiter)| waiter).collect();
-            actions
-                .extend(overdue.into_iter().map(|(_, waiter)| Action::Refuse(waiter.sender, error.clone())));
-        }
-
-        // 5. A rest or a back-off ends without anybody's doing.
-        if !self.waiters.is_empty()
-            && let Some(instant) = self.next_change(now)
-            && self.alarm.is_none_or(|alarm| alarm <= now || alarm > instant)
-        {
-            self.alarm = Some(instant);
-            actions.push(Action::SettleAt(instant));
-        }
-    }
-
-    /// Slots from which sessions can be expected soon without anybody giving one back: logins under way or possible (now, or when the
-    /// connection before it is closed), connections that rest or are suspect, and those that have ended without their task having heard
-    /// of it.
-    fn pending_slots(&self, now: Instant) -> usize {
-        let can_start = !self.backs_off(now);
-        let pending = |slot: &&Slot<T::Connection>| match slot {
-            Slot::Empty | Slot::Closing { .. } => can_start,
-            Slot::Connecting { .. } => true,
-            Slot::Ready(ready) => {
-                ready.promises(now)
-                    || ready.rests_until.is_some_and(|until| until > now)
-                    || !ready.connection.is_alive()
-            }
-        };
-        self.slots.iter().filter(pending).count()
-    }
-
-    fn next_change(&self, now: Instant) -> Option<Instant> {
-        let ready = self.slots.iter().filter_map(|slot| match slot {
-            Slot::Ready(ready) => Some(ready),
-            _ => None,
-        });
-        let rests = ready.flat_map(|ready| [ready.rests_until, ready.suspect_until]).flatten();
-        rests.chain(self.failure.as_ref().map(|failure| failure.retry_at)).filter(|&at| at > now).min()
-    }
-
-    fn backs_off(&self, now: Instant) -> bool {
-        self.failure.as_ref().is_some_and(|failure| failure.retry_at > now)
     }
 
     fn connecting(&self) -> usize {
         self.slots.iter().filter(|slot| matches!(slot, Slot::Connecting { .. })).count()
     }
 
-    fn suspects(&self, now: Instant) -> usize {
-        self.slots.iter().filter(|slot| matches!(slot, Slot::Ready(ready) if ready.promises(now))).count()
-    }
-
-    /// Callers that were dropped left their place in the queue behind.
-    fn forget_the_gone(&mut self) {
-        self.waiters.retain(|waiter| !waiter.sender.is_closed());
+    fn ready_ones(&self) -> impl Iterator<Item = (usize, &Ready<T::Connection>)> {
+        self.slots.iter().enumerate().filter_map(|(index, slot)| match slot {
+            Slot::Ready(ready) => Some((index, ready)),
+            _ => None,
+        })
     }
 
     fn ready(&mut self, slot: usize, generation: u64) -> Option<&mut Ready<T::Connection>> {
@@ -696,16 +517,13 @@ impl<T: Transport> HostState<T> {
         }
     }
 
-    /// Those that live, the one used last first.
-    pub(super) fn connections(&self) -> Vec<Arc<T::Connection>> {
-        let mut ready: Vec<_> = self
-            .slots
-            .iter()
-            .filter_map(|slot| match slot {
-                Slot::Ready(ready) if ready.connection.is_alive() => Some(ready),
-                _ => None,
-            })
-            .collect();
+    /// Those of this host that live and go on to serve it, the one used last first.
+    pub(super) fn connections(&self, host: &Host) -> Vec<Arc<T::Connection>> {
+        let Some(&id) = self.by_identity.get(host.identity()) else { return Vec::new() };
+        let is_wanted = |ready: &&Ready<T::Connection>| {
+            ready.tenant == id && !ready.leaving && ready.connection.is_alive()
+        };
+        let mut ready: Vec<_> = self.ready_ones().map(|(_, ready)| ready).filter(is_wanted).collect();
         ready.sort_by_key(|ready| std::cmp::Reverse(ready.used));
         ready.into_iter().map(|ready| Arc::clone(&ready.connection)).collect()
     }
@@ -730,7 +548,8 @@ impl<T: Transport> HostState<T> {
 
     pub(super) fn stats(&self) -> Stats {
         let mut stats = self.counters;
-        stats.waiting = self.waiters.iter().filter(|waiter| !waiter.sender.is_closed()).count();
+        let waiters = self.queued.iter().flat_map(|id| &self.tenants[id].waiters);
+        stats.waiting = waiters.filter(|waiter| !waiter.sender.is_closed()).count();
         stats.connecting = self.connecting();
         for slot in &self.slots {
             if let Slot::Ready(ready) = slot {

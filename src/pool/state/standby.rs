@@ -1,10 +1,10 @@
-//! The part of a host's state that concerns sessions opened ahead of need.
+//! The part of a key's state that concerns sessions opened ahead of need.
 
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{Action, HostState, Ready, Slot};
+use super::{Action, KeyState, Ready, Slot};
 use crate::config::PoolConfig;
 use crate::pool::standby::Standby;
 use crate::pool::{Connection, Transport};
@@ -16,7 +16,7 @@ impl<C: Connection> Ready<C> {
     }
 }
 
-impl<T: Transport> HostState<T> {
+impl<T: Transport> KeyState<T> {
     pub(in crate::pool) fn take_standby(
         &mut self,
         slot: usize,
@@ -51,16 +51,22 @@ impl<T: Transport> HostState<T> {
 
     /// How many sessions are to be opened ahead of need, and where.
     pub(super) fn refill(&mut self, now: Instant, config: &PoolConfig) -> Option<Action<T>> {
-        let slot = self.refill.take()?;
-        let there: usize = self
-            .slots
-            .iter()
-            .map(|slot| match slot {
-                Slot::Ready(ready) => ready.standbys.len() + ready.opening,
-                _ => 0,
-            })
-            .sum();
+        let slot = self.refill?;
+        let Some(tenant) = self.slots[slot].tenant() else {
+            self.refill = None;
+            return None;
+        };
+        // Those who wait for a session come first.
+        if self.queued.contains(&tenant) {
+            return None;
+        }
+        self.refill = None;
+        let of_tenant = self.ready_ones().filter(|(_, ready)| ready.tenant == tenant);
+        let there: usize = of_tenant.map(|(_, ready)| ready.standbys.len() + ready.opening).sum();
         let Slot::Ready(ready) = &mut self.slots[slot] else { return None };
+        if ready.yields_to.is_some() {
+            return None;
+        }
         let count = config.standby_sessions.saturating_sub(there).min(ready.spare());
         if count == 0 || !ready.has_room(now) || ready.connection.is_plain() || !ready.connection.is_alive() {
             return None;

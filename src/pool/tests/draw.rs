@@ -83,11 +83,13 @@ impl Schedule {
             dying: random.pick([0, 0, 20, 60]),
             sick: random.pick([0, 0, 20, 60]),
         };
-        // The first two are one host, but for the address; the third has their key, but nothing else in common with them.
-        let hosts = ["web1", "web1", "root@web1", "web2"].map(|text| text.parse::<Host>().expect("valid"));
-        let [first, second, third, fourth] = hosts;
-        let mut hosts = vec![first, second.address("10.0.0.2").expect("valid"), third, fourth];
-        hosts.truncate(random.up_to(1, 4) as usize);
+        // The first two are one host, but for the address; the others have their key, but nothing else in common with them.
+        let hosts = ["web1", "web1", "root@web1", "web2", "lab@web1", "web1:22"];
+        let hosts = hosts.map(|text| text.parse::<Host>().expect("valid"));
+        let [first, second, hosts @ ..] = hosts;
+        let mut hosts: Vec<Host> =
+            [first, second.address("10.0.0.2").expect("valid")].into_iter().chain(hosts).collect();
+        hosts.truncate(random.up_to(1, 6) as usize);
 
         let burst = random.chance(30);
         let refusals = if random.chance(50) { random.up_to(1, 40) } else { 0 };

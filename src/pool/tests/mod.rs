@@ -12,6 +12,7 @@ mod queue;
 mod refusals;
 mod schedules;
 mod standby;
+mod tenants;
 mod upkeep;
 mod world;
 

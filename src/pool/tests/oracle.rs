@@ -17,22 +17,119 @@ const LONGEST_REST: Duration = secs(1);
 
 pub(super) fn inspect(pool: &Core<Fake>, world: &World) {
     let now = Instant::now();
-    for (identity, cell) in &pool.lock().cells {
+    for (key, cell) in &pool.lock().cells {
         let stats = cell.stats();
+        let tenants = cell.tenants();
         world.books(|truth| {
             let Truth { hosts, connections, violations, .. } = truth;
-            let host =
-                hosts.iter().find(|host| host.identity == *identity).expect("every caller is in the books");
-            let there: Vec<&Facts> = host.there.iter().map(|&id| &connections[id]).collect();
-            let view = View { now, config: &world.config, stats, host, there };
-            for broken in view.counts().into_iter().chain(view.queue()).chain(view.upkeep()) {
+            let hosts: Vec<&HostTruth> = hosts.iter().filter(|host| host.key == *key).collect();
+            let there: Vec<&Facts> =
+                hosts.iter().flat_map(|host| &host.there).map(|&id| &connections[id]).collect();
+            let all = All { config: &world.config, stats, tenants, hosts: &hosts, there };
+            let mut broken = all.counts();
+            for &host in &hosts {
+                let there: Vec<&Facts> = host.there.iter().map(|&id| &connections[id]).collect();
+                let view = View { now, config: &world.config, host, all: &all, there };
+                broken.extend(view.queue());
+                broken.extend(view.upkeep());
+            }
+            for broken in broken {
                 violations.push(format!(
-                    "after {:?}, {broken}: {stats:?}\n  {host:?}\n {:?}",
+                    "after {:?}, {broken}: {stats:?}\n  {hosts:?}\n {:?}",
                     now - world.born,
-                    view.there
+                    all.there
                 ));
             }
         });
+    }
+}
+
+/// All hosts of one key at one instant: they share the slots.
+struct All<'a> {
+    config: &'a PoolConfig,
+    stats: Stats,
+    tenants: usize,
+    hosts: &'a [&'a HostTruth],
+    /// Their connections, those included that are being closed.
+    there: Vec<&'a Facts>,
+}
+
+impl All<'_> {
+    /// Connections that the pool may hand out, or believes that it may.
+    fn open(&self) -> impl Iterator<Item = &Facts> {
+        self.there.iter().copied().filter(|facts| !facts.closing)
+    }
+
+    fn sum(&self, of: impl Fn(&HostTruth) -> u64) -> u64 {
+        self.hosts.iter().map(|host| of(host)).sum()
+    }
+
+    fn under_way(&self) -> usize {
+        self.hosts.iter().map(|host| host.logins_under_way).sum()
+    }
+
+    /// Places that nobody has.
+    fn free(&self) -> usize {
+        self.config.max_connections.saturating_sub(self.there.len() + self.under_way())
+    }
+
+    /// The pool counts what there is.
+    fn counts(&self) -> Vec<&'static str> {
+        let stats = self.stats;
+        let sessions: usize = self.open().map(|facts| facts.sessions).sum();
+        let standbys: usize = self.open().map(|facts| facts.standbys).sum();
+        let active = self.open().filter(|facts| facts.sessions > 0).count();
+        // A login that is given up at the very instant of its closing may be in one count only.
+        let was_closed = self.hosts.iter().any(|host| host.last_closed.is_some());
+        let failures_agree = was_closed || stats.failed_connects == self.sum(|host| host.failed);
+        // Who waits, who has a connection, and who has failed is remembered, and nobody else.
+        let needed = |host: &&&HostTruth| {
+            let is_there = !host.there.is_empty() || host.logins_under_way > 0;
+            is_there || !host.asking.is_empty() || host.failed > 0
+        };
+        let needed = self.hosts.iter().filter(needed).count();
+        broken([
+            (
+                "active and idle are not the total",
+                stats.active_connections + stats.idle_connections == stats.total_connections,
+            ),
+            (
+                "more connections than allowed",
+                self.there.len() + self.under_way() <= self.config.max_connections,
+            ),
+            ("the total is wrong", stats.total_connections == self.open().count()),
+            ("the active ones are wrong", stats.active_connections == active),
+            ("sessions are lost", stats.open_sessions == sessions),
+            ("standbys are lost", stats.standby_sessions == standbys),
+            ("too many standbys", stats.standby_sessions <= self.config.standby_sessions * self.hosts.len()),
+            (
+                "a standby outlives its connection",
+                self.there.iter().all(|facts| !facts.closing || facts.standbys == 0),
+            ),
+            (
+                "standbys are in the way of callers",
+                self.open()
+                    .all(|facts| facts.standbys + facts.sessions <= self.config.sessions_per_connection),
+            ),
+            (
+                "plain connections are wrong",
+                stats.plain_connections
+                    == self.open().filter(|facts| facts.nature.standby == Standby::IsPlain).count(),
+            ),
+            ("logins under way are wrong", stats.connecting == self.under_way()),
+            (
+                "the queue is wrong",
+                stats.waiting == self.hosts.iter().map(|host| host.asking.len()).sum::<usize>(),
+            ),
+            ("successful logins are wrong", stats.connects == self.sum(|host| host.succeeded)),
+            ("failed logins are wrong", failures_agree),
+            ("refusals are wrong", stats.refused_sessions == self.sum(|host| host.refusals)),
+            (
+                "more hits and misses than callers",
+                stats.pool_hits + stats.pool_misses <= self.sum(|host| host.asked),
+            ),
+            ("somebody is remembered for nothing", self.tenants <= needed),
+        ])
     }
 }
 
@@ -40,8 +137,8 @@ pub(super) fn inspect(pool: &Core<Fake>, world: &World) {
 struct View<'a> {
     now: Instant,
     config: &'a PoolConfig,
-    stats: Stats,
     host: &'a HostTruth,
+    all: &'a All<'a>,
     /// Its connections, those included that are being closed.
     there: Vec<&'a Facts>,
 }
@@ -58,49 +155,10 @@ impl View<'_> {
         self.open().filter(move |facts| facts.suspect.is_some() && facts.sessions < most)
     }
 
-    /// The pool counts what there is.
-    fn counts(&self) -> Vec<&'static str> {
-        let (stats, host) = (self.stats, self.host);
-        let sessions: usize = self.open().map(|facts| facts.sessions).sum();
-        let standbys: usize = self.open().map(|facts| facts.standbys).sum();
-        let active = self.open().filter(|facts| facts.sessions > 0).count();
-        // A login that is given up at the very instant of its closing may be in one count only.
-        let failures_agree = host.last_closed.is_some() || stats.failed_connects == host.failed;
-        broken([
-            (
-                "active and idle are not the total",
-                stats.active_connections + stats.idle_connections == stats.total_connections,
-            ),
-            (
-                "more connections than allowed",
-                self.there.len() + host.logins_under_way <= self.config.max_connections,
-            ),
-            ("the total is wrong", stats.total_connections == self.open().count()),
-            ("the active ones are wrong", stats.active_connections == active),
-            ("sessions are lost", stats.open_sessions == sessions),
-            ("standbys are lost", stats.standby_sessions == standbys),
-            ("too many standbys", stats.standby_sessions <= self.config.standby_sessions),
-            (
-                "a standby outlives its connection",
-                self.there.iter().all(|facts| !facts.closing || facts.standbys == 0),
-            ),
-            (
-                "standbys are in the way of callers",
-                self.open()
-                    .all(|facts| facts.standbys + facts.sessions <= self.config.sessions_per_connection),
-            ),
-            (
-                "plain connections are wrong",
-                stats.plain_connections
-                    == self.open().filter(|facts| facts.nature.standby == Standby::IsPlain).count(),
-            ),
-            ("logins under way are wrong", stats.connecting == host.logins_under_way),
-            ("the queue is wrong", stats.waiting == host.asking.len()),
-            ("successful logins are wrong", stats.connects == host.succeeded),
-            ("failed logins are wrong", failures_agree),
-            ("refusals are wrong", stats.refused_sessions == host.refusals),
-            ("more hits and misses than callers", stats.pool_hits + stats.pool_misses <= host.asked),
-        ])
+    /// Callers wait who have the key in common with this host, but no connections.
+    fn others_wait(&self) -> bool {
+        let is_other = |host: &&&HostTruth| host.identity != self.host.identity;
+        self.all.hosts.iter().filter(is_other).any(|host| !host.asking.is_empty())
     }
 
     /// Nobody waits for nothing.
@@ -117,15 +175,19 @@ impl View<'_> {
             // How many sessions a connection takes after a refusal is the pool's own business, but one it takes.
             facts.sessions == most
                 || facts.suspect.is_some()
+                // It may have to make room for them.
+                || self.others_wait()
                 || (host.refusals > 0 && (rests || facts.sessions > 0))
         });
-        let room = self.config.max_connections > self.there.len() + host.logins_under_way;
+        let room = self.all.free() > 0;
+        let is_there = self.open().next().is_some();
         // A suspect is expected to serve as many as a login.
         let tried = host.logins_under_way + self.suspects().count();
         let growth = match host.outcome {
             _ if tried * most >= waiting => true,
             Outcome::Uncertain => true,
-            Outcome::Succeeded => false,
+            // Who has no connection left may have been forgotten, and is a stranger again.
+            Outcome::Succeeded => !is_there && host.logins_under_way > 0,
             Outcome::None => host.logins_under_way > 0,
             Outcome::Failed(failed) => {
                 let again = failed.at + longest_pause(host.failures_in_a_row);
@@ -138,12 +200,15 @@ impl View<'_> {
         let busy =
             if rests { 0 } else { self.open().filter(busy).count() - self.suspects().filter(busy).count() };
         let overdue = host.asking.iter().filter(|&&until| until < now).count();
-        let expected = (self.config.max_connections - busy) * most;
-        let coming = self.there.len() + host.logins_under_way > busy;
+        let others =
+            self.all.open().count() - self.open().count() + self.all.under_way() - host.logins_under_way;
+        let expected = self.config.max_connections.saturating_sub(busy + others) * most;
+        let coming = self.there.len() + host.logins_under_way > busy
+            || self.all.there.iter().any(|facts| facts.closing);
         broken([
             ("somebody waits beside a free session", full),
             ("a login is due that was not started", growth || !room),
-            ("somebody waits, and nothing is there", self.there.len() + host.logins_under_way > 0),
+            ("somebody waits, and nothing is there", self.there.len() + host.logins_under_way > 0 || !room),
             ("somebody waits for a login that may not be tried", !hopeless),
             ("somebody was forgotten in the queue", overdue == 0 || (overdue <= expected && coming)),
         ])

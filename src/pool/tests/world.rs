@@ -64,6 +64,8 @@ pub(super) struct HostTruth {
     unwanted_logins: usize,
     /// The callers that wait: when the time of each is over.
     pub asking: Vec<Instant>,
+    /// When somebody has last got an answer, or gone away.
+    last_answered: Option<Instant>,
     /// Callers, ever.
     pub asked: u64,
     pub refusals: u64,
@@ -289,7 +291,9 @@ impl World {
         let number = this.logins.len();
         this.logins.push((now, host.get_address().map(str::to_owned)));
         this.logins_under_way += 1;
-        if this.logins_under_way + this.there.len() > max {
+        let key = this.key.clone();
+        let of_key = hosts.iter().filter(|host| host.key == key);
+        if of_key.map(|host| host.logins_under_way + host.there.len()).sum::<usize>() > max {
             violations.push(format!("more than {max} connections"));
         }
         LoginUnderWay { world: Arc::clone(self), host: index, number, since: now }
@@ -332,15 +336,21 @@ impl World {
     /// It is being closed: how long that takes, and who tells when its last session has ended.
     pub(super) fn closes(&self, id: usize) -> (Duration, Arc<Notify>) {
         let now = Instant::now();
-        let Truth { connections, violations, seen, .. } = &mut *self.truth();
+        let Truth { hosts, connections, violations, seen, .. } = &mut *self.truth();
         let facts = &mut connections[id];
+        let own = &hosts[facts.host];
+        let others = hosts.iter().filter(|host| host.key == own.key && host.identity != own.identity);
+        // At the same instant they may have gone again.
+        let is_wanted = |host: &HostTruth| !host.asking.is_empty() || host.last_answered == Some(now);
+        let makes_room = others.into_iter().any(is_wanted);
         facts.closing = true;
         facts.ended.get_or_insert(now);
         if !facts.condemned {
-            *seen.entry("closed idle").or_default() += 1;
+            let why = if makes_room { "made room" } else { "closed idle" };
+            *seen.entry(why).or_default() += 1;
             if facts.sessions > 0 {
                 violations.push(format!("connection {id} was closed while in use"));
-            } else if now < facts.used + self.config.idle_timeout {
+            } else if !makes_room && now < facts.used + self.config.idle_timeout {
                 violations.push(format!("connection {id} was closed too early"));
             }
         }
@@ -428,6 +438,7 @@ impl HostTruth {
             outcome: Outcome::None,
             unwanted_logins: 0,
             asking: Vec::new(),
+            last_answered: None,
             asked: 0,
             refusals: 0,
             last_refusal: None,
@@ -457,6 +468,7 @@ impl Drop for Asking {
         let host = &mut self.world.truth().hosts[self.host];
         let place = host.asking.iter().position(|until| *until == self.until);
         host.asking.remove(place.expect("it was put there"));
+        host.last_answered = Some(Instant::now());
         if !self.answered {
             host.last_vanished = Some(Instant::now());
         }

@@ -1,0 +1,278 @@
+//! The decision: who gets a session, for whom a login is begun, whose connection makes room, and who is turned away.
+//!
+//! Tenants compete for the slots of the key. A claim is a login that a queue needs, with the ticket of the waiter that it would
+//! serve. Claims are served in the order of their tickets: by an empty slot; by one whose connection is being closed; by
+//! closing the connection of another tenant that has been idle for longest; and where none is idle, by one that yields.
+//!
+//! A connection that is in use yields only to a tenant that has none, or fewer even after that: otherwise two busy tenants would take
+//! connections from each other without end. It still serves the waiters of its tenant that came before the one it yields to.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::{Action, KeyState, Ready, Slot, TenantId, Ticket};
+use crate::config::PoolConfig;
+use crate::error::Error;
+use crate::pool::Transport;
+
+/// A login that a queue needs.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Claim {
+    /// Of the first waiter that would be served by it.
+    ticket: Ticket,
+    tenant: TenantId,
+}
+
+impl<T: Transport> KeyState<T> {
+    pub(in crate::pool) fn settle(&mut self, now: Instant, config: &PoolConfig) -> Vec<Action<T>> {
+        let mut actions = Vec::new();
+        for id in self.queued.iter().copied().collect::<Vec<_>>() {
+            self.forget_the_gone(id);
+        }
+        if self.closed && !self.queued.is_empty() {
+            actions = self.close(Duration::ZERO);
+        }
+        if !self.queued.is_empty() || self.yielding {
+            self.serve(now, config, &mut actions);
+        }
+        actions.extend(self.refill(now, config));
+        self.forget_the_quiet();
+        if !self.discarded.is_empty() {
+            actions.push(Action::Discard(std::mem::take(&mut self.discarded)));
+        }
+        actions
+    }
+
+    /// Looks after those who wait.
+    fn serve(&mut self, now: Instant, config: &PoolConfig, actions: &mut Vec<Action<T>>) {
+        // A connection that need not yield any more may serve those who waited meanwhile. Each round has fewer that yield.
+        for _ in 0..=self.slots.len() {
+            self.grant(now, actions);
+            self.begin_logins(now, config, actions);
+            self.refuse_the_hopeless(now, actions);
+            self.refuse_the_overdue(now, config, actions);
+            if !self.choose_who_yields(now, config) {
+                break;
+            }
+        }
+        // A rest or a back-off ends without anybody's doing.
+        if !self.queued.is_empty()
+            && let Some(instant) = self.next_change(now)
+            && self.alarm.is_none_or(|alarm| alarm <= now || alarm > instant)
+        {
+            self.alarm = Some(instant);
+            actions.push(Action::SettleAt(instant));
+        }
+    }
+
+    /// Those in whose queues somebody is, to be changed one by one.
+    fn queues(&self) -> Vec<TenantId> {
+        self.queued.iter().copied().collect()
+    }
+
+    /// Free sessions go to those who came first.
+    fn grant(&mut self, now: Instant, actions: &mut Vec<Action<T>>) {
+        for id in self.queues() {
+            while let Some(ticket) = self.tenants[&id].waiters.front().map(|waiter| waiter.ticket)
+                && let Some(grant) = self.take_free(id, ticket, now)
+            {
+                let tenant = self.tenants.get_mut(&id).expect("it was there a line ago");
+                let waiter = tenant.waiters.pop_front().expect("it was not empty a line ago");
+                actions.push(Action::Grant(waiter.sender, grant));
+            }
+            self.forget_the_gone(id);
+        }
+    }
+
+    /// Nothing is there, nothing is coming, and it is too early to try: everybody hears why.
+    fn refuse_the_hopeless(&mut self, now: Instant, actions: &mut Vec<Action<T>>) {
+        for id in self.queues() {
+            let nothing_there = self.slots.iter().all(|slot| slot.tenant() != Some(id) || slot.is_unused());
+            let tenant = self.tenants.get_mut(&id).expect("who queues is there");
+            if let Some(failure) = &tenant.failure
+                && nothing_there
+                && tenant.backs_off(now)
+            {
+                let host = tenant.host.name().to_owned();
+                let error = Error::Connect { host, source: failure.error.clone() };
+                actions.extend(
+                    tenant.waiters.drain(..).map(|waiter| Action::Refuse(waiter.sender, error.clone())),
+                );
+            }
+            self.forget_the_gone(id);
+        }
+    }
+
+    /// The logins that the queues need, in the order in which their waiters have come.
+    fn claims(&self, now: Instant, config: &PoolConfig) -> Vec<Claim> {
+        let mut claims = Vec::new();
+        for (&tenant, of) in self.queued.iter().map(|id| (id, &self.tenants[id])) {
+            let connecting = self.connecting_for(tenant);
+            // A check of a suspect takes but a moment, and most pass it.
+            let suspects = self.ready_ones().filter(|(_, ready)| ready.promises(now));
+            let suspects = suspects.filter(|(_, ready)| ready.tenant == tenant && !ready.leaving).count();
+            let asked = |(_, ready): (usize, &Ready<T::Connection>)| ready.tenant == tenant && ready.asked;
+            let hopeless = of.host.login().askpass.is_none() && self.ready_ones().any(asked);
+            if hopeless || of.backs_off(now) {
+                continue;
+            }
+            // One at a time as long as the last word of the server was not a success.
+            let most = if of.trusted { usize::MAX } else { 1_usize.saturating_sub(connecting) };
+            let sessions = config.sessions_per_connection;
+            let unserved = of.waiters.iter().skip((connecting + suspects) * sessions).step_by(sessions);
+            claims.extend(unserved.take(most).map(|waiter| Claim { ticket: waiter.ticket, tenant }));
+        }
+        claims.sort_unstable();
+        claims.truncate(self.slots.len());
+        claims
+    }
+
+    /// As many logins as there are claims and slots; and slots are freed that nobody uses.
+    fn begin_logins(&mut self, now: Instant, config: &PoolConfig, actions: &mut Vec<Action<T>>) {
+        let mut left = Vec::new();
+        for claim in self.claims(now, config) {
+            match self.slots.iter().position(|slot| matches!(slot, Slot::Empty)) {
+                Some(slot) => {
+                    let (retire, retired) = mpsc::unbounded_channel();
+                    let host = self.tenants[&claim.tenant].host.clone();
+                    self.slots[slot] = Slot::Connecting { tenant: claim.tenant, retire };
+                    actions.push(Action::Connect { slot, host, retired });
+                }
+                None => left.push(claim),
+            }
+        }
+        let closing = self.slots.iter().filter(|slot| matches!(slot, Slot::Closing { .. })).count();
+        for claim in left.into_iter().skip(closing) {
+            // Who waits longer for a session there, when a rest is over for instance, comes first.
+            let is_awaited = |ready: &Ready<T::Connection>| {
+                self.tenants[&ready.tenant].waiters.front().is_some_and(|first| first.ticket < claim.ticket)
+            };
+            let idle = self
+                .ready_ones()
+                .filter(|(_, ready)| ready.tenant != claim.tenant && ready.leases == 0 && !is_awaited(ready));
+            if let Some((slot, _)) = idle.min_by_key(|(_, ready)| ready.used) {
+                self.retire(slot, Duration::ZERO);
+            }
+        }
+    }
+
+    /// Turns those away whose time is over, unless a session for them is on its way: its outcome brings us back here.
+    fn refuse_the_overdue(&mut self, now: Instant, config: &PoolConfig, actions: &mut Vec<Action<T>>) {
+        let expected = self.expected(0, now, config);
+        for id in self.queues() {
+            let expected = expected.get(&id).copied().unwrap_or_default() * config.sessions_per_connection;
+            let tenant = self.tenants.get_mut(&id).expect("who queues is there");
+            if tenant.waiters.iter().skip(expected).all(|waiter| waiter.deadline > now) {
+                continue;
+            }
+            let error = Error::Exhausted {
+                key: self.key.clone(),
+                max: config.max_connections,
+                last_failure: tenant.failure.as_ref().map(|failure| failure.error.clone()),
+            };
+            let (stay, overdue): (Vec<_>, Vec<_>) = tenant
+                .waiters
+                .drain(..)
+                .enumerate()
+                .partition(|(place, waiter)| *place < expected || waiter.deadline > now);
+            tenant.waiters = stay.into_iter().map(|(_, waiter)| waiter).collect();
+            actions
+                .extend(overdue.into_iter().map(|(_, waiter)| Action::Refuse(waiter.sender, error.clone())));
+            self.forget_the_gone(id);
+        }
+    }
+
+    /// Marks the connections that make room for others, and says whether one need not any more.
+    fn choose_who_yields(&mut self, now: Instant, config: &PoolConfig) -> bool {
+        let claims = self.claims(now, config);
+        if claims.is_empty() && !self.yielding {
+            return false;
+        }
+        let mut share: BTreeMap<TenantId, usize> = BTreeMap::new();
+        let mut coming = 0;
+        for slot in &self.slots {
+            match slot {
+                Slot::Empty | Slot::Closing { .. } => coming += 1,
+                Slot::Ready(ready) if ready.leaving => coming += 1,
+                Slot::Ready(Ready { tenant, .. }) | Slot::Connecting { tenant, .. } => {
+                    *share.entry(*tenant).or_default() += 1;
+                }
+            }
+        }
+        let mut yields: BTreeMap<usize, Ticket> = BTreeMap::new();
+        for (place, claim) in claims.into_iter().enumerate() {
+            let own = share.get(&claim.tenant).copied().unwrap_or_default();
+            if place >= coming {
+                let victim = self.ready_ones().filter(|(slot, ready)| {
+                    let theirs = share.get(&ready.tenant).copied().unwrap_or_default();
+                    ready.tenant != claim.tenant
+                        && !ready.leaving
+                        && !yields.contains_key(slot)
+                        && (own == 0 || theirs > own + 1)
+                });
+                let victim =
+                    victim.min_by_key(|(_, ready)| (ready.yields_to.is_none(), ready.leases, ready.used));
+                let Some((slot, ready)) = victim else { continue };
+                *share.entry(ready.tenant).or_default() -= 1;
+                yields.insert(slot, claim.ticket);
+            }
+            *share.entry(claim.tenant).or_default() += 1;
+        }
+        let mut is_freed = false;
+        for (index, slot) in self.slots.iter_mut().enumerate() {
+            if let Slot::Ready(ready) = slot {
+                let to = yields.get(&index).copied();
+                is_freed |= ready.yields_to.is_some() && to.is_none();
+                ready.yields_to = to;
+            }
+        }
+        self.yielding = !yields.is_empty();
+        is_freed
+    }
+
+    /// From how many slots each of those who queue can expect sessions soon without anybody giving one back: by logins under way or
+    /// possible (now, or when the connection before is closed), by connections that rest or are suspect, and by those that have
+    /// ended without their task having heard of it. `more` slots are expected to become empty.
+    pub(super) fn expected(
+        &self,
+        more: usize,
+        now: Instant,
+        config: &PoolConfig,
+    ) -> BTreeMap<TenantId, usize> {
+        let mut expected = BTreeMap::new();
+        let mut claims = Vec::new();
+        for (&tenant, of) in self.queued.iter().map(|id| (id, &self.tenants[id])) {
+            let promising = self.ready_ones().filter(|(_, ready)| ready.tenant == tenant);
+            let promising = promising.filter(|(_, ready)| ready.is_promising(now)).count();
+            let own = promising + self.connecting_for(tenant);
+            expected.insert(tenant, own);
+            if !of.backs_off(now) {
+                let sessions = config.sessions_per_connection;
+                let unserved = of.waiters.iter().skip(own * sessions).step_by(sessions);
+                claims.extend(unserved.map(|waiter| Claim { ticket: waiter.ticket, tenant }));
+            }
+        }
+        let unused = self.slots.iter().filter(|slot| matches!(slot, Slot::Empty | Slot::Closing { .. }));
+        claims.sort_unstable();
+        for claim in claims.into_iter().take(unused.count() + more) {
+            *expected.entry(claim.tenant).or_default() += 1;
+        }
+        expected
+    }
+
+    fn next_change(&self, now: Instant) -> Option<Instant> {
+        let rests =
+            self.ready_ones().flat_map(|(_, ready)| [ready.rests_until, ready.suspect_until]).flatten();
+        let pauses = self.queued.iter().filter_map(|id| self.tenants[id].failure.as_ref());
+        rests.chain(pauses.map(|failure| failure.retry_at)).filter(|&at| at > now).min()
+    }
+
+    fn connecting_for(&self, id: TenantId) -> usize {
+        let connects =
+            |slot: &&Slot<T::Connection>| matches!(slot, Slot::Connecting { tenant, .. } if *tenant == id);
+        self.slots.iter().filter(connects).count()
+    }
+}
