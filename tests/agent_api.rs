@@ -154,7 +154,7 @@ fn the_agent_is_as_it_is_described() {
     for path in ["/v1/health", "/v1/version", "/v1/status", "/v1/stats", "/v1/hosts", "/metrics"] {
         assert_eq!(api.ask(home, "GET", path, "", "").status, 200, "{path}");
     }
-    let all = ["/v1/exec", "/v1/connect", "/v1/close", "/v1/stop"];
+    let all = ["/v1/exec", "/v1/connect", "/v1/check", "/v1/retire", "/v1/close", "/v1/stop"];
     let lines = "accept: text/plain, application/x-ndjson;q=0.5\r\n";
     for (head, more, status) in [
         ("", json!({"command": "echo out; echo err >&2; exit 3"}), 200),
@@ -201,6 +201,10 @@ fn the_agent_is_as_it_is_described() {
         ("/v1/connect", json!({"host": lab.host}), 200),
         ("/v1/connect", json!({"host": "127.99.99.99:1"}), 502),
         ("/v1/connect", json!({"host": "lab", "held": true}), 400),
+        ("/v1/check", json!({"host": lab.host}), 200),
+        ("/v1/check", json!({"host": lab.host, "hold": true}), 400),
+        ("/v1/retire", json!({"host": lab.host}), 200),
+        ("/v1/retire", json!({"host": "-x"}), 400),
         ("/v1/close", json!({"hosts": ["nosuchhost", lab.host]}), 200),
         ("/v1/close", json!({"all": true, "now": true}), 200),
         ("/v1/close", json!({}), 400),

@@ -257,6 +257,9 @@ fn a_terminal_is_that_of_ssh() {
 #[case::ciphers(&["-Q", "cipher"])]
 #[case::resolved(&["-G", "lab"])]
 #[case::no_master(&["-O", "check", "lab"])]
+#[case::no_master_of_a_path(&["-o", "ControlPath=\"/nowhere/a b\"", "-O", "check", "lab"])]
+#[case::nothing_to_stop(&["-O", "stop", "-oControlPath=/nowhere/x", "lab"])]
+#[case::two_questions(&["-O", "check", "-O", "stop", "lab"])]
 #[case::host_key(&["-o", "UserKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=yes", "lab", "true"])]
 #[case::status(&["lab", "exit 255"])]
 #[case::forwards(&["-o", "ExitOnForwardFailure=yes", "-L", "1:::2:3:4", "lab", "true"])]
@@ -500,4 +503,388 @@ fn the_words_behind_ssh_are_not_ours() {
     assert_eq!(shown(command.env("PATH", path_with(&[fake.path()]))), ["--help", "--json", "--no-agent"]);
     let help = home.run(["help", "ssh"]);
     assert!(help.stdout.contains("GIT_SSH_COMMAND"), "{}", help.stdout);
+}
+
+/// Plain ssh with these words, in the same place.
+#[track_caller]
+fn plain(home: &Home, sshd: &Sshd, words: &[&str]) -> Ended {
+    let mut command = home.in_its_place(pooled::command(real_ssh()), ["-F"]);
+    run(command.arg(sshd.ssh_config()).args(words), PATIENCE)
+}
+
+/// What does not depend on the time or on a temporary name.
+fn seen(ended: &Ended) -> (i32, &str, &str) {
+    (ended.code(), &ended.stdout, &ended.stderr)
+}
+
+/// `-F` of this program goes with the words that are left to ssh, whatever they are.
+#[rstest]
+#[case::unknown(&["-Z", "lab", "echo hi"])]
+#[case::version_one(&["-1", "lab", "echo hi"])]
+#[case::tag_or_nothing(&["-P", "lab", "echo hi"])]
+#[case::version(&["-V"])]
+#[case::ciphers(&["-Q", "cipher"])]
+#[case::resolved(&["-G", "lab"])]
+#[case::resolved_with_a_letter(&["-vG", "-P", "lab"])]
+#[case::forward(&["-O", "forward", "-L", "1:a:2", "lab"])]
+#[case::cancel(&["-O", "cancel", "lab"])]
+#[case::no_value(&["lab", "-o"])]
+#[case::bad_port(&["-p", "x", "lab", "true"])]
+#[case::bad_name(&["--", "-lab", "true"])]
+#[case::odd_name(&["l+ab", "true"])]
+#[case::alone(&["-S", "none", "lab", "echo hi"])]
+fn e1_what_is_left_to_ssh_has_the_configuration(#[case] words: &[&str]) {
+    let (sshd, home) = (Sshd::builder().start(), Home::new());
+    // A configuration of the user's own is not to be what decides.
+    let expected = plain(&home, &sshd, words);
+    let ours = home.run_on(&sshd, &[&["ssh"], words].concat());
+    if !words.contains(&"-vG") {
+        assert_eq!(seen(&ours), seen(&expected), "{words:?}");
+    }
+    assert_eq!((ours.code(), &ours.stdout), (expected.code(), &expected.stdout), "{words:?}");
+}
+
+#[test]
+fn e1_without_an_agent_it_has_the_configuration_too() {
+    let (sshd, home) = (Sshd::builder().start(), Home::new());
+    let ended = home.run_on(&sshd, &["--no-agent", "ssh", "lab", "echo hi"]);
+    assert_eq!(seen(&ended), (0, "hi\n", ""));
+    // Open to others, so that no agent is used.
+    let open = home.path().join("open");
+    std::fs::create_dir_all(open.join("sshpool")).expect("a directory");
+    std::fs::set_permissions(open.join("sshpool"), PermissionsExt::from_mode(0o755)).expect("it is ours");
+    let ended = run(home.on(&sshd, &["ssh", "lab", "echo hi"]).env("XDG_RUNTIME_DIR", &open), PATIENCE);
+    assert_eq!(seen(&ended), (0, "hi\n", ""));
+    // One that does not answer.
+    let silent = home.path().join("silent");
+    std::fs::create_dir_all(silent.join("sshpool")).expect("a directory");
+    for directory in [silent.clone(), silent.join("sshpool")] {
+        std::fs::set_permissions(directory, PermissionsExt::from_mode(0o700)).expect("it is ours");
+    }
+    let _listener =
+        std::os::unix::net::UnixListener::bind(silent.join("sshpool/agent.sock")).expect("a socket");
+    let mut command = home.on(&sshd, &["ssh", "-o", "ConnectTimeout=4", "lab", "echo hi"]);
+    let ended = run(command.env("XDG_RUNTIME_DIR", &silent), PATIENCE);
+    assert_eq!(seen(&ended), (0, "hi\n", ""));
+    // The last `-F` counts, as with ssh.
+    let mut command = home.command(["-F", "none", "ssh", "-Z", "-F"]);
+    let ended = run(command.arg(sshd.ssh_config()).arg("lab"), PATIENCE);
+    assert_eq!(ended.code(), 255);
+    assert_eq!(sshd.logins(), 3);
+}
+
+/// The host of a line that is not understood keeps what the TOML file says of it.
+#[test]
+fn e1_what_is_left_to_ssh_has_the_address_of_the_toml_file() {
+    let (sshd, home) = (Sshd::builder().start(), Home::new());
+    home.config(&format!(
+        "[hosts.web1]\naddress = \"127.0.0.1\"\nport = {}\nuser = \"{}\"\nidentity_file = \"{}\"\nssh_config = \"none\"\n\
+         [hosts.web1.options]\nUserKnownHostsFile = \"{}\"\n",
+        sshd.port(),
+        sshd.user(),
+        sshd.identity_file().display(),
+        sshd.known_hosts().display()
+    ));
+    // Whether -P has a value is for this version of ssh to say.
+    let asked = run(pooled::command(real_ssh()).args(["-G", "-F", "none", "-P", "x", "y"]), PATIENCE);
+    let letter: &[&str] = if asked.stdout.contains("host x\n") { &["-P"] } else { &["-P", "x"] };
+    for words in [&[letter, &["web1", "echo hi"]].concat()[..], &[&["web1"], letter, &["echo hi"]].concat()] {
+        let ended = home.run([&["ssh"], words].concat());
+        assert_eq!(seen(&ended), (0, "hi\n", ""), "{words:?}");
+    }
+    // What the caller says goes over it.
+    let ended = home.run([&["ssh"], letter, &["-p", "1", "web1", "true"]].concat());
+    assert!(ended.stderr.contains("port 1: Connection refused"), "{}", ended.stderr);
+    home.config("");
+}
+
+/// Over the connection that is there, whatever was said of what makes no difference to it.
+#[test]
+fn e2_e7_what_makes_no_difference_shares_the_connection() {
+    let (sshd, home) = (Sshd::builder().start(), Home::new());
+    assert_eq!(home.run_on(&sshd, &["warm", "lab"]).code(), 0);
+    let user = format!("{}@lab", sshd.user());
+    for words in [
+        &["-2"] as &[&str],
+        &["-2", "-x", "-a", "-oConnectTimeout=10"],
+        &["-x", "-a", "-oClearAllForwardings=yes", "-2"],
+        &["-q", "-T", "-n", "-C", "-y", "-g", "-e", "none"],
+        &["-o", "Protocol=2"],
+        &["-o", "FingerprintHash=md5"],
+        &["-o", "IgnoreUnknown=UseKeychain", "-o", "UseKeychain=yes"],
+        &["-o", "IgnoreUnknown *", "-o", "UseKeychain yes"],
+        &["-o", "ControlPath=/nowhere/a b/%C"],
+        &["-o", "AddKeysToAgent=yes", "-o", "UpdateHostKeys=no", "-o", "VisualHostKey=no"],
+        &["-o", "EnableSSHKeysign=no", "-o", "StreamLocalBindUnlink=yes", "-o", "TCPKeepAlive=yes"],
+    ] {
+        let words = [words, &["lab", "echo hi"]].concat();
+        assert_eq!(seen(&ssh(&home, &sshd, &words)), (0, "hi\n", ""), "{words:?}");
+        assert_eq!(seen(&plain(&home, &sshd, &words)), (0, "hi\n", ""), "{words:?}");
+    }
+    assert_eq!(sshd.logins(), 1 + 11, "plain ssh has logged in each time, and the pool once");
+    // Part of what a connection is shared by: a login for all who say the same.
+    for words in [
+        &["-4", "lab", "echo hi"] as &[&str],
+        &["-k", "lab", "echo hi"],
+        &["-o", "KnownHostsCommand=none", "lab", "echo hi"],
+        &["-o", "HashKnownHosts=no", "lab", "echo hi"],
+        &[&user, "echo hi"],
+    ] {
+        let before = sshd.logins();
+        for _ in 0..3 {
+            assert_eq!(seen(&ssh(&home, &sshd, words)), (0, "hi\n", ""), "{words:?}");
+        }
+        assert_eq!(sshd.logins(), before + 1, "{words:?}");
+    }
+}
+
+/// A relative path is the caller's.
+#[test]
+fn e7_files_of_the_callers_directory_share_a_connection() {
+    let (sshd, home) = (Sshd::builder().start(), Home::new());
+    std::fs::copy(sshd.known_hosts(), home.path().join("work/known")).expect("a file");
+    let words = ["-o", "UserKnownHostsFile=known", "-o", "StrictHostKeyChecking=yes", "lab", "echo hi"];
+    for _ in 0..2 {
+        assert_eq!(seen(&ssh(&home, &sshd, &words)), (0, "hi\n", ""));
+    }
+    assert_eq!(sshd.logins(), 1);
+    std::fs::write(home.path().join("work/other"), "").expect("a file");
+    let words = ["-o", "UserKnownHostsFile=other", "-o", "StrictHostKeyChecking=yes", "lab", "echo hi"];
+    let ended = ssh(&home, &sshd, &words);
+    assert_eq!(ended.code(), 255);
+    assert!(ended.stderr.contains("Host key verification failed"), "{}", ended.stderr);
+}
+
+/// What the configuration has that ssh does not know, `IgnoreUnknown` passes over, for the agent's ssh too.
+#[test]
+fn e7_ignore_unknown_reaches_the_agent_where_the_configuration_needs_it() {
+    let (sshd, home) = (Sshd::builder().start(), Home::new());
+    let config = home.path().join("work/config");
+    let text = std::fs::read_to_string(sshd.ssh_config()).expect("the fixture has one");
+    std::fs::write(&config, format!("NoSuchThing yes\n{text}")).expect("a file");
+    let words = |ignore: &'static str| ["ssh", "-F", "config", "-o", ignore, "lab", "echo hi"];
+    for _ in 0..2 {
+        assert_eq!(seen(&home.run(words("IgnoreUnknown=NoSuch*"))), (0, "hi\n", ""));
+    }
+    assert_eq!(sshd.logins(), 1);
+    let ended = home.run(words("IgnoreUnknown=Other"));
+    assert_eq!(ended.code(), 255);
+    assert!(ended.stderr.contains("Bad configuration option: nosuchthing"), "{}", ended.stderr);
+}
+
+#[test]
+#[ignore = "waits for hosts that take users with a colon"]
+fn e7_a_style_behind_the_user_shares_a_connection() {
+    let (sshd, home) = (Sshd::builder().start(), Home::new());
+    let user = format!("{}:style", sshd.user());
+    for words in [vec![format!("{user}@lab")], vec!["-l".to_owned(), user.clone(), "lab".to_owned()]] {
+        let words: Vec<_> = words.iter().map(String::as_str).chain(["echo hi"]).collect();
+        assert_eq!(seen(&ssh(&home, &sshd, &words)), (0, "hi\n", ""), "{words:?}");
+        assert_eq!(seen(&plain(&home, &sshd, &words)), (0, "hi\n", ""), "{words:?}");
+    }
+    assert_eq!(sshd.logins(), 1 + 2);
+}
+
+/// A process that has written a number, and the rest of what it writes.
+fn begun(mut command: Command) -> (Child, u32) {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("it can be started");
+    let mut line = String::new();
+    let stdout = child.stdout.take().expect("it is piped");
+    BufReader::new(stdout).read_line(&mut line).expect("it is text");
+    (child, line.trim().parse().expect("a process id"))
+}
+
+/// A signal that ends ssh ends the remote command, as with exec, where there is no terminal.
+#[rstest]
+#[case::interrupt(Signal::SIGINT, "echo $$; exec sleep 600")]
+#[case::terminate(Signal::SIGTERM, "echo $$; sleep 600")]
+#[case::hang_up(Signal::SIGHUP, "echo $$; sleep 600 | cat; true")]
+#[case::stubborn(Signal::SIGINT, "trap '' TERM INT; echo $$; while :; do sleep 600; done")]
+#[case::lines(Signal::SIGTERM, "echo $$\nsleep 600\ntrue")]
+fn e6_a_signal_ends_the_remote_command(#[case] signal: Signal, #[case] text: &str) {
+    let (sshd, home) = (Sshd::builder().start(), Home::new());
+    let (mut child, pid) = begun(ssh_of(&home, &sshd, None, &["lab", text]));
+    assert!(sshd.is_alive(pid));
+    send(child.id(), signal);
+    // As ssh says it.
+    assert_eq!(child.wait().expect("it ends").code(), Some(255));
+    wait_for("the end of the remote command", PATIENCE, || !sshd.is_alive(pid));
+    wait_for("the agent to know", PATIENCE, || home.status()["connections"][0]["sessions"] == 0);
+    assert_eq!(sshd.logins(), 1);
+}
+
+/// Of two of the same, the other one goes on; and so does what exec runs.
+#[test]
+fn e6_the_commands_of_others_go_on() {
+    let (sshd, home) = (Sshd::builder().start(), Home::new());
+    let text = "echo $$; sleep 600";
+    let (mut first, one) = begun(ssh_of(&home, &sshd, None, &["lab", text]));
+    let (mut second, two) = begun(ssh_of(&home, &sshd, None, &["lab", text]));
+    let (mut third, three) = begun(home.on(&sshd, &["exec", "--timeout", "0", "lab", "--", text]));
+    send(second.id(), Signal::SIGTERM);
+    assert_eq!(second.wait().expect("it ends").code(), Some(255));
+    wait_for("the end of the second one", PATIENCE, || !sshd.is_alive(two));
+    assert!(sshd.is_alive(one) && sshd.is_alive(three));
+    for (child, pid) in [(&mut first, one), (&mut third, three)] {
+        send(child.id(), Signal::SIGTERM);
+        child.wait().expect("it ends");
+        wait_for("the end of the others", PATIENCE, || !sshd.is_alive(pid));
+    }
+    assert_eq!(sshd.logins(), 1);
+}
+
+/// A shell that reads its commands.
+#[test]
+fn e6_a_shell_without_a_terminal_is_ended_too() {
+    let (sshd, home) = (Sshd::builder().start(), Home::new());
+    let mut child = ssh_of(&home, &sshd, None, &["-T", "lab"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it can be started");
+    let mut stdin = child.stdin.take().expect("it is piped");
+    stdin.write_all(b"echo p''id $$\nsleep 600\n").expect("it reads");
+    let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+    let pid = lines.find_map(|line| line.expect("it is text").strip_prefix("pid ").map(str::to_owned));
+    let pid = pid.expect("a shell answers").parse().expect("a process id");
+    send(child.id(), Signal::SIGINT);
+    assert_eq!(child.wait().expect("it ends").code(), Some(255));
+    wait_for("the end of the shell", PATIENCE, || !sshd.is_alive(pid));
+}
+
+/// ssh closes what it inherits, and whoever waits for its end does not wait for us.
+#[test]
+fn e6_descriptors_that_were_inherited_are_closed() {
+    let (sshd, home) = (Sshd::builder().start(), Home::new());
+    assert_eq!(home.run_on(&sshd, &["warm", "lab"]).code(), 0);
+    let text = format!(
+        "{{ {} -F {} ssh -n lab 'sleep 600' 3>&1 >/dev/null 2>&1 & echo $!; }} | cat",
+        env!("CARGO_BIN_EXE_sshpool"),
+        sshd.ssh_config().display()
+    );
+    // It ends when nobody holds the pipe any more.
+    let ended = run(&mut home.in_its_place(pooled::command("sh"), ["-c", &text]), PATIENCE);
+    let pid: u32 = ended.stdout.trim().parse().expect("a process id");
+    send(pid, Signal::SIGTERM);
+    wait_for("the end of the session", PATIENCE, || home.status()["connections"][0]["sessions"] == 0);
+}
+
+/// A forced command does not run once more only because it is to be ended.
+#[test]
+fn e6_a_forced_command_is_not_asked_to_end_itself() {
+    let sshd = Sshd::builder().option("ForceCommand", "echo ran >>ran; exec sleep 600").start();
+    let home = Home::new();
+    let mut command = ssh_of(&home, &sshd, None, &["-n", "lab", "anything"]);
+    let mut child = command.env("SSH_POOL_CONNECTION_TIMEOUT_MS", "3000").spawn().expect("it can be started");
+    let runs = || sshd.exec("cat ran 2>/dev/null || true").stdout.lines().count();
+    wait_for("the command to run", PATIENCE, || runs() > 0);
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let before = runs();
+    send(child.id(), Signal::SIGTERM);
+    child.wait().expect("it ends");
+    assert!(runs() <= before + 1, "{} and not {before}", runs());
+}
+
+/// A server that opens one session on a connection: nobody hears of it but as with plain ssh.
+#[test]
+fn e5_where_the_server_opens_one_session_it_is_quiet() {
+    let sshd = Sshd::builder().option("MaxSessions", "1").start();
+    let home = Home::new();
+    for number in 0..4 {
+        let text = format!("echo {number}; echo err >&2; exit {number}");
+        let ended = ssh(&home, &sshd, &["lab", &text]);
+        assert_eq!(seen(&ended), seen(&plain(&home, &sshd, &["lab", &text])));
+    }
+    // While another one has the session.
+    let (mut child, _) = begun(ssh_of(&home, &sshd, None, &["lab", "echo $$; sleep 600"]));
+    let ended = ssh(&home, &sshd, &["lab", "echo hi"]);
+    assert_eq!(seen(&ended), (0, "hi\n", ""));
+    send(child.id(), Signal::SIGTERM);
+    assert_eq!(child.wait().expect("it ends").code(), Some(255));
+    // The log of ssh is the caller's where the caller names one.
+    let log = home.path().join("work/log");
+    let ended = ssh(&home, &sshd, &["-E", log.to_str().expect("it is UTF-8"), "lab", "echo hi"]);
+    assert_eq!(seen(&ended), (0, "hi\n", ""));
+}
+
+/// What ssh itself has to say comes out, and in the same way.
+#[test]
+fn e5_what_ssh_says_is_passed_on() {
+    let (sshd, home) = (Sshd::builder().start(), Home::new());
+    assert_eq!(home.run_on(&sshd, &["warm", "lab"]).code(), 0);
+    for words in [
+        &["-o", "BatchMode=maybe", "lab", "true"] as &[&str],
+        &["-o", "LogLevel=none", "lab", "true"],
+        &["-t", "lab", "echo hi"],
+        &["lab", "nosuchcommand"],
+    ] {
+        assert_eq!(seen(&ssh(&home, &sshd, words)), seen(&plain(&home, &sshd, words)), "{words:?}");
+    }
+    let told = ssh(&home, &sshd, &["-v", "lab", "echo hi"]);
+    assert!(told.stderr.contains("debug1: "), "{}", told.stderr);
+    let left: Vec<_> = walk(&home.runtime()).into_iter().filter(|name| name.contains("said-")).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+fn walk(directory: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        found.push(entry.path().display().to_string());
+        found.extend(walk(&entry.path()));
+    }
+    found
+}
+
+/// `-O` is answered for the connections that the next command would use.
+#[rstest]
+#[case::alone(&[])]
+#[case::quoted(&["-o", "ControlPath=\"/nowhere/a b/%C\""])]
+#[case::plain(&["-oControlPath=/nowhere/x", "-o", "ControlMaster=auto", "-o", "ControlPersist=60s"])]
+fn e3_questions_to_the_master_are_for_the_pool(#[case] more: &[&str]) {
+    let (sshd, home) = (Sshd::builder().start(), Home::new());
+    let asked = |what: &str| ssh(&home, &sshd, &[more, &["-O", what, "lab"]].concat());
+    // Without a connection it is ssh that says so; no agent is started for it.
+    let none = plain(&home, &sshd, &[more, &["-O", "check", "lab"]].concat());
+    assert_eq!(seen(&asked("check")), seen(&none));
+    assert_eq!(none.code(), 255);
+    assert!(!home.socket().exists());
+
+    let command = |text: &str| ssh(&home, &sshd, &[more, &["lab", text]].concat());
+    let master = || home.status()["connections"][0]["pid"].as_u64().expect("it has one");
+    assert_eq!(seen(&command("echo hi")), (0, "hi\n", ""));
+    let first = master();
+    let checked = asked("check");
+    assert_eq!(seen(&checked), (0, "", &*format!("Master running (pid={first})\r\n")));
+    // Somebody else's command.
+    let (mut child, pid) = begun(home.on(&sshd, &["exec", "lab", "--", "echo $$; sleep 600"]));
+    for (what, says, logins) in
+        [("stop", "Stop listening request sent.\r\n", 2), ("exit", "Exit request sent.\r\n", 3)]
+    {
+        assert_eq!(seen(&asked(what)), (0, "", says));
+        assert_eq!(seen(&command("echo anew")), (0, "anew\n", ""));
+        assert_eq!(sshd.logins(), logins, "after {what}");
+        assert!(sshd.is_alive(pid), "after {what}");
+    }
+    assert_ne!(master(), first);
+    send(child.id(), Signal::SIGTERM);
+    child.wait().expect("it ends");
+}
+
+/// The connections of others are nobody's business.
+#[test]
+fn e3_questions_are_for_the_callers_own_connection() {
+    let (sshd, home) = (Sshd::builder().start(), Home::new());
+    assert_eq!(ssh(&home, &sshd, &["lab", "true"]).code(), 0);
+    for words in [
+        &["-l", "nobody-here", "-O", "check", "lab"] as &[&str],
+        &["-p", "1", "-O", "check", "lab"],
+        &["-o", "ControlPath=none", "-O", "check", "lab"],
+        &["-S", "/nowhere/x", "-O", "check", "lab"],
+        &["-O", "forward", "-L", "1:a:2", "lab"],
+    ] {
+        let ours = ssh(&home, &sshd, words);
+        assert_eq!(seen(&ours), seen(&plain(&home, &sshd, words)), "{words:?}");
+        assert_eq!(ours.code(), 255);
+    }
+    assert_eq!(ssh(&home, &sshd, &["-O", "check", "lab"]).code(), 0);
 }

@@ -308,7 +308,9 @@ impl Becoming<'_> {
         let Ok(program) = self.program() else {
             return self.become_it(&[&openssh::over(attended.socket), more]);
         };
+        let entered = runtime.enter();
         let log = attended.log();
+        drop(entered);
         let arguments = [&openssh::over(attended.socket), &log.arguments()[..], more, self.words].concat();
         stdio::restore();
         drop(inherited);

@@ -164,14 +164,21 @@ fn resolved(words: &[OsString]) -> Option<Vec<String>> {
     output.status.success().then(|| text.lines().filter(decides).map(absolute).collect())
 }
 
-/// A key of this directory, as whoever is in another one has to name it.
+/// Files of this directory, as whoever is in another one has to name them.
 fn absolute(line: &str) -> String {
-    match line.strip_prefix("identityfile ") {
-        Some(path) if !path.starts_with(['/', '~']) && !path.starts_with("%d/") && path != "none" => {
-            let path = std::path::absolute(path).expect("there is a current directory");
-            format!("identityfile {}", path.display())
-        }
-        _ => line.to_owned(),
+    const FILES: &[&str] = &["certificatefile", "globalknownhostsfile", "identityfile", "userknownhostsfile"];
+    let Some((option, paths)) = line.split_once(' ').filter(|(option, _)| FILES.contains(option)) else {
+        return line.to_owned();
+    };
+    let path = |path: &str| match path {
+        "none" => path.to_owned(),
+        _ if path.starts_with(['/', '~']) || path.starts_with("%d/") => path.to_owned(),
+        _ => std::path::absolute(path).expect("there is a current directory").display().to_string(),
+    };
+    // A path with a blank is one of an identity file, and absolute.
+    match paths.starts_with('/') && option == "identityfile" {
+        true => line.to_owned(),
+        false => format!("{option} {}", paths.split(' ').map(path).collect::<Vec<_>>().join(" ")),
     }
 }
 
@@ -244,13 +251,72 @@ fn callers_are_understood(#[case] line: &[&str]) {
     host.unwrap_or_else(|why| panic!("{line:?} is left to plain ssh: {why}"));
 }
 
+/// Each of these is of the same connection as without it.
+#[rstest::rstest]
+#[case(&["-2", "web1"])]
+#[case(&["-2xa", "-q", "-n", "-y", "-C", "-e", "none", "-T", "web1"])]
+#[case(&["-o", "Protocol=2", "web1"])]
+#[case(&["-o", "FingerprintHash=md5", "web1"])]
+#[case(&["-o", "IgnoreUnknown=UseKeychain", "-o", "UseKeychain=yes", "web1"])]
+#[case(&["-oIgnoreUnknown *", "-oUseKeychain yes", "web1"])]
+#[case(&["-o", "ControlPath=/tmp/a b/%C", "-o", "ControlPath \"${HOME}/x\"", "web1"])]
+#[case(&["-o", "RemoteCommand=echo \"$x\" # y", "web1"])]
+#[case(&["-o", "ExitOnForwardFailure=yes", "-o", "StreamLocalBindUnlink=yes", "-o", "PermitRemoteOpen=any", "web1"])]
+#[case(&["-o", "UsePrivilegedPort=no", "-o", "CompressionLevel=9", "-o", "EnableSSHKeysign=yes", "web1"])]
+#[case(&["-o", "BatchMode=yes", "-o", "BatchMode=no", "web1"])]
+fn what_makes_no_difference(#[case] line: &[&str]) {
+    let words: Vec<_> = [&["-F", "none"], line].concat().iter().map(OsString::from).collect();
+    let plain = ["-F", "none", "web1"].map(OsString::from);
+    assert_eq!(asked(&words).expect("it is shared"), asked(&plain).expect("it is shared"));
+}
+
+/// Each of these is shared by those who say the same.
+#[rstest::rstest]
+#[case(&["-K", "web1"], "-o gssapiauthentication=yes -o gssapidelegatecredentials=yes")]
+#[case(&["-k", "web1"], "-o gssapidelegatecredentials=no")]
+#[case(&["-4", "-4", "web1"], "-o addressfamily=inet")]
+#[case(&["-o", "KnownHostsCommand=none", "web1"], "-o knownhostscommand=none")]
+#[case(&["-o", "Ciphers=aes128-ctr", "-o", "Ciphers=aes256-ctr", "web1"], "-o ciphers=aes128-ctr")]
+#[case(&["-o", "IgnoreUnknown=New*", "-o", "NewOption=x", "web1"], "-o ignoreunknown=New* -o newoption=x")]
+#[case(&["-o", "SecurityKeyProvider=internal", "-o", "RequiredRSASize=2048", "web1"],
+    "-o securitykeyprovider=internal -o requiredrsasize=2048")]
+#[case(&["-o", "Tag=x", "web1"], "-o tag=x")]
+fn what_is_part_of_the_connection(#[case] line: &[&str], #[case] told: &str) {
+    let words: Vec<_> = [&["-F", "none"], line].concat().iter().map(OsString::from).collect();
+    let words: Vec<_> = of_host(&asked(&words).expect("it is shared"))
+        .iter()
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    assert_eq!(words.join(" "), format!("-F none {told}"));
+}
+
+/// What ssh itself knows is in the table: whatever it says of a host with `ssh -G`.
+#[test]
+fn every_option_that_ssh_names_is_known() {
+    let resolved = all_of("none");
+    let text = String::from_utf8_lossy(&resolved.stdout).into_owned();
+    let unknown: Vec<_> = text
+        .lines()
+        .filter_map(|line| line.split(' ').next())
+        .filter(|option| !super::options::is_known(option))
+        .collect();
+    assert!(unknown.is_empty() && text.lines().count() > 40, "{unknown:?}");
+}
+
+#[expect(clippy::disallowed_methods, reason = "the rule keeps ssh in one module; this compares with it")]
+fn all_of(config: &str) -> std::process::Output {
+    std::process::Command::new("ssh").args(["-G", "-F", config, "web1"]).output().expect("there is an ssh")
+}
+
 #[rstest::rstest]
 #[case(&["-N", "web1"])]
 #[case(&["-fN", "-L", "1:a:2", "web1"])]
 #[case(&["-R", "1:a:2", "web1"])]
 #[case(&["-D", "1080", "web1"])]
 #[case(&["-X", "web1"])]
-#[case(&["-O", "check", "web1"])]
+#[case(&["-O", "forward", "web1"])]
+#[case(&["-S", "/x", "-O", "check", "web1"])]
+#[case(&["-o", "ControlPath=none", "-O", "check", "web1"])]
 #[case(&["-G", "web1"])]
 #[case(&["-M", "web1"])]
 #[case(&["-S", "/x", "web1"])]
@@ -258,6 +324,11 @@ fn callers_are_understood(#[case] line: &[&str]) {
 #[case(&["-oProxyCommand=nc %h %p", "web1"])]
 #[case(&["-o", "LocalForward=1 a:2", "web1"])]
 #[case(&["-A", "-a", "web1"])]
+#[case(&["-1", "web1"])]
+#[case(&["-o", "UseKeychain=yes", "-o", "IgnoreUnknown=UseKeychain", "web1"])]
+#[case(&["-4", "-6", "web1"])]
+#[case(&["-o", "KnownHostsCommand=/bin/x", "web1"])]
+#[case(&["-o", "Match=all", "web1"])]
 #[case(&["web1", "-o", "ControlPath=none"])]
 fn what_cannot_be_shared_is_left_to_ssh(#[case] line: &[&str]) {
     let words: Vec<_> = line.iter().map(OsString::from).collect();

@@ -119,7 +119,10 @@ impl Said {
                         plain("a forward would outlive this command on a shared connection")
                     }
                     b'I' => plain("the keys are in a PKCS#11 token (-I)"),
-                    b'O' | b'Q' => plain("it is only asked what ssh knows"),
+                    // The agent answers for its own connections.
+                    b'O' if matches!(text, "check" | "stop" | "exit") => Ok(()),
+                    b'O' => plain("it is about a master of ssh's own (-O)"),
+                    b'Q' => plain("it is only asked what ssh knows"),
                     b'S' => plain("the control socket was named (-S)"),
                     b'w' => plain("a shared connection has no tunnel"),
                     // The client's own affair: -E -W -e
