@@ -636,3 +636,56 @@ fn a16_variables_that_ssh_and_its_libraries_read_count() {
     let aliases = lab.directory(&[("aliases", "web 127.0.0.1\n")]);
     lab.agree(&here().with("HOSTALIASES", aliases.join("aliases")), "echo $KEY").expect("it works");
 }
+
+/// Callers in many places at once, each with an identity of its own by one of the ways in which a place can decide it, over one agent, in
+/// an order that changes: each command runs as who its caller is by plain ssh.
+#[test]
+fn nobodys_command_runs_as_somebody_else() {
+    let lab = Lab::new();
+    let sockets = lab.directory(&[]);
+    let agents = ["A", "B"].map(|key| an_agent(&[lab.key(key)], &sockets, key));
+    let keys = lab.keys.path().display().to_string();
+    let ways: [(String, [Caller; 2]); 5] = [
+        (
+            format!(
+                "Match host h1 exec \"test x$WHO = xA\"\nIdentityFile {keys}/A\nMatch host h1 !exec \"test x$WHO = xA\"\nIdentityFile {keys}/B\n"
+            ),
+            ["A", "B"].map(|who| here().with("WHO", who)),
+        ),
+        (format!("IdentityFile {keys}/${{WHO}}\n"), ["A", "B"].map(|who| here().with("WHO", who))),
+        (
+            "IdentityFile key\n".to_owned(),
+            ["A", "B"].map(|who| {
+                let directory = lab.directory(&[]);
+                fs::copy(lab.key(who), directory.join("key")).expect("a file");
+                here().at(directory)
+            }),
+        ),
+        (
+            "IdentitiesOnly no\nIdentityFile /nonexistent\n".to_owned(),
+            [0, 1].map(|which: usize| here().with("SSH_AUTH_SOCK", &agents[which].socket)),
+        ),
+        (
+            "IdentitiesOnly no\nIdentityFile /nonexistent\nIdentityAgent ${WHOSE}\n".to_owned(),
+            [0, 1].map(|which: usize| here().with("WHOSE", &agents[which].socket)),
+        ),
+    ];
+    for (text, callers) in &ways {
+        lab.configure(text);
+        let expected = ["A", "B"];
+        for (caller, key) in callers.iter().zip(expected) {
+            lab.uses(caller, key);
+        }
+        // All at once, over connections that are there.
+        std::thread::scope(|scope| {
+            for round in 0..12 {
+                let (caller, key) = (&callers[round % 2], expected[round % 2]);
+                let lab = &lab;
+                scope.spawn(move || {
+                    let ended = lab.ours(caller, "echo $KEY");
+                    assert_eq!((ended.code(), ended.stdout.trim()), (0, key), "{text}: {}", ended.stderr);
+                });
+            }
+        });
+    }
+}

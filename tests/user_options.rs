@@ -215,7 +215,7 @@ fn b6_variables_are_sent_as_the_configuration_says() {
     lab.configure("SendEnv BAR_* -BAR_B\nSetEnv FOO=set");
     assert_eq!(
         lab.agree(&[("BAR_A", "a"), ("BAR_B", "b"), ("FOO", "mine")], "echo $FOO-$BAR_A-$BAR_B"),
-        "set-a-\n"
+        "set-a-b\n"
     );
     // What the server does not accept does not arrive.
     lab.configure("SendEnv SECRET\n");
