@@ -451,17 +451,17 @@ enum Stop {
 
 /// Nobody but the agent has killed the command, and whoever waits for it is told so: in each form, whatever the command makes of its signal.
 #[rstest]
-#[case::with_patience(Stop::By(&["agent", "stop"]), &["exec"])]
-#[case::at_once(Stop::By(&["agent", "stop", "--now"]), &["exec"])]
-#[case::collected(Stop::By(&["agent", "stop", "--now"]), &["--json", "exec"])]
-#[case::with_input(Stop::By(&["agent", "stop", "--now"]), &["exec", "--stdin"])]
-#[case::many_hosts(Stop::By(&["agent", "stop", "--now"]), &["run"])]
-#[case::term(Stop::Signal(Signal::SIGTERM), &["exec"])]
-#[case::interrupt(Stop::Signal(Signal::SIGINT), &["run"])]
+#[case::with_patience(Stop::By(&["agent", "stop"]), &["exec", "--timeout", "0"])]
+#[case::at_once(Stop::By(&["agent", "stop", "--now"]), &["exec", "--timeout", "0"])]
+#[case::collected(Stop::By(&["agent", "stop", "--now"]), &["exec", "--json", "--timeout", "0"])]
+#[case::with_input(Stop::By(&["agent", "stop", "--now"]), &["exec", "--stdin", "--timeout", "0"])]
+#[case::many_hosts(Stop::By(&["agent", "stop", "--now"]), &["run", "--timeout", "0", "-w"])]
+#[case::term(Stop::Signal(Signal::SIGTERM), &["exec", "--timeout", "0"])]
+#[case::interrupt(Stop::Signal(Signal::SIGINT), &["run", "--timeout", "0", "-w"])]
 fn c5_who_waits_for_a_command_is_told_that_the_agent_was_stopped(#[case] stop: Stop, #[case] how: &[&str]) {
     let (sshd, home) = (Sshd::builder().start(), Home::new());
     let text = "echo $$ >~/pid; sleep 300";
-    let mut client = home.on(&sshd, &[how, &["--timeout", "0", "lab", "--", text]].concat());
+    let mut client = home.on(&sshd, &[how, &["lab", "--", text]].concat());
     client.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut client = client.spawn().expect("it starts");
     let input = client.stdin.take();
@@ -476,7 +476,7 @@ fn c5_who_waits_for_a_command_is_told_that_the_agent_was_stopped(#[case] stop: S
         [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
     assert!(said.contains("connection lost while the command ran: the agent was stopped"), "{said}");
     assert!(!said.contains("signal"), "{said}");
-    assert_eq!(output.status.code(), Some(if how.contains(&"run") { 1 } else { 255 }), "{said}");
+    assert_eq!(output.status.code(), Some(255), "{said}");
     drop(input);
     assert!(!sshd.is_alive(pid), "it was ended");
 }
@@ -485,8 +485,9 @@ fn c5_who_waits_for_a_command_is_told_that_the_agent_was_stopped(#[case] stop: S
 #[test]
 fn c5_the_socket_says_why_a_command_was_lost() {
     let (sshd, home) = (Sshd::builder().start(), Home::new());
+    home.exec(&sshd, "true");
     let host = json!({"name": "lab", "ssh_config": sshd.ssh_config()});
-    let mut frames = |text: &str| {
+    let frames = |text: &str| {
         let mut frames = home.frames(&json!({"host": host, "command": text, "timeout_ms": 0}));
         assert_eq!(frames.next(), Some((4, vec![])));
         frames
