@@ -47,7 +47,7 @@ process_server() {
         return 1
         ;;
     esac
-    need sshd openssh-server || return
+    need sshd openssh-server && need ps procps || return
     echo "the test server is a private sshd process ($1)"
     SSHPOOL_TEST_SERVER=process
     export SSHPOOL_TEST_SERVER
