@@ -673,7 +673,6 @@ fn e7_ignore_unknown_reaches_the_agent_where_the_configuration_needs_it() {
 }
 
 #[test]
-#[ignore = "waits for hosts that take users with a colon"]
 fn e7_a_style_behind_the_user_shares_a_connection() {
     let (sshd, home) = (Sshd::builder().start(), Home::new());
     let user = format!("{}:style", sshd.user());
