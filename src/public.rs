@@ -187,9 +187,7 @@ impl Pool {
     /// No new session is opened on the connections of this host; what runs on them goes on.
     #[cfg(feature = "cli")]
     pub(crate) fn retire(&self, host: &Host) {
-        const PATIENCE: std::time::Duration = std::time::Duration::from_secs(365 * 86_400);
-        let (core, key) = (Arc::clone(&self.core), host.key());
-        tokio::spawn(async move { core.close_host(&key, PATIENCE).await });
+        self.core.retire(host);
     }
 
     /// As [`close_host`](Self::close_host), with another time for the commands that run. They are cut off and ended then.

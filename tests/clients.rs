@@ -3,6 +3,7 @@
 mod agents;
 mod clients_common;
 mod common;
+mod documents;
 mod pooled;
 
 use std::ffi::OsStr;
@@ -16,7 +17,10 @@ use common::{skip, wait_for};
 
 use agents::Home;
 use clients_common::ansible;
+use documents::blocks;
 use pooled::PATIENCE;
+
+const GUIDE: &str = include_str!("../docs/cli.md");
 
 /// The server, which is `lab` in the TOML file, and a directory in which this program is `ssh`.
 struct Lab {
@@ -154,7 +158,7 @@ impl Lab {
         std::fs::write(
             self.work("hosts"),
             format!(
-                "lab ansible_ssh_executable={ssh} ansible_sftp_extra_args='-S {ssh}' ansible_python_interpreter={}\n",
+                "lab ansible_ssh_executable={ssh} ansible_sftp_extra_args=-S{ssh} ansible_python_interpreter={}\n",
                 python.trim()
             ),
         )
@@ -255,4 +259,225 @@ fn eight_clients_at_once_on_a_cold_host_make_one_login() {
         let status = lab.home.status();
         status["connections"].as_array().is_some_and(|all| all.iter().all(|one| one["sessions"] == 0))
     });
+}
+
+/// The recipes of docs/cli.md.
+fn recipes() -> &'static str {
+    let start = GUIDE.find("\n### By the name ssh\n").expect("the heading is there");
+    let end = GUIDE.find("\n### What is left to plain ssh\n").expect("the heading is there");
+    &GUIDE[start..end]
+}
+
+/// Why a block of a recipe cannot be run here; `None` where it can.
+fn lacks(lab: &Lab, block: &str) -> Option<String> {
+    const PROGRAMS: &[(&str, &str)] = &[
+        ("git", "git"),
+        ("rsync", "rsync"),
+        ("scp", "openssh-client"),
+        ("sftp", "openssh-client"),
+        ("pdsh", "pdsh"),
+        ("sshfs", "sshfs"),
+        ("fusermount", "fuse3"),
+        ("borg", "borgbackup"),
+        ("restic", "restic"),
+        ("docker", "docker.io"),
+    ];
+    let has = |program: &str| block.split([' ', '\n']).any(|word| word == program);
+    for (program, package) in PROGRAMS.iter().filter(|(program, _)| has(program)) {
+        if which::which(program).is_err() {
+            return Some(format!("there is no {program} (apt-get install {package})"));
+        }
+        let there = ["git", "rsync", "borg"];
+        if there.contains(program) && lab.sshd.exec(&format!("command -v {program}")).code() != 0 {
+            return Some(format!("there is no {program} on the server"));
+        }
+    }
+    if has("sshfs") && std::fs::File::options().read(true).write(true).open("/dev/fuse").is_err() {
+        return Some("/dev/fuse cannot be opened".to_owned());
+    }
+    if has("docker") && !matches!(kind(), Kind::Container("docker")) {
+        return Some("only a container of Docker has an engine to offer".to_owned());
+    }
+    None
+}
+
+/// As they stand there, in one place after the other.
+#[test]
+fn e4_the_recipes_work_as_they_stand() {
+    let lab = Lab::new();
+    let config = lab.sshd.ssh_config();
+    lab.home.config(&format!("[hosts.web1]\nssh_config = \"{}\"\naddress = \"127.0.0.1\"\n\
+        port = {}\nuser = \"{}\"\nidentity_file = \"{}\"\n[hosts.web1.options]\nUserKnownHostsFile = \"{}\"\n",
+        config.display(), lab.sshd.port(), lab.sshd.user(), lab.sshd.identity_file().display(), lab.sshd.known_hosts().display()));
+    lab.there("git init -q --bare app.git 2>/dev/null || true");
+    std::fs::create_dir(lab.work("src")).expect("a directory");
+    std::fs::write(lab.work("src/file"), "text\n").expect("a file");
+    std::fs::write(lab.work("password"), "secret\n").expect("a file");
+    let programs = PathBuf::from(env!("CARGO_BIN_EXE_sshpool"));
+    let programs = programs.parent().expect("it is in a directory").to_owned();
+    let path = std::env::var_os("PATH").expect("there is one");
+    let path = std::env::join_paths([programs].into_iter().chain(std::env::split_paths(&path)));
+    let path = path.expect("no path has a colon");
+    let blocks = blocks(recipes(), "sh");
+    assert!(blocks.len() > 7, "{blocks:?}");
+    for block in blocks {
+        if let Some(why) = lacks(&lab, block) {
+            skip(&why);
+            continue;
+        }
+        let mut shell = lab.command("sh", ["-ec", block]);
+        shell
+            .env("PATH", &path)
+            .env_remove("GIT_CONFIG_GLOBAL")
+            .env("RESTIC_PASSWORD_FILE", lab.work("password"))
+            .env("RESTIC_CACHE_DIR", lab.work("cache"))
+            .env("BORG_BASE_DIR", lab.work("borg-base"))
+            .env_remove("DOCKER_CONTEXT");
+        let before = lab.sshd.logins();
+        lab.must(&mut shell);
+        // pdsh names the user, which is another connection to those who have not.
+        let more = usize::from(before == 0 || block.contains("pdsh"));
+        assert!(lab.sshd.logins() <= before + more, "{block}\n{}", lab.sshd.log());
+    }
+    assert_eq!(lab.there("cat copy/file file"), "text\ntext\n");
+}
+
+/// The play of all modules that go another way over ssh each, by this program and by plain ssh.
+const PLAY: &str = "
+- hosts: all
+  gather_facts: false
+  vars: {there: HOME/played-{{ inventory_hostname }}}
+  tasks:
+    - wait_for_connection: {timeout: 120}
+    - raw: echo raw-{{ inventory_hostname }}
+      register: said
+    - debug: {msg: '{{ said.stdout_lines }}'}
+    - setup: {gather_subset: ['!all', '!min', platform]}
+    - file: {path: '{{ there }}/a dir', state: directory, mode: '0750'}
+    - copy: {content: 'of a play ü', dest: '{{ there }}/copied'}
+    - copy: {src: big, dest: '{{ there }}/big'}
+    - template: {src: template, dest: '{{ there }}/templated'}
+    - command: cat copied templated
+      args: {chdir: '{{ there }}'}
+      register: said
+    - debug: {msg: '{{ said.stdout }}'}
+    - shell: wc -c <big; echo err >&2
+      args: {chdir: '{{ there }}'}
+      register: said
+    - debug: {msg: '{{ said.stdout }} {{ said.stderr }}'}
+    - command: exit-with-no-such-program
+      register: said
+      ignore_errors: true
+    - stat: {path: '{{ there }}/big', checksum_algorithm: sha256}
+      register: said
+    - debug: {msg: '{{ said.stat.checksum }} {{ said.stat.size }}'}
+    - lineinfile: {path: '{{ there }}/copied', line: another}
+    - slurp: {src: '{{ there }}/copied'}
+      register: said
+    - debug: {msg: '{{ said.content | b64decode }}'}
+    - script: local-script {{ inventory_hostname }}
+      register: said
+    - debug: {msg: '{{ said.stdout }}'}
+    - shell: sleep 1; echo async
+      async: 60
+      poll: 1
+      register: said
+    - debug: {msg: '{{ said.stdout }}'}
+    - command: id -u
+      become: BECOME
+      register: said
+    - debug: {msg: '{{ said.stdout }}'}
+    - copy: {content: 'by become', dest: '{{ there }}/become'}
+      become: BECOME
+    - fetch: {src: '{{ there }}/big', dest: 'fetched-{{ inventory_hostname }}', flat: true}
+    - meta: reset_connection
+    - command: echo after the reset
+      register: said
+    - debug: {msg: '{{ said.stdout }}'}
+    - file: {path: '{{ there }}', state: absent}
+";
+
+/// How many names the server has for the play. More of them take longer and show nothing else.
+fn aliases() -> usize {
+    std::env::var("SSHPOOL_TEST_ALIASES").ok().and_then(|text| text.parse().ok()).unwrap_or(4)
+}
+
+/// The lines that it has printed, without the order of the hosts.
+fn sorted(text: &str) -> Vec<String> {
+    let mut lines: Vec<_> = text.lines().map(|line| line.trim_end().to_owned()).collect();
+    // How often it has looked depends on the time.
+    lines.retain(|line| !line.starts_with("ASYNC "));
+    lines.sort();
+    lines
+}
+
+#[test]
+fn e3_e4_a_play_ends_as_by_plain_ssh() {
+    let programs = match ansible::programs() {
+        Ok(programs) => programs,
+        Err(why) => return skip(&why),
+    };
+    let lab = Lab::new();
+    let names: Vec<_> = (1..=aliases()).map(|number| format!("a{number}")).collect();
+    let config = std::fs::read_to_string(lab.sshd.ssh_config()).expect("the fixture has one");
+    let config = config.replace("Host lab", &format!("Host lab {}", names.join(" ")));
+    let file = lab.work("aliases");
+    std::fs::write(&file, config).expect("a file");
+    let become_there = lab.sshd.exec("sudo -n true").code() == 0;
+    if !become_there {
+        skip("the account has no sudo: without become");
+    }
+    let play = PLAY.replace("HOME", &lab.home_there()).replace("BECOME", &become_there.to_string());
+    std::fs::write(lab.work("play.yaml"), play).expect("a file");
+    std::fs::write(lab.work("template"), "for {{ inventory_hostname }}\n").expect("a file");
+    std::fs::write(lab.work("big"), vec![b'x'; 300_000]).expect("a file");
+    std::fs::write(lab.work("local-script"), "#!/bin/sh\necho script of $1\n").expect("a file");
+    let python = lab.there("command -v python3");
+    let common = format!(
+        "[all:vars]\nansible_python_interpreter={}\nansible_ssh_common_args=-F {}\n",
+        python.trim(),
+        file.display()
+    );
+    std::fs::write(lab.work("plain"), format!("{}\n{common}", names.join("\n"))).expect("a file");
+    // What docs/cli.md says, where the link is.
+    let recipe: String = blocks(recipes(), "yaml")[0]
+        .replace("/home/me/.local/lib/sshpool/ssh", lab.ssh().to_str().expect("it is UTF-8"))
+        .lines()
+        .map(|line| line.replacen(": ", "=", 1) + "\n")
+        .collect();
+    std::fs::write(lab.work("pooled"), format!("{}\n{common}{recipe}", names.join("\n"))).expect("a file");
+    let run_play = |hosts: &str, pipelining: &str| {
+        let mut command =
+            lab.command(programs.join("ansible-playbook"), ["-i", hosts, "-f", "8", "play.yaml"]);
+        command
+            .env("ANSIBLE_TIMEOUT", "120")
+            .env("ANSIBLE_NOCOLOR", "1")
+            .env("LC_ALL", "C.UTF-8")
+            .env("ANSIBLE_LOCALHOST_WARNING", "0")
+            .env("ANSIBLE_PIPELINING", pipelining)
+            .env("ANSIBLE_SSH_CONTROL_PATH_DIR", lab.work("cp"));
+        let started = std::time::Instant::now();
+        let ended = run(&mut command, PATIENCE * 10);
+        eprintln!("{hosts}, pipelining {pipelining}: {:?}", started.elapsed());
+        assert_eq!(ended.code(), 0, "{}{}", ended.stdout, ended.stderr);
+        for name in &names {
+            let fetched = std::fs::read(lab.work(&format!("fetched-{name}"))).expect("it is there");
+            assert!(fetched == [b'x'; 300_000]);
+        }
+        ended.stdout
+    };
+    for pipelining in ["0", "1"] {
+        let expected = run_play("plain", pipelining);
+        let before = lab.sshd.logins();
+        let ours = run_play("pooled", pipelining);
+        assert_eq!(sorted(&ours), sorted(&expected), "pipelining is {pipelining}");
+        // The second time their connections are there already. After the reset each host logs in anew.
+        let most = names.len() * if pipelining == "0" { 2 } else { 1 };
+        let logins = lab.sshd.logins() - before;
+        assert!(
+            logins >= names.len() && logins <= most,
+            "{logins} logins, and not {most}\n{}",
+            lab.sshd.log()
+        );
+    }
 }

@@ -176,7 +176,10 @@ impl<T: Transport> Core<T> {
 
     /// Gives the connections to this host to nobody any more, and closes each when what runs on it has ended. The next
     /// caller logs in anew. Hosts that share the key but no connections are not concerned.
-    #[cfg_attr(not(test), expect(dead_code, reason = "`ssh -O stop` is to use it"))]
+    #[cfg_attr(
+        not(any(test, feature = "cli")),
+        expect(dead_code, reason = "only the program retires connections")
+    )]
     pub(crate) fn retire(&self, host: &Host) {
         if let Some(cell) = self.cell(&host.key()) {
             cell.update(|state, _| state.retire_all_of(host));

@@ -49,6 +49,8 @@ pub(super) struct Attended<'a> {
     pub socket: &'a Path,
     /// What it is asked to run; empty for a shell.
     pub command: &'a str,
+    /// Its command can be ended from another session.
+    pub ends: bool,
     /// The caller has said where ssh's own messages are to go.
     pub has_log: bool,
 }
@@ -199,7 +201,8 @@ impl Attended<'_> {
             Err(signal) => {
                 let client = Client { socket: self.socket, started, command: self.command };
                 let ends = async {
-                    if !lines.alone
+                    if self.ends
+                        && !lines.alone
                         && let Err(why) = client.end(program).await
                     {
                         tracing::debug!(%why, "the remote command may go on");

@@ -137,7 +137,6 @@ pub(super) fn main(own: Own, words: &[OsString]) -> ExitCode {
             Err(why) => ssh.plain(&more, &why),
         };
     }
-    let started = std::time::Instant::now();
     let over = match runtime.block_on(connect(&setup, &ssh, &host, &more, timeout)) {
         Ok(over) => over,
         Err(why) => {
@@ -145,11 +144,9 @@ pub(super) fn main(own: Own, words: &[OsString]) -> ExitCode {
             return ssh.plain(&more, &why);
         }
     };
-    tracing::debug!(elapsed = ?started.elapsed(), "the agent has answered");
     let socket = over.socket.control_path();
     let command = Form::of(&line, over.wanted).command_without_terminal();
-    match command.filter(|_| !over.socket.forced) {
-        // What is forced is not to run once more, only because it is to be ended.
+    match command {
         None => {
             runtime.shutdown_background();
             ssh.over(&socket, &more)
@@ -157,7 +154,10 @@ pub(super) fn main(own: Own, words: &[OsString]) -> ExitCode {
         Some(command) => {
             let has_log =
                 line.given.iter().any(|given| matches!(given, Given::Value(b'E', _) | Given::Flag(b'y')));
-            ssh.attended(runtime, inherited, &Attended { socket: &socket, command: &command, has_log }, &more)
+            // What is forced is not to run once more, only because it is to be ended.
+            let ends = !over.socket.forced;
+            let attended = Attended { socket: &socket, command: &command, ends, has_log };
+            ssh.attended(runtime, inherited, &attended, &more)
         }
     }
 }
