@@ -329,6 +329,12 @@ impl Lease {
     /// Gives the connection back; so does dropping the lease. A command that still runs on it keeps it until its end.
     pub fn release(self) {}
 
+    /// The connection itself.
+    #[cfg(feature = "cli")]
+    pub(crate) fn master(&self) -> Arc<Master> {
+        Arc::clone(self.inner.connection())
+    }
+
     /// The process id of the connection's control master, for logs and tests.
     pub fn master_pid(&self) -> u32 {
         self.inner.connection().pid()

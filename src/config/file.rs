@@ -293,6 +293,7 @@ mod tests {
             standby_sessions: 0,
             command_timeout: Duration::from_millis(500),
             max_output: 65536,
+            keep_connect_timeout: true,
         };
         assert_eq!(read(text).expect("valid").pool, expected);
     }

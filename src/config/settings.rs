@@ -361,6 +361,7 @@ mod tests {
             standby_sessions: 2,
             command_timeout: Duration::from_millis(30_000),
             max_output: 10_485_760,
+            keep_connect_timeout: false,
         };
         assert_eq!(PoolConfig::default(), expected);
         assert_eq!(expected.validate(), Ok(()));
@@ -502,6 +503,7 @@ mod tests {
             standby_sessions: 0,
             command_timeout: MS,
             max_output: 1,
+            keep_connect_timeout: true,
         };
         let most = PoolConfig {
             max_connections: 1000,
@@ -514,6 +516,7 @@ mod tests {
             standby_sessions: 1000,
             command_timeout: LONGEST,
             max_output: LARGEST,
+            keep_connect_timeout: true,
         };
         assert_eq!((least.validate(), most.validate()), (Ok(()), Ok(())));
     }

@@ -18,10 +18,8 @@ use crate::host::Variables;
 
 /// How long it may take to look.
 const LOOKS: Duration = Duration::from_secs(3);
-/// How much the age of a command with the client's very text may differ from the client's.
+/// How much the age of the command may differ from the client's.
 const SURE: f64 = 3.0;
-/// The same, of a command that is told by its age alone: the shell has put a program in its own place.
-const UNSURE: f64 = 1.0;
 /// What ps counts, in seconds.
 const GRAIN: f64 = 1.0;
 
@@ -155,23 +153,44 @@ fn elapsed(text: &str) -> Option<f64> {
     Some(seconds)
 }
 
-/// The group of the client's command.
+/// The group of the client's command: the one process of that age and text. Where two could be it, none is ended: the other one is
+/// somebody else's.
 fn choose(all: &[Started], command: &str, age: f64) -> Option<i32> {
-    let command = command.replace('\n', "\x7f");
-    let command = command.trim_end();
-    let nearest = |limit: f64, is_one: &dyn Fn(&Started) -> bool| {
-        let distance = |one: &Started| (one.age - age).abs();
-        let near = all.iter().filter(|one| is_one(one) && distance(one) <= limit + GRAIN);
-        near.min_by(|one, other| distance(one).total_cmp(&distance(other))).map(|one| one.group)
+    let wanted = plainly(command);
+    let is_it = |one: &&Started| {
+        let line = plainly(&one.line);
+        let has_text = match &*wanted {
+            // A login shell.
+            "" => line.starts_with('-') && !line.contains(" -c "),
+            text => line == text || line.ends_with(&format!(" -c {text}")) || line == replaced(text),
+        };
+        has_text && (one.age - age).abs() <= SURE + GRAIN
     };
-    // A session of the pool, or one that ends something.
-    let is_ours = |one: &Started| one.line.contains("sshpool-");
-    let has_text = |one: &Started| match command {
-        // A login shell.
-        "" => one.line.starts_with('-') && !one.line.contains(" -c "),
-        text => one.line == text || one.line.ends_with(&format!(" -c {text}")),
+    let mut found = all.iter().filter(is_it);
+    match (found.next(), found.next()) {
+        (Some(one), None) => Some(one.group),
+        _ => None,
+    }
+}
+
+/// A text as a process list has it: a shell has taken its quotes, and lines are one.
+fn plainly(text: &str) -> String {
+    let text: String = text.chars().filter(|c| !matches!(c, '\'' | '"' | '\\')).collect();
+    let words: Vec<&str> = text
+        .split(|c: char| c.is_ascii_whitespace() || c == '\x7f')
+        .filter(|word| !word.is_empty())
+        .collect();
+    words.join(" ")
+}
+
+/// What a shell is replaced by that has nothing more to do behind a simple command.
+fn replaced(text: &str) -> String {
+    let is_assignment = |word: &&str| {
+        let name = word.split_once('=').map_or("", |(name, _)| name);
+        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
     };
-    nearest(SURE, &has_text).or_else(|| nearest(UNSURE, &|one| !is_ours(one)))
+    let words = text.split(' ').skip_while(|word| *word == "exec" || is_assignment(word));
+    words.collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -183,22 +202,28 @@ mod tests {
         sshpool-started 10 1000 bash -c IFS= read -r sshpool && case $sshpool in sshpool-0123*) \n\
         sshpool-started 20 5000 sleep 43 \n\
         sshpool-started 21 5050 sleep 43\n\
+        sshpool-started 22 6000 sleep 45\n\
+        sshpool-started 23 6500 sh -c sleep 46\n\
         sshpool-started 30 7000 bash -c sleep 44; true\n\
         sshpool-started 31 7100 -bash\n\
         sshpool-started 40 9000 /bin/sh -c LC_ALL=C; export LC_ALL\n";
 
     #[rstest]
-    #[case("sleep 43", 40.0, Some(20))]
-    #[case("sleep 43", 39.6, Some(21))]
+    // Two of them, of which one is somebody else's.
+    #[case("sleep 43", 40.0, None)]
     #[case("sleep 43", 10.0, None)]
-    #[case("exec sleep 43", 39.4, Some(21))]
+    #[case("sleep 45", 30.1, Some(22))]
+    #[case("exec sleep 45", 30.1, Some(22))]
+    #[case("A=1 B='x' sleep  '45'", 30.1, Some(22))]
+    #[case("sh -c 'sleep 46'", 25.1, Some(23))]
+    #[case("sleep 47", 25.1, None)]
     #[case("sleep 44; true", 20.1, Some(30))]
     #[case("", 19.0, Some(31))]
     #[case("true", 80.0, None)]
     #[case("true", 0.0, None)]
     fn the_one_is_found(#[case] command: &str, #[case] age: f64, #[case] expected: Option<i32>) {
         let all = started(SEEN);
-        assert_eq!(all.len(), 5, "{all:?}");
+        assert_eq!(all.len(), 7, "{all:?}");
         assert_eq!(choose(&all, command, age), expected);
     }
 

@@ -186,10 +186,7 @@ async fn over(
     echo: Duration,
     report: &mut Report,
 ) -> Result<u8, Failure> {
-    let Some(master) = pool.core().connections(host).into_iter().next() else {
-        report.tell(Finding::failed("connect", "the connection was lost at once")).await?;
-        return Ok(NOT_RUN);
-    };
+    let master = lease.master();
     let (name, finding) = account(master.account(), echo);
     report.facts.account = Some(name);
     report.tell(finding).await?;
