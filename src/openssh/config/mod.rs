@@ -158,6 +158,12 @@ impl Reading {
         self.mentions.iter().filter(move |mention| mention.keyword == keyword)
     }
 
+    /// The keywords of all lines, in small letters.
+    #[cfg(feature = "cli")]
+    pub(crate) fn keywords(&self) -> impl Iterator<Item = &str> {
+        self.mentions.iter().map(|mention| &*mention.keyword)
+    }
+
     /// What could not be read or understood.
     pub(crate) fn unclear(&self) -> &[Unclear] {
         &self.unclear
