@@ -162,6 +162,7 @@ impl Attempts {
         let lease = running.ended();
         match end {
             SessionEnd::Exited(_) | SessionEnd::Killed => {
+                lease.ran();
                 if let AttemptLease::Callers(lease) = &lease {
                     lease.used();
                 }
@@ -171,6 +172,7 @@ impl Attempts {
                 })))
             }
             SessionEnd::Lost(reason) => {
+                lease.ran();
                 lease.broken();
                 Ok(Some(Err(reason)))
             }

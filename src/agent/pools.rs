@@ -4,7 +4,7 @@
 //! counted.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -13,7 +13,7 @@ use super::wire::{Cause, Refusal, Settings};
 use crate::config::PoolConfig;
 use crate::error::Error;
 use crate::host::Host;
-use crate::pool::Stats;
+use crate::pool::{Ledger, Stats};
 use crate::public::{ConnectionInfo, Pool};
 
 /// Pools at once: each has a process and a directory of its own.
@@ -22,6 +22,8 @@ const MOST_POOLS: usize = 32;
 #[derive(Debug)]
 pub(super) struct Pools {
     default: PoolConfig,
+    /// Failed logins are counted over all pools.
+    ledger: Arc<Ledger>,
     /// A std mutex: held to look up or to add a pool, never across an await.
     state: Mutex<State>,
 }
@@ -36,7 +38,7 @@ struct State {
 
 impl Pools {
     pub(super) fn new(default: PoolConfig) -> Self {
-        Pools { default, state: Mutex::default() }
+        Pools { default, ledger: Arc::default(), state: Mutex::default() }
     }
 
     pub(super) fn default(&self) -> &PoolConfig {
@@ -61,7 +63,7 @@ impl Pools {
             let message = format!("more than {MOST_POOLS} different settings at once");
             return Err(Refusal::new(Cause::TooMany, message));
         }
-        let pool = Pool::new(config);
+        let pool = Pool::with_ledger(config, Arc::clone(&self.ledger));
         if let Ok(pool) = &pool {
             state.pools.insert(settings, pool.clone());
         }
@@ -97,6 +99,8 @@ impl Pools {
     /// Closes the connections to this host's key, and gives how many there were.
     pub(super) async fn close_host(&self, host: &Host, patience: Duration) -> usize {
         let mut closed = 0;
+        // Also what was counted for pools that are gone.
+        self.ledger.forget(None, &host.key());
         for pool in self.all() {
             let stats = pool.stats_by_host();
             closed += stats.get(&host.key()).map_or(0, |stats| stats.total_connections);
@@ -145,7 +149,10 @@ impl State {
         let State { pools, gone, .. } = self;
         pools.retain(|_, pool| {
             let stats = pool.stats();
-            let used = stats.total_connections + stats.connecting + stats.waiting > 0 || pool.is_shared();
+            let used = stats.total_connections + stats.connecting + stats.waiting > 0
+                // Its failures are to be remembered, too.
+                || pool.core().is_needed()
+                || pool.is_shared();
             if !used {
                 add(gone, pool);
             }
