@@ -165,6 +165,7 @@ impl Attempts {
         let lease = running.ended();
         match end {
             SessionEnd::Exited(_) | SessionEnd::Killed => {
+                lease.ran();
                 if let AttemptLease::Callers(lease) = &lease {
                     lease.used();
                 }
@@ -174,6 +175,7 @@ impl Attempts {
                 })))
             }
             SessionEnd::Lost(reason) => {
+                lease.ran();
                 lease.broken();
                 Ok(Some(Err(reason)))
             }

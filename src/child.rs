@@ -109,7 +109,10 @@ impl Child {
             let limit = target.pool().config().max_output;
             let begun = begin(&mut running, &script, &mut early, limit);
             match attempts.within(begun).await {
-                Ok(Ok(None)) => break (running.take_streams(), early, Ok(running)),
+                Ok(Ok(None)) => {
+                    running.lease().ran();
+                    break (running.take_streams(), early, Ok(running));
+                }
                 Ok(Err(Excess { stream, limit })) => {
                     let (remote, partial) = (running.end().await, Arc::new(early));
                     return Err(Error::OutputLimit { host, stream, limit, remote, partial });

@@ -37,23 +37,37 @@ impl Pool {
     ///
     /// [`Error::Config`] for a setting out of its bounds, [`Error::SshNotFound`] when there is no `ssh` on PATH.
     pub fn new(config: PoolConfig) -> Result<Self, Error> {
+        Self::with_ledger(config, Arc::default())
+    }
+
+    /// A pool whose failed logins are counted together with those of others.
+    pub(crate) fn with_ledger(config: PoolConfig, ledger: Arc<pool::Ledger>) -> Result<Self, Error> {
         config.validate()?;
         let program = Program::find().map_err(|_| Error::SshNotFound)?;
-        Ok(Self::with(Some(program), Arc::default(), config))
+        Ok(Self::with(Some(program), Arc::default(), ledger, config))
     }
 
     /// A pool for callers in other places, each with an ssh of its own.
     #[cfg(feature = "cli")]
-    pub(crate) fn for_others(config: PoolConfig, resolver: Arc<Resolver>) -> Result<Self, Error> {
+    pub(crate) fn for_others(
+        config: PoolConfig,
+        resolver: Arc<Resolver>,
+        ledger: Arc<pool::Ledger>,
+    ) -> Result<Self, Error> {
         config.validate()?;
-        Ok(Self::with(Program::find().ok(), resolver, config))
+        Ok(Self::with(Program::find().ok(), resolver, ledger, config))
     }
 
-    fn with(program: Option<Program>, resolver: Arc<Resolver>, config: PoolConfig) -> Self {
+    fn with(
+        program: Option<Program>,
+        resolver: Arc<Resolver>,
+        ledger: Arc<pool::Ledger>,
+        config: PoolConfig,
+    ) -> Self {
         let limit =
             LoginLimit { connect_timeout: config.connect_timeout, is_set: config.connect_timeout_is_set() };
         let transport = OpenSsh::new(program, resolver, limit);
-        Pool { core: Arc::new(Core::new(transport, config, capacity())) }
+        Pool { core: Arc::new(Core::new(transport, config, capacity(), ledger)) }
     }
 
     /// The host as it is reached from its caller's place. Where nobody is connected to it, the caller's ssh-agent is asked again what it
@@ -157,15 +171,17 @@ impl Pool {
         version.cloned().map_err(|error| Error::io("", "cannot run ssh -V", error))
     }
 
-    /// Forgets that logins to this host's key have failed: the next caller tries at once.
+    /// Forgets that logins to this host's key, and to its account, have failed: the next caller tries at once.
     ///
-    /// After a failed login callers hear of it at once, without another one: for 200 ms, doubling with each failure in a row to 30 s; for 15
-    /// minutes after a failure that trying again cannot mend ([`Authentication`](crate::ConnectErrorKind::Authentication),
-    /// [`HostKeyChanged`](crate::ConnectErrorKind::HostKeyChanged), [`HostKeyUnknown`](crate::ConnectErrorKind::HostKeyUnknown)), or until the
-    /// host's files, `known_hosts` or `SSH_AUTH_SOCK` change. A key that was added to an agent, or on the server, nobody can see: that is what
-    /// this is for.
+    /// After a failed login callers hear of it at once, without another one: for 200 ms, doubling with each failure in a row to 30 s (2 s
+    /// where the server was busy). Failures that can get an account locked have longer pauses
+    /// ([`Authentication`](crate::ConnectErrorKind::Authentication), [`HostKeyChanged`](crate::ConnectErrorKind::HostKeyChanged),
+    /// [`HostKeyUnknown`](crate::ConnectErrorKind::HostKeyUnknown), and connections that the server closes before anything has run on
+    /// them): 1 s, 30 s, 2 min; and an account sees at most 4 of them in any ten minutes, whatever hosts and keys they came from.
+    /// When what could mend such a failure changes, the next caller has it tried at once: `known_hosts`, the keys and configuration
+    /// files, the keys in the ssh-agent. What was mended on the server nobody can see: that is what this is for.
     pub fn reset(&self, host: &Host) {
-        self.core.reset(&host.key());
+        self.core.reset(host);
     }
 
     /// Closes the connections of this host's key. Callers in its queue get [`Error::Closed`], commands that run have 5 s to finish. Later

@@ -274,8 +274,9 @@ impl Client {
     }
 
     /// A connection to a host, made if it is not there. Nobody is asked anything.
-    pub(crate) async fn connect(&self, host: &Host, hold: bool) -> Result<Connected, Error> {
-        let connect = Connect::new(host, hold, self.origin());
+    /// `retry`: what has failed before is forgotten.
+    pub(crate) async fn connect(&self, host: &Host, hold: bool, retry: bool) -> Result<Connected, Error> {
+        let connect = Connect::new(host, hold, retry, self.origin());
         match self.post("/v1/connect", &connect).await {
             Ok(answer) => answer.map_err(|refused| refused.into_error(host)),
             Err(no) => Err(not_started(host, &no)),
@@ -288,7 +289,7 @@ impl Client {
         host: &Host,
         retire: bool,
     ) -> Result<Result<Masters, Refusal>, NoAgent> {
-        let connect = Connect::new(host, false, self.origin());
+        let connect = Connect::new(host, false, false, self.origin());
         self.post(if retire { "/v1/retire" } else { "/v1/check" }, &connect).await
     }
 
@@ -298,7 +299,7 @@ impl Client {
         host: &Host,
         mut ask: impl AsyncFnMut(&Question) -> Option<String>,
     ) -> Result<Connected, Error> {
-        let connect = Connect::new(host, false, self.origin());
+        let connect = Connect::new(host, false, true, self.origin());
         let frames = match self.frames("/v1/connect", &connect).await {
             Ok(frames) => frames.map_err(|refused| refused.into_error(host))?,
             Err(no) => return Err(not_started(host, &no)),

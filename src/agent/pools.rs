@@ -14,7 +14,7 @@ use crate::config::PoolConfig;
 use crate::error::Error;
 use crate::host::Host;
 use crate::openssh::Resolver;
-use crate::pool::Stats;
+use crate::pool::{Ledger, Stats};
 use crate::public::{ConnectionInfo, Pool};
 
 /// Pools at once: each has a process and a directory of its own.
@@ -25,6 +25,8 @@ pub(super) struct Pools {
     default: PoolConfig,
     /// What ssh has answered, for all of them.
     resolver: Arc<Resolver>,
+    /// Failed logins are counted over all pools.
+    ledger: Arc<Ledger>,
     /// A std mutex: held to look up or to add a pool, never across an await.
     state: Mutex<State>,
 }
@@ -39,7 +41,7 @@ struct State {
 
 impl Pools {
     pub(super) fn new(default: PoolConfig) -> Self {
-        Pools { default, resolver: Arc::default(), state: Mutex::default() }
+        Pools { default, resolver: Arc::default(), ledger: Arc::default(), state: Mutex::default() }
     }
 
     pub(super) fn default(&self) -> &PoolConfig {
@@ -64,7 +66,7 @@ impl Pools {
             let message = format!("more than {MOST_POOLS} different settings at once");
             return Err(Refusal::new(Cause::TooMany, message));
         }
-        let pool = Pool::for_others(config, Arc::clone(&self.resolver));
+        let pool = Pool::for_others(config, Arc::clone(&self.resolver), Arc::clone(&self.ledger));
         if let Ok(pool) = &pool {
             state.pools.insert(settings, pool.clone());
         }
@@ -100,6 +102,8 @@ impl Pools {
     /// Closes the connections to this host's key, and gives how many there were.
     pub(super) async fn close_host(&self, host: &Host, patience: Duration) -> usize {
         let mut closed = 0;
+        // Also what was counted for pools that are gone.
+        self.ledger.forget(None, &host.key());
         for pool in self.all() {
             let stats = pool.stats_by_host();
             closed += stats.get(&host.key()).map_or(0, |stats| stats.total_connections);
@@ -149,7 +153,10 @@ impl State {
         let State { pools, gone, .. } = self;
         pools.retain(|_, pool| {
             let stats = pool.stats();
-            let used = stats.total_connections + stats.connecting + stats.waiting > 0 || pool.is_shared();
+            let used = stats.total_connections + stats.connecting + stats.waiting > 0
+                // Its failures are to be remembered, too.
+                || pool.core().is_needed()
+                || pool.is_shared();
             if !used {
                 add(gone, pool);
             }

@@ -160,6 +160,9 @@ async fn connect(agent: &Arc<Agent>, mut request: Request<Incoming>, peer: Peer)
         return Ok(switching());
     }
     let running = Running::new(agent)?;
+    if connect.retry {
+        pool.reset(&host);
+    }
     let lease = pool.acquire(&host).await.map_err(|error| agent.refusal(&error, &host))?;
     let connected = Connected::of(&lease);
     if connect.hold

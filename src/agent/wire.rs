@@ -404,6 +404,9 @@ pub(crate) struct Connect {
     /// Keep a session of it for the process that asks, until that ends: it is going to use the control socket.
     #[serde(default)]
     pub hold: bool,
+    /// Try now: what has failed before is forgotten.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub retry: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     settings: Option<Settings>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -413,9 +416,9 @@ pub(crate) struct Connect {
 }
 
 impl Connect {
-    pub(crate) fn new(host: &Host, hold: bool, origin: Origin) -> Self {
+    pub(crate) fn new(host: &Host, hold: bool, retry: bool, origin: Origin) -> Self {
         let Origin { place, settings, auth_sock } = origin;
-        Connect { host: HostSpec::Whole(host.into()), hold, settings, auth_sock, place }
+        Connect { host: HostSpec::Whole(host.into()), hold, retry, settings, auth_sock, place }
     }
 
     pub(crate) fn origin(&self) -> Origin {
@@ -655,6 +658,11 @@ pub(crate) enum Cause {
         advice: Option<String>,
         #[serde(default)]
         ssh_output: Vec<String>,
+        /// Nothing was tried for this answer: how long ago it was, and when it will be again.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tried_ms_ago: Option<u64>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next_try_in_ms: Option<u64>,
     },
     Exhausted {
         host: String,
@@ -714,6 +722,14 @@ impl Refusal {
 
     pub(crate) fn of(error: &Error, host: &str) -> Self {
         let host = host.to_owned();
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        // Who reads this has no pool to call.
+        let error = &match error {
+            Error::Connect { host: name, source } => {
+                Error::Connect { host: name.clone(), source: source.clone().for_program(&host) }
+            }
+            other => other.clone(),
+        };
         let left = |remote: &Remote| match remote {
             Remote::Ended => None,
             Remote::MayLiveOn(reason) => Some(reason.to_string()),
@@ -733,6 +749,8 @@ impl Refusal {
                 detail: source.detail().to_owned(),
                 advice: source.advice().map(str::to_owned),
                 ssh_output: source.ssh_output().to_vec(),
+                tried_ms_ago: source.tried_ago().map(ms),
+                next_try_in_ms: source.next_try_in().map(ms),
             },
             Error::Exhausted { key, max, .. } => {
                 Cause::Exhausted { host: key.name().to_owned(), port: key.port(), max_connections: *max }
@@ -777,8 +795,12 @@ impl Refusal {
         let (stdout, stderr) = partial.bytes();
         let partial = Arc::new(PartialOutput { stdout, stderr });
         match cause {
-            Cause::Connect { cause, detail, advice, ssh_output, .. } => {
-                let source = ConnectError::new(cause, detail, ssh_output).advising(advice);
+            Cause::Connect { cause, detail, advice, ssh_output, tried_ms_ago, next_try_in_ms, .. } => {
+                let mut source = ConnectError::new(cause, detail, ssh_output).advising(advice);
+                if let (Some(ago), Some(next)) = (tried_ms_ago, next_try_in_ms) {
+                    let (ago, next) = (Duration::from_millis(ago), Duration::from_millis(next));
+                    source = source.remembered(ago, next).for_program(&name);
+                }
                 Error::Connect { host: name, source }
             }
             Cause::Exhausted { max_connections, .. } => {

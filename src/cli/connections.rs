@@ -72,7 +72,7 @@ impl Warm {
             None => {
                 let connect = async |host: &Host| {
                     let started = Instant::now();
-                    (client.connect(host, false).await, started.elapsed())
+                    (client.connect(host, false, true).await, started.elapsed())
                 };
                 all = crate::fleet::on_each(&hosts, self.concurrency, connect).await;
             }

@@ -159,6 +159,12 @@ pub(super) fn master_end(stderr: &str, fallback: &str) -> String {
     crate::error::printable(last_word(stderr).unwrap_or(fallback))
 }
 
+/// Whether it was the server that has closed a connection after its login. Before one ssh says so in other words.
+pub(super) fn is_closed_by_server(stderr: &str) -> bool {
+    said(stderr)
+        .any(|line| line.text.starts_with("Connection to ") && line.text.contains(" closed by remote host"))
+}
+
 /// The pid in `Master running (pid=N)`, which `-O check` prints on stderr.
 pub(super) fn check_pid(stderr: &str) -> Option<u32> {
     stderr.split_once("Master running (pid=")?.1.split_once(')')?.0.parse().ok()

@@ -31,9 +31,12 @@ use super::supervisor::{CLOSED, End, How, Notes, Supervisor, log_of, runs};
 use super::trace::{Step, Trace};
 use crate::error::{ConnectError, ConnectErrorKind, plain};
 use crate::host::{Host, Login, Variables};
+use crate::pool;
 
 /// How often a launching master is looked at. A login takes some hundred milliseconds, and nothing tells when the socket is bound.
 const LOOK: Duration = Duration::from_millis(3);
+/// How long the reason of an end is waited for, once something of it was heard.
+const DYING: Duration = Duration::from_millis(200);
 /// Said where the task that watched a master was stopped from outside.
 const SUPERVISOR_GONE: &str = "the runtime that the pool lived in was shut down";
 /// How often it is looked whether a master was alive when a session had ended, where the first look does not tell, and how long after one
@@ -211,7 +214,8 @@ impl Master {
             end = ended.wait_for(Option::is_some) => {
                 let end = end.ok().and_then(|end| end.clone());
                 let (stderr, reason) = end.as_ref().map_or(("", SUPERVISOR_GONE), |end| (&end.stderr, &end.reason));
-                return Err(diagnosis::connect_failure(stderr, reason));
+                let error = diagnosis::connect_failure(stderr, reason);
+                return Err(if end.is_some_and(|end| end.by_server) { error.dropped() } else { error });
             }
             () = socket_appears => {}
         }
@@ -248,7 +252,10 @@ impl Master {
             }
             Echo::Failed(reason) => {
                 let reason = format!("logged in, but no session could be opened: {reason}");
-                return Err(ConnectError::new(ConnectErrorKind::Other, reason, Vec::new()));
+                let error = ConnectError::new(ConnectErrorKind::Other, reason, Vec::new());
+                // The echo may have heard of the end before its reason was known.
+                let by_server = timeout(DYING, self.ended()).await.is_ok_and(|end| end.by_server);
+                return Err(if by_server { error.dropped() } else { error });
             }
         }
         done(Step::Echoed);
@@ -572,11 +579,22 @@ impl Master {
     }
 
     /// Completes when the process has ended, and says why.
-    pub(crate) async fn ended(&self) -> String {
+    pub(crate) async fn ended(&self) -> pool::End {
         let mut ended = self.ended.clone();
         // Without a supervisor (its runtime was shut down) the process is gone as well: it dies with its handle.
         let _ = ended.wait_for(Option::is_some).await;
-        self.end_reason().unwrap_or_else(|| SUPERVISOR_GONE.to_owned())
+        let reason = self.end_reason().unwrap_or_else(|| SUPERVISOR_GONE.to_owned());
+        let by_server = self.ended.borrow().as_ref().is_some_and(|end| end.by_server);
+        pool::End { reason, by_server }
+    }
+
+    /// A session has run on it.
+    pub(super) fn ran(&self) {
+        self.notes.has_run.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_run(&self) -> bool {
+        self.notes.has_run.load(Ordering::Relaxed)
     }
 
     /// Why it ended, if it has.

@@ -11,6 +11,7 @@ mod examine;
 mod guard;
 mod keys;
 mod master;
+mod mending;
 mod program;
 #[cfg(test)]
 mod properties;
@@ -27,8 +28,6 @@ pub(crate) mod texts;
 mod trace;
 
 use std::collections::{HashMap, HashSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -39,7 +38,7 @@ use tokio::time::Instant;
 use crate::error::{ConnectError, ConnectErrorKind, plain};
 use crate::host::{Host, HostIdentity, Variables};
 use crate::place::Place;
-use crate::pool::{Configuration, Connection, Transport};
+use crate::pool::{Configuration, Connection, End, Transport};
 
 /// Different ssh programs at once.
 const MOST_PROGRAMS: usize = 64;
@@ -274,22 +273,8 @@ impl Transport for OpenSsh {
         Ok(master)
     }
 
-    /// The files that say how to log in and as whom, by what changes when they do. Those that the configuration names in turn are not looked
-    /// for.
-    fn configuration(&self, host: &Host) -> Configuration {
-        let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
-        let own = [".ssh", ".ssh/config", ".ssh/known_hosts"].map(|name| home.join(name));
-        let named =
-            [host.get_identity_file(), host.get_config_file()].into_iter().flatten().map(Path::to_owned);
-        let mut hasher = DefaultHasher::new();
-        for path in own.into_iter().chain(named).chain([PathBuf::from("/etc/ssh/ssh_known_hosts")]) {
-            let found = std::fs::metadata(path).ok();
-            let facts = found.map(|file| {
-                (file.dev(), file.ino(), file.len(), file.mtime(), file.mtime_nsec(), file.mode())
-            });
-            facts.hash(&mut hasher);
-        }
-        hasher.finish()
+    async fn configuration(&self, host: &Host, kind: ConnectErrorKind) -> Configuration {
+        mending::fingerprint(host, kind).await
     }
 
     async fn shutdown(&self) {
@@ -353,8 +338,12 @@ impl Connection for Master {
         Master::is_alive(self)
     }
 
-    async fn ended(&self) -> String {
+    async fn ended(&self) -> End {
         Master::ended(self).await
+    }
+
+    fn has_run(&self) -> bool {
+        Master::has_run(self)
     }
 
     async fn close(&self, patience: Duration) {

@@ -440,7 +440,7 @@ impl Resolver {
             held.used = now;
             return held.keys.clone();
         }
-        let keys = keys::held(path).await.ok().map(|mut keys| {
+        let keys = keys::listed(path.as_os_str()).await.ok().map(|mut keys| {
             keys.sort();
             Arc::from(keys)
         });

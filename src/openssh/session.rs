@@ -323,6 +323,9 @@ impl Session {
         if !matches!(end, SessionEnd::Lost(_) | SessionEnd::ClientKilled(_)) {
             self.group.forget();
         }
+        if !matches!(end, SessionEnd::Refused(_) | SessionEnd::NotReached(_)) {
+            master.ran();
+        }
         match end {
             // ssh passes a status on as soon as it has come, and output that was still on its way when the connection went is missing. And
             // what the end of the master was says more of a loss than what its client makes of that.

@@ -34,6 +34,8 @@ pub(super) struct Notes {
     pub ready_at: AtomicU64,
     /// It was told to end when its last session has.
     pub draining: AtomicBool,
+    /// A session was opened on it and ran.
+    pub has_run: AtomicBool,
     /// It has answered that it will.
     pub heard: AtomicBool,
     /// What runs in its sessions is ended, because it is to be closed.
@@ -91,6 +93,8 @@ pub(super) struct End {
     /// In one line.
     pub reason: String,
     pub how: How,
+    /// The server has closed the connection, by ssh's own words.
+    pub by_server: bool,
     /// The last of what it wrote.
     pub stderr: Arc<str>,
 }
@@ -143,6 +147,8 @@ impl Supervisor {
             Some(_) => CLOSED.to_owned(),
             None => diagnosis::master_end(&stderr, &fallback),
         };
+        let by_itself = asked.is_none() && matches!(&status, Ok(status) if status.code() == Some(255));
+        let by_server = by_itself && diagnosis::is_closed_by_server(&stderr);
         // A master that was drained ends with 255 and has nothing to say; one that got a SIGTERM ends with 0.
         let drained = has_log
             && self.notes.draining.load(Ordering::Relaxed)
@@ -159,7 +165,7 @@ impl Supervisor {
         let _ = std::fs::remove_file(&log);
         let Supervisor { tenancy, ended, .. } = self;
         drop(tenancy);
-        ended.send_replace(Some(End { reason, how, stderr: stderr.into() }));
+        ended.send_replace(Some(End { reason, how, by_server, stderr: stderr.into() }));
     }
 
     /// TERM, then KILL.

@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
 
+use super::ledger::Wake;
 use super::state::{Action, Grant, KeyState};
 use super::{Connection, LENIENCY, Shared, Stats, Transport, maintenance, slot, standby, state};
 use crate::error::Error;
@@ -26,15 +27,19 @@ pub(crate) struct Cell<T: Transport> {
 }
 
 impl<T: Transport> Cell<T> {
-    pub(super) fn new(key: PoolKey, transport: &Arc<T>, shared: &Arc<Shared>) -> Self {
-        Cell {
-            state: Mutex::new(KeyState::new(key.clone(), &shared.config)),
-            key,
-            transport: Arc::clone(transport),
-            shared: Arc::clone(shared),
-            closed: Notify::new(),
-            runtime: Mutex::new(None),
-        }
+    pub(super) fn new(key: PoolKey, transport: &Arc<T>, shared: &Arc<Shared>) -> Arc<Self> {
+        Arc::new_cyclic(|this: &Weak<Self>| {
+            let waits: Weak<dyn Wake> = Weak::clone(this) as _;
+            let ledger = Arc::clone(&shared.ledger);
+            Cell {
+                state: Mutex::new(KeyState::new(key.clone(), &shared.config, ledger, waits)),
+                key,
+                transport: Arc::clone(transport),
+                shared: Arc::clone(shared),
+                closed: Notify::new(),
+                runtime: Mutex::new(None),
+            }
+        })
     }
 
     pub(super) fn key(&self) -> &PoolKey {
@@ -46,7 +51,6 @@ impl<T: Transport> Cell<T> {
     }
 
     /// How many identities are remembered.
-    #[cfg(test)]
     pub(super) fn tenants(&self) -> usize {
         self.lock().tenants()
     }
@@ -77,8 +81,8 @@ impl<T: Transport> Cell<T> {
                 // A caller that has gone away drops what it is sent; for a lease that means that it is given back.
                 Action::Grant(sender, grant) => drop(sender.send(Ok(self.lease(grant)))),
                 Action::Refuse(sender, error) => drop(sender.send(Err(error))),
-                Action::Connect { slot, host, retired } => {
-                    self.spawn(slot::run(slot::Slot::new(self, slot, host), retired));
+                Action::Connect { slot, host, place, retired } => {
+                    self.spawn(slot::run(slot::Slot::new(self, slot, host, place), retired));
                 }
                 Action::Standby { slot, generation, connection, count, variables } => {
                     let opening = standby::Opening::new(self, slot, generation, count, variables);
@@ -120,14 +124,17 @@ impl<T: Transport> Cell<T> {
         }
         *self.runtime.lock().unwrap_or_else(|poison| poison.into_inner()) = Some(Handle::current());
         let config = &self.shared.config;
-        let configuration =
-            self.lock().broken_configuration(host).map(|_| self.transport.configuration(host));
+        let watched = self.lock().watched(host, Instant::now());
+        let is_mended = match watched {
+            Some((kind, before)) => self.transport.configuration(host, kind).await != before,
+            None => false,
+        };
         // Dropped behind the receiver, which is how the state knows that the caller is gone.
         let queued = Queued(Arc::clone(self));
         let (sender, mut receiver) = oneshot::channel();
         // One instant for the alarm below and for `settle`: an alarm that rang a moment before the time is over would be the last.
         let deadline = Instant::now() + config.acquire_timeout;
-        self.update(|state, now| state.enqueue(host, sender, deadline, now, config, configuration));
+        self.update(|state, now| state.enqueue(host, sender, deadline, now, config, is_mended));
         let answer = tokio::select! {
             biased;
             answer = &mut receiver => answer,
@@ -174,6 +181,12 @@ impl<T: Transport> Cell<T> {
     fn lock(&self) -> MutexGuard<'_, KeyState<T>> {
         // Nothing below panics half-way through a change.
         self.state.lock().unwrap_or_else(|poison| poison.into_inner())
+    }
+}
+
+impl<T: Transport> Wake for Cell<T> {
+    fn wake(self: Arc<Self>) {
+        self.update(|_, _| ());
     }
 }
 
@@ -232,6 +245,16 @@ impl<T: Transport> Lease<T> {
         }
     }
 
+    /// A command has run on this connection, or was lost while it ran.
+    pub(crate) fn ran(&self) {
+        if let Some(Grant { slot, generation, .. }) = &self.grant {
+            let account = self.cell.lock().ran(*slot, *generation);
+            if let Some(account) = account {
+                self.cell.shared.ledger.ran(&account);
+            }
+        }
+    }
+
     /// The server refused to open a session.
     pub(crate) fn refused(mut self) {
         if let Some(Grant { slot, generation, .. }) = self.grant.take() {
@@ -242,7 +265,7 @@ impl<T: Transport> Lease<T> {
     /// The connection does not work any more.
     pub(crate) fn broken(&self) {
         if let Some(Grant { slot, generation, .. }) = &self.grant {
-            self.cell.update(|state, _| state.broken(*slot, *generation));
+            self.cell.update(|state, now| state.broken(*slot, *generation, now));
         }
     }
 

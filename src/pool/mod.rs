@@ -8,6 +8,7 @@
 
 mod backoff;
 mod cell;
+pub(crate) mod ledger;
 mod maintenance;
 mod slot;
 mod standby;
@@ -25,15 +26,17 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, timeout};
 
 use crate::config::PoolConfig;
-use crate::error::{ConnectError, Error};
+use crate::error::{ConnectError, ConnectErrorKind, Error};
 use crate::host::{Host, PoolKey, Variables};
 
 use cell::Cell;
 pub(crate) use cell::Lease;
+use ledger::Account;
+pub(crate) use ledger::Ledger;
 pub(crate) use state::Facts;
 pub use stats::Stats;
 
-/// A digest of what a login depends on.
+/// A digest of what could mend a login.
 pub(crate) type Configuration = u64;
 
 /// What the policy needs of the mechanism: somebody who makes connections.
@@ -47,9 +50,13 @@ pub(crate) trait Transport: Send + Sync + 'static {
         deadline: Instant,
     ) -> impl Future<Output = Result<Self::Connection, ConnectError>> + Send;
 
-    /// What a login to this host depends on besides the host itself, as far as it is cheap to look at: another value means that it is worth
-    /// trying again what had failed for good.
-    fn configuration(&self, host: &Host) -> Configuration;
+    /// What could mend a login to this host that has failed so, as far as that can be seen from here: another value means that it
+    /// is worth a try. It takes a moment at most.
+    fn configuration(
+        &self,
+        host: &Host,
+        kind: ConnectErrorKind,
+    ) -> impl Future<Output = Configuration> + Send;
 
     /// Removes what is left once all connections are closed.
     fn shutdown(&self) -> impl Future<Output = ()> + Send;
@@ -80,10 +87,22 @@ pub(crate) trait Connection: Send + Sync + 'static {
     fn is_alive(&self) -> bool;
 
     /// Completes when the connection has ended, with the reason.
-    fn ended(&self) -> impl Future<Output = String> + Send;
+    fn ended(&self) -> impl Future<Output = End> + Send;
+
+    /// Whether a session was opened on it and ran, be it the echo of a proof.
+    fn has_run(&self) -> bool;
 
     /// Lets what runs on it finish within `patience`, then ends it. Completes when it is gone.
     fn close(&self, patience: Duration) -> impl Future<Output = ()> + Send;
+}
+
+/// The end of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct End {
+    /// In one line.
+    pub reason: String,
+    /// The server has closed it. Otherwise it ended here, or on the way, or nobody knows.
+    pub by_server: bool,
 }
 
 /// All hosts of one pool.
@@ -103,6 +122,8 @@ struct Hosts<T: Transport> {
 /// What all cells of a pool have in common.
 pub(crate) struct Shared {
     pub(crate) config: PoolConfig,
+    /// Failed logins; other pools can have it in common with this one.
+    ledger: Arc<Ledger>,
     /// Wakes the maintenance task when there is a new connection to look after, or when the pool is dropped.
     wake: Notify,
     /// Places for logins, over all hosts: each costs this machine a tenth of a second of computing, and a hundred at once would all
@@ -130,18 +151,20 @@ pub(crate) struct Capacity {
 
 /// A transport keeps its deadlines by itself, and knows then how far it came. This much later we stop believing that.
 const LENIENCY: Duration = Duration::from_secs(1);
+/// A connection that ends within so long of its login, before anything of a caller has run on it, is like a login that failed.
+const YOUNG: Duration = Duration::from_secs(5);
 /// How long the end of a connection may take once nothing is waited for any more.
 const CLOSING: Duration = Duration::from_secs(5);
 /// The longest patience when something is closed. Longer ones could not be added to a time.
 const LONGEST_PATIENCE: Duration = Duration::from_secs(365 * 86_400);
 
 impl<T: Transport> Core<T> {
-    pub(crate) fn new(transport: T, config: PoolConfig, capacity: Capacity) -> Self {
+    pub(crate) fn new(transport: T, config: PoolConfig, capacity: Capacity, ledger: Arc<Ledger>) -> Self {
         let places = |count: usize| Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS)));
         let (logins, standbys) = (places(capacity.logins), places(capacity.standbys));
         let connecting = watch::Sender::new(0);
         let openings = places(capacity.openings);
-        let shared = Shared { config, wake: Notify::new(), logins, connecting, openings, standbys };
+        let shared = Shared { config, ledger, wake: Notify::new(), logins, connecting, openings, standbys };
         let hosts = Hosts { closed: false, cells: HashMap::new(), maintenance: None };
         Core { transport: Arc::new(transport), shared: Arc::new(shared), hosts: Mutex::new(hosts) }
     }
@@ -163,7 +186,7 @@ impl<T: Transport> Core<T> {
                 hosts.maintenance =
                     Some(tokio::spawn(maintenance::run(Arc::downgrade(self), Arc::clone(&self.shared))));
             }
-            let new = |key: &PoolKey| Arc::new(Cell::new(key.clone(), &self.transport, &self.shared));
+            let new = |key: &PoolKey| Cell::new(key.clone(), &self.transport, &self.shared);
             Arc::clone(hosts.cells.entry(host.key()).or_insert_with_key(new))
         };
         cell.acquire(host).await
@@ -193,11 +216,18 @@ impl<T: Transport> Core<T> {
         all
     }
 
-    /// Forgets the failures of this key: the next caller tries at once.
-    pub(crate) fn reset(&self, key: &PoolKey) {
-        if let Some(cell) = self.cell(key) {
+    /// Forgets the failures of this host's key and of its account: the next caller tries at once.
+    pub(crate) fn reset(&self, host: &Host) {
+        let key = host.key();
+        if let Some(cell) = self.cell(&key) {
             cell.update(|state, _| state.reset());
         }
+        self.shared.ledger.forget(Some(&Account::of(host)), &key);
+    }
+
+    /// Somebody has a connection, waits for one, or failed to get one not long ago.
+    pub(crate) fn is_needed(&self) -> bool {
+        self.cells().iter().any(|cell| cell.tenants() > 0)
     }
 
     /// The sum over all hosts.
@@ -213,6 +243,7 @@ impl<T: Transport> Core<T> {
     /// Closes the connections of this key: queued callers are turned away, commands that run have `patience`.
     pub(crate) async fn close_host(&self, key: &PoolKey, patience: Duration) {
         let patience = patience.min(LONGEST_PATIENCE);
+        self.shared.ledger.forget(None, key);
         if let Some(cell) = self.cell(key) {
             let closings = cell.close(patience);
             gone(&[(cell, closings)], patience).await;

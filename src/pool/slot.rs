@@ -8,35 +8,67 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::cell::Cell;
-use super::{CLOSING, Connection, LENIENCY, Transport};
+use super::ledger::{Place, Sort};
+use super::{CLOSING, Configuration, Connection, LENIENCY, Transport};
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::host::Host;
 
 /// A login keeps its place for so long at most: one that takes longer waits for somebody, and does not compute.
 const PLACE: Duration = Duration::from_secs(1);
 
+/// A connection on which nothing has run keeps its place in the ledger for so long at most. A server that takes logins and drops
+/// them does so sooner.
+const PROBATION: Duration = Duration::from_secs(10);
+/// How often it is looked at until then.
+const LOOK: Duration = Duration::from_millis(250);
+/// From the end of a connection until its reason is known.
+const NEWS: Duration = Duration::from_millis(200);
+
 /// A slot with a task in it. Dropped, the slot is empty again, whatever became of the task.
 pub(super) struct Slot<T: Transport> {
     cell: Arc<Cell<T>>,
     index: usize,
     host: Host,
-    /// How the slot becomes empty: by a failure to connect, or just so.
-    failure: Option<ConnectError>,
+    /// The login's place in the ledger, as long as it may still count as a failed one.
+    place: Option<Place>,
+    /// How the slot becomes empty: by a failure to connect, or just so; and what could mend the failure.
+    failure: Option<(ConnectError, Option<Configuration>)>,
 }
 
 impl<T: Transport> Slot<T> {
-    pub(super) fn new(cell: &Arc<Cell<T>>, index: usize, host: Host) -> Self {
+    pub(super) fn new(cell: &Arc<Cell<T>>, index: usize, host: Host, place: Place) -> Self {
         // What is left in place if the task is dropped before its login is over.
         let failure = ConnectError::new(
             ConnectErrorKind::Local,
             "the runtime that was connecting was shut down",
             Vec::new(),
         );
-        Slot { cell: Arc::clone(cell), index, host, failure: Some(failure) }
+        Slot { cell: Arc::clone(cell), index, host, place: Some(place), failure: Some((failure, None)) }
     }
 
-    fn becomes_empty(&mut self, failure: Option<ConnectError>) {
-        self.failure = failure;
+    /// The login has failed. What could mend that is looked at, so that a change can be seen.
+    async fn fails(mut self, error: ConnectError) {
+        use ConnectErrorKind::{Authentication, BadOption, HostKeyChanged, HostKeyUnknown, KeyFile};
+        let is_watched =
+            matches!(error.kind(), Authentication | BadOption | HostKeyChanged | HostKeyUnknown | KeyFile);
+        let mut watched = None;
+        if is_watched {
+            let look = self.cell.transport.configuration(&self.host, error.kind());
+            watched = timeout(LENIENCY, look).await.ok();
+        }
+        self.failure = Some((error, watched));
+    }
+
+    fn has_not_failed(&mut self) {
+        self.failure = None;
+    }
+
+    /// The login has counted as a failed one, or will not any more.
+    fn settles(&mut self, failed: Option<Sort>) {
+        match (self.place.take(), failed) {
+            (Some(place), Some(sort)) => place.failed(sort, Instant::now()),
+            (place, _) => drop(place),
+        }
     }
 }
 
@@ -44,11 +76,15 @@ impl<T: Transport> Drop for Slot<T> {
     fn drop(&mut self) {
         let index = self.index;
         match self.failure.take() {
-            Some(error) => {
-                let configuration = self.cell.transport.configuration(&self.host);
-                self.cell.update(|state, now| state.connect_failed(index, error, configuration, now));
+            Some((error, watched)) => {
+                let sort = if error.is_dropped() { Sort::Dropped } else { Sort::Refused };
+                self.settles(error.is_counted().then_some(sort));
+                self.cell.update(|state, now| state.connect_failed(index, error, watched, now));
             }
-            None => self.cell.update(|state, _| state.emptied(index)),
+            None => {
+                self.settles(None);
+                self.cell.update(|state, _| state.emptied(index));
+            }
         }
         self.cell.emptied();
     }
@@ -92,7 +128,7 @@ pub(super) async fn run<T: Transport>(mut slot: Slot<T>, mut retired: mpsc::Unbo
         biased;
         // Closed before it was there. Nobody is to hear of a failure: those who waited were turned away.
         _ = retired.recv() => {
-            slot.becomes_empty(None);
+            slot.has_not_failed();
             return;
         }
         connected = connect => connected,
@@ -101,32 +137,55 @@ pub(super) async fn run<T: Transport>(mut slot: Slot<T>, mut retired: mpsc::Unbo
         Ok(Ok(connection)) => Arc::new(connection),
         Ok(Err(error)) => {
             tracing::warn!(%error, "connect failed");
-            slot.becomes_empty(Some(error));
-            return;
+            return slot.fails(error).await;
         }
         Err(_) => {
             let limit = host.login().limit.unwrap_or(config.connect_timeout);
             let detail = format!("no connection within {limit:?}");
             let error = ConnectError::new(ConnectErrorKind::TimedOut, detail, Vec::new());
-            slot.becomes_empty(Some(error));
-            return;
+            return slot.fails(error).await;
         }
     };
-    slot.becomes_empty(None);
+    slot.has_not_failed();
+    if connection.has_run() {
+        slot.settles(None);
+    }
     tracing::info!(elapsed = ?started.elapsed(), "connected");
     let asked = host.login().has_asked();
     cell.update(|state, now| state.connected(index, Arc::clone(&connection), asked, now, config));
     cell.shared.wake.notify_one();
 
-    let patience = tokio::select! {
-        biased;
-        patience = retired.recv() => patience.unwrap_or_default(),
-        reason = connection.ended() => {
-            tracing::warn!(reason, "connection lost");
-            cell.update(|state, _| state.lost(index, config));
-            Duration::ZERO
+    let probation = Instant::now() + PROBATION;
+    let patience = loop {
+        tokio::select! {
+            biased;
+            patience = retired.recv() => {
+                // Who has found it broken was quicker than the news of its end, which tells whose doing that was.
+                if slot.place.is_some()
+                    && !connection.is_alive()
+                    && let Ok(end) = timeout(NEWS, connection.ended()).await
+                    && end.by_server
+                    && !connection.has_run()
+                {
+                    slot.settles(Some(Sort::Dropped));
+                }
+                break patience.unwrap_or_default();
+            }
+            end = connection.ended() => {
+                tracing::warn!(reason = end.reason, "connection lost");
+                let is_counted = slot.place.is_some() && end.by_server && !connection.has_run();
+                slot.settles(is_counted.then_some(Sort::Dropped));
+                cell.update(|state, now| state.lost(index, &end.reason, is_counted, now, config));
+                break Duration::ZERO;
+            }
+            () = sleep(LOOK), if slot.place.is_some() => {
+                if connection.has_run() || probation <= Instant::now() {
+                    slot.settles(None);
+                }
+            }
         }
     };
+    slot.settles(None);
     let mut deadline = Instant::now() + patience;
     loop {
         let patience = deadline.saturating_duration_since(Instant::now());

@@ -13,18 +13,19 @@ mod tenant;
 mod upkeep;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::cell::Lease;
+use super::ledger::{Account, Ledger, Place, Wake};
 use super::maintenance::Depth;
 use super::standby::Standby;
-use super::{Configuration, Connection, Stats, Transport};
+use super::{Configuration, Connection, Stats, Transport, YOUNG};
 use crate::config::PoolConfig;
-use crate::error::{ConnectError, Error};
+use crate::error::{ConnectError, ConnectErrorKind, Error};
 use crate::host::{Host, HostIdentity, PoolKey, Variables};
 use tenant::{Tenant, TenantId};
 
@@ -37,6 +38,9 @@ const LONGEST_REST: Duration = Duration::from_secs(1);
 /// For what runs on a connection that is not handed out any more though it may still work: it is idle, and somebody else may use its
 /// socket; or it has failed a check or one of its commands, which need not mean all.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Ended connections of which it is not known whether anything has run on them.
+const MOST_DOUBTS: usize = 16;
 
 /// The life of a slot. Each state names its successors; only the methods below change it.
 enum Slot<C: Connection> {
@@ -109,6 +113,8 @@ struct Ready<C: Connection> {
     standbys: VecDeque<Standby<C>>,
     /// Standbys that a task is opening.
     opening: usize,
+    /// A command of a caller has run on it.
+    ran: bool,
     /// Nobody gets it any more, and it is closed at the end of its last lease.
     leaving: bool,
     /// Somebody of another tenant waits for its place, with this ticket: only who came before gets a session on it. It is
@@ -144,6 +150,11 @@ impl<C: Connection> Ready<C> {
             && self.rests_until.is_none_or(|until| until <= now)
     }
 
+    /// If it ended now, it would have been of no use to anybody, and another one may not be either.
+    fn is_fruitless(&self, now: Instant) -> bool {
+        !self.ran && now < self.made + YOUNG
+    }
+
     /// Sessions on it can be expected soon without anybody giving one back.
     fn is_promising(&self, now: Instant) -> bool {
         let rests = self.rests_until.is_some_and(|until| until > now);
@@ -158,6 +169,12 @@ pub(super) struct Waiter<T: Transport> {
     ticket: Ticket,
     /// What its session is to send to the server.
     variables: Arc<Variables>,
+}
+
+/// What is said of a connection that has ended young.
+fn fruitless(reason: &str) -> ConnectError {
+    let detail = format!("logged in, but the connection ended before a command ran: {reason}");
+    ConnectError::new(ConnectErrorKind::Other, detail, Vec::new())
 }
 
 /// One session on one connection, counted; to be wrapped into a [`Lease`] at once.
@@ -188,6 +205,7 @@ pub(super) enum Action<T: Transport> {
     Connect {
         slot: usize,
         host: Host,
+        place: Place,
         retired: mpsc::UnboundedReceiver<Duration>,
     },
     /// Open sessions ahead of need.
@@ -228,12 +246,17 @@ pub(super) struct KeyState<T: Transport> {
     discarded: Vec<Standby<T::Connection>>,
     /// The earliest `SettleAt` that was asked for and has not come.
     alarm: Option<Instant>,
+    ledger: Arc<Ledger>,
+    /// What the ledger is to wake.
+    waits: Weak<dyn Wake>,
+    /// Connections that have ended young, while somebody had a lease whose command may have run. The last ones.
+    doubts: VecDeque<(u64, TenantId)>,
     /// Counters only; the gauges are worked out when somebody asks.
     counters: Stats,
 }
 
 impl<T: Transport> KeyState<T> {
-    pub(super) fn new(key: PoolKey, config: &PoolConfig) -> Self {
+    pub(super) fn new(key: PoolKey, config: &PoolConfig, ledger: Arc<Ledger>, waits: Weak<dyn Wake>) -> Self {
         KeyState {
             key,
             slots: (0..config.max_connections).map(|_| Slot::Empty).collect(),
@@ -251,6 +274,9 @@ impl<T: Transport> KeyState<T> {
             refill: None,
             discarded: Vec::new(),
             alarm: None,
+            ledger,
+            waits,
+            doubts: VecDeque::new(),
             counters: Stats::default(),
         }
     }
@@ -319,7 +345,7 @@ impl<T: Transport> KeyState<T> {
         deadline: Instant,
         now: Instant,
         config: &PoolConfig,
-        configuration: Option<Configuration>,
+        is_mended: bool,
     ) {
         let id = self.tenant_of(host, now);
         self.forget_the_gone(id);
@@ -332,14 +358,14 @@ impl<T: Transport> KeyState<T> {
         if is_unused && tenant.waiters.is_empty() {
             // Nobody gets a connection to the old address any more: the newest caller's counts.
             tenant.host = host.clone();
+            tenant.account = Account::of(host);
         }
         // Whoever comes brings his own agent for the keys.
         tenant.host.take_login_of(host);
-        if let Some(now) = configuration
-            && tenant.broken_configuration().is_some_and(|before| before != now)
-        {
-            tenant.failure = None;
+        if is_mended {
+            tenant.is_mended(now);
         }
+        tenant.used_up = self.ledger.used_up(&tenant.account, &self.key, now);
         let place = tenant.waiters.len();
         let variables = Arc::clone(&host.login().variables);
         tenant.waiters.push_back(Waiter { sender, deadline, ticket, variables });
@@ -353,9 +379,12 @@ impl<T: Transport> KeyState<T> {
         }
     }
 
-    /// What is known about this host's last failure, for a caller that has just come.
-    pub(super) fn broken_configuration(&self, host: &Host) -> Option<Configuration> {
-        self.tenants.get(self.by_identity.get(host.identity())?)?.broken_configuration()
+    /// What could mend the failure for which a caller that has just come would be turned away. Nothing can where the account's
+    /// failures are used up.
+    pub(super) fn watched(&self, host: &Host, now: Instant) -> Option<(ConnectErrorKind, Configuration)> {
+        let tenant = self.tenants.get(self.by_identity.get(host.identity())?)?;
+        let watched = tenant.watched(now)?;
+        self.ledger.used_up(&tenant.account, &self.key, now).is_none().then_some(watched)
     }
 
     // ---- leases ----
@@ -372,6 +401,7 @@ impl<T: Transport> KeyState<T> {
             self.refill = Some(slot);
             self.leaves(slot);
         }
+        self.is_no_doubt(generation);
     }
 
     /// The server would not open a session for this lease, which ends with that. The connection is not asked for as many again, or,
@@ -400,11 +430,53 @@ impl<T: Transport> KeyState<T> {
         }
     }
 
+    /// A command has run there, or was lost while it ran. Gives the account if its connections have seemed to be dropped.
+    pub(super) fn ran(&mut self, slot: usize, generation: u64) -> Option<Account> {
+        self.is_no_doubt(generation);
+        let ready = self.ready(slot, generation)?;
+        ready.ran = true;
+        let id = ready.tenant;
+        let tenant = self.tenants.get_mut(&id)?;
+        tenant.ran();
+        self.ledger.has_dropped().then(|| tenant.account.clone())
+    }
+
     /// Found broken: nobody gets it any more. What else runs on it may finish, should it be able to.
-    pub(super) fn broken(&mut self, slot: usize, generation: u64) {
-        if let Some(ready) = self.ready(slot, generation) {
-            let patience = if ready.leases > 1 { PATIENCE } else { Duration::ZERO };
-            self.retire(slot, patience);
+    pub(super) fn broken(&mut self, slot: usize, generation: u64, now: Instant) {
+        match self.ready(slot, generation) {
+            Some(ready) => {
+                let patience = if ready.leases > 1 { PATIENCE } else { Duration::ZERO };
+                let was_fruitless = ready.is_fruitless(now);
+                let tenant = ready.tenant;
+                self.retire(slot, patience);
+                if was_fruitless {
+                    self.was_fruitless(tenant, fruitless("no session could be opened on it"), now);
+                }
+            }
+            // Its end was known first, and not whether anything had run on it.
+            None => {
+                if let Some(place) = self.doubts.iter().position(|(of, _)| *of == generation) {
+                    let (_, tenant) = self.doubts.remove(place).expect("it was found a line ago");
+                    self.was_fruitless(tenant, fruitless("no session could be opened on it"), now);
+                }
+            }
+        }
+    }
+
+    /// What has ended with this connection has run, or nobody knows better.
+    fn is_no_doubt(&mut self, generation: u64) {
+        if let Some(place) = self.doubts.iter().position(|(of, _)| *of == generation) {
+            self.quiet.extend(self.doubts.remove(place).map(|(_, tenant)| tenant));
+        }
+    }
+
+    /// A connection has ended young, before anything of a caller had run on it: as if the login had failed.
+    fn was_fruitless(&mut self, id: TenantId, error: ConnectError, now: Instant) {
+        let ticket = self.next_ticket;
+        if let Some(tenant) = self.tenants.get_mut(&id) {
+            let used_up = self.ledger.used_up(&tenant.account, &self.key, now);
+            tenant.failed(error, None, used_up, ticket, now);
+            tenant.was_fruitless();
         }
     }
 
@@ -451,8 +523,7 @@ impl<T: Transport> KeyState<T> {
     ) {
         self.counters.connects += 1;
         if let Some(tenant) = self.slots[slot].tenant().and_then(|id| self.tenants.get_mut(&id)) {
-            tenant.failure = None;
-            tenant.trusted = true;
+            tenant.succeeded();
         }
         let Slot::Connecting { tenant, retire } = &self.slots[slot] else {
             return;
@@ -477,6 +548,7 @@ impl<T: Transport> KeyState<T> {
             rests_until: None,
             standbys: VecDeque::new(),
             opening: 0,
+            ran: false,
             leaving: false,
             yields_to: None,
         });
@@ -487,32 +559,54 @@ impl<T: Transport> KeyState<T> {
         &mut self,
         slot: usize,
         error: ConnectError,
-        configuration: Configuration,
+        watched: Option<Configuration>,
         now: Instant,
     ) {
         self.counters.failed_connects += 1;
         let tenant = self.slots[slot].tenant();
         self.emptied(slot);
         if let Some(tenant) = tenant.and_then(|id| self.tenants.get_mut(&id)) {
-            tenant.failed(error, configuration, now);
+            let used_up = self.ledger.used_up(&tenant.account, &self.key, now);
+            tenant.failed(error, watched, used_up, self.next_ticket, now);
         }
     }
 
     /// Closes the breakers: the next caller tries.
     pub(super) fn reset(&mut self) {
-        self.tenants.values_mut().for_each(|tenant| tenant.failure = None);
+        self.tenants.values_mut().for_each(Tenant::reset);
         self.quiet.extend(self.tenants.keys());
     }
 
     /// The connection ended by itself. While nobody uses it that is for the health checks to count: they would have found it.
-    pub(super) fn lost(&mut self, slot: usize, config: &PoolConfig) {
-        if let Slot::Ready(ready) = &self.slots[slot]
-            && ready.leases == 0
-            && config.health_checks
-        {
-            self.counters.health_check_failures += 1;
+    /// `is_counted`: the server has closed it, and nothing had run on it.
+    pub(super) fn lost(
+        &mut self,
+        slot: usize,
+        reason: &str,
+        is_counted: bool,
+        now: Instant,
+        config: &PoolConfig,
+    ) {
+        let mut was_fruitless = None;
+        if let Slot::Ready(ready) = &self.slots[slot] {
+            let (tenant, generation) = (ready.tenant, ready.generation);
+            if ready.leases == 0 && config.health_checks {
+                self.counters.health_check_failures += 1;
+            }
+            if is_counted || (ready.is_fruitless(now) && ready.leases == 0) {
+                was_fruitless = Some(tenant);
+            } else if ready.is_fruitless(now) {
+                self.doubts.push_back((generation, tenant));
+                if self.doubts.len() > MOST_DOUBTS {
+                    self.quiet.extend(self.doubts.pop_front().map(|(_, tenant)| tenant));
+                }
+            }
         }
         self.retire(slot, Duration::ZERO);
+        if let Some(tenant) = was_fruitless {
+            let error = fruitless(reason);
+            self.was_fruitless(tenant, if is_counted { error.dropped() } else { error }, now);
+        }
     }
 
     /// Nothing is left in the slot.

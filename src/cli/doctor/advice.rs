@@ -104,6 +104,9 @@ fn of_kind(kind: Kind, error: &ConnectError, step: Step, host: &Host, resolved: 
                              (OpenSSH 9.8), fail2ban and hosts.deny"
             .to_owned(),
         Kind::TimedOut => timed_out(step, user, resolved),
+        Kind::TooManyFailures => format!(
+            "see above what has failed before, and wait; once it is mended, `sshpool warm {name}` tries at once"
+        ),
         Kind::SshMissing => "install the OpenSSH client (Debian: openssh-client)".to_owned(),
         Kind::BadOption => before_a_connection(Kind::BadOption).to_owned(),
         Kind::Local => "see what this machine lacks: room, processes, descriptors".to_owned(),

@@ -135,6 +135,7 @@ fn connect_kind(kind: ConnectErrorKind) -> &'static str {
         ConnectErrorKind::KeyFile => "key_file",
         ConnectErrorKind::Algorithms => "algorithms",
         ConnectErrorKind::ServerBusy => "server_busy",
+        ConnectErrorKind::TooManyFailures => "too_many_failures",
         ConnectErrorKind::SshMissing => "ssh_missing",
         ConnectErrorKind::BadOption => "bad_option",
         ConnectErrorKind::Local => "local",

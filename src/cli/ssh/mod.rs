@@ -270,7 +270,7 @@ async fn connect(
     let patience = client.config().connect_timeout.saturating_add(GRACE);
     // When it cannot connect in this time, ssh may still do it in its own: together it is to be less than twice that.
     let patience = wanted.limit.map_or(patience, |limit| patience.min(limit / 2));
-    match timeout(patience, client.connect(host, true)).await {
+    match timeout(patience, client.connect(host, true, false)).await {
         Ok(Ok(socket)) => Ok(Over { socket, wanted }),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err(format!("the agent has not connected within {patience:?}")),

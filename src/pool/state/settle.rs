@@ -18,6 +18,7 @@ use super::{Action, KeyState, Ready, Slot, TenantId, Ticket};
 use crate::config::PoolConfig;
 use crate::error::Error;
 use crate::pool::Transport;
+use crate::pool::ledger::Answer;
 
 /// A login that a queue needs.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,6 +50,10 @@ impl<T: Transport> KeyState<T> {
 
     /// Looks after those who wait.
     fn serve(&mut self, now: Instant, config: &PoolConfig, actions: &mut Vec<Action<T>>) {
+        for id in &self.queued {
+            let tenant = self.tenants.get_mut(id).expect("who queues is there");
+            tenant.used_up = self.ledger.used_up(&tenant.account, &self.key, now);
+        }
         // A connection that need not yield any more may serve those who waited meanwhile. Each round has fewer that yield.
         for _ in 0..=self.slots.len() {
             self.grant(now, actions);
@@ -94,15 +99,15 @@ impl<T: Transport> KeyState<T> {
         for id in self.queues() {
             let nothing_there = self.slots.iter().all(|slot| slot.tenant() != Some(id) || slot.is_unused());
             let tenant = self.tenants.get_mut(&id).expect("who queues is there");
-            if let Some(failure) = &tenant.failure
-                && nothing_there
-                && tenant.backs_off(now)
-            {
-                let host = tenant.host.name().to_owned();
-                let error = Error::Connect { host, source: failure.error.clone() };
-                actions.extend(
-                    tenant.waiters.drain(..).map(|waiter| Action::Refuse(waiter.sender, error.clone())),
-                );
+            if nothing_there && tenant.backs_off(now) {
+                for waiter in std::mem::take(&mut tenant.waiters) {
+                    let Some(source) = tenant.last_failure(waiter.ticket, now) else {
+                        tenant.waiters.push_back(waiter);
+                        continue;
+                    };
+                    let host = tenant.host.name().to_owned();
+                    actions.push(Action::Refuse(waiter.sender, Error::Connect { host, source }));
+                }
             }
             self.forget_the_gone(id);
         }
@@ -136,14 +141,20 @@ impl<T: Transport> KeyState<T> {
     fn begin_logins(&mut self, now: Instant, config: &PoolConfig, actions: &mut Vec<Action<T>>) {
         let mut left = Vec::new();
         for claim in self.claims(now, config) {
-            match self.slots.iter().position(|slot| matches!(slot, Slot::Empty)) {
-                Some(slot) => {
+            let Some(slot) = self.slots.iter().position(|slot| matches!(slot, Slot::Empty)) else {
+                left.push(claim);
+                continue;
+            };
+            let tenant = self.tenants.get_mut(&claim.tenant).expect("who has a claim is there");
+            match self.ledger.begin(&tenant.account, &self.key, now, &self.waits) {
+                Answer::Begin(place) => {
                     let (retire, retired) = mpsc::unbounded_channel();
-                    let host = self.tenants[&claim.tenant].host.clone();
+                    let host = tenant.host.clone();
                     self.slots[slot] = Slot::Connecting { tenant: claim.tenant, retire };
-                    actions.push(Action::Connect { slot, host, retired });
+                    actions.push(Action::Connect { slot, host, place, retired });
                 }
-                None => left.push(claim),
+                Answer::Wait => {}
+                Answer::UsedUp(used_up) => tenant.used_up = Some(used_up),
             }
         }
         let closing = self.slots.iter().filter(|slot| matches!(slot, Slot::Closing { .. })).count();
@@ -173,7 +184,7 @@ impl<T: Transport> KeyState<T> {
             let error = Error::Exhausted {
                 key: self.key.clone(),
                 max: config.max_connections,
-                last_failure: tenant.failure.as_ref().map(|failure| failure.error.clone()),
+                last_failure: tenant.last_failure(Ticket::MAX, now),
             };
             let (stay, overdue): (Vec<_>, Vec<_>) = tenant
                 .waiters
@@ -268,8 +279,8 @@ impl<T: Transport> KeyState<T> {
     fn next_change(&self, now: Instant) -> Option<Instant> {
         let rests =
             self.ready_ones().flat_map(|(_, ready)| [ready.rests_until, ready.suspect_until]).flatten();
-        let pauses = self.queued.iter().filter_map(|id| self.tenants[id].failure.as_ref());
-        rests.chain(pauses.map(|failure| failure.retry_at)).filter(|&at| at > now).min()
+        let pauses = self.queued.iter().filter_map(|id| self.tenants[id].waits_until(now));
+        rests.chain(pauses).filter(|&at| at > now).min()
     }
 
     fn connecting_for(&self, id: TenantId) -> usize {

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{KeyState, Waiter};
-use crate::error::ConnectError;
+use super::{KeyState, Ticket, Waiter};
+use crate::error::{ConnectError, ConnectErrorKind};
 use crate::host::{Host, HostIdentity, Variables};
+use crate::pool::ledger::{Account, MOST, UsedUp};
 use crate::pool::{Configuration, Transport, backoff};
 
 /// Tells tenants apart; a later one has a greater one.
@@ -30,42 +31,142 @@ pub(super) struct Tenant<T: Transport> {
     pub variables: Arc<Variables>,
     /// The last login failed; cleared by one that succeeds.
     pub failure: Option<Failure>,
+    /// Whose failed logins are counted together, wherever they come from.
+    pub account: Account,
+    /// The account's failed logins are used up, as far as was known when somebody last waited.
+    pub used_up: Option<UsedUp>,
     /// A login has succeeded, and none has failed since.
     pub trusted: bool,
+    failures: Failures,
+}
+
+/// Failures in a row, by what they are.
+#[derive(Default)]
+struct Failures {
+    /// That the ledger counts.
+    counted: u32,
+    /// Dropped before the server had looked at them.
+    busy: u32,
+    others: u32,
+    /// Connections that ended before anything of a caller had run on them. A login that succeeds proves nothing then.
+    fruitless: u32,
 }
 
 /// The last login failed: the breaker is open, and callers hear this at once, until `retry_at`. The next caller then tries.
 pub(super) struct Failure {
-    pub error: ConnectError,
-    attempts: u32,
+    error: ConnectError,
+    at: Instant,
+    /// Who came later hears that it is remembered.
+    ticket: Ticket,
     pub retry_at: Instant,
-    /// A wrong key does not become right by trying. What the login depended on is looked at when a caller comes: another attempt is made when
-    /// it has changed, too.
-    permanent: Option<Configuration>,
+    is_counted: bool,
+    /// What could mend it, as it was then. When a caller comes and it is another now, that caller has it tried.
+    watched: Option<Configuration>,
 }
 
 impl<T: Transport> Tenant<T> {
-    pub fn backs_off(&self, now: Instant) -> bool {
-        self.failure.as_ref().is_some_and(|failure| failure.retry_at > now)
+    /// Until when nothing may be tried.
+    pub fn waits_until(&self, now: Instant) -> Option<Instant> {
+        let failure = self.failure.as_ref().map(|failure| failure.retry_at);
+        failure.into_iter().chain(self.used_up.map(|used_up| used_up.until)).filter(|&at| at > now).max()
     }
 
-    pub fn failed(&mut self, error: ConnectError, configuration: Configuration, now: Instant) {
+    pub fn backs_off(&self, now: Instant) -> bool {
+        self.waits_until(now).is_some()
+    }
+
+    /// A login has failed; `used_up` is what the ledger says by now.
+    pub fn failed(
+        &mut self,
+        error: ConnectError,
+        watched: Option<Configuration>,
+        used_up: Option<UsedUp>,
+        ticket: Ticket,
+        now: Instant,
+    ) {
         self.trusted = false;
+        self.used_up = used_up;
         // Logins that were under way together and failed together are one attempt.
-        let together = self.backs_off(now);
-        let permanent = error.kind().is_permanent().then_some(configuration);
-        if together && permanent.is_none() && self.broken_configuration().is_some() {
+        let together = self.failure.as_ref().filter(|failure| failure.retry_at > now);
+        let is_counted = error.is_counted();
+        if together.is_some_and(|failure| failure.is_counted && !is_counted) {
             return; // A wrong key is still wrong.
         }
-        let attempts = self.failure.as_ref().map_or(0, |failure| failure.attempts);
-        let attempts = if together { attempts } else { attempts.saturating_add(1) };
-        let pause = if permanent.is_some() { backoff::PERMANENT } else { backoff::pause(attempts) };
-        self.failure = Some(Failure { error, attempts, retry_at: now + pause, permanent });
+        let more = u32::from(together.is_none());
+        let add = |count: &mut u32| {
+            *count = count.saturating_add(more).max(1);
+            *count
+        };
+        let pause = if is_counted {
+            let longest = || used_up.map_or(backoff::LONGEST_COUNTED, |used_up| used_up.until - now);
+            backoff::counted(add(&mut self.failures.counted)).unwrap_or_else(longest)
+        } else if error.kind() == ConnectErrorKind::ServerBusy {
+            backoff::busy(add(&mut self.failures.busy))
+        } else {
+            backoff::pause(add(&mut self.failures.others).saturating_add(self.failures.fruitless))
+        };
+        self.failure = Some(Failure { error, at: now, ticket, retry_at: now + pause, is_counted, watched });
     }
 
-    /// What a login depended on that failed for good.
-    pub fn broken_configuration(&self) -> Option<Configuration> {
-        self.failure.as_ref()?.permanent
+    /// A connection has ended before anything of a caller had run on it.
+    pub fn was_fruitless(&mut self) {
+        self.failures.fruitless = self.failures.fruitless.saturating_add(1);
+    }
+
+    /// A login has succeeded.
+    pub fn succeeded(&mut self) {
+        let Failures { fruitless, counted, .. } = self.failures;
+        // What is dropped again and again has succeeded each time.
+        let counted = if fruitless > 0 { counted } else { 0 };
+        self.failures = Failures { fruitless, counted, ..Failures::default() };
+        self.failure = None;
+        self.trusted = true;
+    }
+
+    /// A command has run.
+    pub fn ran(&mut self) {
+        self.failures.fruitless = 0;
+    }
+
+    /// Somebody wants it tried now.
+    pub fn reset(&mut self) {
+        (self.failure, self.used_up, self.failures) = (None, None, Failures::default());
+    }
+
+    /// What could mend the failure for which this caller would be turned away, and what is wrong.
+    pub fn watched(&self, now: Instant) -> Option<(ConnectErrorKind, Configuration)> {
+        let failure = self.failure.as_ref().filter(|failure| failure.retry_at > now)?;
+        Some((failure.error.kind(), failure.watched?))
+    }
+
+    /// What could mend the failure is another now: one try, and the account's limit stands.
+    pub fn is_mended(&mut self, now: Instant) {
+        if let Some(failure) = &mut self.failure {
+            (failure.retry_at, failure.watched) = (now, None);
+        }
+    }
+
+    /// Why there is no connection, for somebody who came with this ticket.
+    pub fn last_failure(&self, ticket: Ticket, now: Instant) -> Option<ConnectError> {
+        let next = self.waits_until(now).unwrap_or(now) - now;
+        let used_up = self.used_up.filter(|used_up| used_up.until > now);
+        match (&self.failure, used_up) {
+            (Some(failure), used_up) if used_up.is_none() || failure.is_counted || failure.retry_at > now => {
+                let error = failure.error.clone();
+                let is_fresh = ticket < failure.ticket && failure.at == now;
+                Some(if is_fresh { error } else { error.remembered(now - failure.at, next) })
+            }
+            (_, Some(used_up)) => {
+                let detail = format!(
+                    "{MOST} logins to {} have failed in the last ten minutes, with other keys or by other names \
+                     perhaps; one more could get the account locked",
+                    self.account
+                );
+                let error = ConnectError::new(ConnectErrorKind::TooManyFailures, detail, Vec::new());
+                Some(error.remembered(now - used_up.last, next))
+            }
+            _ => None,
+        }
     }
 
     fn is_stale(&self, now: Instant) -> bool {
@@ -92,7 +193,10 @@ impl<T: Transport> KeyState<T> {
             waiters: VecDeque::new(),
             variables: Arc::clone(&host.login().variables),
             failure: None,
+            account: Account::of(host),
+            used_up: None,
             trusted: false,
+            failures: Failures::default(),
         };
         self.tenants.insert(id, tenant);
         id
@@ -134,7 +238,9 @@ impl<T: Transport> KeyState<T> {
     }
 
     fn is_needed(&self, id: TenantId) -> bool {
-        self.queued.contains(&id) || self.slots.iter().any(|slot| slot.tenant() == Some(id))
+        self.queued.contains(&id)
+            || self.slots.iter().any(|slot| slot.tenant() == Some(id))
+            || self.doubts.iter().any(|(_, tenant)| *tenant == id)
     }
 
     fn forget(&mut self, id: TenantId) {
@@ -144,7 +250,6 @@ impl<T: Transport> KeyState<T> {
     }
 
     /// How many tenants there are.
-    #[cfg(test)]
     pub(in crate::pool) fn tenants(&self) -> usize {
         self.tenants.len()
     }

@@ -29,7 +29,7 @@ impl<T: Transport> KeyState<T> {
             actions
                 .extend(tenant.waiters.drain(..).map(|waiter| Action::Refuse(waiter.sender, error.clone())));
         }
-        self.quiet.extend(self.tenants.keys());
+        self.reset();
         actions
     }
 

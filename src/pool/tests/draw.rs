@@ -141,6 +141,7 @@ impl Fortune {
             true if random.chance(15) => Login::Hangs,
             true if random.chance(5) => Login::NeverReturns,
             true if random.chance(5) => Login::Panics,
+            true if random.chance(10) => Login::IsDropped,
             true => Login::Fails(random.pick(kinds)),
             false => Login::Succeeds,
         };
@@ -159,6 +160,8 @@ impl Fortune {
                 false => Standby::Works,
             },
             deaf: false,
+            silent: random.chance(self.dying / 2),
+            by_server: random.chance(80),
         };
         let after = if random.chance(10) { zero } else { random.millis(0, 100) };
         // Some take longer than they may.
@@ -179,23 +182,23 @@ impl Random {
     }
 
     /// Both included.
-    fn up_to(&mut self, least: u64, most: u64) -> u64 {
+    pub(super) fn up_to(&mut self, least: u64, most: u64) -> u64 {
         least + self.next() % (most - least + 1)
     }
 
-    fn chance(&mut self, percent: u64) -> bool {
+    pub(super) fn chance(&mut self, percent: u64) -> bool {
         self.next() % 100 < percent
     }
 
-    fn millis(&mut self, least: u64, most: u64) -> Duration {
+    pub(super) fn millis(&mut self, least: u64, most: u64) -> Duration {
         ms(self.up_to(least, most))
     }
 
-    fn pick<T: Copy, const N: usize>(&mut self, all: [T; N]) -> T {
+    pub(super) fn pick<T: Copy, const N: usize>(&mut self, all: [T; N]) -> T {
         *self.pick_from(&all)
     }
 
-    fn pick_from<'a, T>(&mut self, all: &'a [T]) -> &'a T {
+    pub(super) fn pick_from<'a, T>(&mut self, all: &'a [T]) -> &'a T {
         &all[self.next() as usize % all.len()]
     }
 }

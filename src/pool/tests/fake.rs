@@ -11,7 +11,7 @@ use super::plan::{Login, Plan, Probe, Standby};
 use super::world::{LoginUnderWay, Phase, World};
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::host::{Host, Variables};
-use crate::pool::{Configuration, Connection, Transport};
+use crate::pool::{Configuration, Connection, End, Transport};
 
 /// The transport: a handle to the world. The pool owns it, and the world learns when it is gone.
 pub(super) struct Fake {
@@ -42,6 +42,10 @@ impl Transport for Fake {
             }
             _ if until > deadline => Err(failure(&under_way, ConnectErrorKind::TimedOut)),
             Login::Fails(kind) => Err(failure(&under_way, kind)),
+            Login::IsDropped => {
+                under_way.is_dropped();
+                Err(ConnectError::new(ConnectErrorKind::Other, "as planned", Vec::new()).dropped())
+            }
             Login::Panics => {
                 under_way.fails(ConnectErrorKind::Local);
                 // Not `panic!`, which would write to the output of a test that passes.
@@ -63,7 +67,7 @@ impl Transport for Fake {
         }
     }
 
-    fn configuration(&self, _: &Host) -> Configuration {
+    async fn configuration(&self, _: &Host, _: ConnectErrorKind) -> Configuration {
         self.world.books(|truth| truth.configuration)
     }
 
@@ -165,10 +169,18 @@ impl Connection for FakeConnection {
         *self.phase.borrow() == Phase::Up
     }
 
-    async fn ended(&self) -> String {
+    async fn ended(&self) -> End {
         let mut phase = self.phase.clone();
         phase.wait_for(|phase| *phase == Phase::Ended).await.expect("the books outlive the connection");
-        "as planned".to_owned()
+        let by_server = self.world.books(|truth| truth.connections[self.id].nature.by_server);
+        End { reason: "as planned".to_owned(), by_server }
+    }
+
+    fn has_run(&self) -> bool {
+        self.world.books(|truth| {
+            let facts = &truth.connections[self.id];
+            facts.ran || !facts.nature.silent
+        })
     }
 
     async fn close(&self, patience: Duration) {

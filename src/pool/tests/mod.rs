@@ -6,6 +6,7 @@ mod closing;
 mod draw;
 mod failures;
 mod fake;
+mod ledger;
 mod oracle;
 mod plan;
 mod queue;
@@ -65,7 +66,7 @@ impl Stage {
     fn new(config: PoolConfig) -> Self {
         let world = World::new(&config);
         let transport = Fake { world: Arc::clone(&world) };
-        Stage { pool: Arc::new(Core::new(transport, config, CAPACITY)), world }
+        Stage { pool: Arc::new(Core::new(transport, config, CAPACITY, Arc::default())), world }
     }
 
     async fn try_take(&self, host: &Host) -> Result<Held, Error> {
@@ -177,9 +178,30 @@ impl Held {
         self.lease().suspect();
     }
 
+    /// The connection was lost while its command ran.
     fn broken(&self) {
+        self.ran();
+        self.not_reached();
+    }
+
+    /// No session could be opened on it.
+    fn not_reached(&self) {
         self.world.condemn_one(self.id);
         self.lease().broken();
+    }
+
+    /// Its command has run.
+    fn ran(&self) {
+        self.world.ran(self.id);
+        self.lease().ran();
+    }
+
+    /// Without having run anything.
+    fn unused(mut self) {
+        if let Some(lease) = self.lease.take() {
+            self.world.gives_back(self.id);
+            drop(lease);
+        }
     }
 
     fn refused(mut self) {
@@ -193,6 +215,8 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         if let Some(lease) = self.lease.take() {
+            self.world.ran(self.id);
+            lease.ran();
             self.world.gives_back(self.id);
             drop(lease);
         }

@@ -21,11 +21,15 @@ pub(super) fn inspect(pool: &Core<Fake>, world: &World) {
         let stats = cell.stats();
         let tenants = cell.tenants();
         world.books(|truth| {
+            // A connection on which nothing has run counts as a login under way for a while.
+            let silent = truth.connections.iter().filter(|facts| facts.nature.silent).count();
+            let under_way = truth.logins_under_way() + silent;
+            let is_used_up = truth.is_used_up(key, under_way);
             let Truth { hosts, connections, violations, .. } = truth;
             let hosts: Vec<&HostTruth> = hosts.iter().filter(|host| host.key == *key).collect();
             let there: Vec<&Facts> =
                 hosts.iter().flat_map(|host| &host.there).map(|&id| &connections[id]).collect();
-            let all = All { config: &world.config, stats, tenants, hosts: &hosts, there };
+            let all = All { config: &world.config, stats, tenants, is_used_up, hosts: &hosts, there };
             let mut broken = all.counts();
             for &host in &hosts {
                 let there: Vec<&Facts> = host.there.iter().map(|&id| &connections[id]).collect();
@@ -49,6 +53,8 @@ struct All<'a> {
     config: &'a PoolConfig,
     stats: Stats,
     tenants: usize,
+    /// The account of some host may have to wait.
+    is_used_up: bool,
     hosts: &'a [&'a HostTruth],
     /// Their connections, those included that are being closed.
     there: Vec<&'a Facts>,
@@ -85,7 +91,7 @@ impl All<'_> {
         // Who waits, who has a connection, and who has failed is remembered, and nobody else.
         let needed = |host: &&&HostTruth| {
             let is_there = !host.there.is_empty() || host.logins_under_way > 0;
-            is_there || !host.asking.is_empty() || host.failed > 0
+            is_there || !host.asking.is_empty() || host.failed > 0 || host.last_fruitless.is_some()
         };
         let needed = self.hosts.iter().filter(needed).count();
         broken([
@@ -183,7 +189,12 @@ impl View<'_> {
         let is_there = self.open().next().is_some();
         // A suspect is expected to serve as many as a login.
         let tried = host.logins_under_way + self.suspects().count();
+        // A connection that was of no use to anybody is followed by a pause; and failures of others with this account count.
+        let fruitless = host.last_fruitless.is_some_and(|at| {
+            now <= at + longest_pause(host.fruitless + host.failures_in_a_row).max(PERMANENT)
+        });
         let growth = match host.outcome {
+            _ if fruitless || self.all.is_used_up => true,
             _ if tried * most >= waiting => true,
             Outcome::Uncertain => true,
             // Who has no connection left may have been forgotten, and is a stranger again.
@@ -204,11 +215,15 @@ impl View<'_> {
             self.all.open().count() - self.open().count() + self.all.under_way() - host.logins_under_way;
         let expected = self.config.max_connections.saturating_sub(busy + others) * most;
         let coming = self.there.len() + host.logins_under_way > busy
-            || self.all.there.iter().any(|facts| facts.closing);
+            || self.all.there.iter().any(|facts| facts.closing)
+            || self.all.is_used_up;
         broken([
             ("somebody waits beside a free session", full),
             ("a login is due that was not started", growth || !room),
-            ("somebody waits, and nothing is there", self.there.len() + host.logins_under_way > 0 || !room),
+            (
+                "somebody waits, and nothing is there",
+                (self.there.len() + host.logins_under_way > 0 || !room || self.all.is_used_up),
+            ),
             ("somebody waits for a login that may not be tried", !hopeless),
             ("somebody was forgotten in the queue", overdue == 0 || (overdue <= expected && coming)),
         ])

@@ -15,6 +15,8 @@ pub(super) struct Plan {
 pub(super) enum Login {
     Succeeds,
     Fails(ConnectErrorKind),
+    /// The server takes it, and closes the connection before it is ready.
+    IsDropped,
     /// Fails at the deadline, as it is asked to.
     Hangs,
     /// Not even that.
@@ -34,6 +36,10 @@ pub(super) struct Nature {
     pub standby: Standby,
     /// This machine's part of it answers nobody.
     pub deaf: bool,
+    /// No echo has run on it.
+    pub silent: bool,
+    /// When it ends by itself, the server has ended it.
+    pub by_server: bool,
 }
 
 /// What becomes of sessions that are opened ahead of need.
@@ -65,8 +71,16 @@ impl Default for Nature {
     fn default() -> Self {
         let zero = Duration::ZERO;
         let probe = Probe::Passes(zero);
-        let (dies_after, standby, deaf) = (None, Standby::Works, false);
-        Nature { dies_after, noticed_after: zero, probe, closing: zero, standby, deaf }
+        Nature {
+            dies_after: None,
+            noticed_after: zero,
+            probe,
+            closing: zero,
+            standby: Standby::Works,
+            deaf: false,
+            silent: false,
+            by_server: true,
+        }
     }
 }
 
@@ -77,6 +91,26 @@ impl Plan {
 
     pub(super) fn fails(kind: ConnectErrorKind) -> Self {
         Plan { login: Login::Fails(kind), ..Plan::default() }
+    }
+
+    pub(super) fn is_dropped() -> Self {
+        Plan { login: Login::IsDropped, ..Plan::default() }
+    }
+
+    /// Nothing has run on it when it is ready.
+    pub(super) fn silent(mut self) -> Self {
+        self.nature.silent = true;
+        self
+    }
+
+    pub(super) fn dies_after(mut self, delay: Duration) -> Self {
+        self.nature.dies_after = Some(delay);
+        self
+    }
+
+    pub(super) fn by_server(mut self, by_server: bool) -> Self {
+        self.nature.by_server = by_server;
+        self
     }
 
     pub(super) fn probe(mut self, probe: Probe) -> Self {

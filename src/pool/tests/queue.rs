@@ -141,8 +141,12 @@ async fn a_caller_whose_time_is_over_still_gets_the_login_that_is_on_its_way() {
 async fn logins_to_many_hosts_take_turns_and_their_time_counts_from_their_own_turn() {
     let world = World::new(&config(1, 1));
     let settings = PoolConfig { connect_timeout: ms(150), acquire_timeout: Duration::ZERO, ..config(1, 1) };
-    let pool =
-        Arc::new(Core::new(Fake { world: Arc::clone(&world) }, settings, Capacity { logins: 3, ..CAPACITY }));
+    let pool = Arc::new(Core::new(
+        Fake { world: Arc::clone(&world) },
+        settings,
+        Capacity { logins: 3, ..CAPACITY },
+        Arc::default(),
+    ));
     let start = Instant::now();
     let mut callers = Vec::new();
     for n in 0..9 {
@@ -170,6 +174,7 @@ async fn a_login_that_waits_for_a_dead_host_gives_up_its_place_after_a_second() 
         Fake { world: Arc::clone(&world) },
         config(1, 1),
         Capacity { logins: 1, ..CAPACITY },
+        Arc::default(),
     ));
     world.plan([Plan { login: Login::Hangs, ..Plan::default() }]);
     let start = Instant::now();

@@ -27,10 +27,12 @@ const CLOSING: Duration = secs(5);
 type Seen = BTreeMap<&'static str, u64>;
 
 /// What the schedules have to reach to be worth something.
-const WORTH: [&str; 18] = [
+const WORTH: [&str; 20] = [
     "leases",
     "exhausted",
     "failed logins",
+    "counted failures",
+    "dropped",
     "turned away",
     "gone while waiting",
     "gone with a lease",
@@ -102,7 +104,12 @@ fn ten_thousand_random_schedules_break_no_promise() {
 fn run(seed: u64) -> Result<Seen, Vec<String>> {
     let schedule = Schedule::draw(&mut Random(seed));
     let world = World::new(&schedule.config);
-    let pool = Arc::new(Core::new(Fake { world: Arc::clone(&world) }, schedule.config.clone(), CAPACITY));
+    let pool = Arc::new(Core::new(
+        Fake { world: Arc::clone(&world) },
+        schedule.config.clone(),
+        CAPACITY,
+        Arc::default(),
+    ));
     let (fortune, mut random) = (schedule.fortune, Random(!seed));
     world.plan_with(move || fortune.plan(&mut random));
 
@@ -246,7 +253,12 @@ fn judge(world: &World, host: &Host, asked: Instant, error: &Error) {
         }
         Error::Connect { .. } => {
             world.saw("failed logins");
-            world.books(|truth| matches!(truth.host(host).outcome, Outcome::Failed(_) | Outcome::Uncertain))
+            world.books(|truth| {
+                let is_used_up = truth.is_used_up(&host.key(), 0);
+                let host = truth.host(host);
+                let failed = matches!(host.outcome, Outcome::Failed(_) | Outcome::Uncertain);
+                failed || host.last_fruitless.is_some() || is_used_up
+            })
         }
         Error::Closed { .. } => {
             world.saw("turned away");

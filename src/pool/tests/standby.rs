@@ -133,7 +133,8 @@ async fn a_caller_goes_where_a_standby_is() {
 async fn a_process_has_only_so_many_over_all_hosts() {
     let world = World::new(&config(1, 8));
     let capacity = Capacity { standbys: 3, ..CAPACITY };
-    let pool = Arc::new(Core::new(Fake { world: Arc::clone(&world) }, config(1, 8), capacity));
+    let pool =
+        Arc::new(Core::new(Fake { world: Arc::clone(&world) }, config(1, 8), capacity, Arc::default()));
     let hosts = [web1(), Host::new("web2").unwrap()];
     for host in &hosts {
         drop(take(&pool, &world, host).await);

@@ -399,7 +399,7 @@ async fn failures_of_thousands_of_identities_are_remembered_within_bounds() {
     for number in 0..20 {
         assert_eq!(kind_of(stage.try_take(&identity(number)).await), Kind::Refused);
     }
-    stage.pool.reset(&web1().key());
+    stage.pool.reset(&web1());
     assert_eq!(remembered(&stage), 0);
 }
 

@@ -14,11 +14,13 @@ use super::{Duration, ms, secs};
 use crate::config::PoolConfig;
 use crate::error::ConnectErrorKind;
 use crate::host::{Host, HostIdentity, PoolKey};
+use crate::pool::ledger::{Account, MOST, WINDOW};
 
 /// The shortest pause after a failed login: 200 ms less a quarter.
 pub(super) const SHORTEST_PAUSE: Duration = ms(150);
-/// The pause after a failure that trying again cannot mend.
-pub(super) const PERMANENT: Duration = secs(15 * 60);
+/// The shortest pause after a failure that counts, and the longest.
+pub(super) const COUNTED: Duration = secs(1);
+pub(super) const PERMANENT: Duration = secs(600);
 
 pub(super) struct World {
     pub config: PoolConfig,
@@ -36,6 +38,8 @@ pub(super) struct Truth {
     /// By id; they stay here after their end.
     pub connections: Vec<Facts>,
     pub violations: Vec<String>,
+    /// Failed logins that count: when, and of which account.
+    pub counted: Vec<Counted>,
     pub shutdowns: usize,
     /// What logins depend on.
     pub configuration: u64,
@@ -44,6 +48,14 @@ pub(super) struct Truth {
     pub closed: bool,
     /// How often something happened.
     pub seen: BTreeMap<&'static str, u64>,
+}
+
+/// A failed login that counts.
+pub(super) struct Counted {
+    at: Instant,
+    account: Account,
+    /// The server took it and closed the connection, which is forgotten when something has run.
+    is_dropped: bool,
 }
 
 /// One host: what has its own connections.
@@ -62,6 +74,10 @@ pub(super) struct HostTruth {
     pub outcome: Outcome,
     /// Logins with a smaller number were under way when the host was closed: what they bring is not wanted any more.
     unwanted_logins: usize,
+    /// Connections in a row that ended before a command of a caller had run on them, and the last of these ends.
+    pub fruitless: u32,
+    pub last_fruitless: Option<Instant>,
+    pub account: Account,
     /// The callers that wait: when the time of each is over.
     pub asking: Vec<Instant>,
     /// When somebody has last got an answer, or gone away.
@@ -108,6 +124,8 @@ pub(super) struct Facts {
     ended: Option<Instant>,
     /// The pool has a reason to end it other than that nobody uses it.
     condemned: bool,
+    /// A command of a caller has run on it.
+    pub ran: bool,
     pub sessions: usize,
     /// Sessions opened ahead of need that exist and that no caller has.
     pub standbys: usize,
@@ -212,6 +230,15 @@ impl World {
         }
     }
 
+    /// A command of a caller has run there.
+    pub(super) fn ran(&self, id: usize) {
+        let truth = &mut *self.truth();
+        truth.connections[id].ran = true;
+        let host = &mut truth.hosts[truth.connections[id].host];
+        host.fruitless = 0;
+        truth.counted.retain(|counted| !counted.is_dropped || counted.account != host.account);
+    }
+
     pub(super) fn gives_back(&self, id: usize) {
         let facts = &mut self.truth().connections[id];
         facts.sessions -= 1;
@@ -239,6 +266,7 @@ impl World {
         for host in hosts.iter_mut().filter(|host| which(host)) {
             host.unwanted_logins = host.logins.len();
             host.last_closed = Some(now);
+            host.forgets_failures();
             host.there.iter().for_each(|&id| connections[id].condemned = true);
         }
     }
@@ -283,7 +311,7 @@ impl World {
             Outcome::Failed(failed) if now < failed.at + SHORTEST_PAUSE => {
                 violations.push(format!("a login {:?} after one that failed", now - failed.at));
             }
-            Outcome::Failed(failed) if failed.surely_permanent && now < failed.at + PERMANENT => {
+            Outcome::Failed(failed) if failed.surely_permanent && now < failed.at + COUNTED => {
                 violations.push("a login too soon after a permanent failure".to_owned());
             }
             _ => {}
@@ -324,12 +352,24 @@ impl World {
     }
 
     pub(super) fn becomes(&self, id: usize, phase: Phase) {
-        let Truth { hosts, connections, .. } = &mut *self.truth();
+        let truth = &mut *self.truth();
+        let Truth { hosts, connections, .. } = truth;
         let facts = &mut connections[id];
         facts.ended.get_or_insert_with(Instant::now);
         facts.phase.send_replace(phase);
         if phase == Phase::Ended {
-            hosts[facts.host].there.retain(|&other| other != id);
+            let host = &mut hosts[facts.host];
+            host.there.retain(|&other| other != id);
+            // Whether it has ended by itself or was closed as broken is not looked at.
+            if !facts.ran {
+                host.fruitless += 1;
+                host.last_fruitless = Some(Instant::now());
+                if facts.nature.silent && facts.nature.by_server && !facts.closing {
+                    let account = host.account.clone();
+                    truth.saw("dropped");
+                    truth.counts(account, true);
+                }
+            }
         }
     }
 
@@ -405,6 +445,23 @@ impl Truth {
         })
     }
 
+    fn counts(&mut self, account: Account, is_dropped: bool) {
+        let now = Instant::now();
+        self.counted.push(Counted { at: now, account: account.clone(), is_dropped });
+        let mut of_account = self.counted.iter().rev().filter(|counted| counted.account == account);
+        if of_account.nth(MOST).is_some_and(|counted| now < counted.at + WINDOW) {
+            self.violations.push(format!("more than {MOST} failed logins to {account} in {WINDOW:?}"));
+        }
+    }
+
+    /// So many failures of accounts of this key that a login may have to wait, with so many under way.
+    pub(super) fn is_used_up(&self, key: &PoolKey, under_way: usize) -> bool {
+        let of_key: Vec<&Account> =
+            self.hosts.iter().filter(|host| host.key == *key).map(|host| &host.account).collect();
+        let counted = self.counted.iter().filter(|counted| of_key.contains(&&counted.account));
+        counted.count() + under_way >= MOST
+    }
+
     /// Connections that exist.
     pub(super) fn there(&self) -> usize {
         self.hosts.iter().map(|host| host.there.len()).sum()
@@ -437,6 +494,9 @@ impl HostTruth {
             failures_in_a_row: 0,
             outcome: Outcome::None,
             unwanted_logins: 0,
+            fruitless: 0,
+            last_fruitless: None,
+            account: Account::of(host),
             asking: Vec::new(),
             last_answered: None,
             asked: 0,
@@ -444,6 +504,15 @@ impl HostTruth {
             last_refusal: None,
             last_vanished: None,
             last_closed: None,
+        }
+    }
+}
+
+impl HostTruth {
+    /// What has failed may be tried at once.
+    pub(super) fn forgets_failures(&mut self) {
+        if let Outcome::Failed(_) = self.outcome {
+            self.outcome = Outcome::None;
         }
     }
 }
@@ -503,6 +572,7 @@ impl LoginUnderWay {
             suspect: None,
             ended: None,
             condemned: self.number < this.unwanted_logins,
+            ran: false,
             sessions: 0,
             standbys: 0,
             unused: Arc::default(),
@@ -514,8 +584,23 @@ impl LoginUnderWay {
         (id, watcher)
     }
 
+    /// The server has taken it and closed the connection.
+    pub(super) fn is_dropped(&self) {
+        self.failed(true, true);
+    }
+
     pub(super) fn fails(&self, kind: ConnectErrorKind) {
-        let this = &mut self.world.truth().hosts[self.host];
+        self.failed(kind.is_permanent(), false);
+    }
+
+    fn failed(&self, counts: bool, is_dropped: bool) {
+        let truth = &mut *self.world.truth();
+        if counts {
+            let account = truth.hosts[self.host].account.clone();
+            truth.counts(account, is_dropped);
+            truth.saw("counted failures");
+        }
+        let this = &mut truth.hosts[self.host];
         this.failed += 1;
         this.failures_in_a_row += 1;
         // A wrong key is still wrong when a login that was under way beside it fails for another reason.
@@ -523,14 +608,14 @@ impl LoginUnderWay {
             Outcome::Failed(failed) if self.since <= failed.at => Some(failed),
             _ => None,
         };
-        if !kind.is_permanent() && beside.is_some_and(|failed| failed.surely_permanent) {
+        if !counts && beside.is_some_and(|failed| failed.surely_permanent) {
             return;
         }
         let perhaps = beside.is_some_and(|failed| failed.perhaps_permanent);
         this.outcome = Outcome::Failed(Failed {
             at: Instant::now(),
-            surely_permanent: kind.is_permanent(),
-            perhaps_permanent: kind.is_permanent() || perhaps,
+            surely_permanent: counts,
+            perhaps_permanent: counts || perhaps,
         });
     }
 

@@ -1,0 +1,256 @@
+//! Failed logins, counted for each account: whatever identities, hosts and pools they came from, a server sees at most four of an
+//! account in any ten minutes. Programs that ban addresses for failed logins begin at five.
+//!
+//! A login takes one of the four places before it begins, and gives it back unless it fails in a way that counts. So logins that are
+//! under way together cannot go beyond the four either. A connection on which nothing has run yet, not even an echo, keeps its place
+//! for a while: a server that takes logins and drops them is to be left alone, too.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::host::{Endpoint, Host, PoolKey};
+
+/// Failed logins of an account, at most, in any [`WINDOW`].
+pub(crate) const MOST: usize = 4;
+pub(crate) const WINDOW: Duration = Duration::from_secs(600);
+/// Accounts that are looked through before each new one for those of which nothing is left to say.
+const MANY: usize = 64;
+/// Keys that are remembered for one account.
+const MOST_KEYS: usize = 64;
+
+/// Who logs in where.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Account {
+    /// As ssh was asked.
+    Resolved(Arc<Endpoint>),
+    /// Nobody has asked ssh: by what the host says of itself.
+    Named(PoolKey, Option<String>),
+}
+
+impl Account {
+    pub(crate) fn of(host: &Host) -> Self {
+        match &host.login().endpoint {
+            Some(endpoint) => Account::Resolved(Arc::clone(endpoint)),
+            None => Account::Named(host.key(), host.get_user().map(str::to_owned)),
+        }
+    }
+}
+
+impl std::fmt::Display for Account {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Account::Resolved(endpoint) => endpoint.fmt(f),
+            Account::Named(key, Some(user)) => write!(f, "{user}@{key}"),
+            Account::Named(key, None) => key.fmt(f),
+        }
+    }
+}
+
+/// What a failure was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sort {
+    /// The login was refused, here or there.
+    Refused,
+    /// The server closed the connection after the login, and nothing had run on it.
+    Dropped,
+}
+
+/// Somebody who is told when there may be a place again.
+pub(crate) trait Wake: Send + Sync {
+    fn wake(self: Arc<Self>);
+}
+
+/// The failed logins of all accounts. Pools that share one count together.
+#[derive(Default)]
+pub(crate) struct Ledger {
+    /// A std mutex: held for a look, and nothing else is locked meanwhile.
+    accounts: Mutex<HashMap<Account, Record>>,
+    /// Some of the failures may be [`Sort::Dropped`]: only then anybody wants to know what has run.
+    has_dropped: AtomicBool,
+}
+
+#[derive(Default)]
+struct Record {
+    /// When they were known, the oldest first.
+    failures: VecDeque<(Instant, Sort)>,
+    /// Logins under way.
+    taken: usize,
+    /// Under which keys logins were tried or wanted.
+    keys: Vec<PoolKey>,
+    waiting: Vec<std::sync::Weak<dyn Wake>>,
+}
+
+impl Record {
+    /// Failures that are too old do not count.
+    fn look(&mut self, now: Instant) {
+        while self.failures.front().is_some_and(|(at, _)| *at + WINDOW <= now) {
+            self.failures.pop_front();
+        }
+    }
+
+    fn used_up(&mut self, now: Instant) -> Option<UsedUp> {
+        self.look(now);
+        let oldest = self.failures.len().checked_sub(MOST)?;
+        Some(UsedUp { until: self.failures[oldest].0 + WINDOW, last: self.failures.back()?.0 })
+    }
+
+    fn knows(&mut self, key: &PoolKey) {
+        if !self.keys.contains(key) && self.keys.len() < MOST_KEYS {
+            self.keys.push(key.clone());
+        }
+    }
+}
+
+/// An account's failed logins are used up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct UsedUp {
+    /// Nothing may be tried until then.
+    pub until: Instant,
+    /// When the last one failed.
+    pub last: Instant,
+}
+
+/// Whether a login may begin.
+pub(crate) enum Answer {
+    Begin(Place),
+    /// Others are under way that may fail. Whoever asked is woken.
+    Wait,
+    /// The four are used up. Whoever asked is woken when they are forgotten.
+    UsedUp(UsedUp),
+}
+
+impl Ledger {
+    /// Takes a place for a login, or has somebody woken when there may be one.
+    pub(crate) fn begin(
+        self: &Arc<Self>,
+        account: &Account,
+        key: &PoolKey,
+        now: Instant,
+        waits: &std::sync::Weak<dyn Wake>,
+    ) -> Answer {
+        let mut accounts = self.lock();
+        if accounts.len() >= MANY && !accounts.contains_key(account) {
+            accounts.retain(|_, record| {
+                record.look(now);
+                record.waiting.retain(|waits| waits.strong_count() > 0);
+                record.taken > 0 || !record.failures.is_empty() || !record.waiting.is_empty()
+            });
+        }
+        let record = accounts.entry(account.clone()).or_default();
+        record.knows(key);
+        let used_up = record.used_up(now);
+        if used_up.is_none() && record.failures.len() + record.taken < MOST {
+            record.taken += 1;
+            return Answer::Begin(Place { ledger: Arc::clone(self), account: Some(account.clone()) });
+        }
+        if !record.waiting.iter().any(|other| other.ptr_eq(waits)) {
+            record.waiting.push(waits.clone());
+        }
+        used_up.map_or(Answer::Wait, Answer::UsedUp)
+    }
+
+    /// Whether no login of this account may be tried. Who asks wants one, so the key is one of those by which it is known.
+    pub(crate) fn used_up(&self, account: &Account, key: &PoolKey, now: Instant) -> Option<UsedUp> {
+        let mut accounts = self.lock();
+        let record = accounts.get_mut(account)?;
+        record.knows(key);
+        record.used_up(now)
+    }
+
+    /// Whether it matters that something has run.
+    pub(crate) fn has_dropped(&self) -> bool {
+        self.has_dropped.load(Ordering::Relaxed)
+    }
+
+    /// A session of this account has run: what was dropped before was no refusal.
+    pub(crate) fn ran(&self, account: &Account) {
+        let is_dropped = |(_, sort): &(Instant, Sort)| *sort == Sort::Dropped;
+        let waiting = {
+            let mut accounts = self.lock();
+            let waiting = accounts.get_mut(account).map(|record| {
+                record.failures.retain(|failure| !is_dropped(failure));
+                std::mem::take(&mut record.waiting)
+            });
+            let others = accounts.values().any(|record| record.failures.iter().any(is_dropped));
+            self.has_dropped.store(others, Ordering::Relaxed);
+            waiting
+        };
+        wake(waiting.unwrap_or_default());
+    }
+
+    /// Somebody wants to go beyond the four: what has failed is forgotten, of this account and of those that were tried under
+    /// this key.
+    pub(crate) fn forget(&self, account: Option<&Account>, key: &PoolKey) {
+        let mut waiting = Vec::new();
+        for (of, record) in self.lock().iter_mut() {
+            if Some(of) == account || record.keys.contains(key) {
+                record.failures.clear();
+                waiting.append(&mut record.waiting);
+            }
+        }
+        wake(waiting);
+    }
+
+    fn gives_back(&self, account: &Account, failed: Option<(Instant, Sort)>) {
+        let waiting = {
+            let mut accounts = self.lock();
+            let Some(record) = accounts.get_mut(account) else { return };
+            record.taken -= 1;
+            record.failures.extend(failed);
+            if let Some((_, Sort::Dropped)) = failed {
+                self.has_dropped.store(true, Ordering::Relaxed);
+            }
+            std::mem::take(&mut record.waiting)
+        };
+        wake(waiting);
+    }
+
+    /// How many accounts are remembered.
+    #[cfg(test)]
+    pub(crate) fn accounts(&self) -> usize {
+        self.lock().len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Account, Record>> {
+        // Nothing below panics half-way through a change.
+        self.accounts.lock().unwrap_or_else(|poison| poison.into_inner())
+    }
+}
+
+impl std::fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ledger").field("accounts", &self.lock().len()).finish_non_exhaustive()
+    }
+}
+
+fn wake(waiting: Vec<std::sync::Weak<dyn Wake>>) {
+    waiting.into_iter().filter_map(|waits| waits.upgrade()).for_each(Wake::wake);
+}
+
+/// One of the four, for a login that is under way. Dropped, it is given back.
+pub(crate) struct Place {
+    ledger: Arc<Ledger>,
+    /// There until it is given back.
+    account: Option<Account>,
+}
+
+impl Place {
+    /// The login has failed in a way that counts.
+    pub(crate) fn failed(mut self, sort: Sort, now: Instant) {
+        if let Some(account) = self.account.take() {
+            self.ledger.gives_back(&account, Some((now, sort)));
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(account) = self.account.take() {
+            self.ledger.gives_back(&account, None);
+        }
+    }
+}
