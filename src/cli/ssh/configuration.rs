@@ -3,10 +3,11 @@
 //! ssh itself knows (`ssh -G`), and asking it takes longer than asking the agent. So the files are looked through first: most have not a
 //! word of it. Whether a line counts for this host is for ssh to say.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use super::wish::{Why, seconds};
+use crate::openssh::config::{self, Source};
 
 /// Options that make it worth asking.
 const OF_INTEREST: &[&str] = &[
@@ -23,75 +24,19 @@ const OF_INTEREST: &[&str] = &[
     "tunnel",
 ];
 
-/// Files that include each other are not followed further than ssh does.
-const DEEPEST: usize = 16;
-
 /// Whether this option is one of them.
 pub(super) fn is_of_interest(option: &str) -> bool {
     OF_INTEREST.iter().any(|known| known.eq_ignore_ascii_case(option))
 }
 
-/// Whether the files that ssh reads may have something of it; `named` is the one of `-F`.
+/// Whether the files that ssh reads may have something of it, or are not clear; `named` is the one of `-F`.
 pub(super) fn is_worth_asking(named: Option<&Path>) -> bool {
     may_mention(named, &is_of_interest)
 }
 
 /// Whether the files that ssh reads may have an option that is wanted, which is asked in small letters.
 pub(super) fn may_mention(named: Option<&Path>, wanted: &dyn Fn(&str) -> bool) -> bool {
-    match named {
-        Some(file) if file == Path::new("none") => false,
-        Some(file) => mentions(file, wanted, 0),
-        None => {
-            let own = home().map(|home| home.join(".ssh/config"));
-            own.is_some_and(|own| mentions(&own, wanted, 0))
-                || mentions(Path::new("/etc/ssh/ssh_config"), wanted, 0)
-        }
-    }
-}
-
-/// As ssh finds it, which does not look at `HOME`.
-pub(super) fn home() -> Option<PathBuf> {
-    nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten().map(|user| user.dir)
-}
-
-fn mentions(file: &Path, wanted: &dyn Fn(&str) -> bool, depth: usize) -> bool {
-    // One that is not there says nothing, and one that cannot be read is ssh's to complain about.
-    let Ok(text) = std::fs::read(file) else { return false };
-    String::from_utf8_lossy(&text).lines().any(|line| {
-        let line = line.trim_start();
-        let end = line.find(|c: char| c.is_whitespace() || c == '=').unwrap_or(line.len());
-        let (option, rest) = line.split_at(end);
-        if option.eq_ignore_ascii_case("include") {
-            return depth >= DEEPEST || included(rest, wanted, depth);
-        }
-        // A comment and an empty line are no option.
-        option.starts_with(|c: char| c.is_ascii_alphanumeric()) && wanted(&option.to_ascii_lowercase())
-    })
-}
-
-/// Whether files that are included have something of it. Patterns that are not simple may.
-fn included(patterns: &str, wanted: &dyn Fn(&str) -> bool, depth: usize) -> bool {
-    patterns.trim_start_matches(['=', ' ', '\t']).split_whitespace().any(|pattern| {
-        let path = Path::new(pattern);
-        let (Some(directory), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str()))
-        else {
-            return true;
-        };
-        let odd = |text: &str| text.contains(['*', '?', '[', '~', '$', '%', '"', '\\']);
-        if !path.is_absolute() || odd(&directory.to_string_lossy()) {
-            return true;
-        }
-        let Some(ending) = name.strip_prefix('*') else {
-            return odd(name) || mentions(path, wanted, depth + 1);
-        };
-        if odd(ending) {
-            return true;
-        }
-        let Ok(files) = std::fs::read_dir(directory) else { return false };
-        files.flatten().any(|file| {
-            file.file_name().to_string_lossy().ends_with(ending) && mentions(&file.path(), wanted, depth + 1)
-        })
-    })
+    config::read_here(Source::of(named)).may_mention(wanted)
 }
 
 /// What `ssh -G` says of a session that can be had over a shared connection.
@@ -166,8 +111,11 @@ mod tests {
     #[case("Host *\n  ForwardX11 no\n", true)]
     #[case("Host *\n\tconnectTimeout=3\n", true)]
     #[case("# ForwardX11 yes\n#LocalForward 1 a:2\nHost *\nForwardAgent yes\n", false)]
-    #[case("Include ~/other\n", true)]
-    #[case("Include other\n", true)]
+    // Nothing is there.
+    #[case("Include ~/no-such-file-of-sshpool\n", false)]
+    #[case("Include no-such-file-of-sshpool\n", false)]
+    #[case("Include \"DIR/x.conf\"\n", true)]
+    #[case("Include DIR/%h\n", true)]
     #[case("Include DIR/*.conf\n", true)]
     #[case("Include DIR/*.none\n", false)]
     #[case("include = DIR/x.conf\n", true)]

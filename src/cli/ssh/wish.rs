@@ -10,6 +10,7 @@ use super::configuration;
 use super::options::{self, Kind};
 use super::words::{Given, Line};
 use crate::host::{Host, HostError};
+use crate::openssh;
 
 /// What is wanted.
 #[derive(Debug)]
@@ -209,7 +210,7 @@ impl Said {
     fn identity_that_is_there(&mut self, path: &str) -> Result<(), Why> {
         let file = match path.strip_prefix('~') {
             None => PathBuf::from(path),
-            Some(rest) => match (rest.strip_prefix('/'), configuration::home()) {
+            Some(rest) => match (rest.strip_prefix('/'), openssh::config::home()) {
                 (Some(rest), Some(home)) => home.join(rest),
                 _ => return Err(format!("whose home {path:?} is in is for ssh to find out")),
             },

@@ -164,7 +164,7 @@ impl Segment {
 
 /// The length of a character that is more than a byte.
 fn character(text: &[u8]) -> Option<usize> {
-    (2..=4).find(|length| text.get(..*length).is_some_and(|start| is_one_character(start)))
+    (2..=4).find(|length| text.get(..*length).is_some_and(is_one_character))
 }
 
 fn is_one_character(text: &[u8]) -> bool {

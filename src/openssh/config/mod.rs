@@ -168,6 +168,12 @@ impl Reading {
         !self.unclear.is_empty() || keywords.iter().any(|keyword| self.mentions(keyword).next().is_some())
     }
 
+    /// The same of any option that is wanted, which is asked by its name of today in small letters.
+    #[cfg(feature = "cli")]
+    pub(crate) fn may_mention(&self, wanted: impl Fn(&str) -> bool) -> bool {
+        !self.unclear.is_empty() || self.mentions.iter().any(|mention| wanted(&mention.keyword))
+    }
+
     /// What the lines of `Match` ask for, in small letters and without negation.
     pub(crate) fn match_criteria(&self) -> BTreeSet<String> {
         use std::os::unix::ffi::OsStrExt;
