@@ -36,8 +36,7 @@ pub(super) fn is_worth_asking(named: Option<&Path>) -> bool {
 
 /// Whether the files that ssh reads may have an option that is wanted, which is asked in small letters.
 pub(super) fn may_mention(named: Option<&Path>, wanted: &dyn Fn(&str) -> bool) -> bool {
-    let reading = config::read_here(Source::of(named));
-    !reading.unclear().is_empty() || reading.keywords().any(wanted)
+    config::read_here(Source::of(named)).may_mention(wanted)
 }
 
 /// What `ssh -G` says of a session that can be had over a shared connection.

@@ -158,12 +158,6 @@ impl Reading {
         self.mentions.iter().filter(move |mention| mention.keyword == keyword)
     }
 
-    /// The keywords of all lines, in small letters.
-    #[cfg(feature = "cli")]
-    pub(crate) fn keywords(&self) -> impl Iterator<Item = &str> {
-        self.mentions.iter().map(|mention| &*mention.keyword)
-    }
-
     /// What could not be read or understood.
     pub(crate) fn unclear(&self) -> &[Unclear] {
         &self.unclear
@@ -172,6 +166,12 @@ impl Reading {
     /// Whether one of these options may be set: it is mentioned, or something is unclear.
     pub(crate) fn may_set(&self, keywords: &[&str]) -> bool {
         !self.unclear.is_empty() || keywords.iter().any(|keyword| self.mentions(keyword).next().is_some())
+    }
+
+    /// The same of any option that is wanted, which is asked by its name of today in small letters.
+    #[cfg(feature = "cli")]
+    pub(crate) fn may_mention(&self, wanted: impl Fn(&str) -> bool) -> bool {
+        !self.unclear.is_empty() || self.mentions.iter().any(|mention| wanted(&mention.keyword))
     }
 
     /// What the lines of `Match` ask for, in small letters and without negation.
