@@ -562,12 +562,12 @@ fn fail(message: impl Display, status: u8) -> ExitCode {
 fn one_line(message: &str) -> String {
     const LONGEST: usize = 4000;
     let line = printable(message);
-    if line.len() <= LONGEST {
-        return line;
+    let place = |nth: usize| line.char_indices().nth(nth).map(|(at, _)| at);
+    let last = line.char_indices().rev().nth(LONGEST / 2).map(|(at, _)| at);
+    match (place(LONGEST), place(LONGEST / 2), last) {
+        (Some(_), Some(head), Some(tail)) => format!("{}…{}", &line[..head], &line[tail..]),
+        _ => line,
     }
-    let (head, tail) =
-        (line.floor_char_boundary(LONGEST / 2), line.ceil_char_boundary(line.len() - LONGEST / 2));
-    format!("{}…{}", &line[..head], &line[tail..])
 }
 
 /// How long it is tried to tell what was wrong.

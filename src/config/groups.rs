@@ -8,6 +8,7 @@ use toml::de::{DeTable, DeValue};
 use super::advice::advice;
 use super::file::{Reader, Value, in_file_order, written_key};
 use super::{Config, ConfigError};
+use crate::host::shortened;
 use crate::host_set::{HostSet, HostSetError, Item, read};
 
 /// Groups of groups of groups: more than this is no order that anybody keeps.
@@ -41,7 +42,7 @@ fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a String>) -> HostSetEr
     } else {
         advice(name, &known)
     };
-    HostSetError::UnknownGroup { name: name.to_owned(), advice }
+    HostSetError::UnknownGroup { name: shortened(name), advice }
 }
 
 /// What the file says of a group: hosts and groups, each with its place.

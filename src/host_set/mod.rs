@@ -160,7 +160,7 @@ impl FromStr for HostSet {
                 Item::Host(host) => set.insert(host)?,
                 Item::Group(name) => {
                     let advice = "groups are known to a configuration only".to_owned();
-                    return Err(HostSetError::UnknownGroup { name, advice });
+                    return Err(HostSetError::UnknownGroup { name: shortened(&name), advice });
                 }
             }
         }

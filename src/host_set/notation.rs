@@ -187,11 +187,14 @@ fn number(word: &str, part: &str, digits: &str) -> Result<u64, HostSetError> {
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(wrong(
             word,
-            format!("{part:?} is no number and no range: brackets have such as [1-3,7] or [01-20]"),
+            format!(
+                "{:?} is no number and no range: brackets have such as [1-3,7] or [01-20]",
+                shortened(part)
+            ),
         ));
     }
     if digits.len() > MOST_DIGITS {
-        return Err(wrong(word, format!("{digits} has more than {MOST_DIGITS} digits")));
+        return Err(wrong(word, format!("{} has more than {MOST_DIGITS} digits", shortened(digits))));
     }
     Ok(digits.parse().expect("so few digits fit"))
 }

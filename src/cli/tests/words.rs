@@ -288,6 +288,21 @@ fn b9_no_request_makes_a_panic() {
 }
 
 #[test]
+fn what_is_long_is_told_in_a_line_that_can_be_read() {
+    let line = one_line(&format!("a\nb{}ü{}\u{1b}z", "ä".repeat(100_000), "ö".repeat(100_000)));
+    assert!(line.starts_with("a bää") && line.ends_with("\\u{1b}z") && line.contains("ä…ö"), "{line}");
+    assert!(line.chars().count() < 4100 && one_line("ü").len() == 2, "{}", line.len());
+    let long = "a".repeat(100_000);
+    for text in
+        [format!("@{long}"), long.clone(), format!("[{long}]"), format!("{long}[1-2]"), format!("h:{long}")]
+    {
+        let error = Config::default().host_set(&text).expect_err("it is none").to_string();
+        assert!(error.len() < 1_000, "{}", error.len());
+        assert!(text.parse::<HostSet>().is_err_and(|error| error.to_string().len() < 1_000));
+    }
+}
+
+#[test]
 fn b9_what_is_not_utf8_comes_through_the_protocol() {
     let bytes = OsStr::from_bytes(b"/keys/caf\xe9");
     let host =
