@@ -428,7 +428,7 @@ fn a_host_of_the_configuration_file_is_found_by_its_name() {
     let (sshd, program) = (Sshd::builder().start(), Program::new());
     program.config(&format!(
         "[pool]\ncommand_timeout = \"1s\"\n[hosts.box]\naddress = \"127.0.0.1\"\nport = {}\nuser = {:?}\nidentity_file = {:?}\n\
-         [hosts.box.options]\nUserKnownHostsFile = {:?}\nHostKeyAlias = \"box\"\n",
+         ssh_config = \"none\"\n[hosts.box.options]\nUserKnownHostsFile = {:?}\nHostKeyAlias = \"box\"\n",
         sshd.port(),
         sshd.user(),
         sshd.identity_file(),

@@ -115,7 +115,8 @@ impl Exec {
     async fn stream(&self, host: &Host, command: Command) -> Result<u8, Failure> {
         let host = host.name();
         let input = if self.stdin { Stdin::Piped } else { Stdin::Empty };
-        let child = command.stdin(input).spawn().await.map_err(|error| Failure::of(host, &error))?;
+        let child = command.stdin(input).spawn().await;
+        let child = child.map_err(|error| Failure::of(host, &error).limited_by(TIME_LIMIT))?;
         let relayed = relay(child, host, self.max_output.unwrap_or(usize::MAX)).await;
         Ok(relayed.map_err(|failure| failure.limited_by(TIME_LIMIT))?.exit_code(host))
     }
