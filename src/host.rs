@@ -146,8 +146,6 @@ pub struct HostError {
 const POOLS_OWN: &[&str] = &[
     "BatchMode",
     "ClearAllForwardings",
-    "ConnectTimeout",
-    "ConnectionAttempts",
     "ControlMaster",
     "ControlPath",
     "ControlPersist",
