@@ -163,7 +163,7 @@ impl Shared {
 
     fn exec(&self, sshd: &Sshd) -> Ended {
         let mut command = self.home.on(sshd, &["exec", "lab", "echo", "alone"]);
-        run(command.env("XDG_RUNTIME_DIR", "/nonexistent").env("TMPDIR", &self.tmp), PATIENCE)
+        run(command.env("XDG_RUNTIME_DIR", "/proc/nonexistent").env("TMPDIR", &self.tmp), PATIENCE)
     }
 }
 
@@ -196,7 +196,7 @@ fn a_directory_of_a_stranger_is_not_used() {
     listener.accept().expect_err("nobody has connected");
     // The client is asked all the same.
     let mut status = shared.home.command(["status"]);
-    let status = run(status.env("XDG_RUNTIME_DIR", "/nonexistent").env("TMPDIR", &shared.tmp), PATIENCE);
+    let status = run(status.env("XDG_RUNTIME_DIR", "/proc/nonexistent").env("TMPDIR", &shared.tmp), PATIENCE);
     assert_eq!((status.code(), status.stderr), (255, format!("sshpool: {why}\n")));
 }
 

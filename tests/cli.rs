@@ -398,10 +398,9 @@ fn a_bad_option_is_found_by_ssh_and_is_no_wrong_usage() {
 fn only_a_runtime_directory_that_is_missing_has_another_in_its_place(#[case] name: &str, #[case] code: i32) {
     let (sshd, program) = (Sshd::builder().start(), Program::new());
     let mut command = program.exec_command(&sshd, &["lab", "true"]);
-    let ended = run(command.env_remove("XDG_RUNTIME_DIR").env(name, "/nonexistent"), PATIENCE);
+    let ended = run(command.env_remove("XDG_RUNTIME_DIR").env(name, "/proc/nonexistent"), PATIENCE);
     assert_eq!(ended.code(), code, "{}", ended.stderr);
-    let message =
-        "sshpool: lab: cannot connect: local failure: no directory for control sockets below /nonexistent: ";
+    let message = "sshpool: lab: cannot connect: local failure: no directory for control sockets below /proc/nonexistent: ";
     assert_eq!(ended.stderr.starts_with(message), code == 255, "{}", ended.stderr);
 }
 

@@ -383,7 +383,7 @@ fn a_key_file_that_is_missing_is_told_before_anything_is_connected() {
         fs::read_to_string(sshd.ssh_config()).expect("it is there") + "    IdentityFile /nonexistent/other\n";
     let config = doctor.file("config", config, 0o600);
     let mut command = doctor.command(&["--json", "lab"]);
-    command.arg("-F").arg(&config).env("XDG_CONFIG_HOME", "/nonexistent");
+    command.arg("-F").arg(&config).env("XDG_CONFIG_HOME", "/proc/nonexistent");
     let ended = run(&mut command, PATIENCE);
     let looked =
         Looked { code: ended.code(), value: serde_json::from_str(&ended.stdout).expect("it is JSON") };

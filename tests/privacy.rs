@@ -108,7 +108,7 @@ fn tried(variable: &str, value: &Path, other: &Path) -> (Option<i32>, String) {
     let mut program = pooled::command(env!("CARGO_BIN_EXE_sshpool"));
     // Port 1 of an address that nothing listens on.
     program.args(["-v", "-F", "none", "exec", "127.99.99.99:1", "true"]);
-    program.env("XDG_CONFIG_HOME", other).env("XDG_RUNTIME_DIR", "/nonexistent").env("TMPDIR", other);
+    program.env("XDG_CONFIG_HOME", other).env("XDG_RUNTIME_DIR", "/proc/nonexistent").env("TMPDIR", other);
     let ended = common::process::run(program.env(variable, value), PATIENCE);
     (ended.status.code(), ended.stderr)
 }

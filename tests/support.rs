@@ -269,7 +269,7 @@ fn programs_have_it_whatever_the_tests_have() {
         for name in
             ["SSH_AUTH_SOCK", "SSH_POOL_MAX_CONNECTIONS", "SSHPOOL_AGENT", "XDG_CONFIG_HOME", "NO_COLOR"]
         {
-            command.env(name, "/nonexistent");
+            command.env(name, "/proc/nonexistent");
         }
         command.env("LC_ALL", "de_DE.UTF-8").env("COLUMNS", "20").env("TERM", "dumb").env_remove("HOME");
     });
