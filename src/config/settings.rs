@@ -16,7 +16,7 @@ use super::{ConfigError, quoted};
 /// Durations can be at most 8760 hours (a year of 365 days), so that a deadline can always be worked out.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PoolConfig {
-    /// Control masters per host, at most. From 1 to 1000, default 5, `SSH_POOL_MAX_CONNECTIONS`.
+    /// Control masters per host (`name:port`), at most, over all users and keys. From 1 to 1000, default 5, `SSH_POOL_MAX_CONNECTIONS`.
     pub max_connections: usize,
     /// An unused connection is closed after this. From 1 ms, default 60 s, `SSH_POOL_IDLE_TIMEOUT_MS` in milliseconds.
     pub idle_timeout: Duration,

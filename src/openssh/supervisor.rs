@@ -147,8 +147,9 @@ impl Supervisor {
             Some(_) => CLOSED.to_owned(),
             None => diagnosis::master_end(&stderr, &fallback),
         };
-        let by_itself = asked.is_none() && matches!(&status, Ok(status) if status.code() == Some(255));
-        let by_server = by_itself && diagnosis::is_closed_by_server(&stderr);
+        // One that we have ended does not say so.
+        let is_lost = matches!(&status, Ok(status) if status.code() == Some(255));
+        let by_server = is_lost && diagnosis::is_closed_by_server(&stderr);
         // A master that was drained ends with 255 and has nothing to say; one that got a SIGTERM ends with 0.
         let drained = has_log
             && self.notes.draining.load(Ordering::Relaxed)

@@ -161,13 +161,8 @@ pub(super) async fn run<T: Transport>(mut slot: Slot<T>, mut retired: mpsc::Unbo
             biased;
             patience = retired.recv() => {
                 // Who has found it broken was quicker than the news of its end, which tells whose doing that was.
-                if slot.place.is_some()
-                    && !connection.is_alive()
-                    && let Ok(end) = timeout(NEWS, connection.ended()).await
-                    && end.by_server
-                    && !connection.has_run()
-                {
-                    slot.settles(Some(Sort::Dropped));
+                if connection.has_run() || connection.is_alive() {
+                    slot.settles(None);
                 }
                 break patience.unwrap_or_default();
             }
@@ -185,7 +180,6 @@ pub(super) async fn run<T: Transport>(mut slot: Slot<T>, mut retired: mpsc::Unbo
             }
         }
     };
-    slot.settles(None);
     let mut deadline = Instant::now() + patience;
     loop {
         let patience = deadline.saturating_duration_since(Instant::now());
@@ -197,6 +191,12 @@ pub(super) async fn run<T: Transport>(mut slot: Slot<T>, mut retired: mpsc::Unbo
                     tracing::error!("the connection could not be ended in time; it is left to the guard");
                 }
                 tracing::info!("closed");
+                if slot.place.is_some()
+                    && let Ok(end) = timeout(NEWS, connection.ended()).await
+                    && end.by_server
+                {
+                    slot.settles(Some(Sort::Dropped));
+                }
                 return;
             }
         }

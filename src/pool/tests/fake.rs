@@ -172,7 +172,7 @@ impl Connection for FakeConnection {
     async fn ended(&self) -> End {
         let mut phase = self.phase.clone();
         phase.wait_for(|phase| *phase == Phase::Ended).await.expect("the books outlive the connection");
-        let by_server = self.world.books(|truth| truth.connections[self.id].nature.by_server);
+        let by_server = self.world.books(|truth| truth.connections[self.id].was_ended_by_server());
         End { reason: "as planned".to_owned(), by_server }
     }
 

@@ -393,7 +393,7 @@ async fn a_session_that_has_run_clears_what_was_dropped_and_not_what_was_refused
 /// failure in ten minutes.
 #[test]
 fn at_most_four_fail_in_any_ten_minutes_whatever_happens() {
-    for seed in 0..20 {
+    for seed in 0..8 {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
@@ -410,7 +410,7 @@ fn at_most_four_fail_in_any_ten_minutes_whatever_happens() {
             let hosts: Vec<Host> =
                 (0..random.up_to(1, 12)).map(|number| alias(&format!("h{number}"))).collect();
             let start = Instant::now();
-            while start.elapsed() < secs(4 * 3600) {
+            while start.elapsed() < secs(2 * 3600) {
                 let mut callers = Vec::new();
                 for _ in 0..random.up_to(1, 12) {
                     callers.push(stage.caller(random.pick_from(&hosts)).await);

@@ -124,6 +124,8 @@ pub(super) struct Facts {
     ended: Option<Instant>,
     /// The pool has a reason to end it other than that nobody uses it.
     condemned: bool,
+    /// It has ended by itself.
+    died: bool,
     /// A command of a caller has run on it.
     pub ran: bool,
     pub sessions: usize,
@@ -338,6 +340,7 @@ impl World {
             }
             truth.saw("ended by themselves");
             truth.connections[id].condemned = true;
+            truth.connections[id].died = true;
             truth.connections[id].nature.noticed_after
         };
         if delay.is_zero() {
@@ -356,15 +359,15 @@ impl World {
         let Truth { hosts, connections, .. } = truth;
         let facts = &mut connections[id];
         facts.ended.get_or_insert_with(Instant::now);
-        facts.phase.send_replace(phase);
-        if phase == Phase::Ended {
+        let before = facts.phase.send_replace(phase);
+        if phase == Phase::Ended && before != Phase::Ended {
             let host = &mut hosts[facts.host];
             host.there.retain(|&other| other != id);
             // Whether it has ended by itself or was closed as broken is not looked at.
             if !facts.ran {
                 host.fruitless += 1;
                 host.last_fruitless = Some(Instant::now());
-                if facts.nature.silent && facts.nature.by_server && !facts.closing {
+                if facts.nature.silent && facts.was_ended_by_server() {
                     let account = host.account.clone();
                     truth.saw("dropped");
                     truth.counts(account, true);
@@ -518,6 +521,10 @@ impl HostTruth {
 }
 
 impl Facts {
+    pub(super) fn was_ended_by_server(&self) -> bool {
+        self.died && self.nature.by_server
+    }
+
     pub(super) fn phase(&self) -> Phase {
         *self.phase.borrow()
     }
@@ -572,6 +579,7 @@ impl LoginUnderWay {
             suspect: None,
             ended: None,
             condemned: self.number < this.unwanted_logins,
+            died: false,
             ran: false,
             sessions: 0,
             standbys: 0,
