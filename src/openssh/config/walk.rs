@@ -186,21 +186,15 @@ impl<'a> Walk<'a> {
             return None;
         }
         let (seen, content) = FileSeen::read(path);
-        let bytes = match content {
-            Content::Bytes(bytes) => bytes,
-            Content::Missing if origin == Origin::Named => {
-                self.unclear(path, "it is not there");
-                Vec::new()
-            }
-            Content::Missing => Vec::new(),
-            Content::Unclear(why) => {
-                self.unclear(path, why);
-                Vec::new()
-            }
+        let (bytes, why) = match content {
+            Content::Bytes(bytes) => (bytes, None),
+            Content::Missing => (Vec::new(), (origin == Origin::Named).then_some("it is not there")),
+            Content::Unclear(why) => (Vec::new(), Some(why)),
         };
-        if bytes.contains(&0) {
-            // Versions of ssh go on at different places.
-            self.unclear(path, "it has a NUL in it");
+        // Versions of ssh go on at different places behind it.
+        let nul = bytes.contains(&0).then_some("it has a NUL in it");
+        for why in why.into_iter().chain(nul) {
+            self.unclear(path, why);
         }
         self.bytes += bytes.len();
         let number = self.reading.files.len();
