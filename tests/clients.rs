@@ -390,7 +390,7 @@ const PLAY: &str = "
     - copy: {content: 'by become', dest: '{{ there }}/become'}
       become: BECOME
     - fetch: {src: '{{ there }}/big', dest: 'fetched-{{ inventory_hostname }}', flat: true}
-    - ansible.posix.synchronize: {src: big, dest: '{{ there }}/synchronized'}
+    - ansible.posix.synchronize: {src: big, dest: '{{ there }}/synchronized', use_ssh_args: true}
     - meta: reset_connection
     - command: echo after the reset
       register: said
