@@ -35,7 +35,7 @@ pub(super) async fn defaults(
     };
     // What ssh says by itself of these may have been said, or be its own default: that looks alike.
     let says_ask = route.answer.value("stricthostkeychecking") == Some("ask");
-    if !route.mentions_keepalive && !(route.mentions_host_keys && says_ask) {
+    if !(route.mentions_keepalive || route.mentions_host_keys && says_ask) {
         return Ok(told(None));
     }
     for system in [System::Included, System::Copied] {

@@ -269,7 +269,7 @@ impl Resolver {
         let (limit, attempts) = answer.connect_timeout();
         let allows = limit.map(|limit| limit * attempts + Duration::from_secs(u64::from(attempts - 1)));
         let tilde = |path: &str| place.path(&expand_home(path));
-        let agent = answer.identity_agent().map(|path| tilde(path));
+        let agent = answer.identity_agent().map(&tilde);
         let mut key_files: Vec<PathBuf> = reading.files().iter().map(|file| file.path().to_owned()).collect();
         key_files.extend(answer.keys().map(tilde));
         Ok(Route {
@@ -571,7 +571,7 @@ fn mentioned(host: &Host, reading: &Reading) -> BTreeSet<OsString> {
 
 fn mentions(host: &Host, reading: &Reading, keywords: &[&str]) -> bool {
     let is_said = |keyword: &&str| host.get_options().any(|(option, _)| option.eq_ignore_ascii_case(keyword));
-    keywords.iter().any(|keyword| is_said(keyword)) || reading.may_set(keywords)
+    keywords.iter().any(is_said) || reading.may_set(keywords)
 }
 
 /// Whether ssh runs programs to find out what counts, or may: these see the whole environment.
