@@ -29,8 +29,10 @@ pub(crate) enum Counts {
     Askpass,
     /// By what the ssh-agents behind the sockets hold; by the socket where it is forwarded.
     Keys,
-    /// For no login. Each session sends it where the configuration says so, as most systems' does.
+    /// For no login by itself. The configuration of most systems has sessions send it.
     Sessions,
+    /// For no login by itself. A configuration that includes files by relative paths or `~` goes by it.
+    Mentioned,
 }
 
 /// The variables that are told with each request. A `*` at the end stands for any name that begins so.
@@ -53,6 +55,7 @@ pub(crate) const TABLE: &[(&str, Counts)] = &[
     ("SSH_ASKPASS_REQUIRE", Counts::Askpass),
     ("DISPLAY", Counts::Askpass),
     ("WAYLAND_DISPLAY", Counts::Askpass),
+    ("HOME", Counts::Mentioned),
     ("LANG", Counts::Sessions),
     ("LC_*", Counts::Sessions),
 ];

@@ -15,7 +15,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use common::process::wait_until;
+use common::process::{run, wait_until};
 use common::sshd::Sshd;
 use common::wait_for;
 use nix::sys::signal::Signal;

@@ -11,7 +11,6 @@ mod pooled;
 use std::error::Error;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::num::NonZeroUsize;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::process::{path_with_sshpool, run};

@@ -204,7 +204,7 @@ impl Resolver {
                 Counts::Gssapi => all.iter().any(|answer| answer.has_gssapi()),
                 Counts::Shell => all.iter().any(|answer| answer.has_proxy()),
                 Counts::Askpass => asks,
-                Counts::Keys | Counts::Sessions => false,
+                Counts::Keys | Counts::Sessions | Counts::Mentioned => false,
             };
             if does_count {
                 let set = place.matching(&[(*pattern).to_owned()], &mut needs);
@@ -266,6 +266,10 @@ impl Resolver {
             });
         }
         let endpoint = Arc::new(self.endpoint(host, &answer).await);
+        // An ssh that was built for another place may read a file of the system's that nobody has looked at.
+        let is_the_systems = config_file.is_some()
+            || ["/usr/bin/ssh", "/bin/ssh"].map(Path::new).contains(&asking.program.path());
+        let says = |keywords: &[&str]| !is_the_systems || mentions(host, reading, keywords);
         let (limit, attempts) = answer.connect_timeout();
         let allows = limit.map(|limit| limit * attempts + Duration::from_secs(u64::from(attempts - 1)));
         let tilde = |path: &str| place.path(&expand_home(path));
@@ -274,9 +278,9 @@ impl Resolver {
         key_files.extend(answer.keys().map(tilde));
         Ok(Route {
             program: Arc::clone(asking.program),
-            mentions_host_keys: mentions(host, reading, &["stricthostkeychecking"]),
+            mentions_host_keys: says(&["stricthostkeychecking"]),
             has_final: reading.match_criteria().iter().any(|word| word == "final" || word == "canonical"),
-            mentions_keepalive: mentions(host, reading, &["serveraliveinterval", "serveralivecountmax"]),
+            mentions_keepalive: says(&["serveraliveinterval", "serveralivecountmax"]),
             keys: key_files,
             known_hosts: answer.known_hosts().map(tilde).collect(),
             auth_sock: agent.or_else(|| auth_sock.map(|path| place.path(Path::new(&path)))),

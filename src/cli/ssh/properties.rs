@@ -166,12 +166,15 @@ fn resolved(words: &[OsString]) -> Option<Vec<String>> {
 
 /// Files of this directory, as whoever is in another one has to name them.
 fn absolute(line: &str) -> String {
-    const FILES: &[&str] = &["certificatefile", "globalknownhostsfile", "identityfile", "userknownhostsfile"];
+    const FILES: &[&str] =
+        &["certificatefile", "globalknownhostsfile", "identityagent", "identityfile", "userknownhostsfile"];
     let Some((option, paths)) = line.split_once(' ').filter(|(option, _)| FILES.contains(option)) else {
         return line.to_owned();
     };
+    let paths = paths.trim_start();
     let path = |path: &str| match path {
-        "none" => path.to_owned(),
+        "none" | "SSH_AUTH_SOCK" => path.to_owned(),
+        _ if path.starts_with('$') => path.to_owned(),
         _ if path.starts_with(['/', '~']) || path.starts_with("%d/") => path.to_owned(),
         _ => std::path::absolute(path).expect("there is a current directory").display().to_string(),
     };
@@ -298,7 +301,7 @@ fn every_option_that_ssh_names_is_known() {
     let unknown: Vec<_> = text
         .lines()
         .filter_map(|line| line.split(' ').next())
-        .filter(|option| !super::options::is_known(option))
+        .filter(|option| !super::options::is_known(&option.to_ascii_lowercase()))
         .collect();
     assert!(unknown.is_empty() && text.lines().count() > 40, "{unknown:?}");
 }
