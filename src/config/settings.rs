@@ -382,7 +382,7 @@ mod tests {
     #[case("SSH_POOL_MAX_CONNECTIONS", "1", |c: &mut PoolConfig| c.max_connections = 1)]
     #[case("SSH_POOL_MAX_CONNECTIONS", "1000", |c: &mut PoolConfig| c.max_connections = 1000)]
     #[case("SSH_POOL_IDLE_TIMEOUT_MS", "1", |c: &mut PoolConfig| c.idle_timeout = MS)]
-    #[case("SSH_POOL_CONNECTION_TIMEOUT_MS", "2500", |c: &mut PoolConfig| c.connect_timeout = 2500 * MS)]
+    #[case("SSH_POOL_CONNECTION_TIMEOUT_MS", "2500", |c: &mut PoolConfig| (c.connect_timeout, c.keep_connect_timeout) = (2500 * MS, true))]
     #[case("SSH_POOL_HEALTH_CHECKS", "false", |c: &mut PoolConfig| c.health_checks = false)]
     #[case("SSH_POOL_HEALTH_CHECKS", "0", |c: &mut PoolConfig| c.health_checks = false)]
     #[case("SSH_POOL_HEALTH_CHECKS", "true", |c: &mut PoolConfig| c.health_checks = true)]
