@@ -200,9 +200,7 @@ fn c1_a_key_that_was_mended_here_works_at_once(#[case] mended: Key) {
             fs::copy(&wrong, &named).expect("a file");
             lab.config_with_key(&named);
         }
-        Key::FileAdded => {
-            lab.config(&format!("IdentityFile {}\nIdentityFile {}", wrong.display(), named.display()))
-        }
+        Key::FileAdded => lab.config_with_key(&named),
         Key::AnotherFile => lab.config_with_key(&wrong),
         Key::IncludedFile => {
             lab.write("included", &format!("IdentityFile {}\n", wrong.display()));
