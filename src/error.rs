@@ -272,6 +272,8 @@ pub struct ConnectError {
     advice: Option<Cow<'static, str>>,
     /// The server has closed the connection after the login.
     dropped: bool,
+    /// The server has refused the login, whatever was wrong here (a key file, for instance).
+    refused: bool,
     /// Nothing was tried for whoever hears this.
     remembered: Option<Box<Remembered>>,
 }
@@ -303,6 +305,7 @@ impl ConnectError {
             lines,
             advice: None,
             dropped: false,
+            refused: false,
             remembered: None,
         }
     }
@@ -321,6 +324,12 @@ impl ConnectError {
         ConnectError { detail: printable(detail.as_ref()), ..self }
     }
 
+    /// The same, where the server has refused the login.
+    pub(crate) fn refused(mut self) -> Self {
+        self.refused = true;
+        self
+    }
+
     /// The same, where the server has closed the connection after the login.
     pub(crate) fn dropped(mut self) -> Self {
         self.dropped = true;
@@ -333,7 +342,7 @@ impl ConnectError {
 
     /// Whether it counts towards what gets an account locked.
     pub(crate) fn is_counted(&self) -> bool {
-        self.dropped || self.kind.is_permanent()
+        self.dropped || self.refused || self.kind.is_permanent()
     }
 
     /// The same, for a caller for whom nothing was tried.

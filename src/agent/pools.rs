@@ -99,6 +99,11 @@ impl Pools {
         all
     }
 
+    /// Forgets logins to this host that have failed, in whatever pool.
+    pub(super) fn reset(&self, host: &Host) {
+        self.all().iter().for_each(|pool| pool.reset(host));
+    }
+
     /// Closes the connections to this host's key, and gives how many there were.
     pub(super) async fn close_host(&self, host: &Host, patience: Duration) -> usize {
         let mut closed = 0;

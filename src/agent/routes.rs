@@ -145,6 +145,9 @@ async fn connect(agent: &Arc<Agent>, mut request: Request<Incoming>, peer: Peer)
     let upgrade = wants_frames(&request)?.then(|| hyper::upgrade::on(&mut request));
     let connect: Connect = body(request).await?;
     let (host, pool) = host(agent, connect.host.clone(), connect.origin()).await?;
+    if connect.retry || upgrade.is_some() {
+        agent.pools.reset(&host);
+    }
     if let Some(upgrade) = upgrade {
         let (agent, present) = (Arc::clone(agent), agent.present());
         tokio::spawn(async move {
@@ -160,9 +163,6 @@ async fn connect(agent: &Arc<Agent>, mut request: Request<Incoming>, peer: Peer)
         return Ok(switching());
     }
     let running = Running::new(agent)?;
-    if connect.retry {
-        pool.reset(&host);
-    }
     let lease = pool.acquire(&host).await.map_err(|error| agent.refusal(&error, &host))?;
     let connected = Connected::of(&lease);
     if connect.hold

@@ -24,16 +24,21 @@ pub(super) fn connect_failure(stderr: &str, fallback: &str) -> ConnectError {
         Some(end) => of_the_way(&lines[..end], lines[end].text),
         None => of_the_login(&lines, fallback),
     };
-    ConnectError::new(kind, detail, last_lines(stderr)).advising(advice)
+    let error = ConnectError::new(kind, detail, last_lines(stderr)).advising(advice);
+    if is_denied(&lines) { error.refused() } else { error }
+}
+
+/// Whether the server's last word was a refusal. Its banner comes before that, and may say anything.
+fn is_denied(lines: &[Line<'_>]) -> bool {
+    let was_heard = lines.iter().rev().find(|line| !line.text.starts_with("Disconnected from "));
+    was_heard.is_some_and(|line| {
+        line.text.contains("Permission denied (") || line.text.contains("Too many authentication failures")
+    })
 }
 
 /// The cause that these lines name, else the last that may be one.
 fn of_the_login(lines: &[Line<'_>], fallback: &str) -> (Kind, String, Option<&'static str>) {
-    // The server's banner comes before that, and may say anything.
-    let was_heard = lines.iter().rev().find(|line| !line.text.starts_with("Disconnected from "));
-    let is_denied = was_heard.is_some_and(|line| {
-        line.text.contains("Permission denied (") || line.text.contains("Too many authentication failures")
-    });
+    let is_denied = is_denied(lines);
     // What is wrong with a certificate counts where the key alone did not do, either.
     let is_nobody = lines.iter().any(|line| line.text.contains("Host key verification failed"))
         || lines.last().is_some_and(|line| line.text.starts_with("Certificate "));
@@ -261,6 +266,31 @@ pub(super) fn read_tail(path: &Path, from: u64) -> Option<String> {
 mod tests {
     use super::*;
     use rstest::rstest;
+
+    #[rstest]
+    #[case::by_a_key("lab@h: Permission denied (publickey).\n", true)]
+    #[case::without_one(
+        "no such identity: /k: No such file or directory\nlab@h: Permission denied (publickey).\n",
+        true
+    )]
+    #[case::by_a_host_key("Host key verification failed.\n", true)]
+    #[case::by_a_key_file("Load key \"/k\": invalid format\n", false)]
+    #[case::by_nobody("ssh: connect to host h port 1: Connection refused\n", false)]
+    #[case::by_a_busy_server("kex_exchange_identification: read: Connection reset by peer\n", false)]
+    fn what_the_server_has_refused_counts(#[case] stderr: &str, #[case] counts: bool) {
+        let error = connect_failure(stderr, "it ended");
+        assert_eq!(error.is_counted(), counts, "{error}");
+    }
+
+    #[rstest]
+    #[case("Connection to 127.0.0.1 closed by remote host.\r\n", true)]
+    #[case("Timeout, server 127.0.0.1 not responding.\r\n", false)]
+    #[case("kex_exchange_identification: Connection closed by remote host\r\n", false)]
+    #[case("Connection closed by 127.0.0.1 port 22\r\n", false)]
+    #[case("", false)]
+    fn who_has_closed_a_connection_is_told(#[case] stderr: &str, #[case] by_server: bool) {
+        assert_eq!(is_closed_by_server(stderr), by_server);
+    }
 
     #[rstest]
     #[case::authentication(

@@ -48,9 +48,8 @@ impl<T: Transport> Slot<T> {
 
     /// The login has failed. What could mend that is looked at, so that a change can be seen.
     async fn fails(mut self, error: ConnectError) {
-        use ConnectErrorKind::{Authentication, BadOption, HostKeyChanged, HostKeyUnknown, KeyFile};
-        let is_watched =
-            matches!(error.kind(), Authentication | BadOption | HostKeyChanged | HostKeyUnknown | KeyFile);
+        use ConnectErrorKind::{BadOption, KeyFile};
+        let is_watched = error.kind().is_permanent() || matches!(error.kind(), BadOption | KeyFile);
         let mut watched = None;
         if is_watched {
             let look = self.cell.transport.configuration(&self.host, error.kind());
