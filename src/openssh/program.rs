@@ -130,7 +130,7 @@ impl Program {
         arguments: &[OsString],
         environment: &[(&str, OsString)],
     ) -> io::Result<Child> {
-        let mut command = Command::new(&self.path);
+        let mut command = command(&self.path);
         command.args(arguments).envs(environment.iter().map(|(name, value)| (*name, value)));
         #[cfg(target_os = "linux")]
         // SAFETY: between fork and exec it makes one system call, which takes no memory and no lock.
