@@ -337,6 +337,11 @@ impl Host {
         self
     }
 
+    /// The same host, without an address of its own: connections are shared whatever it is.
+    pub(crate) fn without_address(&self) -> Self {
+        Host { address: None, ..self.clone() }
+    }
+
     /// The same host, as it is reached from the caller's place.
     pub(crate) fn on_the_way(mut self, place: Arc<Place>, route: Arc<Route>, limit: &LoginLimit) -> Self {
         self.identity.sharing = route.sharing.clone();

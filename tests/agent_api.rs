@@ -197,6 +197,9 @@ fn the_agent_is_as_it_is_described() {
         let answer = api.ask(home, "POST", "/v1/exec", head, &body);
         assert_eq!(answer.status, status, "{body}: {}", answer.text());
     }
+    // What its key file is depends on where the client stands.
+    let mut unknown = lab.host.clone();
+    unknown["options"] = json!([["CertificateFile", "${NOBODY_HAS_TOLD}/cert"]]);
     for (path, body, status) in [
         ("/v1/connect", json!({"host": lab.host}), 200),
         ("/v1/connect", json!({"host": "127.99.99.99:1"}), 502),
@@ -205,6 +208,11 @@ fn the_agent_is_as_it_is_described() {
         ("/v1/check", json!({"host": lab.host, "hold": true}), 400),
         ("/v1/retire", json!({"host": lab.host}), 200),
         ("/v1/retire", json!({"host": "-x"}), 400),
+        ("/v1/connect", json!({"host": lab.host, "place": {"standing": "elsewhere"}}), 421),
+        ("/v1/exec", json!({"host": lab.host, "command": "true", "place": {"standing": "elsewhere"}}), 421),
+        ("/v1/connect", json!({"host": unknown, "place": {}}), 428),
+        ("/v1/exec", json!({"host": unknown, "command": "true", "place": {}}), 428),
+        ("/v1/connect", json!({"host": lab.host, "place": {"directory": "relative"}}), 400),
         ("/v1/close", json!({"hosts": ["nosuchhost", lab.host]}), 200),
         ("/v1/close", json!({"all": true, "now": true}), 200),
         ("/v1/close", json!({}), 400),
@@ -236,6 +244,9 @@ fn the_agent_is_as_it_is_described() {
         if kept.len() > 28 && api.ask(home, "POST", "/v1/connect", "", &one_more.to_string()).status == 429 {
             let more = json!({"command": "true", "settings": {"max_connections": number + 1000}});
             assert_eq!(api.ask(home, "POST", "/v1/exec", "", &lab.exec(more).to_string()).kind(), "too_many");
+            for path in ["/v1/check", "/v1/retire"] {
+                assert_eq!(api.ask(home, "POST", path, "", &one_more.to_string()).kind(), "too_many");
+            }
             break;
         }
     }

@@ -470,7 +470,7 @@ fn a_forced_command_is_told_and_runs_once() {
 }
 
 #[rstest]
-#[case::runs("false", &["the jump host or ProxyCommand failed"])]
+#[case::runs("false", &["ProxyCommand false failed"])]
 #[case::is_missing("no-such-program", &["not found"])]
 fn a_proxy_is_told_and_what_is_wrong_with_it(#[case] program: &str, #[case] words: &[&str]) {
     let sshd = Sshd::builder().start();

@@ -458,6 +458,7 @@ impl Setup {
     fn hosts(&self, words: &[String]) -> Result<Vec<Host>, Failure> {
         if let Some(empty) = words.iter().find(|word| word.trim_matches([',', ' ']).is_empty()) {
             self.host(empty)?;
+            return Err(Failure::Usage(format!("invalid host name {empty:?}: it names no host")));
         }
         self.host_set(words)?.iter().map(|name| self.host(name)).collect()
     }

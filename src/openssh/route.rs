@@ -181,8 +181,10 @@ impl Resolver {
         if !needs.is_empty() {
             return Err(NoRoute::Needs(needs));
         }
-        let question = Question { host, place, read: &read, config_file: config_file.as_deref() };
-        let answer = self.ask(args::resolve(host, config_file.as_deref()), &question, asking).await?;
+        // The address that somebody gives a host is not part of what its connections are shared by.
+        let named = host.without_address();
+        let question = Question { host: &named, place, read: &read, config_file: config_file.as_deref() };
+        let answer = self.ask(args::resolve(&named, config_file.as_deref()), &question, asking).await?;
         let hops = self.hops(&answer, &question, asking).await?;
         let all: Vec<&Arc<Answer>> = std::iter::once(&answer).chain(&hops).collect();
         let runs_a_program = all.iter().any(|answer| answer.runs_a_program());
@@ -407,6 +409,7 @@ impl Resolver {
     /// The account that a login goes to. A name is counted by its address where that is known soon.
     async fn endpoint(&self, host: &Host, answer: &Answer) -> Endpoint {
         let (user, name, port) = answer.destination().unwrap_or(("", host.name(), 22));
+        let name = host.get_address().unwrap_or(name);
         let (user, name) = (user.to_owned(), name.to_ascii_lowercase());
         if answer.has_proxy() || name.parse::<std::net::IpAddr>().is_ok() {
             return Endpoint { user, address: name, port };
