@@ -320,7 +320,7 @@ fn a_bad_line_of_a_file_is_named() {
     for (text, message) in [
         (&b"web1\n\nweb[3-1]\n"[..], ":3: invalid hosts \"web[3-1]\": 3-1 goes down"),
         (b"web1\n@web\n", ":2: unknown group \"web\": the configuration file has no [groups]"),
-        (b"web1\n\xff\n", ": not UTF-8: save the file as UTF-8 text"),
+        (b"web1\n\xff\n", ":2: not UTF-8: save the file as UTF-8 text"),
     ] {
         std::fs::write(&file, text).expect("a file");
         let ended = lab.run(&["--hosts", file_text, "true"]);
