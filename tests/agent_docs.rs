@@ -7,7 +7,6 @@ mod common;
 mod documents;
 mod pooled;
 
-
 use common::process::{Ended, path_with_sshpool, run};
 use common::sshd::Sshd;
 use rstest::rstest;
