@@ -700,6 +700,7 @@ fn begun(mut command: Command) -> (Child, u32) {
 #[case::hang_up(Signal::SIGHUP, "echo $$; sleep 600 | cat; true")]
 #[case::stubborn(Signal::SIGINT, "trap '' TERM INT; echo $$; while :; do sleep 600; done")]
 #[case::lines(Signal::SIGTERM, "echo $$\nsleep 600\ntrue")]
+#[case::expanded(Signal::SIGINT, "echo $$; n=60; exec sleep ${n}0")]
 fn e6_a_signal_ends_the_remote_command(#[case] signal: Signal, #[case] text: &str) {
     let (sshd, home) = (Sshd::builder().start(), Home::new());
     let (mut child, pid) = begun(ssh_of(&home, &sshd, None, &["lab", text]));

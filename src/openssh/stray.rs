@@ -3,9 +3,13 @@
 //! Nobody knows the process group of such a command: its session says nothing of its own, and must not. So another session of the same
 //! connection looks which processes the server has started for this connection, and of those the one is ended that has the command of the
 //! client and is as old as the client. (Each session's process leads a group of its own and is a child of the same sshd.)
+//!
+//! Where several could be it, or the text of none is that of the command, the client is let go first: the server then closes its end of the
+//! pipe that the command writes to. Of the processes of that age the one is ended whose output nobody reads any more. Where that cannot be
+//! found out (GNU's tail tells), or is not one, none is ended.
 
 use std::ffi::OsString;
-use std::fmt;
+use std::fmt::{self, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -61,15 +65,58 @@ impl fmt::Display for NotDone {
     }
 }
 
+/// The groups that could be the client's command.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Found {
+    groups: Vec<i32>,
+    /// There is one, and it has the text of the command.
+    is_sure: bool,
+}
+
+impl Found {
+    /// The client has to be gone before the right one is known.
+    pub(crate) fn is_sure(&self) -> bool {
+        self.is_sure
+    }
+}
+
 impl Client<'_> {
-    /// Ends its command. Completes when nothing is left of it.
-    pub(crate) async fn end(&self, program: &Program) -> Result<(), NotDone> {
+    /// Looks for its command.
+    pub(crate) async fn find(&self, program: &Program) -> Result<Found, NotDone> {
         // The session that looks comes as late to its shell as the client's did.
         let age = self.started.elapsed().as_secs_f64();
         let seen = self.ask(program, LOOK, LOOKS).await?;
-        let group = choose(&started(&seen), self.command, age).ok_or(NotDone::NotFound)?;
+        let found = choose(&started(&seen), self.command, age);
+        if found.groups.is_empty() { Err(NotDone::NotFound) } else { Ok(found) }
+    }
+
+    /// Ends its command. Completes when nothing is left of it.
+    pub(crate) async fn end(&self, program: &Program, found: &Found) -> Result<(), NotDone> {
+        let group = match found.groups[..] {
+            [one] if found.is_sure => one,
+            _ => match self.abandoned(program, &found.groups).await?[..] {
+                [one] => one,
+                _ => return Err(NotDone::NotFound),
+            },
+        };
         let answer = self.ask(program, &script(&[group]), LIMIT).await?;
         judge(&answer).map_err(NotDone::NotEnded)
+    }
+
+    /// Those of them that write to a pipe that nobody reads.
+    async fn abandoned(&self, program: &Program, groups: &[i32]) -> Result<Vec<i32>, NotDone> {
+        let mut text = "for g in".to_owned();
+        for group in groups {
+            write!(text, " {group}").expect("writing to a String cannot fail");
+        }
+        // tail is ended by SIGPIPE where nobody reads, as soon as it looks, without having written anything.
+        text.push_str(
+            "; do { timeout 0.4 tail -f /dev/null >/proc/$g/fd/1; [ $? -eq 141 ] && echo \"sshpool-abandoned $g\"; } & done 2>/dev/null; \
+             wait; exit 0",
+        );
+        let seen = self.ask(program, &text, LOOKS).await?;
+        let named = seen.lines().filter_map(|line| line.strip_prefix("sshpool-abandoned ")?.parse().ok());
+        Ok(named.filter(|group| groups.contains(group)).collect())
     }
 
     /// What this script of a POSIX shell writes.
@@ -153,24 +200,28 @@ fn elapsed(text: &str) -> Option<f64> {
     Some(seconds)
 }
 
-/// The group of the client's command: the one process of that age and text. Where two could be it, none is ended: the other one is
-/// somebody else's.
-fn choose(all: &[Started], command: &str, age: f64) -> Option<i32> {
+/// The groups that could be the client's command: those of its age with its text, or where there are none all of its age that are no
+/// sessions of a pool.
+fn choose(all: &[Started], command: &str, age: f64) -> Found {
     let wanted = plainly(command);
-    let is_it = |one: &&Started| {
+    let last = replaced(&wanted);
+    let has_text = |one: &Started| {
         let line = plainly(&one.line);
-        let has_text = match &*wanted {
+        match &*wanted {
             // A login shell.
             "" => line.starts_with('-') && !line.contains(" -c "),
-            text => line == text || line.ends_with(&format!(" -c {text}")) || line == replaced(text),
-        };
-        has_text && (one.age - age).abs() <= SURE + GRAIN
+            text => line == text || line.ends_with(&format!(" -c {text}")) || line == last,
+        }
     };
-    let mut found = all.iter().filter(is_it);
-    match (found.next(), found.next()) {
-        (Some(one), None) => Some(one.group),
-        _ => None,
+    let of_age: Vec<_> = all.iter().filter(|one| (one.age - age).abs() <= SURE + GRAIN).collect();
+    let groups = |is_it: &dyn Fn(&Started) -> bool| -> Vec<i32> {
+        of_age.iter().filter(|one| is_it(one)).map(|one| one.group).collect()
+    };
+    let same = groups(&has_text);
+    if same.is_empty() {
+        return Found { groups: groups(&|one| !one.line.contains("sshpool-")), is_sure: false };
     }
+    Found { is_sure: same.len() == 1, groups: same }
 }
 
 /// A text as a process list has it: a shell has taken its quotes, and lines are one.
@@ -183,13 +234,14 @@ fn plainly(text: &str) -> String {
     words.join(" ")
 }
 
-/// What a shell is replaced by that has nothing more to do behind a simple command.
+/// What a shell is replaced by that has nothing more to do behind a simple command, the last one of a list.
 fn replaced(text: &str) -> String {
     let is_assignment = |word: &&str| {
         let name = word.split_once('=').map_or("", |(name, _)| name);
         !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
     };
-    let words = text.split(' ').skip_while(|word| *word == "exec" || is_assignment(word));
+    let last = text.rsplit([';', '&', '|']).next().unwrap_or_default().trim_start();
+    let words = last.split(' ').skip_while(|word| *word == "exec" || is_assignment(word));
     words.collect::<Vec<_>>().join(" ")
 }
 
@@ -210,27 +262,35 @@ mod tests {
 
     #[rstest]
     // Two of them, of which one is somebody else's.
-    #[case("sleep 43", 40.0, None)]
-    #[case("sleep 43", 10.0, None)]
-    #[case("sleep 45", 30.1, Some(22))]
-    #[case("exec sleep 45", 30.1, Some(22))]
-    #[case("A=1 B='x' sleep  '45'", 30.1, Some(22))]
-    #[case("sh -c 'sleep 46'", 25.1, Some(23))]
-    #[case("sleep 47", 25.1, None)]
-    #[case("sleep 44; true", 20.1, Some(30))]
-    #[case("", 19.0, Some(31))]
-    #[case("true", 80.0, None)]
-    #[case("true", 0.0, None)]
-    fn the_one_is_found(#[case] command: &str, #[case] age: f64, #[case] expected: Option<i32>) {
+    #[case("sleep 43", 40.0, &[20, 21], false)]
+    #[case("sleep 43", 10.0, &[], false)]
+    #[case("sleep 45", 30.1, &[22], true)]
+    #[case("exec sleep 45", 30.1, &[22], true)]
+    #[case("echo x; exec sleep 45", 30.1, &[22], true)]
+    #[case("cd / && A=1 B='x' sleep  '45'", 30.1, &[22], true)]
+    #[case("sh -c 'sleep 46'", 25.1, &[23], true)]
+    // Whatever that expands to.
+    #[case("sleep $x", 30.1, &[22], false)]
+    #[case("sleep 44; true", 20.1, &[30], true)]
+    #[case("", 19.0, &[31], true)]
+    // Sessions of a pool are nobody's.
+    #[case("true", 80.0, &[], false)]
+    #[case("true", 0.0, &[], false)]
+    fn those_that_could_be_it(
+        #[case] command: &str,
+        #[case] age: f64,
+        #[case] groups: &[i32],
+        #[case] is_sure: bool,
+    ) {
         let all = started(SEEN);
         assert_eq!(all.len(), 7, "{all:?}");
-        assert_eq!(choose(&all, command, age), expected);
+        assert_eq!(choose(&all, command, age), Found { groups: groups.to_vec(), is_sure });
     }
 
     #[test]
     fn lines_of_a_command_are_one() {
         let seen = "sshpool-ticks 2 100\nsshpool-started 9 100 bash -c a\x7fb \nsshpool-started 2 200 sh\n";
-        assert_eq!(choose(&started(seen), "a\nb\n", 1.0), Some(9));
+        assert!(choose(&started(seen), "a\nb\n", 1.0).is_sure);
     }
 
     #[rstest]
@@ -248,6 +308,6 @@ mod tests {
     #[case("sshpool-ages 2\nsshpool-started x y\n")]
     #[case("sshpool-ticks 2 100\nsshpool-started -1 100 sleep 43\nsshpool-started 2 200 sh\n")]
     fn what_is_not_understood_names_nobody(#[case] seen: &str) {
-        assert_eq!(choose(&started(seen), "sleep 43", 1.0), None);
+        assert_eq!(choose(&started(seen), "sleep 43", 1.0), Found::default());
     }
 }

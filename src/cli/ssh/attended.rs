@@ -15,6 +15,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
+use tokio::process::Child;
 use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 use tokio::time::timeout;
 
@@ -200,11 +201,19 @@ impl Attended<'_> {
             },
             Err(signal) => {
                 let client = Client { socket: self.socket, started, command: self.command };
+                let alone = lines.alone || !self.ends;
                 let ends = async {
-                    if self.ends
-                        && !lines.alone
-                        && let Err(why) = client.end(program).await
-                    {
+                    if alone {
+                        return;
+                    }
+                    let ended = async {
+                        let found = client.find(program).await?;
+                        if !found.is_sure() {
+                            let_go(&mut child, signal).await;
+                        }
+                        client.end(program, &found).await
+                    };
+                    if let Err(why) = ended.await {
                         tracing::debug!(%why, "the remote command may go on");
                     }
                 };
@@ -213,11 +222,7 @@ impl Attended<'_> {
                     // Whoever sends another one waits for nothing.
                     _ = next(&mut caught) => {}
                 }
-                // It has ended with its command, or ends now.
-                if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
-                    let _ = kill(Pid::from_raw(pid), signal);
-                }
-                let _ = timeout(GRACE, child.wait()).await;
+                let_go(&mut child, signal).await;
                 // As ssh says it.
                 ExitCode::from(NOT_RUN)
             }
@@ -225,6 +230,14 @@ impl Attended<'_> {
         log.finish(&mut lines);
         Ok(code)
     }
+}
+
+/// Has ssh end, unless it has ended with its command.
+async fn let_go(child: &mut Child, signal: Signal) {
+    if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
+        let _ = kill(Pid::from_raw(pid), signal);
+    }
+    let _ = timeout(GRACE, child.wait()).await;
 }
 
 /// The next of these signals.
