@@ -292,6 +292,7 @@ enum Remedy {
     /// A call of this library.
     Call,
     /// A command, for this host.
+    #[cfg(feature = "cli")]
     Command(String),
 }
 
@@ -402,6 +403,7 @@ impl ConnectError {
                 let (ago, next) = (Rough(*tried_ago), Rough(*next_try_in));
                 let remedy = match remedy {
                     Remedy::Call => "`Pool::reset`".to_owned(),
+                    #[cfg(feature = "cli")]
                     Remedy::Command(host) => format!("\"sshpool warm {host}\""),
                 };
                 format!("{advised} (tried {ago} ago; next try in {next}; {remedy} tries now)")

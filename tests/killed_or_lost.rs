@@ -11,7 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use common::process::run;
+use common::process::{outside, run};
 use common::skip;
 use common::sshd::Sshd;
 use rstest::rstest;
@@ -43,7 +43,7 @@ fn slow_ssh(home: &Home) -> Option<PathBuf> {
     std::fs::create_dir(&directory).expect("a directory");
     let (source, library) = (directory.join("slow.c"), directory.join("slow.so"));
     std::fs::write(&source, SLOW_END).expect("a file");
-    let mut compile = Command::new("cc");
+    let mut compile = outside("cc");
     compile.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).arg("-ldl");
     let compiled = compile.stdout(Stdio::null()).stderr(Stdio::null()).status();
     if !compiled.is_ok_and(|status| status.success()) {

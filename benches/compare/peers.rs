@@ -106,7 +106,7 @@ enum Ready {
     Ssh(Ssh),
     Crate(Arc<Session>),
     Driver(Box<Driver>),
-    Pool(Pool, Host),
+    Pool(Pool, Box<Host>),
 }
 
 impl Peer {
@@ -145,7 +145,7 @@ impl Peer {
                 turn::run(pattern, move || raw_command(Arc::clone(&session))).await
             }
             Ok(Ready::Pool(pool, host)) => {
-                let (pool, host) = (pool.clone(), host.clone());
+                let (pool, host) = (pool.clone(), Host::clone(host));
                 turn::run(pattern, move || shell(pool.clone(), host.clone())).await
             }
         }
@@ -180,7 +180,7 @@ async fn ready(kind: Kind, lab: &Lab<'_>) -> Result<Ready, String> {
             let pool = Pool::new(config(kind)).map_err(|error| error.to_string())?;
             let host = pooled::host_of(&lab.ssh_config());
             shell(pool.clone(), host.clone()).await?;
-            Ok(Ready::Pool(pool, host))
+            Ok(Ready::Pool(pool, Box::new(host)))
         }
     }
 }

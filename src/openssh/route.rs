@@ -83,7 +83,7 @@ impl Eq for Route {}
 #[derive(Debug)]
 pub(crate) enum NoRoute {
     /// More has to be known of the caller's place.
-    Needs(Needs),
+    Needs(#[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "only an agent asks for it"))] Needs),
     Failed(ConnectError),
 }
 
@@ -460,6 +460,7 @@ impl Resolver {
     }
 
     /// Forgets what nobody has used for long.
+    #[cfg(feature = "cli")]
     pub(crate) fn sweep(&self) {
         let mut state = self.lock();
         let now = Instant::now();

@@ -51,6 +51,7 @@ impl<T: Transport> Cell<T> {
     }
 
     /// How many identities are remembered.
+    #[cfg(any(test, feature = "cli"))]
     pub(super) fn tenants(&self) -> usize {
         self.lock().tenants()
     }

@@ -226,6 +226,7 @@ impl<T: Transport> Core<T> {
     }
 
     /// Somebody has a connection, waits for one, or failed to get one not long ago.
+    #[cfg(feature = "cli")]
     pub(crate) fn is_needed(&self) -> bool {
         self.cells().iter().any(|cell| cell.tenants() > 0)
     }

@@ -250,6 +250,7 @@ impl<T: Transport> KeyState<T> {
     }
 
     /// How many tenants there are.
+    #[cfg(any(test, feature = "cli"))]
     pub(in crate::pool) fn tenants(&self) -> usize {
         self.tenants.len()
     }
