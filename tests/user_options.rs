@@ -222,7 +222,9 @@ fn b6_variables_are_sent_as_the_configuration_says() {
     assert_eq!(lab.agree(&[("SECRET", "s")], "echo -$SECRET-"), "--\n");
     // Many hosts at once, and the pool inside a program.
     lab.configure("SendEnv FOO\n");
-    for words in [&["run", "h1", "--", "echo $FOO"][..], &["--no-agent", "exec", "h1", "--", "echo $FOO"]] {
+    for words in
+        [&["run", "-w", "h1", "--", "echo $FOO"][..], &["--no-agent", "exec", "h1", "--", "echo $FOO"]]
+    {
         let mut command = lab.home.command(["-F"]);
         let ended = run(command.arg(&lab.config).args(words).env("FOO", "7"), PATIENCE);
         assert!(ended.code() == 0 && ended.stdout.contains('7'), "{}{}", ended.stdout, ended.stderr);
