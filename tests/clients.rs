@@ -304,6 +304,10 @@ fn lacks(lab: &Lab, block: &str) -> Option<String> {
 /// As they stand there, one after the other; what they have below `/srv` is below the account's home.
 #[test]
 fn e4_the_recipes_work_as_they_stand() {
+    if let Kind::Container(_) = common::sshd::kind() {
+        // They need more programs on the server than its image has: scripts/test runs this against a private sshd.
+        return;
+    }
     let lab = Lab::new();
     let config = lab.sshd.ssh_config();
     lab.home.config(&format!("[hosts.web1]\nssh_config = \"{}\"\naddress = \"127.0.0.1\"\n\
@@ -414,6 +418,10 @@ fn sorted(text: &str) -> Vec<String> {
 
 #[test]
 fn e3_e4_a_play_ends_as_by_plain_ssh() {
+    if let Kind::Container(_) = common::sshd::kind() {
+        // It needs Python and sudo on the server: scripts/test runs this against a private sshd.
+        return;
+    }
     let programs = match ansible::programs() {
         Ok(programs) => programs,
         Err(why) => return skip(&why),
@@ -432,7 +440,7 @@ fn e3_e4_a_play_ends_as_by_plain_ssh() {
     // ansible-core has no synchronize.
     let collections = std::env::var_os("SSHPOOL_TEST_COLLECTIONS");
     if collections.is_none() {
-        skip("SSHPOOL_TEST_COLLECTIONS names no directory with ansible.posix: without synchronize");
+        eprintln!("SSHPOOL_TEST_COLLECTIONS names no directory with ansible.posix: without synchronize");
         play = play
             .lines()
             .filter(|line| !line.contains("synchronize"))

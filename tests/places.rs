@@ -279,6 +279,9 @@ fn a5_a_relative_file_of_known_hosts_is_in_the_callers_directory() {
             _ => "UserKnownHostsFile /dev/null",
         };
         lab.configure(&format!("{keyword} known\n{other}\nIdentityFile {}\n", lab.key("A").display()));
+        // Of one account at most four failed logins are made in ten minutes, but for whoever closes it.
+        let mut close = lab.home.command(["-F"]);
+        assert_eq!(run(close.arg(&lab.config).args(["close", "h1"]), PATIENCE).code(), 0);
         lab.is_refused(&here().at(&bad));
         lab.uses(&here().at(&good), "A");
         lab.is_refused(&here().at(&none));
