@@ -29,7 +29,9 @@ impl Reader {
         let config = std::fs::read_to_string(sshd.ssh_config()).expect("the fixture has one");
         let file = home.path().join("ssh_config");
         std::fs::write(&file, config.replace("Host lab", "Host web1")).expect("a file");
-        home.config(&format!("[hosts.web1]\nssh_config = \"{}\"\n", file.display()));
+        // The settings of the program's clients here, so that those of the API share its pool.
+        let pool = "[pool]\nconnect_timeout = \"30s\"\n";
+        home.config(&format!("{pool}[hosts.web1]\nssh_config = \"{}\"\n", file.display()));
         Reader { home, _sshd: sshd }
     }
 
