@@ -497,8 +497,8 @@ fn e3_e4_a_play_ends_as_by_plain_ssh() {
         let before = lab.sshd.logins();
         let ours = run_play("pooled", pipelining);
         assert_eq!(sorted(&ours), expected, "pipelining is {pipelining}");
-        // The second time their connections are there already. After the reset each host logs in anew.
-        let most = names.len() * if pipelining == "0" { 2 } else { 1 };
+        // After the reset each host logs in anew. Before it the connections of the first time may be there, or were idle for too long.
+        let most = names.len() * 2;
         let logins = lab.sshd.logins() - before;
         assert!(
             logins >= names.len() && logins <= most,
