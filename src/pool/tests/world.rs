@@ -451,10 +451,7 @@ impl Truth {
     fn counts(&mut self, account: Account, is_dropped: bool) {
         let now = Instant::now();
         self.counted.push(Counted { at: now, account: account.clone(), is_dropped });
-        // Refusals are what gets an account locked, and of them there is never a fifth. A schedule in several thousand makes a fifth of
-        // refusals and dropped connections together: that is known, and not mended yet.
-        let refused = |counted: &&Counted| counted.account == account && !counted.is_dropped;
-        let mut of_account = self.counted.iter().rev().filter(refused);
+        let mut of_account = self.counted.iter().rev().filter(|counted| counted.account == account);
         if of_account.nth(MOST).is_some_and(|counted| now < counted.at + WINDOW) {
             self.violations.push(format!("more than {MOST} failed logins to {account} in {WINDOW:?}"));
         }
