@@ -264,8 +264,10 @@ impl World {
     /// The pool is about to be told to end everything of these hosts.
     pub(super) fn condemn(&self, which: impl Fn(&HostTruth) -> bool) {
         let now = Instant::now();
-        let Truth { hosts, connections, .. } = &mut *self.truth();
+        let Truth { hosts, connections, counted, .. } = &mut *self.truth();
         for host in hosts.iter_mut().filter(|host| which(host)) {
+            // Who closes a host goes beyond the four: what has failed before counts no more.
+            counted.retain(|counted| counted.account != host.account);
             host.unwanted_logins = host.logins.len();
             host.last_closed = Some(now);
             host.forgets_failures();
