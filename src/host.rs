@@ -343,7 +343,7 @@ impl Host {
     }
 
     /// The same host, as it is reached from the caller's place.
-    pub(crate) fn on_the_way(mut self, place: Arc<Place>, route: Arc<Route>, limit: &LoginLimit) -> Self {
+    pub(crate) fn on_the_way(mut self, route: Arc<Route>, limit: &LoginLimit) -> Self {
         self.identity.sharing = route.sharing.clone();
         let login = &mut self.login;
         if login.limit.is_none() && !limit.is_set {
@@ -351,7 +351,8 @@ impl Host {
         }
         login.endpoint = Some(Arc::clone(&route.endpoint));
         login.variables = Arc::clone(&route.variables);
-        (login.place, login.route) = (Some(place), Some(route));
+        // What a login needs of the place is in the route; nothing else of it is kept.
+        (login.place, login.route) = (None, Some(route));
         self
     }
 

@@ -251,6 +251,12 @@ pub(crate) enum Part {
 }
 
 impl Sharing {
+    /// The same with another last part; `None` where that is the same.
+    pub(crate) fn with_last(&self, part: Part) -> Option<Self> {
+        let (last, others) = self.parts.split_last()?;
+        (*last != part).then(|| Sharing::new([others, &[part]].concat()))
+    }
+
     pub(crate) fn new(parts: Vec<Part>) -> Self {
         let mut hasher = DefaultHasher::new();
         parts.hash(&mut hasher);

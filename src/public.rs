@@ -76,11 +76,11 @@ impl Pool {
         if host.login().route.is_some() {
             return Ok(host.clone());
         }
-        let resolved = self.core.transport.resolve(host, false).await?;
-        if self.core.connections(&resolved).is_empty() {
-            return self.core.transport.resolve(host, true).await;
+        let resolved = self.core.transport.resolve(host).await?;
+        match self.core.connections(&resolved).is_empty() {
+            true => Ok(self.core.transport.refreshed(resolved).await),
+            false => Ok(resolved),
         }
-        Ok(resolved)
     }
 
     /// The same, for a caller in this process.

@@ -75,12 +75,12 @@ impl<'de> Deserialize<'de> for Bytes {
 
 impl PlaceSpec {
     /// That of this process, as much of it as always counts.
-    pub(crate) fn here() -> Self {
+    pub(crate) fn here(standing: String) -> Self {
         let mut place = PlaceSpec {
             directory: std::env::current_dir().ok().map(|path| Bytes(path.into())),
             ssh: crate::openssh::Program::find().ok().map(|found| Bytes(found.path().into())),
             terminal: std::fs::File::open("/dev/tty").is_ok(),
-            standing: Some(super::standing::Standing::own().place),
+            standing: Some(standing),
             ..PlaceSpec::default()
         };
         let rows: Vec<String> = TABLE.iter().map(|(row, _)| (*row).to_owned()).collect();

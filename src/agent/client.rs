@@ -47,6 +47,8 @@ pub(crate) struct Client {
     config: PoolConfig,
     /// With what an agent is started; `None` where none is to be started.
     arguments: Option<Vec<OsString>>,
+    /// Where this process stands.
+    standing: Standing,
     /// A connection for the next request. A std mutex: held to take it.
     next: Mutex<Option<UnixStream>>,
 }
@@ -96,10 +98,11 @@ type Frames = TokioIo<Upgraded>;
 impl Client {
     pub(crate) fn new(config: &PoolConfig, arguments: Option<Vec<OsString>>) -> Result<Self, NoAgent> {
         let place = Place::find().map_err(NoAgent::Failed)?;
-        let origin =
-            Origin { place: Some(PlaceSpec::here()), settings: Some(config.into()), auth_sock: None };
-        let origin = Mutex::new(origin);
-        Ok(Client { place, origin, config: config.clone(), arguments, next: Mutex::default() })
+        let standing = Standing::own();
+        let here = PlaceSpec::here(standing.place.clone());
+        let origin = Mutex::new(Origin { place: Some(here), settings: Some(config.into()), auth_sock: None });
+        let config = config.clone();
+        Ok(Client { place, origin, config, arguments, standing, next: Mutex::default() })
     }
 
     pub(crate) fn config(&self) -> &PoolConfig {
@@ -128,6 +131,11 @@ impl Client {
         Some(encoded(&request).into())
     }
 
+    /// Whether this process's PATH leads to an ssh.
+    pub(crate) fn has_ssh(&self) -> bool {
+        self.lock_origin().place.as_ref().is_some_and(|place| place.ssh.is_some())
+    }
+
     /// Makes sure that there is an agent.
     pub(crate) async fn reach(&self) -> Result<(), NoAgent> {
         self.compare().await?;
@@ -141,12 +149,12 @@ impl Client {
     /// replaced.
     async fn compare(&self) -> Result<(), NoAgent> {
         let Some(theirs) = self.place.standing() else { return Ok(()) };
-        let own = Standing::own();
-        if theirs != own && self.place.has_agent() {
+        let own = &self.standing;
+        if theirs != *own && self.place.has_agent() {
             if theirs.place != own.place {
                 return Err(NoAgent::Elsewhere);
             }
-            if theirs.holds_back(&own) && self.arguments.is_some() {
+            if theirs.holds_back(own) && self.arguments.is_some() {
                 tracing::info!("an agent that was started with tighter limits is replaced");
                 self.replace(None).await?;
             }

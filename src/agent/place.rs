@@ -144,7 +144,7 @@ impl Place {
             .map_err(|error| format!("cannot write {}: {}", path.display(), plain(&error)))
     }
 
-    /// Whether an agent may be there: somebody holds its lock.
+    /// Whether an agent may be there.
     pub(crate) fn has_agent(&self) -> bool {
         self.socket().exists()
     }

@@ -41,7 +41,6 @@ use crate::config::{self, Config, PoolConfig};
 use crate::error::{ConnectErrorKind, Error, plain, printable};
 use crate::host::Host;
 use crate::host_set::{HostSet, HostSetError};
-use crate::openssh::Program;
 use crate::public::Pool;
 use crate::signals;
 
@@ -387,11 +386,11 @@ impl Setup {
         if !self.agent {
             return Ok(Way::Pool(self.pool(host, more)?));
         }
-        // The agent has an idea of its own of where ssh is, for those who say nothing of it.
-        if std::env::var_os("PATH").is_some() && Program::find().is_err() {
-            return Err(Failure::of(host, &Error::SshNotFound));
-        }
         let client = match self.client(true) {
+            // The agent has an idea of its own of where ssh is, for those who say nothing of it.
+            Ok(client) if std::env::var_os("PATH").is_some() && !client.has_ssh() => {
+                return Err(Failure::of(host, &Error::SshNotFound));
+            }
             Ok(client) => client.reach().await.map(|()| client),
             Err(no) => Err(no),
         };

@@ -25,6 +25,9 @@ const PATHS: &[&str] = &[
     "securitykeyprovider",
 ];
 
+/// More than anybody waits, and short enough to be added to any time.
+const LONGEST: Duration = Duration::from_secs(365 * 86_400);
+
 /// Words that such an option has in the place of a path.
 const WORDS: &[&str] = &["none", "no", "yes", "any", "internal", "SSH_AUTH_SOCK"];
 
@@ -117,11 +120,19 @@ impl Answer {
         self.value("identityagent").filter(|value| !["SSH_AUTH_SOCK", "none"].contains(value))
     }
 
-    /// What `ConnectTimeout` allows for each attempt, and how many `ConnectionAttempts` there are.
-    pub(crate) fn connect_timeout(&self) -> (Option<Duration>, u32) {
+    /// What `ConnectTimeout` allows for each attempt to connect.
+    pub(crate) fn connect_timeout(&self) -> Option<Duration> {
         let seconds = self.value("connecttimeout").and_then(|value| value.parse().ok());
-        let attempts = self.value("connectionattempts").and_then(|value| value.parse().ok());
-        (seconds.map(Duration::from_secs), attempts.unwrap_or(1).max(1))
+        seconds.map(Duration::from_secs)
+    }
+
+    /// What `ConnectTimeout` and `ConnectionAttempts` allow for a login. ssh waits a second between two attempts.
+    pub(crate) fn allows(&self) -> Option<Duration> {
+        const PAUSE: Duration = Duration::from_secs(1);
+        let attempts: u32 =
+            self.value("connectionattempts").and_then(|value| value.parse().ok()).unwrap_or(1);
+        let each = self.connect_timeout()?.min(LONGEST);
+        Some((each + PAUSE).saturating_mul(attempts.max(1)).min(LONGEST) - PAUSE)
     }
 
     /// The names of variables that it leaves for ssh to expand at a login.
@@ -230,8 +241,12 @@ mod tests {
 
     #[test]
     fn times_are_read() {
-        let (timeout, attempts) = of("connecttimeout 30\nconnectionattempts 3\n").connect_timeout();
-        assert_eq!((timeout, attempts), (Some(Duration::from_secs(30)), 3));
-        assert_eq!(of("connecttimeout none\n").connect_timeout(), (None, 1));
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        let answer = of("connecttimeout 30\nconnectionattempts 3\n");
+        assert_eq!((answer.connect_timeout(), answer.allows()), (seconds(30), seconds(92)));
+        assert_eq!(of("connecttimeout 7\n").allows(), seconds(7));
+        assert_eq!(of("connecttimeout none\nconnectionattempts 3\n").allows(), None);
+        let endless = of("connecttimeout 18446744073709551615\nconnectionattempts 4294967295\n").allows();
+        assert!(endless.is_some_and(|time| time <= LONGEST), "{endless:?}");
     }
 }

@@ -175,11 +175,6 @@ pub(super) fn check_pid(stderr: &str) -> Option<u32> {
     stderr.split_once("Master running (pid=")?.1.split_once(')')?.0.parse().ok()
 }
 
-/// What `ssh -G` says about an option, by its name in small letters.
-pub(super) fn resolved_value<'a>(resolved: &'a str, option: &str) -> Option<&'a str> {
-    resolved.lines().find_map(|line| line.trim().strip_prefix(option)?.strip_prefix(' '))
-}
-
 /// The key exchange that `ssh -v` says it agreed on.
 #[cfg(feature = "cli")]
 pub(super) fn kex_algorithm(verbose: &str) -> Option<String> {

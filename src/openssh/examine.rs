@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::resolve::{Destination, ask};
+use super::answer::Answer;
+use super::resolve::{Destination, answered, ask};
 use super::runtime::{Runtime, local};
 use super::trace::{DEBUG, Trace};
-use super::{OpenSsh, args, check_files, diagnosis, program};
+use super::{OpenSsh, args, check_files, program};
 use crate::error::{ConnectError, plain, printable};
 use crate::host::Host;
 use crate::place::Place;
@@ -92,20 +93,15 @@ impl OpenSsh {
         check_files(host, &place)?;
         let (program, runtime) = (self.program(&place)?, self.runtime()?);
         let launch = self.launch(&program, &runtime, Instant::now() + self.limit.connect_timeout);
-        let finished = ask(&launch, args::resolve_verbosely(host), None).await?;
-        if finished.code != Some(0) {
-            return Err(diagnosis::connect_failure(&finished.stderr, "ssh -G failed"));
-        }
-        Resolved::of(&finished.stdout, &finished.stderr)
-            .ok_or_else(|| local("ssh -G does not say where the host is".to_owned()))
+        let finished = ask(&launch, args::resolve_verbosely(host), |_| ()).await?;
+        Resolved::of(&answered(&finished)?, &finished.stderr)
     }
 }
 
 impl Resolved {
-    fn of(resolved: &str, verbose: &str) -> Option<Self> {
-        let value = |option| diagnosis::resolved_value(resolved, option);
-        let or_empty = |option| value(option).unwrap_or_default().trim().to_owned();
-        let identity_files = resolved.lines().filter_map(|line| line.strip_prefix("identityfile "));
+    fn of(answer: &Answer, verbose: &str) -> Result<Self, ConnectError> {
+        let or_empty = |option| answer.value(option).unwrap_or_default().trim().to_owned();
+        let identity_files = answer.values("identityfile");
         let known = ["userknownhostsfile", "globalknownhostsfile"].map(or_empty);
         let read = verbose
             .lines()
@@ -117,12 +113,12 @@ impl Resolved {
                 files.push(file);
             }
         }
-        Some(Resolved {
-            destination: Destination::of(resolved)?,
+        Ok(Resolved {
+            destination: Destination::of(answer)?,
             user: or_empty("user"),
             identity_files: identity_files.map(|file| file.trim().trim_matches('"').to_owned()).collect(),
-            identities_only: value("identitiesonly") == Some("yes"),
-            identity_agent: value("identityagent").map(str::to_owned),
+            identities_only: answer.value("identitiesonly") == Some("yes"),
+            identity_agent: answer.value("identityagent").map(str::to_owned),
             // Names with blanks are in quotes, and nobody has them.
             known_hosts: known.iter().flat_map(|list| list.split_whitespace()).map(PathBuf::from).collect(),
             strict: or_empty("stricthostkeychecking"),
@@ -196,7 +192,7 @@ mod tests {
             stricthostkeychecking ask\n";
         let verbose = "debug1: Reading configuration data /root/.ssh/config\r\ndebug1: x\r\n\
             debug1: Reading configuration data /etc/ssh/ssh_config\r\ndebug1: Reading configuration data /root/.ssh/config\r\n";
-        let found = Resolved::of(resolved, verbose).expect("it is all there");
+        let found = Resolved::of(&Answer::new(resolved), verbose).expect("it is all there");
         assert_eq!((&*found.user, &*found.destination.known_as), ("deploy", "[h]:2222"));
         assert_eq!(found.identity_files, ["~/.ssh/a b", "/k"]);
         assert_eq!(found.known_hosts, ["/a", "/b", "/c"].map(PathBuf::from));

@@ -115,7 +115,7 @@ impl Master {
         let plan = MasterPlan {
             socket: &socket,
             config_file: route.config_file.as_deref(),
-            connect_timeout: route.answer.connect_timeout().0.unwrap_or(connect_timeout),
+            connect_timeout: route.answer.connect_timeout().unwrap_or(connect_timeout),
             version,
             defaults: &defaults,
             asks: host.login().askpass.is_some() || route.asks,

@@ -136,15 +136,22 @@ impl OpenSsh {
     }
 
     /// This host as a caller in its place would reach it: whom it shares connections with, and how long
-    /// a login may take. With `fresh` the caller's ssh-agent is asked again what it holds.
-    pub(crate) async fn resolve(&self, host: &Host, fresh: bool) -> Result<Host, NoRoute> {
+    /// a login may take.
+    pub(crate) async fn resolve(&self, host: &Host) -> Result<Host, NoRoute> {
         let place = host.login().place.clone().unwrap_or_else(|| Arc::new(Place::own()));
         check_files(host, &place)?;
         let (program, runtime) = (self.program(&place)?, self.runtime()?);
-        let deadline = Instant::now() + self.limit.connect_timeout;
-        let asking = route::Asking { program: &program, runtime: &runtime, deadline };
-        let route = self.resolver.route(host, &place, fresh, &asking).await?;
-        Ok(host.clone().on_the_way(place, Arc::new(route), &self.limit))
+        let launch = self.launch(&program, &runtime, Instant::now() + self.limit.connect_timeout);
+        let route = self.resolver.route(host, &place, &launch).await?;
+        Ok(host.clone().on_the_way(Arc::new(route), &self.limit))
+    }
+
+    /// A host that was resolved, after its caller's ssh-agent was asked again what it holds.
+    pub(crate) async fn refreshed(&self, host: Host) -> Host {
+        match host.login().route.clone() {
+            Some(route) => host.on_the_way(self.resolver.refreshed(route).await, &self.limit),
+            None => host,
+        }
     }
 
     fn runtime(&self) -> Result<Arc<runtime::Runtime>, ConnectError> {
@@ -243,15 +250,9 @@ impl Transport for OpenSsh {
 
     async fn connect(&self, host: &Host, deadline: Instant) -> Result<Master, ConnectError> {
         let runtime = self.runtime()?;
-        let host = match &host.login().route {
-            Some(_) => host.clone(),
-            None => self.resolve(host, true).await.map_err(|no| match no {
-                NoRoute::Failed(error) => error,
-                NoRoute::Needs(_) => runtime::local("too little is known of the caller's place".to_owned()),
-            })?,
+        let Some(route) = host.login().route.clone() else {
+            return Err(runtime::local("nobody has asked ssh for the way to this host".to_owned()));
         };
-        let host = &host;
-        let route = host.login().route.clone().expect("it was resolved");
         let is_silent = self.silent().contains(host.identity());
         let watched = self.watched.lock().unwrap_or_else(|poison| poison.into_inner()).take();
         let launch =
@@ -260,7 +261,7 @@ impl Transport for OpenSsh {
             Ok(master) => master,
             Err(error) if diagnosis::is_of_the_way(&error) => {
                 // ssh calls the jump host a pipe; the configuration has its name.
-                return Err(match resolve::proxy_of(&route.answer.text()) {
+                return Err(match resolve::proxy_of(&route.answer) {
                     Some(way) => diagnosis::by_way_of(&way, error),
                     None => error,
                 });

@@ -8,6 +8,7 @@ use std::process::Stdio;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use super::answer::Answer;
 use super::bootstrap::{self, Marker, Script};
 use super::diagnosis::{self, SessionLog};
 
@@ -72,7 +73,8 @@ proptest! {
             prop_assert!(stderr.contains(&pid.to_string()));
         }
         for option in ["stricthostkeychecking", "hostname"] {
-            let value = diagnosis::resolved_value(&stderr, option);
+            let answer = Answer::new(&stderr);
+            let value = answer.value(option);
             prop_assert!(value.is_none_or(|value| stderr.contains(value) && stderr.contains(option)));
         }
     }

@@ -1,6 +1,8 @@
 //! What the ssh_config says about a host: `ssh -G`, asked before each login, and before a benchmark that puts a distance in between.
 
-use std::path::Path;
+use std::ffi::OsString;
+
+use tokio::process::Command;
 
 use super::answer::Answer;
 use super::args::{self, System};
@@ -43,7 +45,8 @@ pub(super) async fn defaults(
         let written = args::config_with_defaults(route.config_file.as_deref(), system, route.has_final)
             .and_then(|config| std::io::Write::write_all(&mut Runtime::create_file(&path)?, &config));
         written.map_err(|error| local(format!("cannot write {}: {}", path.display(), plain(&error))))?;
-        let finished = resolve(launch, host, Some(&path), Some(route)).await;
+        let arguments = args::resolve(host, Some(&path));
+        let finished = ask(launch, arguments, |command| route.prepare(command)).await;
         // It is missed by nobody, and goes with its directory at the latest.
         let _ = std::fs::remove_file(&path);
         let finished = finished?;
@@ -73,63 +76,63 @@ pub(crate) struct Destination {
 
 #[cfg(feature = "cli")]
 pub(super) async fn destination(launch: &Launch<'_>, host: &Host) -> Result<Destination, ConnectError> {
-    let finished = resolve(launch, host, host.get_config_file(), None).await?;
-    if finished.code != Some(0) {
-        return Err(diagnosis::connect_failure(&finished.stderr, "ssh -G failed"));
-    }
-    Destination::of(&finished.stdout).ok_or_else(|| local("ssh -G does not say where the host is".to_owned()))
+    let finished = ask(launch, args::resolve(host, host.get_config_file()), |_| ()).await?;
+    answered(&finished).and_then(|answer| Destination::of(&answer))
 }
 
 #[cfg(feature = "cli")]
 impl Destination {
-    pub(super) fn of(resolved: &str) -> Option<Self> {
-        let value = |option| diagnosis::resolved_value(resolved, option);
-        let hostname = value("hostname")?.to_owned();
-        let port = value("port")?.parse().ok()?;
-        let known_as = match (value("hostkeyalias"), port) {
+    pub(super) fn of(answer: &Answer) -> Result<Self, ConnectError> {
+        let (_, hostname, port) = answer.destination().ok_or_else(says_nothing)?;
+        let known_as = match (answer.value("hostkeyalias"), port) {
             (Some(alias), _) => alias.to_owned(),
-            (None, 22) => hostname.clone(),
+            (None, 22) => hostname.to_owned(),
             // As ssh itself writes it into known_hosts.
             (None, _) => format!("[{hostname}]:{port}"),
         };
-        Some(Destination { hostname, port, known_as, proxy: proxy_of(resolved) })
+        Ok(Destination { hostname: hostname.to_owned(), port, known_as, proxy: proxy_of(answer) })
     }
 }
 
 /// The line of ssh_config by which a host is reached another way than straight over TCP.
-pub(super) fn proxy_of(resolved: &str) -> Option<String> {
+pub(super) fn proxy_of(answer: &Answer) -> Option<String> {
     [("proxyjump", "ProxyJump"), ("proxycommand", "ProxyCommand")].into_iter().find_map(|(option, name)| {
         // `none` is a word of ssh's, which some versions print.
-        let value = diagnosis::resolved_value(resolved, option).filter(|value| *value != "none")?;
+        let value = answer.value(option).filter(|value| *value != "none")?;
         Some(format!("{name} {}", crate::error::printable(value)))
     })
 }
 
-/// `ssh -G`, under the eyes of the guard like a master: a configuration can run programs.
-async fn resolve(
-    launch: &Launch<'_>,
-    host: &Host,
-    config_file: Option<&Path>,
-    route: Option<&Route>,
-) -> Result<program::Finished, ConnectError> {
-    ask(launch, args::resolve(host, config_file), route).await
-}
-
+/// `ssh -G`, under the eyes of the guard like a master: a configuration can run programs. `prepare` puts it into its place.
 pub(super) async fn ask(
     launch: &Launch<'_>,
-    args: Vec<std::ffi::OsString>,
-    route: Option<&Route>,
+    arguments: Vec<OsString>,
+    prepare: impl FnOnce(&mut Command),
 ) -> Result<program::Finished, ConnectError> {
     let version = launch.program.version(launch.deadline).await.map_err(|e| call_failed("ssh -V", &e))?;
-    let mut command = launch.program.command(args::in_the_foreground(args, version));
-    if let Some(route) = route {
-        route.prepare(&mut command);
-    }
+    let mut command = launch.program.command(args::in_the_foreground(arguments, version));
+    prepare(&mut command);
     let spawned = launch.runtime.spawn(program::captured(&mut command));
     let (child, _tenancy) = spawned.map_err(|error| call_failed("ssh -G", &error))?;
     program::finish(child, launch.deadline, launch.runtime.claim())
         .await
         .map_err(|error| call_failed("ssh -G", &error))
+}
+
+/// What it has answered.
+pub(super) fn answered(finished: &program::Finished) -> Result<Answer, ConnectError> {
+    if finished.code != Some(0) {
+        return Err(diagnosis::connect_failure(&finished.stderr, "ssh -G failed"));
+    }
+    let answer = Answer::new(&finished.stdout);
+    if answer.destination().is_none() {
+        return Err(says_nothing());
+    }
+    Ok(answer)
+}
+
+fn says_nothing() -> ConnectError {
+    local("ssh -G does not say where the host is".to_owned())
 }
 
 pub(super) fn call_failed(what: &str, error: &std::io::Error) -> ConnectError {
@@ -163,15 +166,16 @@ mod tests {
         #[case] known_as: &str,
         #[case] proxy: Option<&str>,
     ) {
-        let found =
-            Destination::of(&format!("user deploy\nhostname web1.example\n{more}")).expect("it is said");
+        let found = Destination::of(&Answer::new(&format!("user deploy\nhostname web1.example\n{more}")))
+            .expect("said");
         assert_eq!((&*found.hostname, &*found.known_as), ("web1.example", known_as));
         assert_eq!(found.proxy.as_deref(), proxy);
     }
 
     #[test]
     fn a_text_that_does_not_say_it_has_no_destination() {
-        assert_eq!(Destination::of("hostname web1\n"), None);
-        assert_eq!(Destination::of("hostname web1\nport many\n"), None);
+        for text in ["user x\nhostname web1\n", "user x\nhostname web1\nport many\n"] {
+            assert!(Destination::of(&Answer::new(text)).is_err());
+        }
     }
 }

@@ -18,16 +18,15 @@ use tokio::time::{Instant, timeout};
 
 use super::answer::Answer;
 use super::config::{self, Reading};
+use super::master::Launch;
 use super::program::Program;
-use super::resolve::call_failed;
-use super::runtime::{Runtime, local};
-use super::{args, diagnosis, keys, program};
+use super::{args, keys, resolve};
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::host::{Endpoint, Host, Variables};
 use crate::place::{Counts, Environment, Needs, Part, Place, Sharing, TABLE, lasting};
 
 /// How a login goes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Route {
     pub(super) program: Arc<Program>,
     /// The ssh_config that was named, as an absolute path.
@@ -51,6 +50,8 @@ pub(crate) struct Route {
     pub(super) known_hosts: Vec<PathBuf>,
     /// The ssh-agent that is asked for keys.
     pub(super) auth_sock: Option<PathBuf>,
+    /// The ssh-agent whose keys are the last part of `sharing`.
+    compared: Option<PathBuf>,
     pub(crate) sharing: Sharing,
     pub(crate) endpoint: Arc<Endpoint>,
     pub(crate) variables: Arc<Variables>,
@@ -150,22 +151,13 @@ const MOST_HOPS: usize = 16;
 /// How long a name is looked up, to count failed logins by address and not by name.
 const LOOKUP: Duration = Duration::from_millis(300);
 
-/// What a question to ssh needs.
-pub(super) struct Asking<'a> {
-    pub program: &'a Arc<Program>,
-    pub runtime: &'a Arc<Runtime>,
-    pub deadline: Instant,
-}
-
 impl Resolver {
-    /// The way to this host for a caller in this place. With `fresh` an ssh-agent is asked again what
-    /// it holds, as it is before a login.
+    /// The way to this host for a caller in this place.
     pub(super) async fn route(
         &self,
         host: &Host,
         place: &Place,
-        fresh: bool,
-        asking: &Asking<'_>,
+        launch: &Launch<'_>,
     ) -> Result<Route, NoRoute> {
         let mut needs = Needs::default();
         let config_file = config_file(host, place);
@@ -184,15 +176,15 @@ impl Resolver {
         // The address that somebody gives a host is not part of what its connections are shared by.
         let named = host.without_address();
         let question = Question { host: &named, place, read: &read, config_file: config_file.as_deref() };
-        let answer = self.ask(args::resolve(&named, config_file.as_deref()), &question, asking).await?;
-        let hops = self.hops(&answer, &question, asking).await?;
+        let answer = self.ask(args::resolve(&named, config_file.as_deref()), &question, launch).await?;
+        let hops = self.hops(&answer, &question, launch).await?;
         let all: Vec<&Arc<Answer>> = std::iter::once(&answer).chain(&hops).collect();
         let runs_a_program = all.iter().any(|answer| answer.runs_a_program());
         let asks = asks_by_program(place) && !answer.is_batch();
 
         // What ssh finds in its environment, and what of that counts.
         let mut environment = Environment::new();
-        let mut parts = vec![Part::Ssh(asking.program.path().to_owned())];
+        let mut parts = vec![Part::Ssh(launch.program.path().to_owned())];
         parts.extend(all.iter().map(|answer| Part::Answer(answer.text())));
         let mut count = |name: OsString, value: Option<OsString>| {
             if let Some(value) = &value {
@@ -232,12 +224,8 @@ impl Resolver {
             parts.push(Part::Environment(lasting(&whole)));
             environment = whole;
         }
-        for name in mentioned(host, reading) {
-            // The answer has its part in it; a master reads the files once more.
-            if let Some(value) = place.variable(&name, &mut needs) {
-                environment.insert(name, value);
-            }
-        }
+        // The answer has its part in it; a master reads the files once more.
+        environment.extend(mentioned_and_set(host, place, reading));
         if runs_programs(reading) {
             environment = place.whole(&mut needs);
         }
@@ -250,6 +238,7 @@ impl Resolver {
         let auth_sock = place.variable("SSH_AUTH_SOCK".as_ref(), &mut needs).filter(|path| !path.is_empty());
         let uses_it = all.iter().any(|answer| answer.uses_auth_sock());
         let itself_counts = all.iter().any(|answer| answer.forwards_agent() || answer.adds_keys());
+        let mut compared = None;
         if uses_it || itself_counts {
             if let Some(path) = &auth_sock {
                 environment.insert("SSH_AUTH_SOCK".into(), path.clone());
@@ -257,10 +246,9 @@ impl Resolver {
             parts.push(match &auth_sock {
                 Some(path) if !itself_counts => {
                     let path = place.path(Path::new(path));
-                    match self.held(&path, fresh).await {
-                        Some(keys) => Part::Keys(keys),
-                        None => Part::Variable("SSH_AUTH_SOCK".into(), Some(path.into())),
-                    }
+                    let part = self.keys_behind(&path, false).await;
+                    compared = Some(path);
+                    part
                 }
                 // Nobody's keys.
                 None if !itself_counts => Part::Keys(Arc::default()),
@@ -270,16 +258,14 @@ impl Resolver {
         let endpoint = Arc::new(self.endpoint(host, &answer).await);
         // An ssh that was built for another place may read a file of the system's that nobody has looked at.
         let is_the_systems = config_file.is_some()
-            || ["/usr/bin/ssh", "/bin/ssh"].map(Path::new).contains(&asking.program.path());
+            || ["/usr/bin/ssh", "/bin/ssh"].map(Path::new).contains(&launch.program.path());
         let says = |keywords: &[&str]| !is_the_systems || mentions(host, reading, keywords);
-        let (limit, attempts) = answer.connect_timeout();
-        let allows = limit.map(|limit| limit * attempts + Duration::from_secs(u64::from(attempts - 1)));
         let tilde = |path: &str| place.path(&expand_home(path));
         let agent = answer.identity_agent().map(&tilde);
         let mut key_files: Vec<PathBuf> = reading.files().iter().map(|file| file.path().to_owned()).collect();
         key_files.extend(answer.keys().map(tilde));
         Ok(Route {
-            program: Arc::clone(asking.program),
+            program: Arc::clone(launch.program),
             mentions_host_keys: says(&["stricthostkeychecking"]),
             has_final: reading.match_criteria().iter().any(|word| word == "final" || word == "canonical"),
             mentions_keepalive: says(&["serveraliveinterval", "serveralivecountmax"]),
@@ -289,13 +275,32 @@ impl Resolver {
             environment: (!place.is_own()).then_some(environment),
             directory: place.directory.clone().filter(|_| directory_counts || reading.needs_asking()),
             config_file,
+            allows: answer.allows(),
             answer,
             asks,
+            compared,
             sharing: Sharing::new(parts),
             endpoint,
             variables: Arc::new(Variables(variables)),
-            allows,
         })
+    }
+
+    /// The same way, after the ssh-agent was asked again what it holds, as it is before a login.
+    pub(super) async fn refreshed(&self, route: Arc<Route>) -> Arc<Route> {
+        let Some(path) = &route.compared else { return route };
+        let part = self.keys_behind(path, true).await;
+        match route.sharing.with_last(part) {
+            Some(sharing) => Arc::new(Route { sharing, ..Route::clone(&route) }),
+            None => route,
+        }
+    }
+
+    /// What callers with the ssh-agent behind this socket have in common: its keys, or the socket where it does not tell.
+    async fn keys_behind(&self, path: &Path, fresh: bool) -> Part {
+        match self.held(path, fresh).await {
+            Some(keys) => Part::Keys(keys),
+            None => Part::Variable("SSH_AUTH_SOCK".into(), Some(path.into())),
+        }
     }
 
     /// The configuration that counts in this place, read again where something in it has changed.
@@ -305,7 +310,7 @@ impl Resolver {
         let known: Vec<Read> = self.lock().readings.get(&key).cloned().unwrap_or_default();
         let looked_up = std::cell::RefCell::new(Needs::default());
         let variable = |name: &OsStr| place.variable(name, &mut looked_up.borrow_mut());
-        if let Some(mut read) = known.into_iter().find(|read| read.reading.fits(&variable))
+        if let Some(read) = known.into_iter().find(|read| read.reading.fits(&variable))
             && read.reading.is_current()
         {
             // Variables that its files are chosen by have to be known of this place, too.
@@ -313,7 +318,9 @@ impl Resolver {
             if !needs.is_empty() {
                 return Err(NoRoute::Needs(std::mem::take(needs)));
             }
-            read.used = now;
+            let mut state = self.lock();
+            let kept = state.readings.get_mut(&key).into_iter().flatten();
+            kept.filter(|kept| kept.number == read.number).for_each(|kept| kept.used = now);
             return Ok(read);
         }
         *looked_up.borrow_mut() = Needs::default();
@@ -342,10 +349,10 @@ impl Resolver {
         &self,
         arguments: Vec<OsString>,
         question: &Question<'_>,
-        asking: &Asking<'_>,
+        launch: &Launch<'_>,
     ) -> Result<Arc<Answer>, NoRoute> {
         if question.read.reading.needs_asking() {
-            return Ok(Arc::new(ask(&arguments, question, asking).await?));
+            return Ok(Arc::new(ask(&arguments, question, launch).await?));
         }
         let mut needs = Needs::default();
         let names = mentioned(question.host, &question.read.reading);
@@ -354,7 +361,7 @@ impl Resolver {
             (name, value)
         });
         let asked = Asked {
-            program: asking.program.path().to_owned(),
+            program: launch.program.path().to_owned(),
             variables: variables.collect(),
             reading: question.read.number,
             arguments,
@@ -362,7 +369,7 @@ impl Resolver {
         let cell = {
             let (mut state, now) = (self.lock(), Instant::now());
             if state.answers.len() >= MOST {
-                state.forget(now);
+                state.forget();
             }
             let kept = state
                 .answers
@@ -372,7 +379,7 @@ impl Resolver {
             Arc::clone(&kept.value)
         };
         let answer = cell.get_or_try_init(async || {
-            let answer = ask(&asked.arguments, question, asking).await?;
+            let answer = ask(&asked.arguments, question, launch).await?;
             Ok::<_, ConnectError>(Arc::new(answer))
         });
         Ok(Arc::clone(answer.await?))
@@ -383,7 +390,7 @@ impl Resolver {
         &self,
         answer: &Answer,
         question: &Question<'_>,
-        asking: &Asking<'_>,
+        launch: &Launch<'_>,
     ) -> Result<Vec<Arc<Answer>>, NoRoute> {
         let mut hops = Vec::new();
         // The last hop of a list is reached over those before it; the first one in its own way.
@@ -397,7 +404,7 @@ impl Resolver {
                 )));
             }
             let arguments = args::resolve_hop(&last, &list, question.config_file);
-            let hop = self.ask(arguments, question, asking).await?;
+            let hop = self.ask(arguments, question, launch).await?;
             if list.is_empty() {
                 list = hop.hops().into_iter().map(str::to_owned).collect();
             }
@@ -428,7 +435,7 @@ impl Resolver {
         let address = address.unwrap_or(name);
         let mut state = self.lock();
         if state.addresses.len() >= MOST {
-            state.forget(now);
+            state.forget();
         }
         state.addresses.insert(key, Kept { value: address.clone(), used: now });
         Endpoint { user, address, port }
@@ -453,7 +460,7 @@ impl Resolver {
         });
         let mut state = self.lock();
         if state.held.len() >= MOST {
-            state.forget(now);
+            state.forget();
         }
         state.held.insert(path.to_owned(), Held { socket, keys: Option::clone(&keys), used: now });
         keys
@@ -481,14 +488,13 @@ impl Resolver {
 
 impl State {
     /// Makes room: what was not used for longest goes.
-    fn forget(&mut self, now: Instant) {
+    fn forget(&mut self) {
         fn half<K: Clone + Eq + std::hash::Hash, V>(map: &mut HashMap<K, V>, used: impl Fn(&V) -> Instant) {
             let mut times: Vec<Instant> = map.values().map(&used).collect();
             times.sort_unstable();
             let Some(&middle) = times.get(times.len() / 2) else { return };
             map.retain(|_, value| used(value) > middle);
         }
-        let _ = now;
         if self.answers.len() >= MOST {
             half(&mut self.answers, |kept| kept.used);
         }
@@ -509,45 +515,25 @@ struct Question<'a> {
     config_file: Option<&'a Path>,
 }
 
-/// `ssh -G` in the caller's place, under the eyes of the guard like a master: a configuration can run
-/// programs.
+/// `ssh -G` in the caller's place.
 async fn ask(
     arguments: &[OsString],
     question: &Question<'_>,
-    asking: &Asking<'_>,
+    launch: &Launch<'_>,
 ) -> Result<Answer, ConnectError> {
     let Question { host, place, read, .. } = question;
-    let version = asking.program.version(asking.deadline).await.map_err(|e| call_failed("ssh -V", &e))?;
-    let mut command = asking.program.command(args::in_the_foreground(arguments.to_vec(), version));
-    if let Some(given) = &place.given {
-        let mut needs = Needs::default();
-        let environment = match read.reading.needs_asking() {
-            true => given.variables.clone(),
-            false => mentioned(host, &read.reading)
-                .into_iter()
-                .filter_map(|name| Some((name.clone(), place.variable(&name, &mut needs)?)))
-                .collect(),
-        };
-        set_environment(&mut command, &environment);
-    }
-    if read.reading.needs_asking()
-        && let Some(directory) = &place.directory
-    {
-        command.current_dir(directory);
-    }
-    let spawned = asking.runtime.spawn(program::captured(&mut command));
-    let (child, _tenancy) = spawned.map_err(|error| call_failed("ssh -G", &error))?;
-    let finished = program::finish(child, asking.deadline, asking.runtime.claim())
-        .await
-        .map_err(|error| call_failed("ssh -G", &error))?;
-    if finished.code != Some(0) {
-        return Err(diagnosis::connect_failure(&finished.stderr, "ssh -G failed"));
-    }
-    let answer = Answer::new(&finished.stdout);
-    if answer.destination().is_none() {
-        return Err(local("ssh -G does not say where the host is".to_owned()));
-    }
-    Ok(answer)
+    let is_asked_each_time = read.reading.needs_asking();
+    let finished = resolve::ask(launch, arguments.to_vec(), |command| {
+        match &place.given {
+            Some(given) if is_asked_each_time => set_environment(command, &given.variables),
+            Some(_) => set_environment(command, &mentioned_and_set(host, place, &read.reading)),
+            None => {}
+        }
+        if let Some(directory) = place.directory.as_ref().filter(|_| is_asked_each_time) {
+            command.current_dir(directory);
+        }
+    });
+    resolve::answered(&finished.await?)
 }
 
 /// Gives a process this environment and that of the agent, which is small and nobody's.
@@ -556,6 +542,13 @@ pub(super) fn set_environment(command: &mut tokio::process::Command, environment
     command.env_clear();
     command.envs(std::env::vars_os().filter(|(name, _)| !environment.contains_key(name)));
     command.envs(environment);
+}
+
+/// Those of the variables that are mentioned that are set in this place.
+fn mentioned_and_set(host: &Host, place: &Place, reading: &Reading) -> Environment {
+    let mut needs = Needs::default();
+    let names = mentioned(host, reading).into_iter();
+    names.filter_map(|name| Some((name.clone(), place.variable(&name, &mut needs)?))).collect()
 }
 
 /// The variables that the configuration, or what the host says, has ssh look at.
