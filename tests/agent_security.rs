@@ -11,6 +11,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -238,6 +239,35 @@ fn the_runtime_directory_of_somebody_else_is_not_used() {
     assert_eq!(fs::read_dir(&theirs).expect("root may").count(), 0);
     assert!(shared.place.join("agent.sock").exists());
     assert_eq!(in_theirs(&["agent", "stop"]).code(), 0);
+}
+
+/// It holds the environments of its callers, which other processes of the same user are not to read out of it.
+#[test]
+fn the_agents_memory_is_not_open_to_other_processes_of_its_user() {
+    if !is_root() {
+        return;
+    }
+    let home = Home::new();
+    open_the_way(&home);
+    let (program, theirs) = (home.path().join("sshpool"), home.path().join("theirs"));
+    fs::copy(env!("CARGO_BIN_EXE_sshpool"), &program).expect("a copy");
+    fs::DirBuilder::new().mode(0o700).create(&theirs).expect("a directory");
+    chown(&theirs, Some(STRANGER), Some(STRANGER)).expect("root may");
+    let mut command = home.in_its_place(std::process::Command::new(&program), ["agent"]);
+    command.env("XDG_RUNTIME_DIR", &theirs).env("XDG_CONFIG_HOME", &theirs);
+    command.current_dir("/").uid(STRANGER).gid(STRANGER);
+    let mut agent = command.spawn().expect("it starts");
+    let owner_of = |pid: u32| fs::metadata(format!("/proc/{pid}/environ")).expect("it runs").uid();
+    wait_for("the agent to listen", PATIENCE, || theirs.join("sshpool/agent.sock").exists());
+    let owner = owner_of(agent.id());
+    // What a process is like that has not asked for it.
+    let mut other = std::process::Command::new("sleep").arg("60").uid(STRANGER).spawn().expect("it starts");
+    wait_for("sleep to run as its user", PATIENCE, || owner_of(other.id()) == STRANGER);
+    for child in [&mut agent, &mut other] {
+        child.kill().expect("it runs");
+        child.wait().expect("it ends");
+    }
+    assert_eq!(owner, 0, "the system gives the files of such a process to root");
 }
 
 /// What can be in the place of a file.

@@ -692,3 +692,35 @@ fn nobodys_command_runs_as_somebody_else() {
         });
     }
 }
+
+/// How often a caller's ssh was asked, and for what.
+fn calls(log: &Path, word: &str) -> usize {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    text.lines().filter(|line| line.split(' ').any(|found| found == word)).count()
+}
+
+#[test]
+fn a_warm_command_asks_ssh_once_where_a_program_decides_and_else_not_at_all() {
+    let lab = Lab::new();
+    let directory = lab.directory(&[]);
+    let log = directory.join("calls");
+    let script = format!("#!/bin/sh\necho \"$@\" >>{}\nexec /usr/bin/ssh \"$@\"\n", log.display());
+    fs::write(directory.join("ssh"), script).expect("a file");
+    make_executable(&directory.join("ssh"));
+    let path = std::env::var("PATH").expect("there is one");
+    let caller = here().with("PATH", format!("{}:{path}", directory.display()));
+    let key = lab.key("A").display().to_string();
+    for (text, cold, warm) in [
+        (format!("IdentityFile {key}\n"), 1, 0),
+        (format!("IdentityFile {key}\nMatch host h1 exec true\nCompression no\n"), 1, 1),
+    ] {
+        lab.configure(&text);
+        for expected in [cold, warm, warm] {
+            let before = calls(&log, "-G");
+            let ended = lab.ours(&caller, "echo $KEY");
+            assert_eq!((ended.code(), &*ended.stdout), (0, "A\n"), "{}", ended.stderr);
+            assert_eq!(calls(&log, "-G") - before, expected, "{text}");
+        }
+    }
+    assert_eq!(calls(&log, "-M"), 1, "both configurations mean the same to ssh");
+}
