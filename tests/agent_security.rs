@@ -253,7 +253,7 @@ fn the_agents_memory_is_not_open_to_other_processes_of_its_user() {
     fs::copy(env!("CARGO_BIN_EXE_sshpool"), &program).expect("a copy");
     fs::DirBuilder::new().mode(0o700).create(&theirs).expect("a directory");
     chown(&theirs, Some(STRANGER), Some(STRANGER)).expect("root may");
-    let mut command = home.in_its_place(std::process::Command::new(&program), ["agent"]);
+    let mut command = home.in_its_place(pooled::command(&program), ["agent"]);
     command.env("XDG_RUNTIME_DIR", &theirs).env("XDG_CONFIG_HOME", &theirs);
     command.current_dir("/").uid(STRANGER).gid(STRANGER);
     let mut agent = command.spawn().expect("it starts");
@@ -261,7 +261,7 @@ fn the_agents_memory_is_not_open_to_other_processes_of_its_user() {
     wait_for("the agent to listen", PATIENCE, || theirs.join("sshpool/agent.sock").exists());
     let owner = owner_of(agent.id());
     // What a process is like that has not asked for it.
-    let mut other = std::process::Command::new("sleep").arg("60").uid(STRANGER).spawn().expect("it starts");
+    let mut other = pooled::command("sleep").arg("60").uid(STRANGER).spawn().expect("it starts");
     wait_for("sleep to run as its user", PATIENCE, || owner_of(other.id()) == STRANGER);
     for child in [&mut agent, &mut other] {
         child.kill().expect("it runs");

@@ -127,7 +127,7 @@ fn unknown_users(sshd: &Sshd) -> Vec<String> {
 
 /// The server sees the very user that it sees from plain ssh, whatever ssh would expand elsewhere.
 #[rstest]
-#[case::warpgate("lab:x", "lab%3Ax")]
+#[case::warpgate("nobody2:x", "nobody2%3Ax")]
 #[case::hash("a#b", "a%23b")]
 #[case::percent("a%b", "a%25b")]
 #[case::token("a%h%r", "a%25h%25r")]
@@ -410,8 +410,8 @@ fn b9_the_protocol_has_bytes_in_base64() {
     let config = config(&home, &sshd, OsStr::from_bytes(b"c\xe9"), "", "h1");
     let base64 = |bytes: &[u8]| STANDARD.encode(bytes);
     let host = json!({ "name": "lab", "ssh_config_base64": base64(config.as_os_str().as_bytes()) });
-    let directory = home.path().join(cafe());
-    std::fs::create_dir(&directory).expect("a directory");
+    let parent = home.exec(&sshd, "d=$(mktemp -d) && mkdir \"$d/$(printf 'caf\\351')\" && printf %s \"$d\"");
+    let directory = Path::new(&parent).join(cafe());
     let printed = base64(CAFE);
     for (request, expected) in [
         (json!({ "command_base64": base64(b"printf caf\xe9") }), &printed),
@@ -433,6 +433,7 @@ fn b9_the_protocol_has_bytes_in_base64() {
             answer.text()
         );
     }
+    home.exec(&sshd, &format!("rm -r {parent}"));
     for (request, message) in [
         (json!({ "command": "a", "command_base64": "YQ==" }), "command and command_base64: give one of them"),
         (json!({ "argv": ["a"], "argv_base64": ["YQ=="] }), "argv and argv_base64: give one of them"),
