@@ -93,6 +93,8 @@ async fn an_idle_connection_to_nowhere_is_removed_and_counted(#[case] fate: Fate
         PoolConfig { health_check_interval: SHORT, connect_timeout: Duration::from_secs(5), ..config() };
     let (pool, host) = (pool(settings), host(&sshd));
     let lease = pool.acquire(&host).await.expect("a connection");
+    // One that ends before it was of use is a failed login, after which there is a pause.
+    lease.exec("true").await.expect("it runs");
     let pid = lease.master_pid();
     lease.release();
     match fate {
