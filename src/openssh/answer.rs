@@ -1,5 +1,6 @@
 //! What `ssh -G` answers: every option of ssh for one host, as its configuration has it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,8 @@ use std::time::Duration;
 pub(crate) struct Answer {
     /// Without the options that belong to sessions.
     text: Arc<str>,
+    /// The values of each option in `text`. Each command looks up many.
+    options: HashMap<Box<str>, Vec<Box<str>>>,
     /// The patterns of the variables that sessions send.
     pub send: Vec<String>,
 }
@@ -38,16 +41,19 @@ const PROGRAMS: &[&str] = &["proxycommand", "knownhostscommand", "pkcs11provider
 impl Answer {
     pub(super) fn new(answered: &str) -> Self {
         let (mut text, mut send) = (String::new(), Vec::new());
+        let mut options: HashMap<Box<str>, Vec<Box<str>>> = HashMap::new();
         for line in answered.lines().map(str::trim_end) {
             match line.strip_prefix("sendenv ") {
                 Some(pattern) => send.push(pattern.to_owned()),
                 None => {
                     text.push_str(line);
                     text.push('\n');
+                    let (option, value) = line.split_once(' ').unwrap_or((line, ""));
+                    options.entry(option.into()).or_default().push(value.into());
                 }
             }
         }
-        Answer { text: text.into(), send }
+        Answer { text: text.into(), options, send }
     }
 
     pub(crate) fn text(&self) -> Arc<str> {
@@ -56,11 +62,11 @@ impl Answer {
 
     /// The first value of an option, by its name in small letters.
     pub(crate) fn value(&self, option: &str) -> Option<&str> {
-        self.text.lines().find_map(|line| line.strip_prefix(option)?.strip_prefix(' '))
+        self.values(option).next()
     }
 
     pub(crate) fn values(&self, option: &str) -> impl Iterator<Item = &str> {
-        self.text.lines().filter_map(move |line| line.strip_prefix(option)?.strip_prefix(' '))
+        self.options.get(option).into_iter().flatten().map(|value| &**value)
     }
 
     fn is(&self, option: &str, value: &str) -> bool {
