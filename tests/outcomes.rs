@@ -277,10 +277,16 @@ async fn a_command_on_its_way_is_not_run_again_when_its_ssh_gets_a_signal(
     }
     network.pass();
     let result = timeout(PATIENCE, running).await.expect("it ends").expect("no panic");
-    assert!(matches!(result, Err(Error::Lost { .. })), "{result:?}");
     lease.exec("echo after >>~/ran").await.expect("the connection lives");
     let ran = sshd.exec("grep -c ran ~/ran; true").stdout;
-    assert!(["0\n", "1\n"].contains(&&*ran), "{ran:?}");
+    match result {
+        Err(Error::Lost { .. }) => assert!(["0\n", "1\n"].contains(&&*ran), "{ran:?}"),
+        // Seen on a machine with much to do: the command was whole before its ssh had noticed the signal.
+        Ok(output) if signal != Signal::SIGKILL => {
+            assert_eq!((output.status.code(), &*ran), (Some(0), "1\n"))
+        }
+        result => panic!("{result:?}"),
+    }
     pool.close_within(Duration::ZERO).await;
 }
 
