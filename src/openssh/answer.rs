@@ -132,7 +132,8 @@ impl Answer {
         seconds.map(Duration::from_secs)
     }
 
-    /// What `ConnectTimeout` and `ConnectionAttempts` allow for a login. ssh waits a second between two attempts.
+    /// What `ConnectTimeout` and `ConnectionAttempts` allow for a login. ssh waits a second between two
+    /// attempts.
     pub(crate) fn allows(&self) -> Option<Duration> {
         const PAUSE: Duration = Duration::from_secs(1);
         let attempts: u32 =

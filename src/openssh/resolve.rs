@@ -103,7 +103,8 @@ pub(super) fn proxy_of(answer: &Answer) -> Option<String> {
     })
 }
 
-/// `ssh -G`, under the eyes of the guard like a master: a configuration can run programs. `prepare` puts it into its place.
+/// `ssh -G`, under the eyes of the guard like a master: a configuration can run programs. `prepare`
+/// puts it into its place.
 pub(super) async fn ask(
     launch: &Launch<'_>,
     arguments: Vec<OsString>,

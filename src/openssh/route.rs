@@ -295,7 +295,8 @@ impl Resolver {
         }
     }
 
-    /// What callers with the ssh-agent behind this socket have in common: its keys, or the socket where it does not tell.
+    /// What callers with the ssh-agent behind this socket have in common: its keys, or the socket where
+    /// it does not tell.
     async fn keys_behind(&self, path: &Path, fresh: bool) -> Part {
         match self.held(path, fresh).await {
             Some(keys) => Part::Keys(keys),

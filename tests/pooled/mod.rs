@@ -11,8 +11,8 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use sshpool::{Host, Pool, PoolConfig};
 
-use crate::common::process;
 use crate::common::sshd::Sshd;
+use crate::common::{process, wait_for_async};
 
 /// Longer than anything takes that works, on a busy machine too.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -71,6 +71,41 @@ pub fn kill(pid: u32) {
 pub fn send(pid: u32, signal: Signal) {
     let pid = Pid::from_raw(i32::try_from(pid).expect("a pid fits"));
     nix::sys::signal::kill(pid, signal).expect("the process is ours");
+}
+
+/// The local clients of this master: they name its socket.
+pub fn clients_of(master: u32) -> Vec<u32> {
+    let words = |pid: u32| -> Vec<String> {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.split(|&byte| byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+    };
+    let socket = |words: &[String]| {
+        let place = words.iter().position(|word| word == "-S")?;
+        words.get(place + 1).cloned()
+    };
+    let wanted = socket(&words(master)).expect("a master has a socket");
+    let pids = std::fs::read_dir("/proc").expect("there is a /proc").flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_string_lossy().parse().ok());
+    pids.filter(|&pid| pid != master && socket(&words(pid)).as_ref() == Some(&wanted)).collect()
+}
+
+/// Waits until all sessions in standby are open. An ssh that has got its session catches signals; before
+/// that they end it, or go by where whoever started the tests ignores them (mux.c of OpenSSH).
+pub async fn standby_is_open(pool: &Pool, master: u32) {
+    let sessions = pool.config().standby_sessions;
+    let catches = |pid: u32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let caught = caught.and_then(|signals| u64::from_str_radix(signals.trim(), 16).ok());
+        caught.is_some_and(|signals| signals & 1 << (Signal::SIGTERM as i32 - 1) != 0)
+    };
+    wait_for_async("the sessions in standby", PATIENCE, || {
+        let clients = clients_of(master);
+        pool.stats().standby_sessions == sessions
+            && clients.len() == sessions
+            && clients.into_iter().all(catches)
+    })
+    .await;
 }
 
 /// Cargo builds the examples with the tests, beside the directory of this binary, unless it is told to build something else only.
