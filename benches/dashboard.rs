@@ -1,9 +1,11 @@
-//! A refresh of a dashboard: the list of projects, the status of each of five, and the resources of the host, seven commands in all.
-//! `cargo bench --bench dashboard [-- ROUNDS]`; needs a Docker engine for the test server.
+//! A refresh of a dashboard: the list of projects, the status of each of five, and the resources of
+//! the host, seven commands in all. `cargo bench --bench dashboard [-- ROUNDS]`; needs a Docker
+//! engine for the test server.
 //!
-//! The same commands run over the pool (warm: no login, which is asserted) and by plain ssh with a login each, one after another as a
-//! program without a pool does, and all at once. They take turns. The bound is a tenth of the first. First on loopback itself, where client,
-//! server and engine share the processors, then through a proxy that makes a round trip take 40 ms.
+//! The same commands run over the pool (warm: no login, which is asserted) and by plain ssh with a
+//! login each, one after another as a program without a pool does, and all at once. They take
+//! turns. The bound is a tenth of the first. First on loopback itself, where client, server and
+//! engine share the processors, then through a proxy that makes a round trip take 40 ms.
 
 #[path = "../tests/common/mod.rs"]
 mod common;
@@ -30,13 +32,17 @@ const ROUND_TRIP: Duration = Duration::from_millis(40);
 
 fn main() {
     let rounds = std::env::args().skip(1).find_map(|arg| arg.parse().ok()).unwrap_or(11);
-    let Some(sshd) = Sshd::builder().image(Image::Compose).docker_socket().start_or_skip() else { return };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let Some(sshd) = Sshd::builder().image(Image::Compose).docker_socket().start_or_skip() else {
+        return;
+    };
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.expect("a runtime").block_on(async {
         let _containers = containers(&sshd);
         measure(&sshd, sshd.port(), rounds).await;
         println!("with a round trip of {ROUND_TRIP:?}:");
-        let delay = Delay::start(("127.0.0.1".to_owned(), sshd.port()), ROUND_TRIP).await.expect("a port");
+        let delay =
+            Delay::start(("127.0.0.1".to_owned(), sshd.port()), ROUND_TRIP).await.expect("a port");
         measure(&sshd, delay.port(), rounds).await;
     });
 }
@@ -56,7 +62,8 @@ fn containers(sshd: &Sshd) -> Containers {
     let mut ids = Vec::new();
     for project in 0..PROJECTS {
         for service in ["web", "db"] {
-            let label = |name: &str, value: &str| format!("--label=com.docker.compose.{name}={value}");
+            let label =
+                |name: &str, value: &str| format!("--label=com.docker.compose.{name}={value}");
             let mut command = outside(engine);
             command.args(["run", "--detach", "--entrypoint", "sleep"]).args([
                 label("project", &format!("sshpool-bench-{}-{project}", std::process::id())),
@@ -115,7 +122,8 @@ async fn refresh(pool: &Pool, host: &Host, known: &[String]) -> Vec<String> {
     let compose = Compose::new(pool, host);
     let (resources, projects) = join(HostResources::of(pool, host), compose.overview(known)).await;
     assert!(resources.expect("an answer").memory.is_some());
-    let projects = projects.expect("a list").into_iter().filter(|(project, _)| is_ours(&project.name));
+    let projects =
+        projects.expect("a list").into_iter().filter(|(project, _)| is_ours(&project.name));
     let name = |(project, status): (Project, Result<ProjectStatus, ComposeError>)| {
         assert_eq!(status.expect("an answer").services.len(), 2);
         project.name
@@ -130,8 +138,9 @@ fn is_ours(name: &str) -> bool {
 /// A command and its input.
 fn commands(names: &[String]) -> Vec<(String, &'static str)> {
     let mut commands = vec![("docker compose ls --format json --all".to_owned(), "")];
-    commands
-        .extend(names.iter().map(|name| (format!("docker compose -p {name} ps --all --format json"), "")));
+    commands.extend(
+        names.iter().map(|name| (format!("docker compose -p {name} ps --all --format json"), "")),
+    );
     commands.push(("sh".to_owned(), include_str!("../src/resources/probe.sh")));
     commands
 }
@@ -147,7 +156,8 @@ async fn cold(sshd: &Sshd, port: u16, (command, input): &(String, &'static str))
         command,
     ]);
     ssh.stdin(Stdio::piped()).stderr(Stdio::null());
-    let mut child = tokio::process::Command::from(ssh).stdout(Stdio::piped()).spawn().expect("ssh starts");
+    let mut child =
+        tokio::process::Command::from(ssh).stdout(Stdio::piped()).spawn().expect("ssh starts");
     let mut stdin = child.stdin.take().expect("a pipe");
     let feed = async {
         stdin.write_all(input.as_bytes()).await.expect("it reads");

@@ -1,8 +1,9 @@
-//! What the pool itself costs: a warm command through it against a bare `ssh -F none -S SOCKET` on a master of its own, spawned from this
-//! very program. `cargo bench --bench warm [-- ROUNDS]`
+//! What the pool itself costs: a warm command through it against a bare `ssh -F none -S SOCKET` on
+//! a master of its own, spawned from this very program. `cargo bench --bench warm [-- ROUNDS]`
 //!
-//! First without sessions in standby, where both start a process for each command, one command each in turns; the bound is 1.05. Then loops
-//! that do nothing else, where the pool opens sessions ahead while commands run (bound 0.7), and commands with a pause before each.
+//! First without sessions in standby, where both start a process for each command, one command each
+//! in turns; the bound is 1.05. Then loops that do nothing else, where the pool opens sessions
+//! ahead while commands run (bound 0.7), and commands with a pause before each.
 
 #[path = "../tests/common/mod.rs"]
 mod common;
@@ -23,7 +24,8 @@ const SPACED: usize = 40;
 fn main() {
     let rounds = std::env::args().skip(1).find_map(|arg| arg.parse().ok()).unwrap_or(7);
     let sshd = Sshd::builder().start();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.expect("a runtime").block_on(run(&sshd, rounds));
 }
 
@@ -71,7 +73,10 @@ async fn run(sshd: &Sshd, rounds: usize) {
             }
             times.push(milliseconds(started.elapsed()) / COMMANDS as f64);
         }
-        println!("  bare {:.3} ms, without standby {:.3} ms, with {:.3} ms", times[0], times[1], times[2]);
+        println!(
+            "  bare {:.3} ms, without standby {:.3} ms, with {:.3} ms",
+            times[0], times[1], times[2]
+        );
         without.push(times[1] / times[0]);
         with.push(times[2] / times[0]);
     }
@@ -98,7 +103,10 @@ async fn run(sshd: &Sshd, rounds: usize) {
     }
     verdict(&mut ratios, 1.0);
     let stats = pool.stats();
-    println!("{} of {} commands found a session in standby", stats.standby_hits, stats.commands_run);
+    println!(
+        "{} of {} commands found a session in standby",
+        stats.standby_hits, stats.commands_run
+    );
     pool.close().await;
     master.kill().expect("it is our child");
     master.wait().expect("it is our child");
@@ -117,8 +125,13 @@ impl Way<'_> {
         match self {
             Way::Bare(socket) => {
                 let mut command = pooled::command("ssh");
-                command.args(["-F", "none", "-S"]).arg(socket).args(["lab", "true"]).stdin(Stdio::null());
-                let output = tokio::process::Command::from(command).output().await.expect("ssh starts");
+                command
+                    .args(["-F", "none", "-S"])
+                    .arg(socket)
+                    .args(["lab", "true"])
+                    .stdin(Stdio::null());
+                let output =
+                    tokio::process::Command::from(command).output().await.expect("ssh starts");
                 assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
             }
             Way::Pool(pool, host) => {

@@ -1,7 +1,8 @@
 //! All Compose projects and the resources of all configured hosts, again and again over one pool:
 //! `cargo run --example dashboard -- CONFIG_FILE [SECONDS [TIMES]]`
 //!
-//! CONFIG_FILE is that of `sshpool`, with `[hosts]`. A page costs a dozen commands a host; after the first one none of them logs in.
+//! CONFIG_FILE is that of `sshpool`, with `[hosts]`. A page costs a dozen commands a host; after
+//! the first one none of them logs in.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -39,7 +40,8 @@ async fn look(pool: &Pool, host: &Host, known: Vec<String>) -> Found {
 fn show(host: &Host, found: &Found) {
     match &found.resources {
         Ok(found) => {
-            let percent = |value: Option<f64>| value.map_or("?".to_owned(), |value| format!("{value:.0} %"));
+            let percent =
+                |value: Option<f64>| value.map_or("?".to_owned(), |value| format!("{value:.0} %"));
             let memory = percent(found.memory.and_then(|memory| memory.used_percent));
             let fullest = found.disks.iter().flatten().filter_map(|disk| disk.used_percent).max();
             let disk = percent(fullest.map(f64::from));
@@ -56,8 +58,10 @@ fn show(host: &Host, found: &Found) {
             for (_, project) in projects {
                 match project {
                     Ok(project) => {
-                        let running =
-                            project.services.iter().filter(|service| service.state.as_str() == "running");
+                        let running = project
+                            .services
+                            .iter()
+                            .filter(|service| service.state.as_str() == "running");
                         let (running, all) = (running.count(), project.services.len());
                         println!(
                             "    {:<24} {:<8} {running} of {all} containers",
@@ -105,7 +109,8 @@ async fn run() -> Result<(), Box<dyn Error>> {
             look(&pool, host, known.get(host.name()).cloned().unwrap_or_default())
         });
         let found = found.await;
-        known = hosts.iter().zip(&found).map(|(host, found)| (host.name(), found.names())).collect();
+        known =
+            hosts.iter().zip(&found).map(|(host, found)| (host.name(), found.names())).collect();
         hosts.iter().zip(&found).for_each(|(host, found)| show(host, found));
         let stats = pool.stats();
         println!(

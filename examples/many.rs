@@ -1,4 +1,5 @@
-//! Several hosts at once: `cargo run --example many -- CONFIG_FILE`, a file with `[hosts]` as for `sshpool`.
+//! Several hosts at once: `cargo run --example many -- CONFIG_FILE`, a file with `[hosts]` as for
+//! `sshpool`.
 
 use std::num::NonZeroUsize;
 
@@ -12,8 +13,8 @@ const FULL: u32 = 90;
 
 /// Two commands at once. They share a connection; whichever comes first logs in.
 async fn look(pool: &Pool, host: &Host) -> Result<String, Error> {
-    // Into shell text goes only what is known to be harmless, such as a number. Text from elsewhere is for
-    // `Pool::command`, which escapes it.
+    // Into shell text goes only what is known to be harmless, such as a number. Text from elsewhere
+    // is for `Pool::command`, which escapes it.
     let full = async { pool.exec(host, &format!("df -P | awk '$5 + 0 > {FULL}' | wc -l")).await };
     let (system, full) = tokio::try_join!(pool.exec(host, "uname -s"), full)?;
     Ok(format!("{system}, {full} file systems over {FULL} %"))
@@ -47,10 +48,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             }
             Err(Error::Connect { host, source }) => match source.kind() {
                 ConnectErrorKind::Authentication => println!("{host}: does not know our key"),
-                ConnectErrorKind::Refused | ConnectErrorKind::TimedOut => println!("{host}: is down"),
+                ConnectErrorKind::Refused | ConnectErrorKind::TimedOut => {
+                    println!("{host}: is down")
+                }
                 _ => println!("{host}: {source}"),
             },
-            Err(Error::Failed { host, code, .. }) => println!("{host}: a command ended with {code}"),
+            Err(Error::Failed { host, code, .. }) => {
+                println!("{host}: a command ended with {code}")
+            }
             Err(error) => println!("{error}"),
         }
     }

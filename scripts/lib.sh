@@ -1,5 +1,5 @@
-# Shared by the scripts: installing what is missing, and what the test servers run on. Sourced, not run, in the directory
-# of the project. POSIX sh.
+# Shared by the scripts: installing what is missing, and what the test servers run on. Sourced, not
+# run, in the directory of the project. POSIX sh.
 
 say() { printf '\n== %s\n' "$*"; }
 
@@ -7,7 +7,8 @@ is_root() { [ "$(id -u)" -eq 0 ]; }
 
 have() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ]; }
 
-# Whether this container engine (or one of them) answers. What else it can do, tests/sshd/build tries.
+# Whether this container engine (or one of them) answers. What else it can do, tests/sshd/build
+# tries.
 engine() {
     for engine in ${1:-docker podman}; do
         if have "$engine" && bounded 10 "$engine" info >/dev/null 2>&1; then return 0; fi
@@ -18,8 +19,8 @@ engine() {
 # bounded SECONDS PROGRAM...: with a deadline, where there is timeout(1).
 bounded() { if have timeout; then timeout -k 2 "$@"; else shift && "$@"; fi; }
 
-# Whether an engine can build and run the image of the test server; $server says which one, or else why there is none.
-# The script that asks has a directory $work.
+# Whether an engine can build and run the image of the test server; $server says which one, or else
+# why there is none. The script that asks has a directory $work.
 container_server() {
     # The base of the image is made from Debian's packages where no image can be pulled.
     if is_root && engine && ! bounded 10 docker image inspect debian:bookworm-slim >/dev/null 2>&1; then
@@ -31,7 +32,8 @@ container_server() {
     return 1
 }
 
-# process_server WHY: an sshd of this machine, for this script and all that it starts. Only where nobody wants anything else.
+# process_server WHY: an sshd of this machine, for this script and all that it starts. Only where
+# nobody wants anything else.
 process_server() {
     case ${SSHPOOL_TEST_SERVER:-},${SSHPOOL_TEST_RELEASE:-} in
     container,*)
@@ -64,7 +66,8 @@ test_server() {
     fi
 }
 
-# need PROGRAM PACKAGE: installs PACKAGE unless PROGRAM is there. Only root can; everybody else is told what to do.
+# need PROGRAM PACKAGE: installs PACKAGE unless PROGRAM is there. Only root can; everybody else is
+# told what to do.
 need() {
     have "$1" || install_package "$2" "$1"
 }
@@ -80,7 +83,8 @@ install_package() {
         apt-get update -qq || return 1
         APT_UPDATED=yes
     fi
-    # Debian would start a server as soon as it is installed: not on a machine that only wants the program.
+    # Debian would start a server as soon as it is installed: not on a machine that only wants the
+    # program.
     policy=/usr/sbin/policy-rc.d
     if [ -e "$policy" ]; then made_policy=no; else
         made_policy=yes

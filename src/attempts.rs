@@ -1,4 +1,5 @@
-//! The way of one command: a lease, a session on it, its streams, its end; once more where it provably never started.
+//! The way of one command: a lease, a session on it, its streams, its end; once more where it
+//! provably never started.
 
 use std::os::fd::AsFd;
 use std::pin::pin;
@@ -31,7 +32,8 @@ impl std::ops::Deref for AttemptLease {
     }
 }
 
-/// The attempts to start one command. Only what provably never started is tried again, and only for so long.
+/// The attempts to start one command. Only what provably never started is tried again, and only for
+/// so long.
 pub(crate) struct Attempts {
     target: Target,
     timeout: Option<Duration>,
@@ -49,7 +51,8 @@ pub(crate) struct Attempts {
     reason: String,
 }
 
-/// A connection that is gone is replaced by another at once; one that fails as soon as it is there is not worth many attempts.
+/// A connection that is gone is replaced by another at once; one that fails as soon as it is there
+/// is not worth many attempts.
 const MOST_NOT_REACHED: u32 = 3;
 
 impl Attempts {
@@ -72,7 +75,11 @@ impl Attempts {
     }
 
     /// A session for the next attempt: one in standby, or else a new one.
-    pub(crate) async fn session(&mut self, script: &Script, input: Input<'_>) -> Result<Running, Error> {
+    pub(crate) async fn session(
+        &mut self,
+        script: &Script,
+        input: Input<'_>,
+    ) -> Result<Running, Error> {
         loop {
             let lease = self.lease().await?;
             if let Input::Piped = input
@@ -83,10 +90,13 @@ impl Attempts {
                 return Err(Error::TimedOut { host, after, remote: Remote::Ended, partial });
             }
             let own = self.own || lease.connection().is_plain();
-            let standby = if own { None } else { lease.standby(&self.target.as_host().login().variables) };
+            let standby =
+                if own { None } else { lease.standby(&self.target.as_host().login().variables) };
             let opened = match standby {
                 Some(session) => Ok(session),
-                None => lease.connection().open(script, input, &self.target.as_host().login().variables),
+                None => {
+                    lease.connection().open(script, input, &self.target.as_host().login().variables)
+                }
             };
             match opened {
                 Ok(session) => {
@@ -104,7 +114,8 @@ impl Attempts {
         let lease = match &self.target {
             Target::Lease(_, lease, _) => {
                 if self.refused > 0 {
-                    // Other connections are not for this command; the server frees a session a moment after its end.
+                    // Other connections are not for this command; the server frees a session a
+                    // moment after its end.
                     let pause = Duration::from_millis(2 << self.refused.min(6));
                     tokio::time::sleep(pause).await;
                     self.check_patience()?;
@@ -114,13 +125,17 @@ impl Attempts {
             Target::Pool(pool, host) => {
                 let host = Arc::new(pool.resolve_here(host).await?);
                 self.target = Target::Pool(pool.clone(), Arc::clone(&host));
-                let Target::Pool(pool, host) = &self.target else { unreachable!("it was set above") };
+                let Target::Pool(pool, host) = &self.target else {
+                    unreachable!("it was set above")
+                };
                 let acquire = pool.core().acquire(host);
                 let lease = match self.give_up {
                     None => acquire.await?,
                     Some(give_up) => {
                         self.check_patience()?;
-                        timeout_at(give_up, acquire).await.unwrap_or_else(|_| Err(self.never_started()))?
+                        timeout_at(give_up, acquire)
+                            .await
+                            .unwrap_or_else(|_| Err(self.never_started()))?
                     }
                 };
                 AttemptLease::Own(lease)
@@ -130,7 +145,8 @@ impl Attempts {
             let now = Instant::now();
             // A time that cannot be worked out never comes.
             self.deadline = self.timeout.and_then(|timeout| now.checked_add(timeout));
-            // A refusal is a kind of queueing. Even who does not want to queue gives the server a moment to free a session.
+            // A refusal is a kind of queueing. Even who does not want to queue gives the server a
+            // moment to free a session.
             let patience = self.target.pool().config().acquire_timeout.max(Duration::from_secs(1));
             self.give_up =
                 Some(self.deadline.map_or(now + patience, |deadline| deadline.min(now + patience)));
@@ -147,12 +163,15 @@ impl Attempts {
     /// Runs this attempt's part within the command's timeout, or gives the timeout.
     pub(crate) async fn within<R>(&self, part: impl Future<Output = R>) -> Result<R, Duration> {
         match (self.deadline, self.timeout) {
-            (Some(deadline), Some(timeout)) => timeout_at(deadline, part).await.map_err(|_| timeout),
+            (Some(deadline), Some(timeout)) => {
+                timeout_at(deadline, part).await.map_err(|_| timeout)
+            }
             _ => Ok(part.await),
         }
     }
 
-    /// What follows from the end of an attempt: `None` for another one, otherwise the status, or why it was lost.
+    /// What follows from the end of an attempt: `None` for another one, otherwise the status, or
+    /// why it was lost.
     pub(crate) fn judge(
         &mut self,
         end: SessionEnd,
@@ -190,7 +209,9 @@ impl Attempts {
                 (self.reason, self.refused) = (reason, self.refused + 1);
                 match lease {
                     AttemptLease::Own(lease) => lease.refused(),
-                    AttemptLease::Callers(lease) => lease.count(|stats| stats.refused_sessions += 1),
+                    AttemptLease::Callers(lease) => {
+                        lease.count(|stats| stats.refused_sessions += 1)
+                    }
                 }
                 self.check_patience().map(|()| None)
             }
@@ -213,12 +234,17 @@ impl Attempts {
     /// No session could be opened on this connection: `Ok` for another attempt.
     fn not_opened(&mut self, why: NotOpened, lease: AttemptLease) -> Result<(), Error> {
         match why {
-            NotOpened::NoProcess(error) => Err(Error::io(self.target.host(), "cannot start ssh", error)),
-            NotOpened::NoDirectory(_) | NotOpened::Closing => self.elsewhere(lease, why.to_string()),
+            NotOpened::NoProcess(error) => {
+                Err(Error::io(self.target.host(), "cannot start ssh", error))
+            }
+            NotOpened::NoDirectory(_) | NotOpened::Closing => {
+                self.elsewhere(lease, why.to_string())
+            }
         }
     }
 
-    /// Another attempt, over another connection. Each costs the pool one that is of no use any more, so that they come to an end.
+    /// Another attempt, over another connection. Each costs the pool one that is of no use any
+    /// more, so that they come to an end.
     fn elsewhere(&mut self, lease: AttemptLease, reason: String) -> Result<(), Error> {
         lease.broken();
         self.reason = reason;
@@ -249,7 +275,8 @@ pub(crate) struct Excess {
     pub limit: usize,
 }
 
-/// Gives a session its command and input, and reads it to its end. Without a limit what it writes is thrown away.
+/// Gives a session its command and input, and reads it to its end. Without a limit what it writes
+/// is thrown away.
 pub(crate) async fn pump(
     running: &mut Running,
     script: &Script,
@@ -262,7 +289,8 @@ pub(crate) async fn pump(
     let preface = streams.preface(script);
     let Streams { stdin, stdout, stderr, marker } = streams;
     let (out, err) = (&mut output.stdout, &mut output.stderr);
-    let mut stdout = Capture { from: stdout, into: out, limit, name: "stdout", marker: marker.as_mut() };
+    let mut stdout =
+        Capture { from: stdout, into: out, limit, name: "stdout", marker: marker.as_mut() };
     let mut stderr = Capture { from: stderr, into: err, limit, name: "stderr", marker: None };
     let end = {
         let feed = async {
@@ -282,7 +310,8 @@ pub(crate) async fn pump(
         tokio::select! {
             biased;
             end = session.wait(master) => {
-                // The local ssh was killed, perhaps: then output may be on its way through the master.
+                // The local ssh was killed, perhaps: then output may be on its way through the
+                // master.
                 if let SessionEnd::Lost(_) | SessionEnd::ClientKilled(_) = end {
                     drop(timeout(LAST_WORDS, read).await);
                 }
@@ -320,7 +349,8 @@ impl<P: AsyncRead + AsFd + Unpin> Capture<'_, P> {
         Ok(())
     }
 
-    /// Reads what is there, past the reactor, which may not have heard of it yet. Nothing more comes.
+    /// Reads what is there, past the reactor, which may not have heard of it yet. Nothing more
+    /// comes.
     fn rest(&mut self) -> Result<(), Excess> {
         let mut buffer = [0; 8192];
         while let Ok(read @ 1..) = nix::unistd::read(&*self.from, &mut buffer) {

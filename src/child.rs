@@ -1,8 +1,9 @@
 //! A command that runs, with its streams.
 //!
-//! It is handed out when it has begun: until then a session that a server refuses, or that ends too early, is replaced by another one, and
-//! what start-up files print is kept for the reader. From then on one task per child waits for the end and sees to the timeout, and ends the
-//! session when the [`Child`] is dropped.
+//! It is handed out when it has begun: until then a session that a server refuses, or that ends too
+//! early, is replaced by another one, and what start-up files print is kept for the reader. From
+//! then on one task per child waits for the end and sees to the timeout, and ends the session when
+//! the [`Child`] is dropped.
 
 use std::fmt;
 use std::io;
@@ -26,9 +27,10 @@ use crate::running::{Remote, Running};
 
 /// A running command, made by [`Command::spawn`](crate::Command::spawn).
 ///
-/// Dropping it ends the command, here and there, in the background: its process group gets TERM, and KILL two seconds later. Where the account
-/// has no POSIX shell only the local ssh is ended, and what runs there may live on. Reading a stream to its end does not wait for the exit
-/// status, [`wait`](Self::wait) does.
+/// Dropping it ends the command, here and there, in the background: its process group gets TERM,
+/// and KILL two seconds later. Where the account has no POSIX shell only the local ssh is ended,
+/// and what runs there may live on. Reading a stream to its end does not wait for the exit status,
+/// [`wait`](Self::wait) does.
 #[derive(Debug)]
 pub struct Child {
     /// What the command reads, with [`Stdin::Piped`]. Dropping it is the end of input.
@@ -84,8 +86,9 @@ struct Stream<P> {
     /// What was read before the command began.
     before: io::Cursor<Vec<u8>>,
     pipe: P,
-    /// Completes when the command has ended; `None` from then on. The end of the pipe does not always come: a session that is cut off
-    /// leaves its stderr open in the master until the remote command ends.
+    /// Completes when the command has ended; `None` from then on. The end of the pipe does not
+    /// always come: a session that is cut off leaves its stderr open in the master until the remote
+    /// command ends.
     ended: Option<oneshot::Receiver<()>>,
 }
 
@@ -161,7 +164,8 @@ impl Child {
                     () = feed => run.await,
                 }
             };
-            // The end is known before the streams end: who has read to the end need not wait for the rest.
+            // The end is known before the streams end: who has read to the end need not wait for
+            // the rest.
             end_sender.send_replace(Some(end));
             drop((out_ended, err_ended));
         };
@@ -194,19 +198,26 @@ impl Child {
         };
         (
             child,
-            RemoteEnds { stdin: input, stdout: output, stderr: errors, stopped, end: EndSender(end_sender) },
+            RemoteEnds {
+                stdin: input,
+                stdout: output,
+                stderr: errors,
+                stopped,
+                end: EndSender(end_sender),
+            },
         )
     }
 
-    /// Waits until the command has ended, after closing its standard input if that is still here. Once it has ended, every call gives the
-    /// same result.
+    /// Waits until the command has ended, after closing its standard input if that is still here.
+    /// Once it has ended, every call gives the same result.
     ///
-    /// A command that writes more than a pipe holds waits for somebody to read: take the streams and read them, or use
-    /// [`wait_with_output`](Self::wait_with_output).
+    /// A command that writes more than a pipe holds waits for somebody to read: take the streams
+    /// and read them, or use [`wait_with_output`](Self::wait_with_output).
     ///
     /// # Errors
     ///
-    /// [`Error::Lost`], [`Error::TimedOut`] and [`Error::NeverStarted`], none with partial output: the streams have it.
+    /// [`Error::Lost`], [`Error::TimedOut`] and [`Error::NeverStarted`], none with partial output:
+    /// the streams have it.
     ///
     /// # Cancel safety
     ///
@@ -254,13 +265,14 @@ impl Child {
         }
     }
 
-    /// Ends the command, as dropping does; [`wait`](Self::wait) then waits until that is done, and gives a status of "killed" if the command had
-    /// not ended before.
+    /// Ends the command, as dropping does; [`wait`](Self::wait) then waits until that is done, and
+    /// gives a status of "killed" if the command had not ended before.
     pub fn kill(&mut self) {
         drop(self.stop.take());
     }
 
-    /// Ends the command, as dropping does, waits until that is done and says what is left on the other side.
+    /// Ends the command, as dropping does, waits until that is done and says what is left on the
+    /// other side.
     ///
     /// # Cancel safety
     ///
@@ -274,8 +286,8 @@ impl Child {
     }
 }
 
-/// Gives a session its command, and completes when the command has begun, or with the end of a session that has ended before. `early` gets
-/// what was written until then.
+/// Gives a session its command, and completes when the command has begun, or with the end of a
+/// session that has ended before. `early` gets what was written until then.
 async fn begin(
     running: &mut Running,
     script: &Script,
@@ -471,7 +483,8 @@ impl<P: AsyncRead + AsFd + Unpin> AsyncRead for Stream<P> {
             }
             self.ended = None;
         }
-        // Nothing more is written; what is there is read past the reactor, which may not have heard of it yet.
+        // Nothing more is written; what is there is read past the reactor, which may not have heard
+        // of it yet.
         match nix::unistd::read(&self.pipe, buf.initialize_unfilled()) {
             Ok(read) => buf.advance(read),
             Err(nix::errno::Errno::EAGAIN) => {}
@@ -513,7 +526,11 @@ impl<P: AsyncRead + AsFd + Unpin> AsyncRead for Source<P> {
 }
 
 impl AsyncWrite for ChildStdin {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         self.0.pinned().poll_write(cx, buf)
     }
 

@@ -1,7 +1,8 @@
 //! Commands in the manner of `std::process`.
 //!
-//! [`Command`] collects what to run and how; [`Command::output`], [`Command::status`] and [`Command::spawn`] run it. What reaches the
-//! remote shell is one text, put together here and nowhere else: arguments are escaped, shell text is taken as it is.
+//! [`Command`] collects what to run and how; [`Command::output`], [`Command::status`] and
+//! [`Command::spawn`] run it. What reaches the remote shell is one text, put together here and
+//! nowhere else: arguments are escaped, shell text is taken as it is.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -38,7 +39,8 @@ impl ExitStatus {
         self.0 == Some(0)
     }
 
-    /// The status that it exited with, 0 to 255, or `None` when a signal ended it. (Which one, OpenSSH's multiplexing does not tell.)
+    /// The status that it exited with, 0 to 255, or `None` when a signal ended it. (Which one,
+    /// OpenSSH's multiplexing does not tell.)
     pub fn code(self) -> Option<i32> {
         self.0
     }
@@ -64,7 +66,8 @@ pub struct Output {
     pub stderr: Vec<u8>,
 }
 
-/// As that of `std::process::Output`, text where it is text; what is long is cut, and its length said.
+/// As that of `std::process::Output`, text where it is text; what is long is cut, and its length
+/// said.
 impl fmt::Debug for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Output")
@@ -123,11 +126,12 @@ impl From<String> for Stdin {
     }
 }
 
-/// What to run on a host, and how. Made by [`Pool::command`], [`Pool::shell`], [`Lease::command`](crate::Lease::command) and
-/// [`Lease::shell`](crate::Lease::shell).
+/// What to run on a host, and how. Made by [`Pool::command`], [`Pool::shell`],
+/// [`Lease::command`](crate::Lease::command) and [`Lease::shell`](crate::Lease::shell).
 ///
-/// The remote side runs it with the account's login shell. Arguments are escaped so that sh, dash, bash, zsh, ksh, BusyBox and fish
-/// give the program exactly what was said here; [`env`](Self::env) and [`current_dir`](Self::current_dir) need one of these shells too.
+/// The remote side runs it with the account's login shell. Arguments are escaped so that sh, dash,
+/// bash, zsh, ksh, BusyBox and fish give the program exactly what was said here; [`env`](Self::env)
+/// and [`current_dir`](Self::current_dir) need one of these shells too.
 #[derive(Clone)]
 #[must_use = "a command does nothing until output, status or spawn is awaited"]
 pub struct Command {
@@ -141,7 +145,8 @@ pub struct Command {
     max_output: Option<usize>,
 }
 
-/// Not the text and not the values of the environment, which `std::process::Command` shows: secrets belong there, and `{:?}` ends in logs.
+/// Not the text and not the values of the environment, which `std::process::Command` shows: secrets
+/// belong there, and `{:?}` ends in logs.
 impl fmt::Debug for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let env: Vec<&OsStr> = self.env.iter().map(|(name, _)| name.as_os_str()).collect();
@@ -255,7 +260,8 @@ impl Command {
         }
     }
 
-    /// Adds one argument, which arrives at the program as it is here, whatever bytes it has (but for NUL).
+    /// Adds one argument, which arrives at the program as it is here, whatever bytes it has (but
+    /// for NUL).
     ///
     /// On a command made of shell text it is appended to the text, escaped.
     pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
@@ -269,9 +275,11 @@ impl Command {
         args.into_iter().fold(self, |command, arg| command.arg(arg))
     }
 
-    /// Sets an environment variable for the command. The name must be letters, digits and `_`, not starting with a digit.
+    /// Sets an environment variable for the command. The name must be letters, digits and `_`, not
+    /// starting with a digit.
     ///
-    /// The value is part of the text that the remote shell is given, and as such in no process list where the account has a POSIX shell.
+    /// The value is part of the text that the remote shell is given, and as such in no process list
+    /// where the account has a POSIX shell.
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         let (name, value) = (name.as_ref(), value.as_ref());
         let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
@@ -287,11 +295,15 @@ impl Command {
     }
 
     /// Sets several environment variables.
-    pub fn envs<K: AsRef<OsStr>, V: AsRef<OsStr>>(self, vars: impl IntoIterator<Item = (K, V)>) -> Self {
+    pub fn envs<K: AsRef<OsStr>, V: AsRef<OsStr>>(
+        self,
+        vars: impl IntoIterator<Item = (K, V)>,
+    ) -> Self {
         vars.into_iter().fold(self, |command, (name, value)| command.env(name, value))
     }
 
-    /// Changes to this directory first. If that fails, the command does not run, and the status and the text on stderr are the shell's.
+    /// Changes to this directory first. If that fails, the command does not run, and the status and
+    /// the text on stderr are the shell's.
     pub fn current_dir(mut self, directory: impl AsRef<Path>) -> Self {
         let directory = directory.as_ref();
         let bytes = directory.as_os_str().as_bytes();
@@ -311,14 +323,16 @@ impl Command {
 
     /// Limits the time from the start of the command to its end; `None` is no limit.
     ///
-    /// Without this call it is `command_timeout` of the pool for [`output`](Self::output) and [`status`](Self::status), and no limit for
-    /// [`spawn`](Self::spawn), whose output may well be endless. The time spent waiting for a connection does not count.
+    /// Without this call it is `command_timeout` of the pool for [`output`](Self::output) and
+    /// [`status`](Self::status), and no limit for [`spawn`](Self::spawn), whose output may well be
+    /// endless. The time spent waiting for a connection does not count.
     pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.timeout = Limit::Set(timeout.into());
         self
     }
 
-    /// Limits the captured bytes of stdout, and of stderr; by default `max_output` of the pool. For [`output`](Self::output) only.
+    /// Limits the captured bytes of stdout, and of stderr; by default `max_output` of the pool. For
+    /// [`output`](Self::output) only.
     pub fn max_output(mut self, bytes: usize) -> Self {
         self.max_output = Some(bytes);
         self
@@ -328,16 +342,20 @@ impl Command {
     ///
     /// # Errors
     ///
-    /// A status other than 0 is not an error here. See [`Error`] for what is; [`Error::never_started`] tells whether it is safe to run
-    /// the command again.
+    /// A status other than 0 is not an error here. See [`Error`] for what is;
+    /// [`Error::never_started`] tells whether it is safe to run the command again.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future ends the command, here and there, in the background: its process group gets TERM, and KILL two seconds later. Where
-    /// the account has no POSIX shell only the local ssh is ended, and what runs there may live on until it reads or writes.
+    /// Dropping the future ends the command, here and there, in the background: its process group
+    /// gets TERM, and KILL two seconds later. Where the account has no POSIX shell only the local
+    /// ssh is ended, and what runs there may live on until it reads or writes.
     #[cfg_attr(
         not(feature = "cli"),
-        expect(clippy::infallible_destructuring_match, reason = "there are two places with an agent")
+        expect(
+            clippy::infallible_destructuring_match,
+            reason = "there are two places with an agent"
+        )
     )]
     pub async fn output(mut self) -> Result<Output, Error> {
         let target = match self.place.clone() {
@@ -412,20 +430,24 @@ impl Command {
         }
     }
 
-    /// Starts the command and gives its streams. Returns when the command has begun on the server (where the account has no POSIX shell:
-    /// when the server has opened its session).
+    /// Starts the command and gives its streams. Returns when the command has begun on the server
+    /// (where the account has no POSIX shell: when the server has opened its session).
     ///
     /// # Errors
     ///
-    /// Those of getting a connection and a session on it, and of everything that can happen before the command begins. What happens later,
-    /// [`Child::wait`] tells.
+    /// Those of getting a connection and a session on it, and of everything that can happen before
+    /// the command begins. What happens later, [`Child::wait`] tells.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future before it completes starts nothing, or ends what was started as far as dropping a [`Child`] does.
+    /// Dropping the future before it completes starts nothing, or ends what was started as far as
+    /// dropping a [`Child`] does.
     #[cfg_attr(
         not(feature = "cli"),
-        expect(clippy::infallible_destructuring_match, reason = "there are two places with an agent")
+        expect(
+            clippy::infallible_destructuring_match,
+            reason = "there are two places with an agent"
+        )
     )]
     pub async fn spawn(mut self) -> Result<Child, Error> {
         let target = match self.place.clone() {
@@ -444,7 +466,8 @@ impl Command {
         Child::start(target, script, std::mem::take(&mut self.stdin), timeout).await
     }
 
-    /// One attempt after the other until the command has started, and then to its end. Without a limit the output is thrown away.
+    /// One attempt after the other until the command has started, and then to its end. Without a
+    /// limit the output is thrown away.
     #[tracing::instrument(name = "command", level = "debug", skip_all, fields(host = %target.key()))]
     async fn run(
         &mut self,
@@ -472,7 +495,13 @@ impl Command {
                 Ok(Err(Excess { stream, limit })) => {
                     let remote = running.end().await;
                     let partial = Arc::new(std::mem::take(partial));
-                    return Err(Error::OutputLimit { host: attempts.host(), stream, limit, remote, partial });
+                    return Err(Error::OutputLimit {
+                        host: attempts.host(),
+                        stream,
+                        limit,
+                        remote,
+                        partial,
+                    });
                 }
                 Err(after) => {
                     tracing::debug!(?after, "timed out");
@@ -496,12 +525,16 @@ impl Command {
     /// The text for the remote shell.
     fn prepare(&mut self) -> Result<Script, Error> {
         if let Some(reason) = self.problem.take() {
-            return Err(Error::InvalidCommand { host: self.place.as_host().name().to_owned(), reason });
+            return Err(Error::InvalidCommand {
+                host: self.place.as_host().name().to_owned(),
+                reason,
+            });
         }
         let mut text = Vec::new();
         if let Some(directory) = &self.current_dir {
             let directory = directory.as_os_str().as_bytes();
-            // A relative name that starts with a dash would be an option, and `--` is not known to every shell's cd.
+            // A relative name that starts with a dash would be an option, and `--` is not known to
+            // every shell's cd.
             let dot: &[u8] = if directory.starts_with(b"-") { b"./" } else { b"" };
             text.extend_from_slice(b"cd ");
             escape(&[dot, directory].concat(), &mut text);

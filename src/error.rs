@@ -1,7 +1,8 @@
 //! What can go wrong, in the words of a caller.
 //!
-//! Every error is one line that names the host, what was tried, why it failed and, where there is something to do, what.
-//! Errors are cheap to clone: several callers can wait for one login, and all of them hear why it failed.
+//! Every error is one line that names the host, what was tried, why it failed and, where there is
+//! something to do, what. Errors are cheap to clone: several callers can wait for one login, and
+//! all of them hear why it failed.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
@@ -30,7 +31,8 @@ pub enum Error {
     #[error("no ssh program found in PATH: install the OpenSSH client (Debian: openssh-client)")]
     SshNotFound,
 
-    /// A command contains what no shell can be given (a NUL byte, or a bad name of a variable). Nothing was started.
+    /// A command contains what no shell can be given (a NUL byte, or a bad name of a variable).
+    /// Nothing was started.
     #[error("{host}: cannot run the command: {reason}")]
     InvalidCommand {
         /// The host that it was meant for.
@@ -66,7 +68,8 @@ pub enum Error {
         host: String,
     },
 
-    /// The command never started, and trying again did not help within its time. It is safe to run it again.
+    /// The command never started, and trying again did not help within its time. It is safe to run
+    /// it again.
     #[error("{host}: the command was not started: {reason}")]
     NeverStarted {
         /// The host's name.
@@ -99,7 +102,8 @@ pub enum Error {
         partial: Arc<PartialOutput>,
     },
 
-    /// The command wrote more than `max_output` bytes to one of its streams. It was ended, if that was possible.
+    /// The command wrote more than `max_output` bytes to one of its streams. It was ended, if that
+    /// was possible.
     #[error("{host}: command wrote more than {limit} bytes to {stream}{remote}")]
     OutputLimit {
         /// The host's name.
@@ -114,8 +118,8 @@ pub enum Error {
         partial: Arc<PartialOutput>,
     },
 
-    /// From `exec` (and from [`HostResources::of`](crate::resources::HostResources::of)) only: the command ended with a status other than 0. Its
-    /// text does not name the host.
+    /// From `exec` (and from [`HostResources::of`](crate::resources::HostResources::of)) only: the
+    /// command ended with a status other than 0. Its text does not name the host.
     #[error("Command failed with code {code}{}", last_words(stderr))]
     Failed {
         /// The host's name.
@@ -126,7 +130,8 @@ pub enum Error {
         stderr: String,
     },
 
-    /// From [`Pool::exec`](crate::Pool::exec) only: the command was ended by a signal on the remote side.
+    /// From [`Pool::exec`](crate::Pool::exec) only: the command was ended by a signal on the remote
+    /// side.
     #[error("{host}: command was killed by a signal{}", last_words(stderr))]
     Killed {
         /// The host's name.
@@ -211,10 +216,11 @@ pub enum ConnectErrorKind {
     KeyFile,
     /// Client and server share no algorithm.
     Algorithms,
-    /// The server dropped the connection before the login (sshd's `MaxStartups` and `PerSourcePenalties` do that).
+    /// The server dropped the connection before the login (sshd's `MaxStartups` and
+    /// `PerSourcePenalties` do that).
     ServerBusy,
-    /// Too many logins to this account have failed in the last ten minutes, of other aliases or keys for instance: one more
-    /// could get it locked, and is not tried.
+    /// Too many logins to this account have failed in the last ten minutes, of other aliases or
+    /// keys for instance: one more could get it locked, and is not tried.
     TooManyFailures,
     /// There is no ssh program.
     SshMissing,
@@ -297,7 +303,8 @@ enum Remedy {
 }
 
 impl ConnectError {
-    /// `detail` is the one line that says it best; `lines` are ssh's own last ones. Control characters are taken out of both.
+    /// `detail` is the one line that says it best; `lines` are ssh's own last ones. Control
+    /// characters are taken out of both.
     pub(crate) fn new(kind: ConnectErrorKind, detail: impl AsRef<str>, lines: Vec<String>) -> Self {
         let lines = lines.iter().map(|line| printable(line)).collect();
         ConnectError {
@@ -317,7 +324,10 @@ impl ConnectError {
             Cow::Borrowed(advice) => Cow::Borrowed(advice),
             Cow::Owned(advice) => Cow::Owned(printable(&advice)),
         });
-        ConnectError { advice: advice.filter(|advice| Some(&**advice) != texts::of_kind(self.kind)), ..self }
+        ConnectError {
+            advice: advice.filter(|advice| Some(&**advice) != texts::of_kind(self.kind)),
+            ..self
+        }
     }
 
     /// The same, with another line for people.
@@ -362,13 +372,14 @@ impl ConnectError {
         self
     }
 
-    /// How long ago that was, where it was not tried again for this caller. `None` for a failure that has just happened.
+    /// How long ago that was, where it was not tried again for this caller. `None` for a failure
+    /// that has just happened.
     pub fn tried_ago(&self) -> Option<Duration> {
         self.remembered.as_ref().map(|remembered| remembered.tried_ago)
     }
 
-    /// When the next caller will have it tried again, counted from the moment of this answer. `None` for a failure that has just
-    /// happened.
+    /// When the next caller will have it tried again, counted from the moment of this answer.
+    /// `None` for a failure that has just happened.
     pub fn next_try_in(&self) -> Option<Duration> {
         self.remembered.as_ref().map(|remembered| remembered.next_try_in)
     }
@@ -378,8 +389,8 @@ impl ConnectError {
         self.kind
     }
 
-    /// What somebody can do about it, where there is something. `HOST` in it stands for the name of the host; the text of
-    /// [`Error::Connect`] has the name itself.
+    /// What somebody can do about it, where there is something. `HOST` in it stands for the name of
+    /// the host; the text of [`Error::Connect`] has the name itself.
     pub fn advice(&self) -> Option<&str> {
         self.advice.as_deref().or_else(|| texts::of_kind(self.kind))
     }
@@ -416,7 +427,8 @@ impl ConnectError {
         &self.detail
     }
 
-    /// The last lines that ssh wrote, oldest first, without control characters. Empty when ssh was not started.
+    /// The last lines that ssh wrote, oldest first, without control characters. Empty when ssh was
+    /// not started.
     pub fn ssh_output(&self) -> &[String] {
         &self.lines
     }
@@ -444,14 +456,17 @@ impl fmt::Display for Rough {
     }
 }
 
-/// Text from a server or a shell, made fit for a terminal and a log: one line, no control characters.
+/// Text from a server or a shell, made fit for a terminal and a log: one line, no control
+/// characters.
 pub(crate) fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.trim().chars() {
         match c {
             '\t' | '\n' | '\r' => out.push(' '),
             // Bidirectional overrides reorder what is displayed around them.
-            c if c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') => {
+            c if c.is_control()
+                || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') =>
+            {
                 out.extend(c.escape_unicode());
             }
             c => out.push(c),
@@ -486,7 +501,8 @@ impl fmt::Debug for Text<'_> {
             let goes_on = |byte: &&u8| **byte & 0b1100_0000 == 0b1000_0000;
             at + self.0[at..].iter().take(3).take_while(goes_on).count()
         };
-        let (head, tail) = (&self.0[..boundary(Self::END)], &self.0[boundary(length - Self::END)..]);
+        let (head, tail) =
+            (&self.0[..boundary(Self::END)], &self.0[boundary(length - Self::END)..]);
         quoted(f, head)?;
         f.write_str(" … ")?;
         quoted(f, tail)?;
@@ -500,7 +516,8 @@ pub(crate) fn plain(error: &io::Error) -> String {
     text.split_once(" (os error ").map_or(&*text, |(words, _)| words).to_owned()
 }
 
-/// The end of a command's stderr for a message of one line: its last lines are what says why it failed.
+/// The end of a command's stderr for a message of one line: its last lines are what says why it
+/// failed.
 fn last_words(stderr: &str) -> String {
     const MOST: usize = 500;
     let text = stderr.trim();
@@ -532,7 +549,8 @@ mod tests {
 
     #[test]
     fn a_failed_command_reads_as_the_contract_says() {
-        let error = Error::Failed { host: "web1".into(), code: 2, stderr: "ls: cannot access 'x'".into() };
+        let error =
+            Error::Failed { host: "web1".into(), code: 2, stderr: "ls: cannot access 'x'".into() };
         assert_eq!(error.to_string(), "Command failed with code 2: ls: cannot access 'x'");
     }
 
@@ -548,7 +566,8 @@ mod tests {
     #[case::whole(1000, "a", "a", 1000, None)]
     #[case::one_too_long(1001, "a", "a", 500, Some(500))]
     #[case::large(1 << 20, "a", "a", 500, Some(500))]
-    // 500 is no multiple of 3: the character at the cut stays whole in front, and is left out behind.
+    // 500 is no multiple of 3: the character at the cut stays whole in front, and is left out
+    // behind.
     #[case::wide(3000, "€", "€", 167, Some(166))]
     #[case::not_even_text(3000, "\u{80}", "\\x80", 503, Some(497))]
     fn long_output_is_cut_and_its_length_said(
@@ -562,7 +581,9 @@ mod tests {
         let piece = if piece == "\u{80}" { &piece.as_bytes()[1..] } else { piece.as_bytes() };
         let expected = match tail {
             None => format!("\"{}\"", shown.repeat(head)),
-            Some(tail) => format!("\"{}\" … \"{}\" ({length} bytes)", shown.repeat(head), shown.repeat(tail)),
+            Some(tail) => {
+                format!("\"{}\" … \"{}\" ({length} bytes)", shown.repeat(head), shown.repeat(tail))
+            }
         };
         assert_eq!(format!("{:?}", Text(&piece.repeat(length / piece.len()))), expected);
     }
@@ -586,7 +607,10 @@ mod tests {
     fn a_long_stderr_keeps_its_end_whole() {
         let stderr = format!("{}ü the reason", "ä".repeat(1000));
         let words = last_words(&stderr);
-        assert!(words.ends_with("ü the reason") && words.starts_with(": …") && words.len() < 520, "{words}");
+        assert!(
+            words.ends_with("ü the reason") && words.starts_with(": …") && words.len() < 520,
+            "{words}"
+        );
     }
 
     #[test]
@@ -615,7 +639,10 @@ mod tests {
         assert_eq!(fresh.to_string(), "connection refused: x");
         let error = fresh.remembered(ago, next);
         assert_eq!((error.tried_ago(), error.next_try_in()), (Some(ago), Some(next)));
-        assert_eq!(error.to_string(), format!("connection refused: x ({text}; `Pool::reset` tries now)"));
+        assert_eq!(
+            error.to_string(),
+            format!("connection refused: x ({text}; `Pool::reset` tries now)")
+        );
         #[cfg(feature = "cli")]
         assert_eq!(
             error.for_program("h1").to_string(),

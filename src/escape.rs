@@ -5,8 +5,9 @@ mod properties;
 
 /// Appends `word` so that a shell takes it for exactly this one word.
 ///
-/// Single quotes do it for everything but three characters that some shell treats specially even there: the quote itself, the backslash
-/// (fish) and `!` (csh). Those stand outside of the quotes, behind a backslash, which every shell reads the same way.
+/// Single quotes do it for everything but three characters that some shell treats specially even
+/// there: the quote itself, the backslash (fish) and `!` (csh). Those stand outside of the quotes,
+/// behind a backslash, which every shell reads the same way.
 pub(crate) fn escape(word: &[u8], into: &mut Vec<u8>) {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-./:,@%+".contains(byte);
     if !word.is_empty() && word.iter().all(plain) {

@@ -1,8 +1,9 @@
 //! Where to connect, and as whom.
 //!
-//! A [`Host`] can only be made of values that ssh and a shell cannot take for something else: what looks like an option, like shell
-//! text or like one of the pool's own settings is refused here, before any process is started. Two hosts share connections only when
-//! they say the same about everything that decides whose account a command runs in.
+//! A [`Host`] can only be made of values that ssh and a shell cannot take for something else: what
+//! looks like an option, like shell text or like one of the pool's own settings is refused here,
+//! before any process is started. Two hosts share connections only when they say the same about
+//! everything that decides whose account a command runs in.
 
 #[cfg(test)]
 mod properties;
@@ -18,8 +19,8 @@ use std::time::Duration;
 use crate::openssh::{LoginLimit, Route};
 use crate::place::{Place, Sharing};
 
-/// A machine to run commands on. The name is looked up in the user's ssh_config, as with `ssh NAME`; everything else is optional and
-/// wins over what stands there.
+/// A machine to run commands on. The name is looked up in the user's ssh_config, as with `ssh
+/// NAME`; everything else is optional and wins over what stands there.
 ///
 /// ```
 /// use sshpool::Host;
@@ -38,16 +39,19 @@ pub struct Host {
     login: Login,
 }
 
-/// How it is logged in, and for whom. What of it connections are shared by is in the [`HostIdentity`].
+/// How it is logged in, and for whom. What of it connections are shared by is in the
+/// [`HostIdentity`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Login {
     /// Where the caller stands; by default where this process does.
     pub place: Option<Arc<Place>>,
     /// How it goes, once ssh was asked.
     pub route: Option<Arc<Route>>,
-    /// The program that asks somebody, and what it has to know in its environment. By default nobody is asked.
+    /// The program that asks somebody, and what it has to know in its environment. By default
+    /// nobody is asked.
     pub askpass: Option<Arc<Askpass>>,
-    /// How long it may take instead of `connect_timeout`: people are slow, and so is what the user's `ConnectTimeout` allows for.
+    /// How long it may take instead of `connect_timeout`: people are slow, and so is what the
+    /// user's `ConnectTimeout` allows for.
     pub limit: Option<Duration>,
     /// Where it goes, once ssh was asked. Failed logins are counted by it.
     pub endpoint: Option<Arc<Endpoint>>,
@@ -72,8 +76,9 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// The variables that a session sends to the server, and with which values: what `SendEnv` matches of the caller's environment. A session
-/// that was opened with some is of use only to a caller with the same.
+/// The variables that a session sends to the server, and with which values: what `SendEnv` matches
+/// of the caller's environment. A session that was opened with some is of use only to a caller with
+/// the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Variables(pub std::collections::BTreeMap<OsString, OsString>);
 
@@ -111,8 +116,8 @@ impl Login {
     }
 }
 
-/// What two hosts must have in common to share connections. The address is not part of it: the first one's counts until its
-/// connections are closed.
+/// What two hosts must have in common to share connections. The address is not part of it: the
+/// first one's counts until its connections are closed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct HostIdentity {
     name: String,
@@ -141,8 +146,8 @@ pub struct HostError {
     reason: String,
 }
 
-/// Options that decide how a connection of the pool works. ssh takes the first value that it sees, so they would have no effect or break
-/// the pool.
+/// Options that decide how a connection of the pool works. ssh takes the first value that it sees,
+/// so they would have no effect or break the pool.
 const POOLS_OWN: &[&str] = &[
     "BatchMode",
     "ClearAllForwardings",
@@ -160,14 +165,19 @@ const POOLS_OWN: &[&str] = &[
 ];
 
 /// Options that have a setter of their own, which the pool has to know about.
-const HAS_SETTER: &[(&str, &str)] =
-    &[("HostName", "address"), ("IdentityFile", "identity_file"), ("Port", "port"), ("User", "user")];
+const HAS_SETTER: &[(&str, &str)] = &[
+    ("HostName", "address"),
+    ("IdentityFile", "identity_file"),
+    ("Port", "port"),
+    ("User", "user"),
+];
 
 /// The longest name of a host, in bytes: no resolver takes more (NI_MAXHOST).
 const LONGEST_NAME: usize = 1024;
 /// The longest user, in bytes. Bastions have whole targets and tokens in it.
 const LONGEST_USER: usize = 4096;
-/// What a shell takes for more than a letter, as ssh itself counts: it refuses these in the names of its command line.
+/// What a shell takes for more than a letter, as ssh itself counts: it refuses these in the names
+/// of its command line.
 const SHELL_TEXT: &str = "'`\"$\\;&<>|(){}";
 /// How the address of a URI begins.
 const URI: &str = "ssh://";
@@ -177,9 +187,10 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// A name is what ssh takes for one on its command line: anything that is no option (`-` at its beginning) and no shell text (quotes,
-    /// `` ` ``, `$`, `\`, `;`, `&`, `<`, `>`, `|`, brackets other than `[]`), has no blanks and no control characters. An `@` ends a user,
-    /// and is in no name.
+    /// A name is what ssh takes for one on its command line: anything that is no option (`-` at its
+    /// beginning) and no shell text (quotes, `` ` ``, `$`, `\`, `;`, `&`, `<`, `>`, `|`, brackets
+    /// other than `[]`), has no blanks and no control characters. An `@` ends a user, and is in no
+    /// name.
     pub fn new(name: impl Into<String>) -> Result<Self, HostError> {
         let name = name.into();
         check_name("host name", &name)?;
@@ -195,7 +206,8 @@ impl Host {
         Ok(Host { identity, address: None, login: Login::default() })
     }
 
-    /// Where to connect to, when that is not the name: a domain name or an IP address. By default what the ssh_config says, or the name.
+    /// Where to connect to, when that is not the name: a domain name or an IP address. By default
+    /// what the ssh_config says, or the name.
     ///
     /// # Errors
     ///
@@ -224,9 +236,10 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// A user is what ssh takes for one on its command line: no option (`-` at its beginning or behind a blank) and no shell text (quotes,
-    /// `` ` ``, `;`, `&`, `<`, `>`, `|`, brackets other than `[]`), without control characters. A `\` is not its last character (`DOMAIN\user`
-    /// is right), and a `$` is nowhere else (the account of a Windows machine ends with one).
+    /// A user is what ssh takes for one on its command line: no option (`-` at its beginning or
+    /// behind a blank) and no shell text (quotes, `` ` ``, `;`, `&`, `<`, `>`, `|`, brackets other
+    /// than `[]`), without control characters. A `\` is not its last character (`DOMAIN\user` is
+    /// right), and a `$` is nowhere else (the account of a Windows machine ends with one).
     pub fn user(mut self, user: impl Into<String>) -> Result<Self, HostError> {
         let user = user.into();
         check_user(&user)?;
@@ -234,8 +247,9 @@ impl Host {
         Ok(self)
     }
 
-    /// The private key to log in with. It is offered before those that the ssh_config names, and an agent's other keys are not offered at
-    /// all. A leading `~/` is the home directory. Whether the file is there is looked at when a connection is made.
+    /// The private key to log in with. It is offered before those that the ssh_config names, and an
+    /// agent's other keys are not offered at all. A leading `~/` is the home directory. Whether the
+    /// file is there is looked at when a connection is made.
     ///
     /// # Errors
     ///
@@ -245,7 +259,8 @@ impl Host {
         Ok(self)
     }
 
-    /// The ssh_config to use instead of the user's and the system's, as `ssh -F`. A leading `~/` is the home directory.
+    /// The ssh_config to use instead of the user's and the system's, as `ssh -F`. A leading `~/` is
+    /// the home directory.
     ///
     /// # Errors
     ///
@@ -255,27 +270,37 @@ impl Host {
         Ok(self)
     }
 
-    /// One more option of `ssh_config(5)`, such as `("ProxyJump", "bastion")`. It wins over the file; ssh itself says whether it knows
-    /// it, when a connection is made.
+    /// One more option of `ssh_config(5)`, such as `("ProxyJump", "bastion")`. It wins over the
+    /// file; ssh itself says whether it knows it, when a connection is made.
     ///
     /// # Errors
     ///
-    /// An option that decides how the pool's connections work (`ControlPath`, say) or that has a setter here, a key that is not made of
-    /// letters and digits, a value that is empty or has control characters.
-    pub fn option(self, key: impl Into<String>, value: impl Into<String>) -> Result<Self, HostError> {
+    /// An option that decides how the pool's connections work (`ControlPath`, say) or that has a
+    /// setter here, a key that is not made of letters and digits, a value that is empty or has
+    /// control characters.
+    pub fn option(
+        self,
+        key: impl Into<String>,
+        value: impl Into<String>,
+    ) -> Result<Self, HostError> {
         let key = key.into();
-        if let Some((_, setter)) = HAS_SETTER.iter().find(|(option, _)| option.eq_ignore_ascii_case(&key)) {
+        if let Some((_, setter)) =
+            HAS_SETTER.iter().find(|(option, _)| option.eq_ignore_ascii_case(&key))
+        {
             return Err(HostError::new("ssh option", &key, format!("say it with `{setter}`")));
         }
         self.any_option(key, value.into())
     }
 
-    /// The same, also for options that have a setter. What is said so has ssh's own meaning (an `IdentityFile` is one key among others), and
-    /// is part of what connections are shared by, the address (`HostName`) too.
+    /// The same, also for options that have a setter. What is said so has ssh's own meaning (an
+    /// `IdentityFile` is one key among others), and is part of what connections are shared by, the
+    /// address (`HostName`) too.
     pub(crate) fn any_option(mut self, key: String, value: String) -> Result<Self, HostError> {
         let wrong = |reason: String| Err(HostError::new("ssh option", &key, reason));
         if key.is_empty() || !key.chars().all(|c| c.is_ascii_alphanumeric()) {
-            return wrong("expected the name of an option of ssh_config, such as \"ProxyJump\"".to_owned());
+            return wrong(
+                "expected the name of an option of ssh_config, such as \"ProxyJump\"".to_owned(),
+            );
         }
         if POOLS_OWN.iter().any(|own| own.eq_ignore_ascii_case(&key)) {
             return wrong("the pool itself decides about it".to_owned());
@@ -369,8 +394,9 @@ impl Host {
     }
 }
 
-/// Reads `[user@]host[:port]`, and `ssh://[user@]host[:port]` as ssh does, with `%20` and the like in the user. A name with a colon, such as
-/// an IPv6 address, stands in brackets where a port follows: `[::1]:2222`.
+/// Reads `[user@]host[:port]`, and `ssh://[user@]host[:port]` as ssh does, with `%20` and the like
+/// in the user. A name with a colon, such as an IPv6 address, stands in brackets where a port
+/// follows: `[::1]:2222`.
 impl FromStr for Host {
     type Err = HostError;
 
@@ -388,7 +414,11 @@ impl FromStr for Host {
                 Some((name, "")) => (if name.contains(':') { name } else { rest }, None),
                 Some((name, port)) if port.starts_with(':') => (name, Some(&port[1..])),
                 _ => {
-                    return Err(HostError::new("host", text, "expected \"[ADDRESS]\" or \"[ADDRESS]:PORT\""));
+                    return Err(HostError::new(
+                        "host",
+                        text,
+                        "expected \"[ADDRESS]\" or \"[ADDRESS]:PORT\"",
+                    ));
                 }
             }
         } else {
@@ -415,7 +445,10 @@ fn port_of(port: &str, rest: &str) -> Result<u16, HostError> {
     let number = port.parse().ok().filter(|_| port.bytes().all(|byte| byte.is_ascii_digit()));
     number.ok_or_else(|| {
         let mut reason = "expected a number from 1 to 65535".to_owned();
-        if port.contains(char::is_alphabetic) && !rest.starts_with('[') && check_name("", rest).is_ok() {
+        if port.contains(char::is_alphabetic)
+            && !rest.starts_with('[')
+            && check_name("", rest).is_ok()
+        {
             write!(reason, " (a name with a colon stands in brackets: {:?})", format!("[{rest}]"))
                 .expect("writing to a String cannot fail");
         }
@@ -423,8 +456,8 @@ fn port_of(port: &str, rest: &str) -> Result<u16, HostError> {
     })
 }
 
-/// What stands behind `ssh://`, read as ssh reads it: a user with `%` and two digits for what cannot stand there, `;` and parameters that
-/// nobody knows, a host, a port.
+/// What stands behind `ssh://`, read as ssh reads it: a user with `%` and two digits for what
+/// cannot stand there, `;` and parameters that nobody knows, a host, a port.
 fn of_uri(text: &str, rest: &str) -> Result<Host, HostError> {
     let wrong = |reason: &str| HostError::new("address", text, reason);
     let (user, rest) = match rest.split_once('@') {
@@ -439,7 +472,9 @@ fn of_uri(text: &str, rest: &str) -> Result<Host, HostError> {
     let name = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
     let mut host = Host::new(name)?;
     let (port, path) = match rest.strip_prefix(':') {
-        Some(rest) => rest.split_once('/').map_or((Some(rest), ""), |(port, path)| (Some(port), path)),
+        Some(rest) => {
+            rest.split_once('/').map_or((Some(rest), ""), |(port, path)| (Some(port), path))
+        }
         None => (None, rest.strip_prefix('/').unwrap_or(rest)),
     };
     if !path.is_empty() {
@@ -474,7 +509,8 @@ fn decoded(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// A user in a form that stands in a URI, and in whatever takes commas, blanks and brackets for more than letters.
+/// A user in a form that stands in a URI, and in whatever takes commas, blanks and brackets for
+/// more than letters.
 pub(crate) fn encoded(user: &str) -> String {
     let mut text = String::new();
     for byte in user.bytes() {
@@ -539,7 +575,8 @@ fn check_name(what: &'static str, name: &str) -> Result<(), HostError> {
     if name.starts_with(URI) {
         return wrong("it is a URI, and not a name");
     }
-    let is_wrong = |c: char| c == '@' || c.is_ascii_whitespace() || SHELL_TEXT.contains(c) || unprintable(c);
+    let is_wrong =
+        |c: char| c == '@' || c.is_ascii_whitespace() || SHELL_TEXT.contains(c) || unprintable(c);
     match name.chars().find(|&c| is_wrong(c)) {
         Some(c) => wrong(&format!(
             "it must not contain {c:?}; give the host a name without it, by Host and HostName in the ssh_config"
@@ -598,7 +635,11 @@ fn expand_home(what: &'static str, path: PathBuf) -> Result<PathBuf, HostError> 
     };
     match std::env::home_dir().filter(|home| home.is_absolute()) {
         Some(home) => Ok(home.join(rest)),
-        None => Err(HostError::new(what, &path.to_string_lossy(), "there is no home directory for \"~\"")),
+        None => Err(HostError::new(
+            what,
+            &path.to_string_lossy(),
+            "there is no home directory for \"~\"",
+        )),
     }
 }
 
@@ -626,7 +667,10 @@ mod tests {
 
     #[rstest]
     #[case("", "invalid host name \"\": it must not be empty")]
-    #[case("-oProxyCommand=x", "invalid host name \"-oProxyCommand=x\": it must not start with \"-\"")]
+    #[case(
+        "-oProxyCommand=x",
+        "invalid host name \"-oProxyCommand=x\": it must not start with \"-\""
+    )]
     #[case(
         "a;b",
         "invalid host name \"a;b\": it must not contain ';'; \
@@ -668,7 +712,8 @@ mod tests {
                 assert_eq!(user, harmless, "{text:?}");
             }
         }
-        for text in ["-", "-l", "-oProxyCommand=x", "ssh://-oProxyCommand=x", "a@-oProxyCommand=x"] {
+        for text in ["-", "-l", "-oProxyCommand=x", "ssh://-oProxyCommand=x", "a@-oProxyCommand=x"]
+        {
             assert!(text.parse::<Host>().is_err(), "{text}");
         }
         for text in ["-l", "a -oProxyCommand=x"] {

@@ -1,8 +1,9 @@
-//! sshpool keeps authenticated OpenSSH connections open and runs commands over them: the first command on a host costs a login, the next
-//! one a few milliseconds.
+//! sshpool keeps authenticated OpenSSH connections open and runs commands over them: the first
+//! command on a host costs a login, the next one a few milliseconds.
 //!
-//! It uses no SSH library. It launches and supervises the system's own `ssh -M -S SOCKET` control masters and runs each command by
-//! spawning `ssh -S SOCKET`. So everything in the user's `ssh_config` works: aliases, `ProxyJump`, agents, hardware keys, certificates.
+//! It uses no SSH library. It launches and supervises the system's own `ssh -M -S SOCKET` control
+//! masters and runs each command by spawning `ssh -S SOCKET`. So everything in the user's
+//! `ssh_config` works: aliases, `ProxyJump`, agents, hardware keys, certificates.
 //!
 //! ```no_run
 #![doc = include_str!("../examples/quickstart.rs")]

@@ -1,9 +1,9 @@
 //! The place of a caller: its directory and its environment, as far as they are known here.
 //!
 //! What ssh decides depends on where it is started: it reads variables by itself, its configuration
-//! may name variables and relative paths, and the programs that it runs see everything. So a command
-//! is answered as plain ssh would answer it in the caller's place, and two callers share a connection
-//! only where their places make no difference to it ([`Sharing`]).
+//! may name variables and relative paths, and the programs that it runs see everything. So a
+//! command is answered as plain ssh would answer it in the caller's place, and two callers share a
+//! connection only where their places make no difference to it ([`Sharing`]).
 //!
 //! A pool inside a program answers in the program's own place. The agent is told the places of its
 //! clients: the variables of [`TABLE`] and the directory with each request, and more only where the
@@ -31,14 +31,16 @@ pub(crate) enum Counts {
     Keys,
     /// For no login by itself. The configuration of most systems has sessions send it.
     Sessions,
-    /// For no login by itself. A configuration that includes files by relative paths or `~` goes by it.
+    /// For no login by itself. A configuration that includes files by relative paths or `~` goes by
+    /// it.
     Mentioned,
 }
 
-/// The variables that are told with each request. A `*` at the end stands for any name that begins so.
+/// The variables that are told with each request. A `*` at the end stands for any name that begins
+/// so.
 ///
-/// Sources: environment of ssh(1), ssh-agent(1), resolver(5), hostname(7), ld.so(8), the MIT Kerberos
-/// and OpenSSL documentation. Test `each_variable_of_the_table_counts_as_it_says`.
+/// Sources: environment of ssh(1), ssh-agent(1), resolver(5), hostname(7), ld.so(8), the MIT
+/// Kerberos and OpenSSL documentation. Test `each_variable_of_the_table_counts_as_it_says`.
 pub(crate) const TABLE: &[(&str, Counts)] = &[
     ("SSH_AUTH_SOCK", Counts::Keys),
     ("SSH_SK_PROVIDER", Counts::Always),
@@ -61,8 +63,8 @@ pub(crate) const TABLE: &[(&str, Counts)] = &[
 ];
 
 /// Variables that differ from one call to the next and say nothing of what a program does. Where a
-/// program of the user's takes part in a login, callers share in spite of these, and the program sees
-/// the first caller's.
+/// program of the user's takes part in a login, callers share in spite of these, and the program
+/// sees the first caller's.
 pub(crate) const VOLATILE: &[&str] = &[
     "_",
     "SHLVL",
@@ -149,11 +151,12 @@ impl Place {
         given.variables.get(name).cloned()
     }
 
-    /// All variables whose names match one of these patterns. Those that were not told are missed in
-    /// `needs`.
+    /// All variables whose names match one of these patterns. Those that were not told are missed
+    /// in `needs`.
     pub(crate) fn matching(&self, patterns: &[String], needs: &mut Needs) -> Environment {
-        let wanted =
-            |name: &OsString| patterns.iter().any(|pattern| matches(pattern.as_bytes(), name.as_bytes()));
+        let wanted = |name: &OsString| {
+            patterns.iter().any(|pattern| matches(pattern.as_bytes(), name.as_bytes()))
+        };
         let Some(given) = &self.given else {
             return std::env::vars_os().filter(|(name, _)| wanted(name)).collect();
         };
@@ -192,9 +195,9 @@ impl Place {
 
 /// Without the variables that say nothing of what a program does.
 pub(crate) fn lasting(environment: &Environment) -> Environment {
-    let lasting = environment
-        .iter()
-        .filter(|(name, _)| !VOLATILE.iter().any(|volatile| name.as_bytes() == volatile.as_bytes()));
+    let lasting = environment.iter().filter(|(name, _)| {
+        !VOLATILE.iter().any(|volatile| name.as_bytes() == volatile.as_bytes())
+    });
     lasting.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
@@ -264,11 +267,12 @@ impl Sharing {
     }
 }
 
-/// The parts themselves are compared: a hash alone would let somebody's command run as somebody else
-/// some day.
+/// The parts themselves are compared: a hash alone would let somebody's command run as somebody
+/// else some day.
 impl PartialEq for Sharing {
     fn eq(&self, other: &Self) -> bool {
-        self.hash == other.hash && (Arc::ptr_eq(&self.parts, &other.parts) || self.parts == other.parts)
+        self.hash == other.hash
+            && (Arc::ptr_eq(&self.parts, &other.parts) || self.parts == other.parts)
     }
 }
 
@@ -295,7 +299,11 @@ mod tests {
     #[case("a*b*c", "axxbyy", false)]
     #[case("A?", "AB", true)]
     #[case("A?", "ABC", false)]
-    fn patterns_match_as_those_of_ssh(#[case] pattern: &str, #[case] text: &str, #[case] is_it: bool) {
+    fn patterns_match_as_those_of_ssh(
+        #[case] pattern: &str,
+        #[case] text: &str,
+        #[case] is_it: bool,
+    ) {
         assert_eq!(matches(pattern.as_bytes(), text.as_bytes()), is_it);
     }
 
@@ -317,12 +325,19 @@ mod tests {
         let mut needs = Needs::default();
         assert_eq!(place.variable("FOO_A".as_ref(), &mut needs), Some("1".into()));
         assert_eq!(place.variable("FOO_B".as_ref(), &mut needs), None);
-        assert_eq!(place.variable("LD_PRELOAD".as_ref(), &mut needs), None, "it was told as not set");
+        assert_eq!(
+            place.variable("LD_PRELOAD".as_ref(), &mut needs),
+            None,
+            "it was told as not set"
+        );
         assert_eq!(place.matching(&["LANG".into(), "LC_*".into()], &mut needs).len(), 1);
         assert!(needs.is_empty(), "{needs:?}");
         assert_eq!(place.variable("BAR".as_ref(), &mut needs), None);
         place.matching(&["B?Z".into(), "FOO_*".into()], &mut needs);
-        assert_eq!(needs.variables.iter().collect::<Vec<_>>(), ["B?Z", "BAR"].iter().collect::<Vec<_>>());
+        assert_eq!(
+            needs.variables.iter().collect::<Vec<_>>(),
+            ["B?Z", "BAR"].iter().collect::<Vec<_>>()
+        );
         assert!(!needs.whole);
         place.whole(&mut needs);
         assert!(needs.whole);

@@ -23,8 +23,9 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A pool of authenticated connections to any number of hosts.
 ///
-/// It is a handle: clones are the same pool, and cheap. Connections are made when a command needs one and live in the tokio runtime that
-/// was entered then. When the last handle, lease and child are dropped, the connections end.
+/// It is a handle: clones are the same pool, and cheap. Connections are made when a command needs
+/// one and live in the tokio runtime that was entered then. When the last handle, lease and child
+/// are dropped, the connections end.
 #[derive(Clone)]
 pub struct Pool {
     core: Arc<Core<OpenSsh>>,
@@ -35,13 +36,17 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] for a setting out of its bounds, [`Error::SshNotFound`] when there is no `ssh` on PATH.
+    /// [`Error::Config`] for a setting out of its bounds, [`Error::SshNotFound`] when there is no
+    /// `ssh` on PATH.
     pub fn new(config: PoolConfig) -> Result<Self, Error> {
         Self::with_ledger(config, Arc::default())
     }
 
     /// A pool whose failed logins are counted together with those of others.
-    pub(crate) fn with_ledger(config: PoolConfig, ledger: Arc<pool::Ledger>) -> Result<Self, Error> {
+    pub(crate) fn with_ledger(
+        config: PoolConfig,
+        ledger: Arc<pool::Ledger>,
+    ) -> Result<Self, Error> {
         config.validate()?;
         let program = Program::find().map_err(|_| Error::SshNotFound)?;
         Ok(Self::with(Some(program), Arc::default(), ledger, config))
@@ -64,14 +69,16 @@ impl Pool {
         ledger: Arc<pool::Ledger>,
         config: PoolConfig,
     ) -> Self {
-        let limit =
-            LoginLimit { connect_timeout: config.connect_timeout, is_set: config.connect_timeout_is_set() };
+        let limit = LoginLimit {
+            connect_timeout: config.connect_timeout,
+            is_set: config.connect_timeout_is_set(),
+        };
         let transport = OpenSsh::new(program, resolver, limit);
         Pool { core: Arc::new(Core::new(transport, config, capacity(), ledger)) }
     }
 
-    /// The host as it is reached from its caller's place. Where nobody is connected to it, the caller's ssh-agent is asked again what it
-    /// holds: it is what a login would go by.
+    /// The host as it is reached from its caller's place. Where nobody is connected to it, the
+    /// caller's ssh-agent is asked again what it holds: it is what a login would go by.
     pub(crate) async fn resolve(&self, host: &Host) -> Result<Host, NoRoute> {
         if host.login().route.is_some() {
             return Ok(host.clone());
@@ -99,11 +106,13 @@ impl Pool {
         })
     }
 
-    /// Runs shell text and gives what it wrote to stdout, without trailing white space. Bytes that are not UTF-8 are replaced.
+    /// Runs shell text and gives what it wrote to stdout, without trailing white space. Bytes that
+    /// are not UTF-8 are replaced.
     ///
     /// # Errors
     ///
-    /// [`Error::Failed`] when its status is not 0, [`Error::Killed`] when a signal ended it; else as [`Command::output`].
+    /// [`Error::Failed`] when its status is not 0, [`Error::Killed`] when a signal ended it; else
+    /// as [`Command::output`].
     ///
     /// # Cancel safety
     ///
@@ -117,14 +126,14 @@ impl Pool {
         Command::program(self.target(host), program.as_ref())
     }
 
-    /// A command that is shell text, with pipes, variables and all that. Never put into it what somebody else wrote: that is what
-    /// [`command`](Self::command) is for.
+    /// A command that is shell text, with pipes, variables and all that. Never put into it what
+    /// somebody else wrote: that is what [`command`](Self::command) is for.
     pub fn shell(&self, host: &Host, text: impl Into<OsString>) -> Command {
         Command::shell(self.target(host), text.into())
     }
 
-    /// Waits for a connection and holds it, to run several commands on the same one. A lease counts as one of the connection's
-    /// `sessions_per_connection`: run one command at a time on it.
+    /// Waits for a connection and holds it, to run several commands on the same one. A lease counts
+    /// as one of the connection's `sessions_per_connection`: run one command at a time on it.
     ///
     /// # Errors
     ///
@@ -132,7 +141,8 @@ impl Pool {
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: dropping the future leaves the queue. A login that it caused goes on, for the next caller.
+    /// Cancel safe: dropping the future leaves the queue. A login that it caused goes on, for the
+    /// next caller.
     pub async fn acquire(&self, host: &Host) -> Result<Lease, Error> {
         let host = self.resolve_here(host).await?;
         let inner = self.core.acquire(&host).await?;
@@ -171,21 +181,27 @@ impl Pool {
         version.cloned().map_err(|error| Error::io("", "cannot run ssh -V", error))
     }
 
-    /// Forgets that logins to this host's key, and to its account, have failed: the next caller tries at once.
+    /// Forgets that logins to this host's key, and to its account, have failed: the next caller
+    /// tries at once.
     ///
-    /// After a failed login callers hear of it at once, without another one: for 200 ms, doubling with each failure in a row to 30 s (2 s
-    /// where the server was busy). Failures that can get an account locked have longer pauses
-    /// ([`Authentication`](crate::ConnectErrorKind::Authentication), [`HostKeyChanged`](crate::ConnectErrorKind::HostKeyChanged),
-    /// [`HostKeyUnknown`](crate::ConnectErrorKind::HostKeyUnknown), and connections that the server closes before anything has run on
-    /// them): 1 s, 30 s, 2 min; and an account sees at most 4 of them in any ten minutes, whatever hosts and keys they came from.
-    /// When what could mend such a failure changes, the next caller has it tried at once: `known_hosts`, the keys and configuration
-    /// files, the keys in the ssh-agent. What was mended on the server nobody can see: that is what this is for.
+    /// After a failed login callers hear of it at once, without another one: for 200 ms, doubling
+    /// with each failure in a row to 30 s (2 s where the server was busy). Failures that can get an
+    /// account locked have longer pauses
+    /// ([`Authentication`](crate::ConnectErrorKind::Authentication),
+    /// [`HostKeyChanged`](crate::ConnectErrorKind::HostKeyChanged),
+    /// [`HostKeyUnknown`](crate::ConnectErrorKind::HostKeyUnknown), and connections that the server
+    /// closes before anything has run on them): 1 s, 30 s, 2 min; and an account sees at most 4 of
+    /// them in any ten minutes, whatever hosts and keys they came from. When what could mend such a
+    /// failure changes, the next caller has it tried at once: `known_hosts`, the keys and
+    /// configuration files, the keys in the ssh-agent. What was mended on the server nobody can
+    /// see: that is what this is for.
     pub fn reset(&self, host: &Host) {
         self.core.reset(host);
     }
 
-    /// Closes the connections of this host's key. Callers in its queue get [`Error::Closed`], commands that run have 5 s to finish. Later
-    /// calls connect again, to the address that their host then has.
+    /// Closes the connections of this host's key. Callers in its queue get [`Error::Closed`],
+    /// commands that run have 5 s to finish. Later calls connect again, to the address that their
+    /// host then has.
     ///
     /// # Cancel safety
     ///
@@ -194,7 +210,8 @@ impl Pool {
         self.core.close_host(&host.key(), CLOSE_PATIENCE).await;
     }
 
-    /// The process ids of the connections on which this host's next command could run, the one used last first.
+    /// The process ids of the connections on which this host's next command could run, the one used
+    /// last first.
     #[cfg(feature = "cli")]
     pub(crate) fn masters(&self, host: &Host) -> Vec<u32> {
         self.core.connections(host).iter().map(|master| master.pid()).collect()
@@ -206,7 +223,8 @@ impl Pool {
         self.core.retire(host);
     }
 
-    /// As [`close_host`](Self::close_host), with another time for the commands that run. They are cut off and ended then.
+    /// As [`close_host`](Self::close_host), with another time for the commands that run. They are
+    /// cut off and ended then.
     ///
     /// # Cancel safety
     ///
@@ -220,19 +238,21 @@ impl Pool {
         self.close_within(CLOSE_PATIENCE).await;
     }
 
-    /// Closes the pool for good. Nothing new is begun, callers that queue get [`Error::Closed`], commands that run have `patience` to finish
-    /// and are cut off then. When this returns, no process, socket or directory of the pool is left.
+    /// Closes the pool for good. Nothing new is begun, callers that queue get [`Error::Closed`],
+    /// commands that run have `patience` to finish and are cut off then. When this returns, no
+    /// process, socket or directory of the pool is left.
     ///
     /// # Cancel safety
     ///
-    /// Once polled, the closing goes on by itself; dropping the future only stops waiting for it. Called again, it waits for the same end,
-    /// which comes sooner when this `patience` is shorter.
+    /// Once polled, the closing goes on by itself; dropping the future only stops waiting for it.
+    /// Called again, it waits for the same end, which comes sooner when this `patience` is shorter.
     pub async fn close_within(&self, patience: Duration) {
         self.core.close(patience).await;
     }
 
-    /// From now on SIGINT and SIGTERM close this pool (running commands are cut off) and then end the process as the signal would have.
-    /// Nothing of that happens unless it is asked for here; [`global`] asks.
+    /// From now on SIGINT and SIGTERM close this pool (running commands are cut off) and then end
+    /// the process as the signal would have. Nothing of that happens unless it is asked for here;
+    /// [`global`] asks.
     ///
     /// A signal that the process has ignored from its start, as under nohup, stays ignored.
     ///
@@ -323,7 +343,8 @@ impl Lease {
     ///
     /// # Errors
     ///
-    /// As [`Pool::exec`]; and [`Error::NeverStarted`] when this very connection is gone: another one is not taken in its place.
+    /// As [`Pool::exec`]; and [`Error::NeverStarted`] when this very connection is gone: another
+    /// one is not taken in its place.
     ///
     /// # Cancel safety
     ///
@@ -342,7 +363,8 @@ impl Lease {
         Command::shell(self.target(), text.into())
     }
 
-    /// Gives the connection back; so does dropping the lease. A command that still runs on it keeps it until its end.
+    /// Gives the connection back; so does dropping the lease. A command that still runs on it keeps
+    /// it until its end.
     pub fn release(self) {}
 
     /// The connection itself.
@@ -356,8 +378,9 @@ impl Lease {
         self.inner.connection().pid()
     }
 
-    /// Its control socket, for other programs that can use one: `ssh -S`, and with it git, rsync or scp. What they open there takes sessions of the
-    /// server that the pool does not know of; hold the lease as long as they run. A client without its master logs in by itself unless it is
+    /// Its control socket, for other programs that can use one: `ssh -S`, and with it git, rsync or
+    /// scp. What they open there takes sessions of the server that the pool does not know of; hold
+    /// the lease as long as they run. A client without its master logs in by itself unless it is
     /// kept from that (`-o ProxyCommand=false`).
     pub fn control_path(&self) -> &std::path::Path {
         self.inner.connection().socket()
@@ -389,7 +412,8 @@ fn capacity() -> Capacity {
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let logins = 4 * cores;
     let openings = cores.div_ceil(2);
-    // Four pipes and a handle to wait by. Half of the descriptors that this process may have is for everything else.
+    // Four pipes and a handle to wait by. Half of the descriptors that this process may have is for
+    // everything else.
     const DESCRIPTORS: u64 = 5;
     let standbys = match getrlimit(Resource::RLIMIT_NOFILE) {
         Ok((limit, _)) => usize::try_from(limit / 2 / DESCRIPTORS).unwrap_or(usize::MAX),
@@ -402,17 +426,21 @@ fn checked(host: &Host, output: Output) -> Result<String, Error> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
     match output.status.code() {
         Some(0) => Ok(text(&output.stdout)),
-        Some(code) => Err(Error::Failed { host: host.name().to_owned(), code, stderr: text(&output.stderr) }),
+        Some(code) => {
+            Err(Error::Failed { host: host.name().to_owned(), code, stderr: text(&output.stderr) })
+        }
         None => Err(Error::Killed { host: host.name().to_owned(), stderr: text(&output.stderr) }),
     }
 }
 
-/// The pool of this process, made on first use from the environment variables (see [`PoolConfig::from_env`]). It is closed by SIGINT and
-/// SIGTERM. Its connections live in the runtime that first used them.
+/// The pool of this process, made on first use from the environment variables (see
+/// [`PoolConfig::from_env`]). It is closed by SIGINT and SIGTERM. Its connections live in the
+/// runtime that first used them.
 ///
 /// # Errors
 ///
-/// As [`Pool::new`], and [`Error::Config`] for an environment variable that is not valid. The next call tries again.
+/// As [`Pool::new`], and [`Error::Config`] for an environment variable that is not valid. The next
+/// call tries again.
 pub fn global() -> Result<Pool, Error> {
     static GLOBAL: Mutex<Option<Pool>> = Mutex::new(None);
     let mut global = GLOBAL.lock().unwrap_or_else(|poison| poison.into_inner());

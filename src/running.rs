@@ -1,9 +1,11 @@
 //! A command under way, and its end before its time.
 //!
-//! A [`Running`] owns what one attempt has: its lease, its session, the session's streams. Either the session ends, and
-//! [`ended`](Running::ended) gives the lease back to go on with; or the command is given up, by [`end`](Running::end) or by dropping the
-//! `Running`, and then the remote process group is ended too. That is the work of a task, so that nobody's going away stops it; lease and
-//! session stay until it is over, so that the session is counted for as long as the server has it.
+//! A [`Running`] owns what one attempt has: its lease, its session, the session's streams. Either
+//! the session ends, and [`ended`](Running::ended) gives the lease back to go on with; or the
+//! command is given up, by [`end`](Running::end) or by dropping the `Running`, and then the remote
+//! process group is ended too. That is the work of a task, so that nobody's going away stops it;
+//! lease and session stay until it is over, so that the session is counted for as long as the
+//! server has it.
 
 use std::fmt;
 use std::pin::pin;
@@ -24,8 +26,8 @@ use crate::openssh::{self, Master, NotEnded, Session, SessionEnd, Streams};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Remote {
-    /// It is gone: nothing of its process group is left there, or it had ended by itself. (What has left the group, as daemons do, is on its
-    /// own.)
+    /// It is gone: nothing of its process group is left there, or it had ended by itself. (What has
+    /// left the group, as daemons do, is on its own.)
     Ended,
     /// It may live on, for this reason.
     MayLiveOn(Arc<str>),
@@ -47,12 +49,14 @@ impl fmt::Display for Remote {
     }
 }
 
-/// How long a shell that has not begun with its command is waited for: it may have the command already.
+/// How long a shell that has not begun with its command is waited for: it may have the command
+/// already.
 const BEGINS: Duration = Duration::from_secs(1);
 /// Between two rounds over the connections of a host that have no session to spare.
 const ROUND: Duration = Duration::from_millis(50);
 const NO_SESSION: &str = "there was no session to end it over";
-/// A session that is about to become free is so after that time. What is refused longer may be for want of the session that is to be ended.
+/// A session that is about to become free is so after that time. What is refused longer may be for
+/// want of the session that is to be ended.
 const FUTILE: Duration = Duration::from_millis(500);
 
 pub(crate) struct Running {
@@ -115,7 +119,9 @@ impl Running {
     pub(crate) async fn end(mut self) -> Remote {
         let ending = self.give_up().expect("it is there until it has ended");
         // It fails only with its runtime.
-        ending.await.unwrap_or_else(|_| Remote::may_live_on("the runtime that it ran in was shut down"))
+        ending
+            .await
+            .unwrap_or_else(|_| Remote::may_live_on("the runtime that it ran in was shut down"))
     }
 
     fn give_up(&mut self) -> Option<JoinHandle<Remote>> {
@@ -168,9 +174,9 @@ impl Parts {
         match timeout_at(deadline, self.signal(group, &mut heard)).await {
             Ok(Ok(())) => Remote::Ended,
             Ok(Err(reason)) => Remote::may_live_on(reason),
-            Err(_) => {
-                Remote::may_live_on(heard.unwrap_or_else(|| "there was no session to end it over".to_owned()))
-            }
+            Err(_) => Remote::may_live_on(
+                heard.unwrap_or_else(|| "there was no session to end it over".to_owned()),
+            ),
         }
     }
 
@@ -193,14 +199,16 @@ impl Parts {
         let _ = timeout(BEGINS, search).await;
     }
 
-    /// Ends the group over its own connection or, where that is not possible, over another one to the same host. `heard` is why the last one
-    /// that was tried could not do it, if it was not for want of a session.
+    /// Ends the group over its own connection or, where that is not possible, over another one to
+    /// the same host. `heard` is why the last one that was tried could not do it, if it was not for
+    /// want of a session.
     async fn signal(&self, group: i32, heard: &mut Option<String>) -> Result<(), String> {
         let (own, host) = (self.lease.connection(), self.target.as_host());
         let core = self.target.pool().core();
         let mut standby = self.lease.standby(&host.login().variables);
         let began = Instant::now();
-        // Where the server has none to spare, one is queued for as every caller does: the next that becomes free, or another connection.
+        // Where the server has none to spare, one is queued for as every caller does: the next that
+        // becomes free, or another connection.
         let (mut queue, mut found, mut queued) = (pin!(core.acquire(host)), None, false);
         loop {
             let mut refused = false;

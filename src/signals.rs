@@ -1,12 +1,14 @@
 //! Closing on SIGINT and SIGTERM, when asked.
 //!
-//! The first signal closes all pools that asked for it, and then ends the process as that signal would have, so that a parent sees the
-//! right status. A second one meanwhile ends it at once; the guard processes clean up then. A signal that the process was started with
-//! ignoring (by nohup, or in the background of a script) stays ignored.
+//! The first signal closes all pools that asked for it, and then ends the process as that signal
+//! would have, so that a parent sees the right status. A second one meanwhile ends it at once; the
+//! guard processes clean up then. A signal that the process was started with ignoring (by nohup, or
+//! in the background of a script) stays ignored.
 //!
 //! The program may want to hear of a SIGINT first ([`next_interrupt`]): that one ends nothing then.
 //!
-//! A thread of its own listens, so that no runtime of the program has to live or to be driven for it.
+//! A thread of its own listens, so that no runtime of the program has to live or to be driven for
+//! it.
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -22,13 +24,15 @@ use tokio::sync::oneshot;
 use crate::openssh::OpenSsh;
 use crate::pool::Core;
 
-/// The pools of this process that want to be closed; `None` until the first one asks. A std mutex: held to add to or to take the list.
+/// The pools of this process that want to be closed; `None` until the first one asks. A std mutex:
+/// held to add to or to take the list.
 static POOLS: Mutex<Option<Vec<Weak<Core<OpenSsh>>>>> = Mutex::new(None);
 
 /// A signal has come: the process is about to end by it.
 static ENDING: AtomicBool = AtomicBool::new(false);
 
-/// Who wants to hear of the next SIGINT instead. A std mutex: held to put somebody there or to take them away.
+/// Who wants to hear of the next SIGINT instead. A std mutex: held to put somebody there or to take
+/// them away.
 static FIRST: Mutex<Option<oneshot::Sender<()>>> = Mutex::new(None);
 
 /// What is to be done just before that.
@@ -40,7 +44,8 @@ pub(crate) fn at_the_end(last: fn()) {
     let _ = LAST.set(last);
 }
 
-/// Whether the process is about to end by a signal. What its commands say now is of no interest any more.
+/// Whether the process is about to end by a signal. What its commands say now is of no interest any
+/// more.
 #[cfg(feature = "cli")]
 pub(crate) fn is_ending() -> bool {
     ENDING.load(Ordering::Relaxed)
@@ -52,8 +57,9 @@ pub(crate) fn end_on_signals() -> io::Result<()> {
     close_on_signals(Weak::new())
 }
 
-/// Completes with the next SIGINT, which ends nothing then. The one after it does what it always does, unless this is called again; so it does
-/// when nobody waits for this any more. For pools that are closed on signals.
+/// Completes with the next SIGINT, which ends nothing then. The one after it does what it always
+/// does, unless this is called again; so it does when nobody waits for this any more. For pools
+/// that are closed on signals.
 #[cfg(feature = "cli")]
 pub(crate) fn next_interrupt() -> impl Future<Output = ()> {
     let (sender, receiver) = oneshot::channel();
@@ -74,16 +80,20 @@ pub(crate) fn end_as_by(signal: Signal) -> ! {
 }
 
 fn is_told(caught: Signal) -> bool {
-    let first =
-        FIRST.lock().unwrap_or_else(|poison| poison.into_inner()).take_if(|_| caught == Signal::SIGINT);
+    let first = FIRST
+        .lock()
+        .unwrap_or_else(|poison| poison.into_inner())
+        .take_if(|_| caught == Signal::SIGINT);
     first.is_some_and(|first| first.send(()).is_ok())
 }
 
 pub(crate) fn close_on_signals(pool: Weak<Core<OpenSsh>>) -> io::Result<()> {
     let mut pools = POOLS.lock().unwrap_or_else(|poison| poison.into_inner());
     if pools.is_none() {
-        let wanted: Vec<Signal> =
-            [Signal::SIGINT, Signal::SIGTERM].into_iter().filter(|signal| !is_ignored(*signal)).collect();
+        let wanted: Vec<Signal> = [Signal::SIGINT, Signal::SIGTERM]
+            .into_iter()
+            .filter(|signal| !is_ignored(*signal))
+            .collect();
         let runtime = Listening(Some(runtime()?));
         let entered = runtime.get().enter();
         let mut streams = Vec::new();
@@ -118,16 +128,16 @@ pub(crate) fn close_on_signals(pool: Weak<Core<OpenSsh>>) -> io::Result<()> {
     Ok(())
 }
 
-/// A runtime for the thread that asks. tokio panics where it finds no descriptors for its signals (test `too_few_descriptors`), so that it is
-/// looked first whether there are some.
+/// A runtime for the thread that asks. tokio panics where it finds no descriptors for its signals
+/// (test `too_few_descriptors`), so that it is looked first whether there are some.
 pub(crate) fn runtime() -> io::Result<tokio::runtime::Runtime> {
     // A poller with its waker, a pair of sockets, and one more of these.
     drop([UnixStream::pair()?, UnixStream::pair()?, UnixStream::pair()?]);
     tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
-/// The runtime of the thread that listens. Where that cannot be started it is dropped by whoever has asked for it, perhaps in a task of
-/// another runtime, which must not wait.
+/// The runtime of the thread that listens. Where that cannot be started it is dropped by whoever
+/// has asked for it, perhaps in a task of another runtime, which must not wait.
 struct Listening(Option<tokio::runtime::Runtime>);
 
 impl Listening {
@@ -161,7 +171,8 @@ fn finish(caught: Signal) -> ! {
     if let Some(last) = LAST.get() {
         last();
     }
-    // The default action ends the process here, unless it is the first one of a container: that has none.
+    // The default action ends the process here, unless it is the first one of a container: that has
+    // none.
     let _ = raise(caught);
     std::process::exit(128 + caught as i32);
 }
@@ -179,7 +190,8 @@ pub(crate) fn is_ignored(signal: Signal) -> bool {
 
 /// Gives the action before.
 fn set(signal: Signal, action: &SigAction) -> Option<SigAction> {
-    // SAFETY: an action set here is the default, to ignore, or the one that was there before: none is a function of ours.
+    // SAFETY: an action set here is the default, to ignore, or the one that was there before: none
+    // is a function of ours.
     let before = unsafe { sigaction(signal, action) };
     before.inspect_err(|error| tracing::warn!(%signal, %error, "its action cannot be set")).ok()
 }

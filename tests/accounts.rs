@@ -1,5 +1,5 @@
-//! What accounts are like: their start-up files, their shells, forced commands and session limits. Through the pool all of it is as with plain
-//! ssh, with sessions in standby and without.
+//! What accounts are like: their start-up files, their shells, forced commands and session limits.
+//! Through the pool all of it is as with plain ssh, with sessions in standby and without.
 
 mod common;
 mod pooled;
@@ -22,7 +22,14 @@ const ZSH: (&str, &str) = ("/usr/bin/zsh", ".zshenv");
 /// What a command came to by plain ssh.
 fn plain(sshd: &Sshd, text: &str) -> (Option<i32>, Vec<u8>, Vec<u8>) {
     let mut ssh = command("ssh");
-    ssh.arg("-F").arg(sshd.ssh_config()).args(["-o", "BatchMode=yes", "-o", "LogLevel=ERROR", "-n", "lab"]);
+    ssh.arg("-F").arg(sshd.ssh_config()).args([
+        "-o",
+        "BatchMode=yes",
+        "-o",
+        "LogLevel=ERROR",
+        "-n",
+        "lab",
+    ]);
     let output = ssh.arg(text).output().expect("ssh starts");
     (output.status.code(), output.stdout, output.stderr)
 }
@@ -51,20 +58,28 @@ async fn is_plain(sshd: &Sshd, texts: &[&str]) {
             }
             let child = pool.shell(&host, *text).spawn().await.expect("it starts");
             let output = child.wait_with_output().await.expect("it ends");
-            assert_eq!(parts(output), expected, "{text:?}, streamed, {standby_sessions} in standby");
+            assert_eq!(
+                parts(output),
+                expected,
+                "{text:?}, streamed, {standby_sessions} in standby"
+            );
             let status = pool.shell(&host, *text).status().await.expect("it runs");
             assert_eq!(status.code(), expected.0);
         }
         let stats = pool.stats();
         assert_eq!(stats.standby_hits > 0, standby_sessions > 0, "{stats:?}");
-        assert_eq!((stats.plain_connections, sshd.log().matches("Starting session: shell").count()), (0, 0));
+        assert_eq!(
+            (stats.plain_connections, sshd.log().matches("Starting session: shell").count()),
+            (0, 0)
+        );
         pool.close().await;
     }
 }
 
 async fn standby_is_there(pool: &Pool) {
     let wanted = pool.config().standby_sessions;
-    wait_for_async("the sessions in standby", PATIENCE, || pool.stats().standby_sessions == wanted).await;
+    wait_for_async("the sessions in standby", PATIENCE, || pool.stats().standby_sessions == wanted)
+        .await;
 }
 
 #[rstest]
@@ -116,7 +131,8 @@ async fn a_start_up_file_that_ends_the_shell_is_as_with_plain_ssh() {
     for _ in 0..2 {
         pool.exec(&host, "true").await.expect("it runs");
     }
-    let closed = || async { parts(pool.shell(&host, "echo open").output().await.expect("it runs")) };
+    let closed =
+        || async { parts(pool.shell(&host, "echo open").output().await.expect("it runs")) };
     let expected = plain(&sshd, "echo open");
     assert_eq!(expected.0, Some(9));
     for _ in 0..4 {
@@ -127,7 +143,8 @@ async fn a_start_up_file_that_ends_the_shell_is_as_with_plain_ssh() {
     pool.close().await;
 }
 
-/// The line that a start-up file takes is the command's own input, as with plain ssh, and not what the pool writes.
+/// The line that a start-up file takes is the command's own input, as with plain ssh, and not what
+/// the pool writes.
 #[rstest]
 #[tokio::test]
 async fn a_start_up_file_that_reads_gets_the_input_of_a_command_that_is_written_to() {
@@ -136,11 +153,13 @@ async fn a_start_up_file_that_reads_gets_the_input_of_a_command_that_is_written_
     let (pool, host) = (pool(config()), host(&sshd));
     for _ in 0..3 {
         let command = pool.shell(&host, "cat").stdin(Stdin::Piped).timeout(PATIENCE);
-        let mut child = timeout(PATIENCE, command.spawn()).await.expect("in time").expect("it begins");
+        let mut child =
+            timeout(PATIENCE, command.spawn()).await.expect("in time").expect("it begins");
         let mut stdin = child.stdin.take().expect("it is piped");
         stdin.write_all(b"one\ntwo\n").await.expect("it is read");
         drop(stdin);
-        let output = timeout(PATIENCE, child.wait_with_output()).await.expect("in time").expect("it ends");
+        let output =
+            timeout(PATIENCE, child.wait_with_output()).await.expect("in time").expect("it ends");
         assert_eq!(parts(output), (Some(0), b"got <one>\ntwo\n".to_vec(), Vec::new()));
     }
     assert_eq!(pool.stats().plain_connections, 1);
@@ -155,7 +174,10 @@ async fn a_standby_whose_shell_has_ended_costs_nothing() {
     start_up(&sshd, BASH.1, "TMOUT=1");
     let (pool, host) = (pool(config()), host(&sshd));
     for round in 0..12 {
-        assert_eq!(pool.exec(&host, &format!("echo {round}")).await.expect("it runs"), round.to_string());
+        assert_eq!(
+            pool.exec(&host, &format!("echo {round}")).await.expect("it runs"),
+            round.to_string()
+        );
         // Now before the shells end, now after it, now just when they do.
         tokio::time::sleep(Duration::from_millis(400 + 115 * round)).await;
     }
@@ -175,7 +197,11 @@ async fn other_shells_get_their_commands_as_arguments(#[case] shell: &str) {
         let output = pool.shell(&host, text).output().await.expect("it runs");
         assert_eq!(parts(output), plain(&sshd, text), "{text:?}");
         let child = pool.shell(&host, text).spawn().await.expect("it starts");
-        assert_eq!(parts(child.wait_with_output().await.expect("it ends")), plain(&sshd, text), "{text:?}");
+        assert_eq!(
+            parts(child.wait_with_output().await.expect("it ends")),
+            plain(&sshd, text),
+            "{text:?}"
+        );
     }
     let stats = pool.stats();
     assert_eq!((stats.plain_connections, stats.standby_sessions, stats.standby_hits), (1, 0, 0));
@@ -237,9 +263,15 @@ async fn a_forced_command_that_does_not_end_is_told_in_time() {
     let sshd = forced("sleep 600").start();
     let settings = PoolConfig { connect_timeout: Duration::from_secs(3), ..config() };
     let (pool, host) = (pool(settings), host(&sshd));
-    let error = timeout(PATIENCE, pool.exec(&host, "x")).await.expect("in time").expect_err("no echo comes");
+    let error = timeout(PATIENCE, pool.exec(&host, "x"))
+        .await
+        .expect("in time")
+        .expect_err("no echo comes");
     assert!(matches!(error, Error::Connect { .. }), "{error}");
-    assert!(error.to_string().contains("logged in, but the server ran no command within 3s"), "{error}");
+    assert!(
+        error.to_string().contains("logged in, but the server ran no command within 3s"),
+        "{error}"
+    );
     pool.close().await;
 }
 
@@ -284,7 +316,8 @@ async fn a_command_is_in_no_process_list(#[values(0, 2)] standby_sessions: usize
     let (pool, host) = (pool(PoolConfig { standby_sessions, ..config() }), host(&sshd));
     for _ in 0..2 {
         let secret = format!("secret-{}-{standby_sessions}", sshd.port());
-        let waits = pool.shell(&host, format!(": {secret}; echo begun; read line")).env("TOKEN", &secret);
+        let waits =
+            pool.shell(&host, format!(": {secret}; echo begun; read line")).env("TOKEN", &secret);
         let mut child = waits.stdin(Stdin::Piped).spawn().await.expect("it starts");
         assert_eq!(
             pooled::processes_with(&secret),

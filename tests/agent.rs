@@ -1,5 +1,5 @@
-//! The agent's life: it is started once, shared by all, and leaves nothing, however it goes. No command is lost over that, and none runs
-//! twice.
+//! The agent's life: it is started once, shared by all, and leaves nothing, however it goes. No
+//! command is lost over that, and none runs twice.
 
 #![cfg(feature = "cli")]
 
@@ -74,7 +74,11 @@ fn ten_at_once_on_a_cold_host_make_one_login_and_start_one_agent() {
 fn the_connection_goes_after_its_idle_time_and_the_agent_after_its_own(#[case] file: bool) {
     let (sshd, home) = (Sshd::builder().start(), Home::new());
     let (connection, agent) = (Duration::from_secs(2), Duration::from_secs(3));
-    home.config(if file { "[pool]\nidle_timeout = \"2s\"\n[agent]\nidle_timeout = \"3s\"\n" } else { "" });
+    home.config(if file {
+        "[pool]\nidle_timeout = \"2s\"\n[agent]\nidle_timeout = \"3s\"\n"
+    } else {
+        ""
+    });
     let mut foreground = (!file).then(|| in_the_foreground(&home, &["--idle-timeout", "3s"]));
     let exec = |command: &str| {
         let mut exec = home.on(&sshd, &["exec", "lab", command]);
@@ -124,7 +128,8 @@ fn an_agent_that_is_killed_leaves_nothing_and_the_next_command_works() {
     let (sshd, home) = (Sshd::builder().start(), Home::new());
     home.exec(&sshd, "true");
     let mut running = home.on(&sshd, &["exec", "lab", "--", "echo begun; sleep 300"]);
-    let mut running = running.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let mut running =
+        running.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
     running.stdout.as_mut().expect("it was piped").read_exact(&mut [0; 6]).expect("it begins");
     let pid = home.pid();
     pooled::kill(pid);
@@ -140,7 +145,8 @@ fn an_agent_that_is_killed_leaves_nothing_and_the_next_command_works() {
     assert_ne!(home.pid(), pid);
 }
 
-/// Commands in a row while the agent is told to leave again and again, or leaves whenever nobody is there.
+/// Commands in a row while the agent is told to leave again and again, or leaves whenever nobody is
+/// there.
 #[rstest]
 #[case::told(true)]
 #[case::idle(false)]
@@ -171,8 +177,10 @@ fn no_command_is_lost_or_run_twice_while_agents_leave(#[case] told: bool) {
                 let (home, sshd) = (&home, &sshd);
                 scope.spawn(move || {
                     for number in 0..EACH {
-                        let ran = home
-                            .run_on(sshd, &["exec", "lab", "--", &format!("echo {lane}-{number} >>~/ran")]);
+                        let ran = home.run_on(
+                            sshd,
+                            &["exec", "lab", "--", &format!("echo {lane}-{number} >>~/ran")],
+                        );
                         assert_eq!((ran.code(), &*ran.stderr), (0, ""), "{lane}-{number}");
                     }
                 })
@@ -209,7 +217,8 @@ fn what_runs_when_the_agent_is_told_to_end(
     let mut agent = in_the_foreground(&home, &[]);
     let wait = "echo begun; until [ -e ~/go ]; do sleep 0.05; done; echo done";
     let mut running = home.on(&sshd, &["exec", "lab", "--", wait]);
-    let mut running = running.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let mut running =
+        running.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
     running.stdout.as_mut().expect("it was piped").read_exact(&mut [0; 6]).expect("it begins");
     let pid = home.pid();
     match signal {
@@ -225,9 +234,15 @@ fn what_runs_when_the_agent_is_told_to_end(
     }
     let output = running.wait_with_output().expect("it ends");
     let shown = (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned());
-    assert_eq!(shown, if finishes { (Some(0), "done\n".to_owned()) } else { (Some(255), String::new()) });
+    assert_eq!(
+        shown,
+        if finishes { (Some(0), "done\n".to_owned()) } else { (Some(255), String::new()) }
+    );
     let status = ended(&mut agent);
-    assert_eq!((status.code(), status.signal()), (signal.is_none().then_some(0), signal.map(|s| s as i32)));
+    assert_eq!(
+        (status.code(), status.signal()),
+        (signal.is_none().then_some(0), signal.map(|s| s as i32))
+    );
     home.assert_nothing_is_left();
 }
 
@@ -247,8 +262,8 @@ fn a_client_that_does_not_read_does_not_keep_the_agent() {
     drop(frames);
 }
 
-/// As somebody has stopped it, or the whole machine. What it was asked for meanwhile is not done when nobody waits for it any more. It takes
-/// half a minute, beside the others.
+/// As somebody has stopped it, or the whole machine. What it was asked for meanwhile is not done
+/// when nobody waits for it any more. It takes half a minute, beside the others.
 #[test]
 fn an_agent_that_does_not_answer_is_not_waited_for() {
     let (sshd, home) = (Sshd::builder().start(), Home::new());
@@ -273,7 +288,8 @@ fn a_second_signal_does_not_wait() {
     home.exec(&sshd, "true");
     // A server that does not answer keeps whoever ends a command there.
     let mut running = home.on(&sshd, &["exec", "lab", "--", "echo begun; sleep 300"]);
-    let mut running = running.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
+    let mut running =
+        running.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
     running.stdout.as_mut().expect("it was piped").read_exact(&mut [0; 6]).expect("it begins");
     sshd.freeze();
     send(agent.id(), Signal::SIGTERM);
@@ -318,7 +334,8 @@ fn an_agent_that_is_gone_before_it_answers_was_stopped() {
     assert_eq!((stopped.code(), &*stopped.stderr), (0, "sshpool: no agent runs\n"));
 }
 
-/// As a cleaner of temporary files does it. The agent that nobody finds any more lets the next one alone.
+/// As a cleaner of temporary files does it. The agent that nobody finds any more lets the next one
+/// alone.
 #[test]
 fn an_agent_whose_socket_was_removed_leaves() {
     let (sshd, home) = (Sshd::builder().start(), Home::new());
@@ -332,7 +349,8 @@ fn an_agent_whose_socket_was_removed_leaves() {
     assert_eq!(home.pid(), next);
 }
 
-/// Of another version, as far as the program can tell: it wants to be asked by its own kind only, but knows how to leave.
+/// Of another version, as far as the program can tell: it wants to be asked by its own kind only,
+/// but knows how to leave.
 #[test]
 fn an_agent_of_another_version_is_replaced() {
     let (sshd, home) = (Sshd::builder().start(), Home::new());
@@ -346,7 +364,8 @@ fn an_agent_of_another_version_is_replaced() {
         loop {
             let (mut client, _) = old.accept().expect("a client");
             let mut head = read_head(&mut client);
-            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap_or("0");
+            let length =
+                head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap_or("0");
             let mut body = vec![0; length.parse().expect("a length")];
             client.read_exact(&mut body).expect("a body");
             let stops = head.starts_with("POST /v1/stop ");
@@ -361,7 +380,8 @@ fn an_agent_of_another_version_is_replaced() {
                 std::fs::remove_file(&socket).expect("it is there");
             }
             let answer = answer.to_string();
-            let text = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{answer}", answer.len());
+            let text =
+                format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{answer}", answer.len());
             client.write_all(text.as_bytes()).expect("it reads");
             head.truncate(head.find(" HTTP").expect("a request"));
             asked.push((head, String::from_utf8(body).expect("text")));
@@ -381,7 +401,10 @@ fn an_agent_of_another_version_is_replaced() {
     let requests: Vec<_> = asked.iter().map(|(request, _)| &**request).collect();
     assert_eq!(requests, ["GET /v1/status", "POST /v1/exec", "POST /v1/stop"]);
     let stop: serde_json::Value = serde_json::from_str(&asked[2].1).expect("JSON");
-    assert_eq!(stop, json!({"now": false, "drain": true, "unless_version": env!("CARGO_PKG_VERSION")}));
+    assert_eq!(
+        stop,
+        json!({"now": false, "drain": true, "unless_version": env!("CARGO_PKG_VERSION")})
+    );
 }
 
 /// The other side of it: what runs on the old one goes on, and the new one is there beside it.
@@ -395,9 +418,11 @@ fn an_agent_that_is_replaced_lets_what_runs_finish() {
     let old = home.pid();
     let newer = home.ask("GET", "/v1/status", "sshpool-version: 99.0.0\r\n", "");
     assert_eq!((newer.status, &*newer.kind()), (409, "other_version"));
-    let own = home.post("/v1/stop", &json!({"drain": true, "unless_version": env!("CARGO_PKG_VERSION")}));
+    let own =
+        home.post("/v1/stop", &json!({"drain": true, "unless_version": env!("CARGO_PKG_VERSION")}));
     assert_eq!((own.status, &*own.kind()), (409, "other_version"), "somebody was quicker");
-    let stop = home.post("/v1/stop", &json!({"drain": true, "unless_version": "99.0.0", "of": "the future"}));
+    let stop = home
+        .post("/v1/stop", &json!({"drain": true, "unless_version": "99.0.0", "of": "the future"}));
     assert_eq!(stop.json(), json!({ "pid": old }));
     wait_for("the end of the socket", PATIENCE, || !home.socket().exists());
     assert_eq!(home.exec(&sshd, "echo new"), "new\n");
@@ -414,7 +439,8 @@ fn an_agent_that_is_replaced_lets_what_runs_finish() {
 fn a_signal_that_was_ignored_from_the_start_is_ignored() {
     let home = Home::new();
     let args = ["-c", "trap '' HUP; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_sshpool"), "agent"];
-    let mut agent = home.in_its_place(command("sh"), args).stderr(Stdio::piped()).spawn().expect("it starts");
+    let mut agent =
+        home.in_its_place(command("sh"), args).stderr(Stdio::piped()).spawn().expect("it starts");
     wait_for("an agent that listens", PATIENCE, || home.socket().exists());
     send(agent.id(), Signal::SIGHUP);
     assert_eq!(home.pid(), agent.id());
@@ -427,19 +453,25 @@ fn a_signal_that_was_ignored_from_the_start_is_ignored() {
 fn the_agent_keeps_nothing_of_whoever_has_started_it() {
     let (sshd, home) = (Sshd::builder().start(), Home::new());
     let script = "exec 9>lock; flock 9; exec 8>&1; umask 000; \"$@\"";
-    let args = ["-c", script, "sh", env!("CARGO_BIN_EXE_sshpool"), "-F"].map(std::ffi::OsString::from);
+    let args =
+        ["-c", script, "sh", env!("CARGO_BIN_EXE_sshpool"), "-F"].map(std::ffi::OsString::from);
     let mut first = home.in_its_place(command("sh"), args);
     first.arg(sshd.ssh_config()).args(["exec", "lab", "echo", "here"]);
     let output = first.stdout(Stdio::piped()).spawn().expect("it starts").wait_with_output();
     assert_eq!(output.expect("the pipe ends").stdout, b"here\n");
-    let free =
-        common::process::run(&mut home.in_its_place(command("flock"), ["-n", "lock", "true"]), PATIENCE);
+    let free = common::process::run(
+        &mut home.in_its_place(command("flock"), ["-n", "lock", "true"]),
+        PATIENCE,
+    );
     assert_eq!(free.code(), 0, "the lock is free");
     let pid = home.pid();
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
     let fields: Vec<_> = stat.rsplit_once(") ").expect("a name").1.split(' ').collect();
     assert_eq!(fields[3], pid.to_string(), "a session of its own");
-    assert_eq!(std::fs::read_link(format!("/proc/{pid}/cwd")).expect("it runs"), std::path::Path::new("/"));
+    assert_eq!(
+        std::fs::read_link(format!("/proc/{pid}/cwd")).expect("it runs"),
+        std::path::Path::new("/")
+    );
 }
 
 #[test]
@@ -454,7 +486,9 @@ fn the_log_does_not_grow_without_end() {
     // It is empty for a moment.
     wait_for("a shorter log with its last part", PATIENCE, || {
         let text = std::fs::read_to_string(&log).expect("it is text");
-        text.len() < 1 << 20 && text.starts_with("a line of the log\n") && text.ends_with("the last line\n")
+        text.len() < 1 << 20
+            && text.starts_with("a line of the log\n")
+            && text.ends_with("the last line\n")
     });
     home.run_on(&sshd, &["close", "--all"]);
     home.exec(&sshd, "true");
@@ -472,8 +506,11 @@ fn without_descriptors_clients_wait() {
     let (sshd, home) = (Sshd::builder().start(), Home::new());
     let args = ["-c", "ulimit -n 60; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_sshpool"), "agent"];
     let mut agent = home.in_its_place(command("sh"), args);
-    let mut agent =
-        agent.args(["--idle-timeout", "60s", "-v"]).stderr(Stdio::piped()).spawn().expect("it starts");
+    let mut agent = agent
+        .args(["--idle-timeout", "60s", "-v"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
     wait_for("an agent that listens", PATIENCE, || home.socket().exists());
     // Clients that may have more would replace it.
     let in_need = |words: &[&str]| {

@@ -1,5 +1,5 @@
-//! The agent's HTTP interface: that it is as docs/agent-api.openapi.json says, its limits, and what it makes of clients that are slow, rude
-//! or gone.
+//! The agent's HTTP interface: that it is as docs/agent-api.openapi.json says, its limits, and what
+//! it makes of clients that are slow, rude or gone.
 
 #![cfg(feature = "cli")]
 
@@ -49,7 +49,8 @@ impl Lab {
     }
 
     fn resident_kib(&self) -> usize {
-        let text = std::fs::read_to_string(format!("/proc/{}/status", self.home.pid())).expect("it runs");
+        let text =
+            std::fs::read_to_string(format!("/proc/{}/status", self.home.pid())).expect("it runs");
         let kib = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it says so");
         kib.trim().trim_end_matches(" kB").parse().expect("a number")
     }
@@ -61,7 +62,9 @@ impl Lab {
     }
 
     fn wait_for_no_command(&self) {
-        wait_for("an agent without commands", PATIENCE, || self.home.status()["agent"]["commands"] == 0);
+        wait_for("an agent without commands", PATIENCE, || {
+            self.home.status()["agent"]["commands"] == 0
+        });
     }
 }
 
@@ -76,7 +79,9 @@ impl Description {
     fn read() -> Self {
         let mut document: Value = serde_json::from_str(API).expect("it is JSON");
         // Clients have to expect fields that are new to them; here none is to be forgotten.
-        for schema in document["components"]["schemas"].as_object_mut().expect("schemas").values_mut() {
+        for schema in
+            document["components"]["schemas"].as_object_mut().expect("schemas").values_mut()
+        {
             close(schema);
         }
         Description { document, seen: RefCell::default() }
@@ -104,7 +109,11 @@ impl Description {
         let operation = &self.document["paths"][path][method.to_ascii_lowercase()];
         let status = answer.status.to_string();
         let response = &operation["responses"][&status];
-        assert!(response.is_object(), "{method} {path}: {status} is not described: {}", answer.text());
+        assert!(
+            response.is_object(),
+            "{method} {path}: {status} is not described: {}",
+            answer.text()
+        );
         self.seen.borrow_mut().insert((path.to_owned(), status));
         if let (Ok(body), true) = (serde_json::from_str::<Value>(body), answer.status < 300) {
             self.hold(&operation["requestBody"]["content"]["application/json"]["schema"], &body);
@@ -119,8 +128,10 @@ impl Description {
             "application/json" => self.hold(schema, &answer.json()),
             "application/x-ndjson" => {
                 let lines = answer.text();
-                let lines: Vec<Value> =
-                    lines.lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect();
+                let lines: Vec<Value> = lines
+                    .lines()
+                    .map(|line| serde_json::from_str(line).expect("a line is JSON"))
+                    .collect();
                 for line in &lines {
                     self.hold(schema, line);
                 }
@@ -165,8 +176,16 @@ fn the_agent_is_as_it_is_described() {
             200,
         ),
         ("", json!({"command": "cat; printf '\\377' >&2", "stdin_base64": "/w=="}), 200),
-        ("", json!({"command": "cat", "stdin": "text", "auth_sock": "", "max_output_bytes": 4}), 200),
-        ("", json!({"command": "cat", "settings": {"max_connections": 1, "standby_sessions": 0}}), 200),
+        (
+            "",
+            json!({"command": "cat", "stdin": "text", "auth_sock": "", "max_output_bytes": 4}),
+            200,
+        ),
+        (
+            "",
+            json!({"command": "cat", "settings": {"max_connections": 1, "standby_sessions": 0}}),
+            200,
+        ),
         (lines, json!({"command": "echo out; echo err >&2; printf '\\377'; exit 3"}), 200),
         (lines, json!({"command": "echo out; sleep 300", "timeout_ms": 300}), 200),
         (lines, json!({"host": "127.99.99.99:1", "command": "true"}), 502),
@@ -189,7 +208,11 @@ fn the_agent_is_as_it_is_described() {
         ("", json!({"command": "true", "timeout": 3}), 400),
         ("", json!({"command": "true", "settings": {"max_connections": 0}}), 400),
         ("", json!({"host": "-oProxyCommand=x", "command": "true"}), 400),
-        ("", json!({"host": {"name": "lab", "options": [["ControlPath", "x"]]}, "command": "true"}), 400),
+        (
+            "",
+            json!({"host": {"name": "lab", "options": [["ControlPath", "x"]]}, "command": "true"}),
+            400,
+        ),
         ("", json!({"host": ["lab"], "command": "true"}), 400),
         ("upgrade: websocket\r\nconnection: upgrade\r\n", json!({"command": "true"}), 400),
     ] {
@@ -209,7 +232,11 @@ fn the_agent_is_as_it_is_described() {
         ("/v1/retire", json!({"host": lab.host}), 200),
         ("/v1/retire", json!({"host": "-x"}), 400),
         ("/v1/connect", json!({"host": lab.host, "place": {"standing": "elsewhere"}}), 421),
-        ("/v1/exec", json!({"host": lab.host, "command": "true", "place": {"standing": "elsewhere"}}), 421),
+        (
+            "/v1/exec",
+            json!({"host": lab.host, "command": "true", "place": {"standing": "elsewhere"}}),
+            421,
+        ),
         ("/v1/connect", json!({"host": unknown, "place": {}}), 428),
         ("/v1/exec", json!({"host": unknown, "command": "true", "place": {}}), 428),
         ("/v1/connect", json!({"host": lab.host, "place": {"directory": "relative"}}), 400),
@@ -223,7 +250,8 @@ fn the_agent_is_as_it_is_described() {
         assert_eq!(answer.status, status, "{path} {body}: {}", answer.text());
     }
     let exhausted = json!({"max_connections": 1, "sessions_per_connection": 1, "acquire_timeout_ms": 0, "standby_sessions": 0});
-    let exhausted = |command: &str| lab.exec(json!({"command": command, "settings": exhausted.clone()}));
+    let exhausted =
+        |command: &str| lab.exec(json!({"command": command, "settings": exhausted.clone()}));
     let mut busy = home.frames(&exhausted("sleep 300"));
     assert_eq!(busy.next(), Some((4, vec![])));
     assert_eq!(api.ask(home, "POST", "/v1/exec", "", &exhausted("true").to_string()).status, 503);
@@ -233,17 +261,21 @@ fn the_agent_is_as_it_is_described() {
     // Each has a pool of its own, until somebody tidies up.
     let mut kept = Vec::new();
     for number in 2.. {
-        let more =
-            json!({"command": "sleep 300", "settings": {"max_connections": number, "standby_sessions": 0}});
+        let more = json!({"command": "sleep 300", "settings": {"max_connections": number, "standby_sessions": 0}});
         let mut frames = home.frames(&lab.exec(more.clone()));
         match frames.next() {
             Some((4, _)) if number < 40 => kept.push(frames),
             other => panic!("{other:?}"),
         }
         let one_more = json!({"host": lab.host, "settings": {"max_connections": number + 1000}});
-        if kept.len() > 28 && api.ask(home, "POST", "/v1/connect", "", &one_more.to_string()).status == 429 {
+        if kept.len() > 28
+            && api.ask(home, "POST", "/v1/connect", "", &one_more.to_string()).status == 429
+        {
             let more = json!({"command": "true", "settings": {"max_connections": number + 1000}});
-            assert_eq!(api.ask(home, "POST", "/v1/exec", "", &lab.exec(more).to_string()).kind(), "too_many");
+            assert_eq!(
+                api.ask(home, "POST", "/v1/exec", "", &lab.exec(more).to_string()).kind(),
+                "too_many"
+            );
             break;
         }
     }
@@ -261,11 +293,16 @@ fn the_agent_is_as_it_is_described() {
         let newer = api.ask(home, method, path, "sshpool-version: 99.0.0\r\n", "");
         assert_eq!((newer.status, &*newer.kind()), (409, "other_version"));
         let wrong = home.ask(other, path, "", "");
-        assert_eq!((wrong.status, &*wrong.kind(), &*wrong.head["allow"]), (405, "wrong_method", method));
+        assert_eq!(
+            (wrong.status, &*wrong.kind(), &*wrong.head["allow"]),
+            (405, "wrong_method", method)
+        );
         if is_post {
             let mut client = home.connect();
             client
-                .write_all(request(method, path, "", "").replace("h: 0", "h: 1073741824").as_bytes())
+                .write_all(
+                    request(method, path, "", "").replace("h: 0", "h: 1073741824").as_bytes(),
+                )
                 .expect("it reads");
             let answer = Answer::read(&mut client);
             api.compare(method, path, "", &answer);
@@ -279,12 +316,14 @@ fn the_agent_is_as_it_is_described() {
 
     let described = paths.iter().flat_map(|path| {
         let operations = api.document["paths"][path].as_object().expect("operations").values();
-        let statuses = operations.flat_map(|of| of["responses"].as_object().expect("responses").keys());
+        let statuses =
+            operations.flat_map(|of| of["responses"].as_object().expect("responses").keys());
         statuses.map(|status| (path.clone(), status.clone()))
     });
     // The first has a test of its own, and so has the second: it is for whoever asks anything.
     let elsewhere = |(path, status): &(String, String)| {
-        status == "408" || (status == "503" && !["/v1/exec", "/v1/connect"].contains(&path.as_str()))
+        status == "408"
+            || (status == "503" && !["/v1/exec", "/v1/connect"].contains(&path.as_str()))
     };
     let described: BTreeSet<_> = described.filter(|pair| !elsewhere(pair)).collect();
     assert_eq!(*api.seen.borrow(), described, "all that is described was seen");
@@ -358,7 +397,8 @@ fn input_may_come_at_once_and_in_a_frame_of_any_length() {
     assert_eq!((&*err, end), (&b"over\n"[..], json!({"exit_code": 0})));
 
     // What is promised to be long need not come.
-    let mut frames = lab.home.frames(&lab.exec(json!({"command": "cat >/dev/null", "stdin_stream": true})));
+    let mut frames =
+        lab.home.frames(&lab.exec(json!({"command": "cat >/dev/null", "stdin_stream": true})));
     assert_eq!(frames.next(), Some((4, vec![])));
     frames.0.write_all(&[0, 0, 0, 0, 255, 255, 255, 255]).expect("it reads");
     for _ in 0..200 {
@@ -408,9 +448,9 @@ fn input_that_nobody_wants_any_more_is_taken() {
 #[case::half_of_the_connection(false)]
 fn a_client_can_end_its_command(#[case] frame: bool) {
     let lab = Lab::new();
-    let mut frames = lab.home.frames(
-        &lab.exec(json!({"command": "echo $$; trap 'echo told; exit 9' TERM; while :; do sleep 0.05; done"})),
-    );
+    let mut frames = lab.home.frames(&lab.exec(
+        json!({"command": "echo $$; trap 'echo told; exit 9' TERM; while :; do sleep 0.05; done"}),
+    ));
     assert_eq!(frames.next(), Some((4, vec![])));
     let (_, pid) = frames.next().expect("it writes");
     match frame {
@@ -429,7 +469,8 @@ fn a_client_can_end_its_command(#[case] frame: bool) {
 #[case::lines("accept: application/x-ndjson\r\n")]
 fn a_client_that_has_sent_too_much_and_is_gone_is_heard(#[case] head: &str) {
     let lab = Lab::new();
-    let body = lab.exec(json!({"command": "echo $$ >~/pid; sleep 300", "timeout_ms": 0})).to_string();
+    let body =
+        lab.exec(json!({"command": "echo $$ >~/pid; sleep 300", "timeout_ms": 0})).to_string();
     let mut client = lab.home.connect();
     let two = request("POST", "/v1/exec", head, &body) + &request("GET", "/v1/health", "", "");
     client.write_all(two.as_bytes()).expect("it reads");
@@ -446,7 +487,8 @@ fn a_body_without_end_is_cut_off() {
     let mut client = lab.home.connect();
     let head = "POST /v1/exec HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n";
     client.write_all(head.as_bytes()).expect("it reads");
-    let chunk = [format!("{:x}\r\n", 1 << 20).into_bytes(), vec![b' '; 1 << 20], b"\r\n".to_vec()].concat();
+    let chunk =
+        [format!("{:x}\r\n", 1 << 20).into_bytes(), vec![b' '; 1 << 20], b"\r\n".to_vec()].concat();
     let mut sent = 0;
     while sent < 1024 && client.write_all(&chunk).is_ok() {
         sent += 1;

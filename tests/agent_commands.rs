@@ -1,4 +1,5 @@
-//! Commands over the agent are as without it: statuses, bytes, signals, and whose settings, keys and files count.
+//! Commands over the agent are as without it: statuses, bytes, signals, and whose settings, keys
+//! and files count.
 
 #![cfg(feature = "cli")]
 
@@ -32,9 +33,12 @@ fn same(home: &Home, sshd: &Sshd, args: &[&str]) -> Ended {
     for time in ["cold", "warm"] {
         let shared = home.run_on(sshd, args);
         let (code, stdout, stderr) = shown(&shared);
-        // A failure that is remembered says so, and the pool of a single command has nothing to remember.
+        // A failure that is remembered says so, and the pool of a single command has nothing to
+        // remember.
         let stderr = match (stderr.find(" (tried "), stderr.find(" tries now)")) {
-            (Some(from), Some(to)) => stderr[..from].to_owned() + &stderr[to + " tries now)".len()..],
+            (Some(from), Some(to)) => {
+                stderr[..from].to_owned() + &stderr[to + " tries now)".len()..]
+            }
             _ => stderr.to_owned(),
         };
         assert_eq!((code, stdout, &*stderr), shown(&alone), "{args:?}, {time}");
@@ -91,7 +95,10 @@ fn json_reports_are_the_same() {
 fn a_key_that_is_refused_is_told_the_same() {
     let (sshd, home) = (Sshd::builder().start(), Home::new());
     let key = home.path().join("other");
-    let made = run(command("ssh-keygen").args(["-q", "-N", "", "-t", "ed25519", "-f"]).arg(&key), PATIENCE);
+    let made = run(
+        command("ssh-keygen").args(["-q", "-N", "", "-t", "ed25519", "-f"]).arg(&key),
+        PATIENCE,
+    );
     assert_eq!(made.code(), 0);
     let config = std::fs::read_to_string(sshd.ssh_config()).expect("the fixture has one");
     let right = format!("{}", sshd.identity_file().display());
@@ -104,7 +111,11 @@ fn a_key_that_is_refused_is_told_the_same() {
     };
     let (shared, alone) = (exec(&[]), exec(&["--no-agent"]));
     assert_eq!(shown(&shared), shown(&alone));
-    assert!(alone.code() == 255 && alone.stderr.contains("authentication failed"), "{}", alone.stderr);
+    assert!(
+        alone.code() == 255 && alone.stderr.contains("authentication failed"),
+        "{}",
+        alone.stderr
+    );
     assert_eq!(sshd.logins(), 0);
 }
 
@@ -156,7 +167,10 @@ fn megabytes_go_both_ways_as_they_are(#[case] args: &[&str]) {
 #[case::kill(Some(Signal::SIGKILL), "sleep 300")]
 #[case::kill_while_it_writes(Some(Signal::SIGKILL), "yes")]
 #[case::closed_pipe(None, "yes")]
-fn a_client_that_goes_away_has_its_command_ended(#[case] signal: Option<Signal>, #[case] what: &str) {
+fn a_client_that_goes_away_has_its_command_ended(
+    #[case] signal: Option<Signal>,
+    #[case] what: &str,
+) {
     let (sshd, home) = (Sshd::builder().start(), Home::new());
     // It never reads what it is given: that is in everybody's way.
     for stdin in [false, true] {
@@ -201,7 +215,9 @@ fn line(from: &mut impl Read) -> String {
 fn is_stuck(pid: u32) -> bool {
     let read = || {
         let io = std::fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
-        io.lines().find_map(|line| line.strip_prefix("rchar: ")?.parse::<u64>().ok()).unwrap_or_default()
+        io.lines()
+            .find_map(|line| line.strip_prefix("rchar: ")?.parse::<u64>().ok())
+            .unwrap_or_default()
     };
     let before = read();
     std::thread::sleep(Duration::from_millis(200));
@@ -227,7 +243,8 @@ fn a_slow_reader_slows_its_own_command_only() {
             frames
         })
         .collect();
-    let written = || sshd.exec("stat -c %s written").stdout.trim().parse::<u64>().expect("a number");
+    let written =
+        || sshd.exec("stat -c %s written").stdout.trim().parse::<u64>().expect("a number");
     let mut last = 0;
     wait_for("commands that wait for their readers", PATIENCE, || {
         let before = std::mem::replace(&mut last, written());
@@ -248,7 +265,9 @@ fn a_slow_reader_slows_its_own_command_only() {
             read += bytes.len();
         }
     }
-    wait_for("an agent that knows of their ends", PATIENCE, || home.status()["agent"]["commands"] == 0);
+    wait_for("an agent that knows of their ends", PATIENCE, || {
+        home.status()["agent"]["commands"] == 0
+    });
 }
 
 #[test]
@@ -274,7 +293,8 @@ fn compose_and_resources_go_over_the_agent() {
 fn the_keys_of_the_client_count() {
     let (sshd, home) = (Sshd::builder().start(), Home::new());
     let config = std::fs::read_to_string(sshd.ssh_config()).expect("the fixture has one");
-    let kept = config.lines().filter(|line| !line.contains("Identit")).collect::<Vec<_>>().join("\n");
+    let kept =
+        config.lines().filter(|line| !line.contains("Identit")).collect::<Vec<_>>().join("\n");
     let file = home.path().join("keyless");
     std::fs::write(&file, format!("{kept}\n    IdentityFile none\n")).expect("a file");
     let exec = |socket: Option<&OsStr>| {
@@ -286,14 +306,20 @@ fn the_keys_of_the_client_count() {
         run(&mut exec, PATIENCE)
     };
     let refused = exec(None);
-    assert!(refused.code() == 255 && refused.stderr.contains("authentication failed"), "{}", refused.stderr);
+    assert!(
+        refused.code() == 255 && refused.stderr.contains("authentication failed"),
+        "{}",
+        refused.stderr
+    );
 
     let socket = home.path().join("keys");
     let mut keys = command("ssh-agent");
-    let mut keys = keys.args(["-D", "-a"]).arg(&socket).stdout(Stdio::null()).spawn().expect("there is one");
+    let mut keys =
+        keys.args(["-D", "-a"]).arg(&socket).stdout(Stdio::null()).spawn().expect("there is one");
     wait_for("an ssh-agent", PATIENCE, || socket.exists());
     let mut add = command("ssh-add");
-    let added = run(add.arg("-q").arg(sshd.identity_file()).env("SSH_AUTH_SOCK", &socket), PATIENCE);
+    let added =
+        run(add.arg("-q").arg(sshd.identity_file()).env("SSH_AUTH_SOCK", &socket), PATIENCE);
     assert_eq!(added.code(), 0, "{}", added.stderr);
     let logged_in = exec(Some(socket.as_os_str()));
     assert_eq!(shown(&logged_in), (0, "in\n", ""));
@@ -309,9 +335,11 @@ fn the_settings_of_the_client_count() {
     let (sshd, home) = (Sshd::builder().start(), Home::new());
     home.exec(&sshd, "true");
     let with = |command: &mut Command| {
-        for (name, value) in
-            [("MAX_CONNECTIONS", "1"), ("SESSIONS_PER_CONNECTION", "1"), ("ACQUIRE_TIMEOUT_MS", "0")]
-        {
+        for (name, value) in [
+            ("MAX_CONNECTIONS", "1"),
+            ("SESSIONS_PER_CONNECTION", "1"),
+            ("ACQUIRE_TIMEOUT_MS", "0"),
+        ] {
             command.env(format!("SSH_POOL_{name}"), value);
         }
     };
@@ -343,16 +371,21 @@ fn relative_paths_and_homes_are_those_of_the_client() {
     let other = home.path().join("other");
     std::fs::create_dir_all(other.join(".config")).expect("a directory");
     let config = std::fs::read_to_string(sshd.ssh_config()).expect("the fixture has one");
-    let keyless = config.lines().filter(|line| !line.contains("IdentityFile")).collect::<Vec<_>>().join("\n");
+    let keyless =
+        config.lines().filter(|line| !line.contains("IdentityFile")).collect::<Vec<_>>().join("\n");
     std::fs::write(other.join("ssh_config"), keyless).expect("a file");
     std::fs::copy(sshd.identity_file(), other.join("key")).expect("a file");
-    std::fs::set_permissions(other.join("key"), std::os::unix::fs::PermissionsExt::from_mode(0o600))
-        .expect("ours");
+    std::fs::set_permissions(
+        other.join("key"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o600),
+    )
+    .expect("ours");
     let toml = |key: &str| format!("[hosts.lab]\nidentity_file = \"{key}\"\n");
     std::fs::write(other.join("here.toml"), toml("key")).expect("a file");
     std::fs::write(other.join("home.toml"), toml("~/key")).expect("a file");
     for file in ["here.toml", "home.toml"] {
-        let mut exec = home.command(["-F", "ssh_config", "--config", file, "exec", "lab", "echo", file]);
+        let mut exec =
+            home.command(["-F", "ssh_config", "--config", file, "exec", "lab", "echo", file]);
         let ended = run(exec.current_dir(&other).env("HOME", &other), PATIENCE);
         assert_eq!(shown(&ended), (0, &*format!("{file}\n"), ""), "{file}");
     }
@@ -363,7 +396,8 @@ fn relative_paths_and_homes_are_those_of_the_client() {
 #[test]
 fn two_files_are_two_sets_of_hosts_over_one_agent() {
     let home = Home::new();
-    let servers = [Sshd::builder().env("WHO", "first").start(), Sshd::builder().env("WHO", "second").start()];
+    let servers =
+        [Sshd::builder().env("WHO", "first").start(), Sshd::builder().env("WHO", "second").start()];
     let files = [home.path().join("first.toml"), home.path().join("second.toml")];
     for (sshd, file) in servers.iter().zip(&files) {
         let config = sshd.ssh_config();
@@ -374,8 +408,10 @@ fn two_files_are_two_sets_of_hosts_over_one_agent() {
             sshd.user(),
             sshd.identity_file().display()
         );
-        let known =
-            format!("[hosts.web1.options]\nUserKnownHostsFile = \"{}\"\n", sshd.known_hosts().display());
+        let known = format!(
+            "[hosts.web1.options]\nUserKnownHostsFile = \"{}\"\n",
+            sshd.known_hosts().display()
+        );
         std::fs::write(file, text + &known).expect("a file");
     }
     for _ in 0..2 {
@@ -395,12 +431,18 @@ fn what_is_counted_is_what_was_done() {
     for number in 0..5 {
         home.exec(&sshd, &format!("exit $(({number} * 0))"));
     }
-    assert_eq!(home.run_on(&sshd, &["exec", "--timeout", "500ms", "lab", "sleep", "300"]).code(), 124);
+    assert_eq!(
+        home.run_on(&sshd, &["exec", "--timeout", "500ms", "lab", "sleep", "300"]).code(),
+        124
+    );
     let stats = home.get("/v1/stats").json();
     let total = &stats["total"];
     assert_eq!(stats["hosts"]["lab:22"], *total, "there is one host");
     let counted = |name: &str| total[name].as_u64().unwrap_or_else(|| panic!("{name} is a number"));
-    assert_eq!([counted("commands_run"), counted("commands_timed_out"), counted("connects")], [6, 1, 1]);
+    assert_eq!(
+        [counted("commands_run"), counted("commands_timed_out"), counted("connects")],
+        [6, 1, 1]
+    );
     assert_eq!([counted("pool_misses"), counted("failed_connects"), counted("waiting")], [1, 0, 0]);
     assert!(counted("pool_hits") >= 5);
     assert_eq!(counted("active_connections") + counted("idle_connections"), 1);
@@ -437,7 +479,10 @@ fn ranges_and_groups_are_warmed_and_closed() {
     let warmed = home.run_on(&sshd, &["warm", "@all,lab"]);
     assert!(warmed.stdout.starts_with("lab: connected in "), "{}{}", warmed.stdout, warmed.stderr);
     assert_eq!((warmed.stdout.lines().count(), sshd.logins()), (1, 1));
-    assert_eq!(shown(&home.run_on(&sshd, &["close", "la[1-2]b", "@all"])), (0, "1 connection closed\n", ""));
+    assert_eq!(
+        shown(&home.run_on(&sshd, &["close", "la[1-2]b", "@all"])),
+        (0, "1 connection closed\n", "")
+    );
     for (words, told) in [
         (["warm", "@al"], "unknown group \"al\""),
         (["warm", ","], "invalid host name \",\""),
@@ -446,7 +491,11 @@ fn ranges_and_groups_are_warmed_and_closed() {
     ] {
         let ended = home.run_on(&sshd, &words);
         assert_eq!(ended.code(), 2, "{words:?}: {}", ended.stderr);
-        assert!(ended.stderr.contains(told) && ended.stderr.lines().count() == 1, "{}", ended.stderr);
+        assert!(
+            ended.stderr.contains(told) && ended.stderr.lines().count() == 1,
+            "{}",
+            ended.stderr
+        );
     }
 }
 
@@ -457,7 +506,8 @@ enum Stop {
     Signal(Signal),
 }
 
-/// Nobody but the agent has killed the command, and whoever waits for it is told so: in each form, whatever the command makes of its signal.
+/// Nobody but the agent has killed the command, and whoever waits for it is told so: in each form,
+/// whatever the command makes of its signal.
 #[rstest]
 #[case::with_patience(Stop::By(&["agent", "stop"]), &["exec", "--timeout", "0"])]
 #[case::at_once(Stop::By(&["agent", "stop", "--now"]), &["exec", "--timeout", "0"])]
@@ -466,7 +516,10 @@ enum Stop {
 #[case::many_hosts(Stop::By(&["agent", "stop", "--now"]), &["run", "--timeout", "0", "-w"])]
 #[case::term(Stop::Signal(Signal::SIGTERM), &["exec", "--timeout", "0"])]
 #[case::interrupt(Stop::Signal(Signal::SIGINT), &["run", "--timeout", "0", "-w"])]
-fn c5_who_waits_for_a_command_is_told_that_the_agent_was_stopped(#[case] stop: Stop, #[case] how: &[&str]) {
+fn c5_who_waits_for_a_command_is_told_that_the_agent_was_stopped(
+    #[case] stop: Stop,
+    #[case] how: &[&str],
+) {
     let (sshd, home) = (Sshd::builder().start(), Home::new());
     let text = "echo $$ >~/pid; sleep 300";
     let mut client = home.on(&sshd, &[how, &["lab", "--", text]].concat());
@@ -480,9 +533,13 @@ fn c5_who_waits_for_a_command_is_told_that_the_agent_was_stopped(#[case] stop: S
         Stop::Signal(signal) => send(home.pid(), signal),
     }
     let output = client.wait_with_output().expect("it ends");
-    let said =
-        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-    assert!(said.contains("connection lost while the command ran: the agent was stopped"), "{said}");
+    let said = [output.stdout, output.stderr]
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .concat();
+    assert!(
+        said.contains("connection lost while the command ran: the agent was stopped"),
+        "{said}"
+    );
     assert!(!said.contains("signal"), "{said}");
     assert_eq!(output.status.code(), Some(255), "{said}");
     drop(input);

@@ -1,4 +1,5 @@
-//! What docs/agent-api.md shows is what happens: its commands, its Python and its JavaScript are run as they stand there.
+//! What docs/agent-api.md shows is what happens: its commands, its Python and its JavaScript are
+//! run as they stand there.
 
 #![cfg(feature = "cli")]
 
@@ -75,8 +76,10 @@ fn the_commands_print_what_is_shown() {
     let reader = Reader::new();
     let commands = commands();
     let mark = "-- the end of a command --";
-    // One shell for all of them: a function is for the ones below it. An answer of curl ends with a line, except where it is to.
-    let script: String = commands.iter().map(|(command, _)| format!("{command}\necho '{mark}'\n")).collect();
+    // One shell for all of them: a function is for the ones below it. An answer of curl ends with a
+    // line, except where it is to.
+    let script: String =
+        commands.iter().map(|(command, _)| format!("{command}\necho '{mark}'\n")).collect();
     let ran = reader.run("sh", &["-c", &script]);
     assert_eq!((ran.code(), &*ran.stderr), (0, ""));
     let printed: Vec<_> = ran.stdout.split(&format!("{mark}\n")).collect();
@@ -102,7 +105,8 @@ fn the_programs_print_what_is_shown(
     // Somebody has to start the agent.
     assert_eq!(reader.run("sshpool", &["exec", "web1", "true"]).code(), 0);
     let part = section(GUIDE, heading);
-    std::fs::write(reader.home.path().join("work").join(file), blocks(part, language)[0]).expect("a file");
+    std::fs::write(reader.home.path().join("work").join(file), blocks(part, language)[0])
+        .expect("a file");
     let ran = reader.run(program, &[file]);
     assert_eq!((ran.code(), &*ran.stderr), (0, ""));
     assert!(matches(blocks(part, "text")[0], &ran.stdout), "{}", ran.stdout);
@@ -124,7 +128,9 @@ fn the_errors_are_those_of_the_description() {
     let errors = section(GUIDE, "## Errors");
     for kind in told("kind") {
         assert!(
-            errors.lines().any(|line| line.starts_with("| ") && line.contains(&format!("| {kind} |"))),
+            errors
+                .lines()
+                .any(|line| line.starts_with("| ") && line.contains(&format!("| {kind} |"))),
             "{kind}"
         );
     }

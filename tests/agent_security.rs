@@ -1,5 +1,5 @@
-//! Another user of the machine gets nowhere with the agent: neither to it, nor between it and its clients. Where its place cannot be
-//! trusted, commands work without it, and say so.
+//! Another user of the machine gets nowhere with the agent: neither to it, nor between it and its
+//! clients. Where its place cannot be trusted, commands work without it, and say so.
 
 #![cfg(all(feature = "cli", target_os = "linux"))]
 
@@ -18,7 +18,9 @@ use std::time::Duration;
 use common::process::{Ended, run};
 use common::sshd::Sshd;
 use common::wait_for;
-use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
+};
 use rstest::rstest;
 
 use agents::{Home, request};
@@ -59,10 +61,12 @@ fn is_root() -> bool {
 }
 
 fn mode(path: &Path, mode: u32) {
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("it is ours, or we are root");
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+        .expect("it is ours, or we are root");
 }
 
-/// The temporary directories are for their makers alone: a stranger is to get as far as the agent's own.
+/// The temporary directories are for their makers alone: a stranger is to get as far as the agent's
+/// own.
 fn open_the_way(home: &Home) {
     mode(home.path(), 0o755);
     mode(&home.runtime(), 0o755);
@@ -103,7 +107,8 @@ fn a_stranger_cannot_get_to_the_agent() {
     }
 }
 
-/// Somebody has opened all of it to everybody: the agent still answers its own user only, and clients do not use it any more.
+/// Somebody has opened all of it to everybody: the agent still answers its own user only, and
+/// clients do not use it any more.
 #[test]
 fn a_stranger_who_can_connect_is_turned_away() {
     if !is_root() {
@@ -128,7 +133,10 @@ fn a_stranger_who_can_connect_is_turned_away() {
             .is_ok_and(|log| log.contains("another user was turned away"))
     });
     let alone = home.run_on(&sshd, &["exec", "lab", "echo", "alone"]);
-    assert_alone(&alone, &format!("{} is open to others (mode 0777): chmod 700 {0}", home.place().display()));
+    assert_alone(
+        &alone,
+        &format!("{} is open to others (mode 0777): chmod 700 {0}", home.place().display()),
+    );
     mode(&home.place(), 0o700);
     assert_eq!(home.exec(&sshd, "echo together"), "together\n");
     mode(home.path(), 0o700);
@@ -176,7 +184,8 @@ fn a_directory_that_is_open_is_not_used(#[case] open: u32) {
     let (sshd, shared) = (Sshd::builder().start(), Shared::new());
     fs::create_dir(&shared.place).expect("a directory");
     mode(&shared.place, open);
-    let why = format!("{} is open to others (mode {open:04o}): chmod 700 {0}", shared.place.display());
+    let why =
+        format!("{} is open to others (mode {open:04o}): chmod 700 {0}", shared.place.display());
     assert_alone(&shared.exec(&sshd), &why);
     assert_eq!(fs::read_dir(&shared.place).expect("ours").count(), 0);
 }
@@ -197,7 +206,10 @@ fn a_directory_of_a_stranger_is_not_used() {
     listener.accept().expect_err("nobody has connected");
     // The client is asked all the same.
     let mut status = shared.home.command(["status"]);
-    let status = run(status.env("XDG_RUNTIME_DIR", "/proc/nonexistent").env("TMPDIR", &shared.tmp), PATIENCE);
+    let status = run(
+        status.env("XDG_RUNTIME_DIR", "/proc/nonexistent").env("TMPDIR", &shared.tmp),
+        PATIENCE,
+    );
     assert_eq!((status.code(), status.stderr), (255, format!("sshpool: {why}\n")));
 }
 
@@ -216,7 +228,10 @@ fn a_link_in_the_place_of_the_directory_is_not_followed(#[case] strange: bool) {
         false => symlink(&target, &shared.place),
     }
     .expect("everybody may");
-    assert_alone(&shared.exec(&sshd), &format!("{} is not a directory: remove it", shared.place.display()));
+    assert_alone(
+        &shared.exec(&sshd),
+        &format!("{} is not a directory: remove it", shared.place.display()),
+    );
     assert_eq!(fs::read_dir(&target).expect("ours").count(), 0);
 }
 
@@ -241,7 +256,8 @@ fn the_runtime_directory_of_somebody_else_is_not_used() {
     assert_eq!(in_theirs(&["agent", "stop"]).code(), 0);
 }
 
-/// It holds the environments of its callers, which other processes of the same user are not to read out of it.
+/// It holds the environments of its callers, which other processes of the same user are not to read
+/// out of it.
 #[test]
 fn the_agents_memory_is_not_open_to_other_processes_of_its_user() {
     if !is_root() {
@@ -289,15 +305,16 @@ const PRECIOUS: &str = "a key of ours\n";
 fn put(thing: Thing, path: &Path, precious: &Path) {
     match thing {
         Thing::File => fs::write(path, "something"),
-        Thing::Fifo => {
-            nix::unistd::mkfifo(path, nix::sys::stat::Mode::from_bits_truncate(0o600)).map_err(Into::into)
-        }
+        Thing::Fifo => nix::unistd::mkfifo(path, nix::sys::stat::Mode::from_bits_truncate(0o600))
+            .map_err(Into::into),
         Thing::Directory => fs::create_dir(path),
         Thing::DeadSocket => UnixListener::bind(path).map(drop),
         Thing::Link => symlink(precious, path),
         Thing::LinkToNothing => symlink(precious.with_extension("gone"), path),
         Thing::HardLink => fs::hard_link(precious, path),
-        Thing::StrangersFile => fs::write(path, "").and_then(|()| chown(path, Some(STRANGER), None)),
+        Thing::StrangersFile => {
+            fs::write(path, "").and_then(|()| chown(path, Some(STRANGER), None))
+        }
     }
     .expect("we may");
 }
@@ -326,8 +343,10 @@ fn what_is_no_plain_file_of_ours_is_not_written_to(
     fs::DirBuilder::new().mode(0o700).create(home.place()).expect("a directory");
     put(thing, &path, &precious);
     let ended = home.run_on(&sshd, &["exec", "lab", "echo", "alone"]);
-    let why =
-        format!("the agent could not be started: {} is not a plain file of ours: remove it", path.display());
+    let why = format!(
+        "the agent could not be started: {} is not a plain file of ours: remove it",
+        path.display()
+    );
     assert_alone(&ended, &why);
     assert_eq!(fs::read_to_string(&precious).expect("it is there"), PRECIOUS);
     assert!(!precious.with_extension("gone").exists());
@@ -369,7 +388,10 @@ fn a_directory_in_the_place_of_the_socket_is_told() {
     let ended = home.run_on(&sshd, &["exec", "lab", "echo", "alone"]);
     assert_alone(
         &ended,
-        &format!("the agent could not be started: cannot remove {}: Is a directory", home.socket().display()),
+        &format!(
+            "the agent could not be started: cannot remove {}: Is a directory",
+            home.socket().display()
+        ),
     );
     fs::remove_dir(home.socket()).expect("ours");
 }
@@ -382,8 +404,8 @@ fn a_socket_of_a_stranger_is_not_talked_to() {
     }
     let (sshd, home) = (Sshd::builder().start(), Home::new());
     fs::DirBuilder::new().mode(0o700).create(home.place()).expect("a directory");
-    let handle =
-        socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).expect("a socket");
+    let handle = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)
+        .expect("a socket");
     let address = UnixAddr::new(&home.socket()).expect("a short path");
     bind(std::os::fd::AsRawFd::as_raw_fd(&handle), &address).expect("a name");
     as_stranger(|| listen(&handle, Backlog::new(8).expect("few"))).expect("it may");

@@ -1,4 +1,5 @@
-//! `sshpool bench`, as a user meets it. Nothing is said here about how fast anything is: the machine may be busy.
+//! `sshpool bench`, as a user meets it. Nothing is said here about how fast anything is: the
+//! machine may be busy.
 
 mod common;
 mod documents;
@@ -49,7 +50,10 @@ impl Bench {
     /// `sshpool -F CONFIG bench ARGS lab`
     fn command(&self, ssh_config: &Path, args: &[&str]) -> Command {
         let mut command = pooled::command(env!("CARGO_BIN_EXE_sshpool"));
-        command.args([OsStr::new("-F"), ssh_config.as_os_str(), OsStr::new("bench")]).args(args).arg("lab");
+        command
+            .args([OsStr::new("-F"), ssh_config.as_os_str(), OsStr::new("bench")])
+            .args(args)
+            .arg("lab");
         command.env("XDG_CONFIG_HOME", self.home.path()).env("XDG_RUNTIME_DIR", self.home.path());
         // Where many tests run at once a login may take its time.
         command.env("SSH_POOL_CONNECTION_TIMEOUT_MS", "30000");
@@ -122,9 +126,11 @@ fn the_table_is_as_the_readme_shows_it() {
     let printed = bench.run(&["--count", "2", "--pause", "1ms"]).stdout;
     let heads = |table: &str| {
         let mut lines = table.lines();
-        let title = lines.next().expect("a title").split_once(": ").expect("a host").1.split(' ').next();
+        let title =
+            lines.next().expect("a title").split_once(": ").expect("a host").1.split(' ').next();
         let columns = lines.next().expect("a line of columns").to_owned();
-        let rows: Vec<_> = lines.map(|line| line.split("  ").next().unwrap_or_default().to_owned()).collect();
+        let rows: Vec<_> =
+            lines.map(|line| line.split("  ").next().unwrap_or_default().to_owned()).collect();
         (title.map(str::to_owned), columns, rows)
     };
     assert_eq!(heads(shown), heads(&printed), "{shown}\n{printed}");
@@ -150,7 +156,8 @@ fn the_object_has_the_same_for_programs() {
     for (name, _) in WAYS {
         let way = &value[name];
         assert_eq!((&way["errors"], &way["error"]), (&0.into(), &Value::Null), "{name}: {value}");
-        let number = |field: &str| way[field].as_f64().unwrap_or_else(|| panic!("{name}.{field}: {value}"));
+        let number =
+            |field: &str| way[field].as_f64().unwrap_or_else(|| panic!("{name}.{field}: {value}"));
         let [min, median, p95, max] = ["min_ms", "median_ms", "p95_ms", "max_ms"].map(number);
         assert!(0.0 < min && min <= median && median <= p95 && p95 <= max, "{name}: {value}");
         assert!(number("commands_per_second") > 0.0 && number("ratio") > 0.0, "{name}: {value}");
@@ -159,7 +166,10 @@ fn the_object_has_the_same_for_programs() {
     assert!(value["first_ms"].as_f64().is_some_and(|first| first > 0.0), "{value}");
     // Eleven commands of the pool, of which the first logged in.
     assert_eq!(value["connects"], 1);
-    assert!(value["reuse_rate"].as_f64().is_some_and(|rate| (rate - 10.0 / 11.0).abs() < 1e-9), "{value}");
+    assert!(
+        value["reuse_rate"].as_f64().is_some_and(|rate| (rate - 10.0 / 11.0).abs() < 1e-9),
+        "{value}"
+    );
     assert!(value["kex"].as_str().is_some_and(|kex| kex.contains("25519")), "{value}");
     bench.assert_no_process_is_left();
 }
@@ -195,8 +205,15 @@ fn the_picture_has_a_row_for_each_way() {
     for (_, way) in WAYS {
         assert_eq!(svg.matches(&format!(">{way}</text>")).count(), 1, "{way}: {svg}");
     }
-    assert!(svg.contains("lab: &quot;true&quot;, 2 times each way") && !svg.contains("no data"), "{svg}");
-    assert!(ended.stdout.contains("\npooled "), "the table is printed all the same: {}", ended.stdout);
+    assert!(
+        svg.contains("lab: &quot;true&quot;, 2 times each way") && !svg.contains("no data"),
+        "{svg}"
+    );
+    assert!(
+        ended.stdout.contains("\npooled "),
+        "the table is printed all the same: {}",
+        ended.stdout
+    );
 }
 
 #[test]
@@ -213,15 +230,20 @@ fn a_picture_that_cannot_be_written_is_known_before_anything_is_measured() {
 fn a_distance_is_in_every_command_and_costs_no_further_login() {
     let bench = Bench::new();
     let before = std::fs::read(bench.sshd.known_hosts()).expect("it is there");
-    // The key must be found under the name that it has without a distance, and nothing new is to be written.
+    // The key must be found under the name that it has without a distance, and nothing new is to be
+    // written.
     let config = bench.ssh_config("StrictHostKeyChecking yes");
-    let ended = bench.run_with(&config, &["--json", "--count", "3", "--pause", "1ms", "--rtt", "40ms"]);
+    let ended =
+        bench.run_with(&config, &["--json", "--count", "3", "--pause", "1ms", "--rtt", "40ms"]);
     assert_eq!((ended.code(), &*ended.stderr), (0, ""), "{}", ended.stdout);
     let value: Value = serde_json::from_str(&ended.stdout).expect("it is JSON");
     assert_eq!((&value["host"], &value["rtt_ms"]), (&"lab".into(), &40.0.into()));
     for (name, _) in WAYS {
         assert_eq!(value[name]["errors"], 0, "{name}: {value}");
-        assert!(value[name]["min_ms"].as_f64().is_some_and(|least| least >= 40.0), "{name}: {value}");
+        assert!(
+            value[name]["min_ms"].as_f64().is_some_and(|least| least >= 40.0),
+            "{name}: {value}"
+        );
     }
     // One at a time, with pauses, has no rate.
     let rates = WAYS.map(|(name, _)| value[name]["commands_per_second"].is_f64());
@@ -254,8 +276,10 @@ fn a_distant_host_that_is_down_is_named_and_not_the_port_before_it() {
     let bench = Bench::new();
     bench.sshd.kill();
     let ended = bench.run(&["--rtt", "40ms"]);
-    let message =
-        format!("sshpool: lab: cannot connect to 127.0.0.1 port {}: Connection refused\n", bench.sshd.port());
+    let message = format!(
+        "sshpool: lab: cannot connect to 127.0.0.1 port {}: Connection refused\n",
+        bench.sshd.port()
+    );
     assert_eq!((ended.code(), &*ended.stdout, &*ended.stderr), (255, "", &*message));
 }
 
@@ -276,8 +300,7 @@ fn it_fails_where_no_login_is_possible(#[case] args: &[&str]) {
 fn an_account_that_runs_something_else_has_nothing_to_measure() {
     let bench = Bench::of(Sshd::builder().force_command("exit 3").start());
     let ended = bench.run(&[]);
-    let message =
-        "sshpool: lab: the command \"true\" ended with exit status: 3: there is nothing to measure\n";
+    let message = "sshpool: lab: the command \"true\" ended with exit status: 3: there is nothing to measure\n";
     assert_eq!((ended.code(), &*ended.stdout, &*ended.stderr), (255, "", message));
 }
 

@@ -17,7 +17,8 @@ use tempfile::TempDir;
 
 use pooled::{PATIENCE, processes_with};
 
-/// The program in an environment of its own: no settings, no configuration file, a private directory for sockets.
+/// The program in an environment of its own: no settings, no configuration file, a private
+/// directory for sockets.
 struct Program {
     home: TempDir,
 }
@@ -35,7 +36,10 @@ impl Program {
 
     fn command<S: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         let mut command = pooled::command(env!("CARGO_BIN_EXE_sshpool"));
-        command.args(args).env("XDG_CONFIG_HOME", self.home.path()).env("XDG_RUNTIME_DIR", self.home.path());
+        command
+            .args(args)
+            .env("XDG_CONFIG_HOME", self.home.path())
+            .env("XDG_RUNTIME_DIR", self.home.path());
         command
     }
 
@@ -59,7 +63,8 @@ impl Program {
     fn assert_nothing_is_left(&self) {
         assert_eq!(processes_with(&self.home.path().to_string_lossy()), [""; 0]);
         let left = std::fs::read_dir(self.home.path()).expect("it is ours").flatten();
-        let left: Vec<_> = left.map(|file| file.file_name()).filter(|name| name != "sshpool").collect();
+        let left: Vec<_> =
+            left.map(|file| file.file_name()).filter(|name| name != "sshpool").collect();
         assert!(left.is_empty(), "{left:?}");
     }
 }
@@ -101,16 +106,24 @@ fn json_is_one_object() {
     assert_eq!((&value["stdout"], &value["stderr"]), (&"out\n".into(), &"err\n".into()));
     assert!(value["elapsed_ms"].is_u64());
 
-    let ended = program.exec(&sshd, &["--json", "--timeout", "1s", "lab", "--", "echo out; sleep 300"]);
+    let ended =
+        program.exec(&sshd, &["--json", "--timeout", "1s", "lab", "--", "echo out; sleep 300"]);
     assert_eq!(ended.code(), 124);
     let value: serde_json::Value = serde_json::from_str(&ended.stdout).expect("it is JSON");
-    assert_eq!((&value["exit_code"], &value["stdout"]), (&serde_json::Value::Null, &"out\n".into()));
-    assert_eq!(value["error"], "command timed out after 1s (--timeout, or command_timeout in the settings)");
+    assert_eq!(
+        (&value["exit_code"], &value["stdout"]),
+        (&serde_json::Value::Null, &"out\n".into())
+    );
+    assert_eq!(
+        value["error"],
+        "command timed out after 1s (--timeout, or command_timeout in the settings)"
+    );
 
     let ended = program.exec(&sshd, &["--json", "--max-output", "5", "lab", "--", "echo 1234567"]);
     let value: serde_json::Value = serde_json::from_str(&ended.stdout).expect("it is JSON");
     assert_eq!((ended.code(), &value["stdout"]), (255, &"12345".into()));
-    let expected = "command wrote more than 5 bytes to stdout (--max-output, or max_output in the settings)";
+    let expected =
+        "command wrote more than 5 bytes to stdout (--max-output, or max_output in the settings)";
     assert_eq!(value["error"], expected);
 
     let ended = program.exec(&sshd, &["--json", "lab", "--", "printf 'a\\377b'"]);
@@ -170,7 +183,8 @@ fn output_comes_as_it_is_written() {
         .stdout(Stdio::piped())
         .spawn()
         .expect("it starts");
-    let (mut stdin, mut stdout) = (child.stdin.take().expect("a pipe"), child.stdout.take().expect("a pipe"));
+    let (mut stdin, mut stdout) =
+        (child.stdin.take().expect("a pipe"), child.stdout.take().expect("a pipe"));
     for word in [b"one\n", b"two\n"] {
         stdin.write_all(word).expect("it reads");
         let mut echo = [0; 4];
@@ -232,11 +246,13 @@ fn a_program_that_is_killed_leaves_nothing() {
     child.wait().expect("it is our child");
     let place = program.home.path().to_string_lossy().into_owned();
     wait_for("the end of all", Duration::from_secs(2), || {
-        processes_with(&place).is_empty() && std::fs::read_dir(&place).expect("it is ours").next().is_none()
+        processes_with(&place).is_empty()
+            && std::fs::read_dir(&place).expect("it is ours").next().is_none()
     });
 }
 
-/// One line on stderr, nothing on stdout, and no process that acts on it: the pool's directory is made before the first one.
+/// One line on stderr, nothing on stdout, and no process that acts on it: the pool's directory is
+/// made before the first one.
 #[rstest]
 #[case::option_as_name(&["exec", "--", "-oProxyCommand=touch pwned", "true"], "sshpool: invalid host name \"-oProxyCommand=touch pwned\": it must not start with \"-\"")]
 #[case::user_with_semicolon(&["exec", "a;b@web1", "true"], "sshpool: invalid user \"a;b\": it must not contain ';'")]
@@ -266,8 +282,7 @@ fn a_name_that_is_in_no_file_is_told_so(#[case] config: &str, #[case] told: bool
         "{}",
         ended.stderr
     );
-    let advice =
-        " (neither [hosts] of the TOML file nor the ssh_config has an address for \"web1.invalid\")\n";
+    let advice = " (neither [hosts] of the TOML file nor the ssh_config has an address for \"web1.invalid\")\n";
     assert_eq!(ended.stderr.ends_with(advice), told, "{}", ended.stderr);
 }
 
@@ -284,7 +299,10 @@ fn options_behind_any_other_action_of_compose_are_told_their_place() {
     "[pool]\nmax_conections = 3\n",
     "config.toml:2: unknown key \"max_conections\" in [pool]"
 )]
-#[case::bad_value("[pool]\nidle_timeout = 60\n", "config.toml:2: pool.idle_timeout: 60 is not valid")]
+#[case::bad_value(
+    "[pool]\nidle_timeout = 60\n",
+    "config.toml:2: pool.idle_timeout: 60 is not valid"
+)]
 #[case::bad_host("[hosts.web1]\nuser = \"a;b\"\n", "config.toml:2: hosts.web1")]
 #[case::bad_syntax("[pool\n", "config.toml:1: ")]
 fn a_bad_configuration_is_named_by_file_line_and_key(#[case] text: &str, #[case] message: &str) {
@@ -292,7 +310,11 @@ fn a_bad_configuration_is_named_by_file_line_and_key(#[case] text: &str, #[case]
     program.config(text);
     let ended = program.run(["exec", "web1", "true"]);
     assert_eq!(ended.code(), 2, "{}", ended.stderr);
-    assert!(ended.stderr.starts_with("sshpool: ") && ended.stderr.contains(message), "{}", ended.stderr);
+    assert!(
+        ended.stderr.starts_with("sshpool: ") && ended.stderr.contains(message),
+        "{}",
+        ended.stderr
+    );
     assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
     program.assert_nothing_is_left();
 }
@@ -344,9 +366,12 @@ fn usage_errors_say_what_was_meant(#[case] args: &[&str], #[case] advice: &str) 
 #[test]
 fn usage_errors_have_status_2() {
     let program = Program::new();
-    for args in
-        [&["exec", "web1"][..], &["no-such-command"], &["exec", "--timeout", "soon", "web1", "true"], &[]]
-    {
+    for args in [
+        &["exec", "web1"][..],
+        &["no-such-command"],
+        &["exec", "--timeout", "soon", "web1", "true"],
+        &[],
+    ] {
         let ended = program.run(args);
         assert_eq!((ended.code(), &*ended.stdout), (2, ""), "{args:?}: {}", ended.stderr);
     }
@@ -368,7 +393,9 @@ fn no_ssh_on_path_is_said_in_one_line() {
 #[test]
 fn a_missing_identity_file_is_named_before_anything_is_started() {
     let program = Program::new();
-    program.config("[hosts.web1]\naddress = \"127.0.0.1\"\nport = 1\nidentity_file = \"/nonexistent/key\"\n");
+    program.config(
+        "[hosts.web1]\naddress = \"127.0.0.1\"\nport = 1\nidentity_file = \"/nonexistent/key\"\n",
+    );
     let ended = program.run(["exec", "web1", "true"]);
     assert_is(
         &ended,
@@ -395,7 +422,10 @@ fn a_bad_option_is_found_by_ssh_and_is_no_wrong_usage() {
 #[rstest]
 #[case::runtime_directory("XDG_RUNTIME_DIR", 0)]
 #[case::directory_for_temporary_files("TMPDIR", 255)]
-fn only_a_runtime_directory_that_is_missing_has_another_in_its_place(#[case] name: &str, #[case] code: i32) {
+fn only_a_runtime_directory_that_is_missing_has_another_in_its_place(
+    #[case] name: &str,
+    #[case] code: i32,
+) {
     let (sshd, program) = (Sshd::builder().start(), Program::new());
     let mut command = program.exec_command(&sshd, &["lab", "true"]);
     let ended = run(command.env_remove("XDG_RUNTIME_DIR").env(name, "/proc/nonexistent"), PATIENCE);
@@ -412,7 +442,8 @@ fn a_path_that_is_too_long_for_a_socket_is_refused_before_the_login() {
     let mut command = program.exec_command(&sshd, &["lab", "true"]);
     let ended = run(command.env("XDG_RUNTIME_DIR", &long), PATIENCE);
     assert_eq!((ended.code(), ended.stderr.lines().count()), (255, 1), "{}", ended.stderr);
-    let message = "sshpool: lab: cannot connect: local failure: the path for control sockets would be ";
+    let message =
+        "sshpool: lab: cannot connect: local failure: the path for control sockets would be ";
     assert!(ended.stderr.starts_with(message), "{}", ended.stderr);
     assert!(
         ended.stderr.contains("set XDG_RUNTIME_DIR or TMPDIR to a shorter directory"),
@@ -454,12 +485,18 @@ fn a_user_and_a_port_are_put_over_those_of_the_configuration_file() {
         program.home.path().join("sshpool/known_hosts"),
     ));
     let (user, port) = (sshd.user(), sshd.port());
-    assert_is(&program.run(["exec", &format!("{user}@box:{port}"), "echo", "here"]), 0, "here\n", "");
+    assert_is(
+        &program.run(["exec", &format!("{user}@box:{port}"), "echo", "here"]),
+        0,
+        "here\n",
+        "",
+    );
     let ended = program.run(["exec", &format!("box:{port}"), "true"]);
     let message = "sshpool: box: cannot connect: authentication failed: nobody-there@127.0.0.1: ";
     assert!(ended.stderr.starts_with(message), "{}", ended.stderr);
     let ended = program.run(["exec", &format!("{user}@box"), "true"]);
-    let message = "sshpool: box: cannot connect: connection refused: connect to host 127.0.0.1 port 1: ";
+    let message =
+        "sshpool: box: cannot connect: connection refused: connect to host 127.0.0.1 port 1: ";
     assert!(ended.stderr.starts_with(message), "{}", ended.stderr);
     program.assert_nothing_is_left();
 }
@@ -521,10 +558,12 @@ fn streams_that_were_left_non_blocking_lose_nothing() {
         }
     });
     let mut command = program.exec_command(&sshd, &["--stdin", "lab", "wc -c"]);
-    let output = command.stdin(reader.try_clone().expect("a descriptor")).output().expect("it runs");
+    let output =
+        command.stdin(reader.try_clone().expect("a descriptor")).output().expect("it runs");
     feed.join().expect("no panic");
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "20000");
-    let flags = OFlag::from_bits_retain(fcntl(&reader, FcntlArg::F_GETFL).expect("a flag can be read"));
+    let flags =
+        OFlag::from_bits_retain(fcntl(&reader, FcntlArg::F_GETFL).expect("a flag can be read"));
     assert!(flags.contains(OFlag::O_NONBLOCK), "it is left as it was");
 }
 
@@ -554,9 +593,17 @@ fn a_signal_that_is_ignored_from_the_start_stays_ignored() {
     let (sshd, program) = (Sshd::builder().start(), Program::new());
     let mut shell = pooled::command("sh");
     let words = ["-c", "trap '' INT; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_sshpool"), "-F"];
-    shell.args(words).arg(sshd.ssh_config()).args(["exec", "lab", "--", "echo on; sleep 1; exit 3"]);
-    let mut child =
-        shell.env("XDG_CONFIG_HOME", program.home.path()).stdout(Stdio::piped()).spawn().expect("it starts");
+    shell.args(words).arg(sshd.ssh_config()).args([
+        "exec",
+        "lab",
+        "--",
+        "echo on; sleep 1; exit 3",
+    ]);
+    let mut child = shell
+        .env("XDG_CONFIG_HOME", program.home.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
     child.stdout.as_mut().expect("a pipe").read_exact(&mut [0; 3]).expect("it runs");
     let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).expect("it is our child");
@@ -567,9 +614,10 @@ fn a_signal_that_is_ignored_from_the_start_stays_ignored() {
 fn an_argument_that_is_not_text_is_wrong_usage() {
     use std::os::unix::ffi::OsStrExt;
     let program = Program::new();
-    for words in
-        [&[&b"exec"[..], b"--bogus", b"\xff"][..], &[b"compose", b"web1", b"up", b"shop", b"--build"]]
-    {
+    for words in [
+        &[&b"exec"[..], b"--bogus", b"\xff"][..],
+        &[b"compose", b"web1", b"up", b"shop", b"--build"],
+    ] {
         let ended = program.run(words.iter().map(|word| std::ffi::OsStr::from_bytes(word)));
         assert_eq!((ended.code(), &*ended.stdout), (2, ""), "{}", ended.stderr);
         let is_compose = words[0] == b"compose";

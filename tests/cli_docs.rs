@@ -1,5 +1,6 @@
-//! What docs/cli.md shows is what happens: its console blocks are run, over an agent, but for those of `sshpool run`
-//! and `sshpool ssh` (tests/run.rs and tests/ssh.rs have that), and it leaves no subcommand and no option out.
+//! What docs/cli.md shows is what happens: its console blocks are run, over an agent, but for those
+//! of `sshpool run` and `sshpool ssh` (tests/run.rs and tests/ssh.rs have that), and it leaves no
+//! subcommand and no option out.
 
 mod common;
 mod documents;
@@ -25,8 +26,11 @@ fn command(program: &str) -> Command {
 /// The options in the help of a command, by their long names where they have one.
 fn options(path: &[&str]) -> Vec<String> {
     let help = run(command("sshpool").args(path).arg("-h"), PATIENCE).stdout;
-    let lines =
-        help.lines().skip_while(|line| *line != "Options:").skip(1).take_while(|line| line.starts_with(' '));
+    let lines = help
+        .lines()
+        .skip_while(|line| *line != "Options:")
+        .skip(1)
+        .take_while(|line| line.starts_with(' '));
     let names = lines.filter_map(|line| {
         // An explanation that goes on in the next line begins with something else.
         let words = line.split_whitespace().take_while(|word| word.starts_with('-'));
@@ -54,16 +58,21 @@ fn the_console_blocks_print_what_they_say() {
     std::fs::write(directory.join("config.toml"), config).expect("a file in a new directory");
 
     let runtime = home.path().join("run");
-    std::fs::DirBuilder::new().mode(0o700).create(&runtime).expect("a directory in a new directory");
-    let text = ["run", "ssh"]
-        .iter()
-        .fold(GUIDE.to_owned(), |text, name| text.replace(section(GUIDE, &format!("## sshpool {name}")), ""));
+    std::fs::DirBuilder::new()
+        .mode(0o700)
+        .create(&runtime)
+        .expect("a directory in a new directory");
+    let text = ["run", "ssh"].iter().fold(GUIDE.to_owned(), |text, name| {
+        text.replace(section(GUIDE, &format!("## sshpool {name}")), "")
+    });
     let jq = run(pooled::command("sh").args(["-c", "command -v jq"]), PATIENCE).code() == 0;
     let mut steps: Vec<(&str, String)> = Vec::new();
     for line in blocks(&text, "console").into_iter().flat_map(str::lines) {
         match line.strip_prefix("$ ") {
             Some(line) => steps.push((line, String::new())),
-            None => steps.last_mut().expect("a block begins with a command").1 += &format!("{line}\n"),
+            None => {
+                steps.last_mut().expect("a block begins with a command").1 += &format!("{line}\n")
+            }
         }
     }
     assert!(steps.len() > 10);
@@ -81,7 +90,11 @@ fn the_console_blocks_print_what_they_say() {
             .env("XDG_RUNTIME_DIR", &runtime)
             .env_remove("SSHPOOL_AGENT");
         let ended = run(&mut shell, PATIENCE);
-        assert!(matches(&expected, &ended.stdout), "$ {line}\n{}instead of\n{expected}", ended.stdout);
+        assert!(
+            matches(&expected, &ended.stdout),
+            "$ {line}\n{}instead of\n{expected}",
+            ended.stdout
+        );
         status = ended.code();
     }
     // The section of the agent has stopped it, and nothing behind that starts another.
@@ -91,14 +104,20 @@ fn the_console_blocks_print_what_they_say() {
 #[test]
 fn every_subcommand_has_its_section() {
     let help = run(command("sshpool").arg("-h"), PATIENCE).stdout;
-    let names =
-        help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let names = help
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| !line.is_empty());
     let names: Vec<_> = names.filter_map(|line| line.split_whitespace().next()).collect();
     assert!(names.len() > 10, "{help}");
     for name in names.into_iter().filter(|name| *name != "help") {
         let heading = format!("\n## sshpool {name}\n");
         assert!(GUIDE.contains(&heading), "there is no{heading}");
-        assert!(GUIDE.contains(&format!("[`{name}`](#sshpool-{name})")), "{name} is not in the first table");
+        assert!(
+            GUIDE.contains(&format!("[`{name}`](#sshpool-{name})")),
+            "{name} is not in the first table"
+        );
     }
 }
 
@@ -120,7 +139,10 @@ fn the_options_of_what_is_told_here_are_told() {
         let everywhere = ["--config", "--verbose", "--no-agent", "--help", "--version", "-F"];
         for option in options(path) {
             let is_told = section(GUIDE, heading).contains(&option);
-            assert!(is_told || !path.is_empty() && everywhere.contains(&&*option), "{heading}: {option}");
+            assert!(
+                is_told || !path.is_empty() && everywhere.contains(&&*option),
+                "{heading}: {option}"
+            );
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Programs that call ssh, over the pool: git, rsync, scp, sftp, Ansible and Docker, with one login for all of them.
+//! Programs that call ssh, over the pool: git, rsync, scp, sftp, Ansible and Docker, with one login
+//! for all of them.
 
 mod agents;
 mod clients_common;
@@ -37,7 +38,10 @@ impl Lab {
             Kind::Process => Sshd::builder(),
         };
         let lab = Lab { sshd: builder.start(), home: Home::new() };
-        lab.home.config(&format!("[hosts.lab]\nssh_config = \"{}\"\n", lab.sshd.ssh_config().display()));
+        lab.home.config(&format!(
+            "[hosts.lab]\nssh_config = \"{}\"\n",
+            lab.sshd.ssh_config().display()
+        ));
         std::fs::create_dir(lab.work("shim")).expect("a directory");
         symlink(env!("CARGO_BIN_EXE_sshpool"), lab.ssh()).expect("a link");
         lab
@@ -108,7 +112,10 @@ impl Lab {
         self.must(&mut git(&["-C", "one", "push", "-q", "origin", "HEAD"]));
         // By one path.
         self.must(git(&["clone", "-q", &repo, "two"]).env("GIT_SSH", self.ssh()));
-        assert_eq!(std::fs::read_to_string(self.work("two/file")).expect("it was cloned"), "text\n");
+        assert_eq!(
+            std::fs::read_to_string(self.work("two/file")).expect("it was cloned"),
+            "text\n"
+        );
     }
 
     fn rsync(&self) {
@@ -135,11 +142,17 @@ impl Lab {
         assert_eq!(std::fs::read_to_string(self.work("copied")).expect("it is there"), "to copy\n");
         std::fs::write(
             self.work("batch"),
-            format!("get {home}/copied fetched\nput fetched {home}/put\n", home = self.home_there()),
+            format!(
+                "get {home}/copied fetched\nput fetched {home}/put\n",
+                home = self.home_there()
+            ),
         )
         .expect("a file");
         self.must(&mut self.command("sftp", ["-q", "-b", "batch", "-S", ssh, "lab"]));
-        assert_eq!(std::fs::read_to_string(self.work("fetched")).expect("it is there"), "to copy\n");
+        assert_eq!(
+            std::fs::read_to_string(self.work("fetched")).expect("it is there"),
+            "to copy\n"
+        );
         assert_eq!(self.there("cat put"), "to copy\n");
     }
 
@@ -176,9 +189,13 @@ impl Lab {
         )
         .expect("a file");
         let ansible = |program: &str, args: &[&str]| {
-            let mut command = self.command(programs.join(program), ["-i", "hosts"].iter().chain(args));
+            let mut command =
+                self.command(programs.join(program), ["-i", "hosts"].iter().chain(args));
             // A slow machine has time to log in.
-            command.env("ANSIBLE_TIMEOUT", "120").env("ANSIBLE_NOCOLOR", "1").env("LC_ALL", "C.UTF-8");
+            command
+                .env("ANSIBLE_TIMEOUT", "120")
+                .env("ANSIBLE_NOCOLOR", "1")
+                .env("LC_ALL", "C.UTF-8");
             command
         };
         let ping = self.must(&mut ansible("ansible", &["lab", "-m", "ping"]));
@@ -217,7 +234,8 @@ fn one_login_is_enough_for_all_of_them() {
         }
     }
     let lab = Lab::new();
-    let logins = |client: &str| assert_eq!(lab.sshd.logins(), 1, "after {client}\n{}", lab.sshd.log());
+    let logins =
+        |client: &str| assert_eq!(lab.sshd.logins(), 1, "after {client}\n{}", lab.sshd.log());
     lab.git();
     logins("git");
     lab.rsync();
@@ -257,7 +275,9 @@ fn eight_clients_at_once_on_a_cold_host_make_one_login() {
     assert_eq!(lab.sshd.logins(), 1, "{}", lab.sshd.log());
     wait_for("the agent to know", PATIENCE, || {
         let status = lab.home.status();
-        status["connections"].as_array().is_some_and(|all| all.iter().all(|one| one["sessions"] == 0))
+        status["connections"]
+            .as_array()
+            .is_some_and(|all| all.iter().all(|one| one["sessions"] == 0))
     });
 }
 
@@ -301,11 +321,13 @@ fn lacks(lab: &Lab, block: &str) -> Option<String> {
     None
 }
 
-/// As they stand there, one after the other; what they have below `/srv` is below the account's home.
+/// As they stand there, one after the other; what they have below `/srv` is below the account's
+/// home.
 #[test]
 fn e4_the_recipes_work_as_they_stand() {
     if let Kind::Container(_) = common::sshd::kind() {
-        // They need more programs on the server than its image has: scripts/test runs this against a private sshd.
+        // They need more programs on the server than its image has: scripts/test runs this against
+        // a private sshd.
         return;
     }
     let lab = Lab::new();
@@ -436,11 +458,14 @@ fn e3_e4_a_play_ends_as_by_plain_ssh() {
     if !become_there {
         skip("the account has no sudo: without become");
     }
-    let mut play = PLAY.replace("HOME", &lab.home_there()).replace("BECOME", &become_there.to_string());
+    let mut play =
+        PLAY.replace("HOME", &lab.home_there()).replace("BECOME", &become_there.to_string());
     // ansible-core has no synchronize.
     let collections = std::env::var_os("SSHPOOL_TEST_COLLECTIONS");
     if collections.is_none() {
-        eprintln!("SSHPOOL_TEST_COLLECTIONS names no directory with ansible.posix: without synchronize");
+        eprintln!(
+            "SSHPOOL_TEST_COLLECTIONS names no directory with ansible.posix: without synchronize"
+        );
         play = play
             .lines()
             .filter(|line| !line.contains("synchronize"))
@@ -464,7 +489,8 @@ fn e3_e4_a_play_ends_as_by_plain_ssh() {
         .lines()
         .map(|line| line.replacen(": ", "=", 1) + "\n")
         .collect();
-    std::fs::write(lab.work("pooled"), format!("{}\n{common}{recipe}", names.join("\n"))).expect("a file");
+    std::fs::write(lab.work("pooled"), format!("{}\n{common}{recipe}", names.join("\n")))
+        .expect("a file");
     let run_play = |hosts: &str, pipelining: &str| {
         let mut command =
             lab.command(programs.join("ansible-playbook"), ["-i", hosts, "-f", "8", "play.yaml"]);
@@ -497,7 +523,8 @@ fn e3_e4_a_play_ends_as_by_plain_ssh() {
         let before = lab.sshd.logins();
         let ours = run_play("pooled", pipelining);
         assert_eq!(sorted(&ours), expected, "pipelining is {pipelining}");
-        // After the reset each host logs in anew. Before it the connections of the first time may be there, or were idle for too long.
+        // After the reset each host logs in anew. Before it the connections of the first time may
+        // be there, or were idle for too long.
         let most = names.len() * 2;
         let logins = lab.sshd.logins() - before;
         assert!(

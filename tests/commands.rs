@@ -1,4 +1,5 @@
-//! What reaches the remote program: arguments, environment, directory, input; with every login shell that is promised.
+//! What reaches the remote program: arguments, environment, directory, input; with every login
+//! shell that is promised.
 
 mod common;
 mod pooled;
@@ -67,7 +68,8 @@ async fn arguments_environment_and_directory_arrive_as_they_are(#[case] shell: &
     }
     for directory in ["it's a \"dir\"", "-dash", "$HOME"] {
         pool.command(&host, "mkdir").args(["-p", "--", directory]).status().await.expect("it runs");
-        let place = pool.command(&host, "pwd").current_dir(directory).output().await.expect("it runs");
+        let place =
+            pool.command(&host, "pwd").current_dir(directory).output().await.expect("it runs");
         let place = String::from_utf8_lossy(&place.stdout).into_owned();
         assert!(place.trim_end().ends_with(directory), "{place}");
         pool.command(&host, "rmdir").args(["--", directory]).status().await.expect("it runs");
@@ -89,17 +91,22 @@ async fn input_is_empty_bytes_or_a_pipe() {
     let output = pool.shell(&host, "cat").stdin(bytes.clone()).output().await.expect("it runs");
     assert!(output.stdout == bytes, "every byte comes back");
     // A command need not read what it is given.
-    let output = pool.shell(&host, "echo done").stdin(bytes.clone()).output().await.expect("it runs");
+    let output =
+        pool.shell(&host, "echo done").stdin(bytes.clone()).output().await.expect("it runs");
     assert_eq!(output.stdout, b"done\n");
     let child = pool.shell(&host, "cat").stdin(bytes.clone()).spawn().await.expect("it starts");
     assert!(child.wait_with_output().await.expect("it runs").stdout == bytes);
 
     let mut child = pool.shell(&host, "cat").stdin(Stdin::Piped).spawn().await.expect("it starts");
-    let (mut stdin, mut stdout) = (child.stdin.take().expect("a pipe"), child.stdout.take().expect("a pipe"));
+    let (mut stdin, mut stdout) =
+        (child.stdin.take().expect("a pipe"), child.stdout.take().expect("a pipe"));
     for word in ["one\n", "two\n"] {
         stdin.write_all(word.as_bytes()).await.expect("it reads");
         let mut echo = [0; 4];
-        timeout(PATIENCE, stdout.read_exact(&mut echo)).await.expect("at once").expect("it answers");
+        timeout(PATIENCE, stdout.read_exact(&mut echo))
+            .await
+            .expect("at once")
+            .expect("it answers");
         assert_eq!(echo, word.as_bytes());
     }
     drop(stdin);
@@ -134,7 +141,8 @@ async fn a_dropped_child_gives_its_connection_back() {
     let child = pool.shell(&host, "sleep 300").spawn().await.expect("it starts");
     assert_eq!(pool.stats().open_sessions, 1);
     drop(child);
-    common::wait_for_async("the end of the session", PATIENCE, || pool.stats().open_sessions == 0).await;
+    common::wait_for_async("the end of the session", PATIENCE, || pool.stats().open_sessions == 0)
+        .await;
     let mut child = pool.shell(&host, "sleep 300").spawn().await.expect("it starts");
     child.kill();
     assert_eq!(child.wait().await.expect("its end is known").code(), None);
@@ -156,22 +164,27 @@ async fn what_no_shell_can_be_given_is_refused_before_a_login(
     let error = change(pool.command(&host, "true")).output().await.expect_err("it is refused");
     assert!(matches!(error, Error::InvalidCommand { .. }) && error.never_started(), "{error:?}");
     assert!(
-        error.to_string().starts_with("lab: cannot run the command: ") && error.to_string().contains(text)
+        error.to_string().starts_with("lab: cannot run the command: ")
+            && error.to_string().contains(text)
     );
     assert_eq!((sshd.logins(), pool.stats().connects), (0, 0));
     pool.close().await;
 }
 
-/// An account that runs one program whatever it is asked: no echo comes back from it, and it works all the same.
+/// An account that runs one program whatever it is asked: no echo comes back from it, and it works
+/// all the same.
 #[rstest]
 #[tokio::test]
 async fn a_forced_command_is_run() {
     let sshd = Sshd::builder().force_command("echo forced: \"$SSH_ORIGINAL_COMMAND\"").start();
-    let settings =
-        sshpool::PoolConfig { health_check_interval: std::time::Duration::from_millis(100), ..config() };
+    let settings = sshpool::PoolConfig {
+        health_check_interval: std::time::Duration::from_millis(100),
+        ..config()
+    };
     let (pool, host) = (pool(settings), host(&sshd));
     assert_eq!(pool.exec(&host, "status").await.expect("it runs"), "forced: status");
-    common::wait_for_async("some checks", PATIENCE, || pool.stats().health_checks_passed >= 3).await;
+    common::wait_for_async("some checks", PATIENCE, || pool.stats().health_checks_passed >= 3)
+        .await;
     assert_eq!(sshd.sessions_opened(), 2, "the checks do not run it each time");
     pool.close().await;
 }

@@ -1,4 +1,5 @@
-//! Completions load in the shells that they are for and complete what is there; man pages are well-formed and name every subcommand.
+//! Completions load in the shells that they are for and complete what is there; man pages are
+//! well-formed and name every subcommand.
 
 mod common;
 mod pooled;
@@ -50,7 +51,8 @@ impl Home {
             _ => run(self.command("fish").args(["--no-config", "-c", FISH, line]), PATIENCE),
         };
         assert_eq!((ended.code(), &*ended.stderr), (0, ""), "{shell}: {line}");
-        let words = ended.stdout.lines().map(|line| line.split('\t').next().unwrap_or_default().to_owned());
+        let words =
+            ended.stdout.lines().map(|line| line.split('\t').next().unwrap_or_default().to_owned());
         Some(words.collect())
     }
 
@@ -132,7 +134,10 @@ fn words_are_completed(
 #[case::fish("fish", "me@web1")]
 fn a_user_stands_before_a_host(#[case] shell: &str, #[case] expected: &str) {
     if is_there(shell) {
-        assert_eq!(Home::new().offered(shell, "sshpool exec me@web1").expect("it is there"), [expected]);
+        assert_eq!(
+            Home::new().offered(shell, "sshpool exec me@web1").expect("it is there"),
+            [expected]
+        );
     }
 }
 
@@ -156,8 +161,7 @@ fn zsh_loads_it_from_its_path() {
     let home = Home::new();
     let script = run(home.command("sshpool").args(["completions", "zsh"]), PATIENCE).stdout;
     home.write("functions/_sshpool", &script);
-    let line =
-        "fpath=($HOME/functions $fpath); autoload -Uz compinit && compinit -u -D && print $_comps[sshpool]";
+    let line = "fpath=($HOME/functions $fpath); autoload -Uz compinit && compinit -u -D && print $_comps[sshpool]";
     let ended = run(home.command("zsh").args(["-f", "-c", line]), PATIENCE);
     assert_eq!((&*ended.stdout, &*ended.stderr), ("_sshpool\n", ""));
 }
@@ -182,13 +186,16 @@ fn what_goes_wrong_is_silence() {
     }
     use std::os::unix::ffi::OsStringExt;
     let ended = run(
-        home.command("sshpool").args(["__complete", "exec"]).arg(OsString::from_vec(b"\xff".into())),
+        home.command("sshpool")
+            .args(["__complete", "exec"])
+            .arg(OsString::from_vec(b"\xff".into())),
         PATIENCE,
     );
     assert_eq!((ended.code(), &*ended.stdout, &*ended.stderr), (0, "words\n", ""));
 }
 
-/// Nothing but silence where the program is gone, from the whole PATH: another one may be installed beside the shell.
+/// Nothing but silence where the program is gone, from the whole PATH: another one may be installed
+/// beside the shell.
 #[rstest]
 #[case::bash("bash", BASH)]
 #[case::fish("fish", FISH)]
@@ -216,8 +223,10 @@ fn a_program_that_is_gone_is_no_noise(#[case] shell: &str, #[case] load: &str) {
 fn subcommands(home: &Home, path: &[String]) -> Vec<Vec<String>> {
     let help = run(home.command("sshpool").args(path).arg("-h"), PATIENCE).stdout;
     let list = help.lines().skip_while(|line| *line != "Commands:").skip(1);
-    let names = list.take_while(|line| line.starts_with("  ")).filter(|line| !line.starts_with("   "));
-    let names = names.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help");
+    let names =
+        list.take_while(|line| line.starts_with("  ")).filter(|line| !line.starts_with("   "));
+    let names =
+        names.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help");
     let mut found = Vec::new();
     for name in names {
         let path = [path, &[name.to_owned()]].concat();
@@ -238,13 +247,15 @@ fn man_pages_are_there_for_every_subcommand_and_well_formed() {
     let main = fs::read_to_string(out.join("sshpool.1")).expect("it was written");
     for path in &all {
         let page = format!("sshpool-{}.1", path.join("-"));
-        let text = fs::read_to_string(out.join(&page)).unwrap_or_else(|error| panic!("{page}: {error}"));
+        let text =
+            fs::read_to_string(out.join(&page)).unwrap_or_else(|error| panic!("{page}: {error}"));
         let printed = run(home.command("sshpool").arg("man").args(path), PATIENCE);
         assert_eq!((printed.code(), &printed.stdout), (0, &text), "{page}");
         let name = format!("sshpool\\-{}(1)", path.join("\\-"));
         assert!(path.len() > 1 || main.contains(&name), "{name} is not in the page of the program");
     }
-    let pages: Vec<_> = fs::read_dir(&out).expect("it is there").flatten().map(|file| file.path()).collect();
+    let pages: Vec<_> =
+        fs::read_dir(&out).expect("it is there").flatten().map(|file| file.path()).collect();
     assert_eq!(pages.len(), all.len() + 1);
 
     if is_there("man") {
@@ -258,7 +269,10 @@ fn man_pages_are_there_for_every_subcommand_and_well_formed() {
     }
     if is_there("mandoc") {
         for page in &pages {
-            let ended = run(home.command("mandoc").args(["-T", "lint", "-W", "warning"]).arg(page), PATIENCE);
+            let ended = run(
+                home.command("mandoc").args(["-T", "lint", "-W", "warning"]).arg(page),
+                PATIENCE,
+            );
             // The same version is the same page, whenever it is made: it has no date.
             let remarks: Vec<_> =
                 ended.stdout.lines().filter(|line| !line.contains("missing date")).collect();

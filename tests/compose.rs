@@ -1,4 +1,5 @@
-//! Docker Compose projects on a real engine, through the library and through the program; every field against `docker inspect`.
+//! Docker Compose projects on a real engine, through the library and through the program; every
+//! field against `docker inspect`.
 
 mod common;
 mod pooled;
@@ -49,7 +50,8 @@ impl Shop {
             image = sshd.image()
         );
         let write = "mkdir -p \"$(dirname \"$0\")\" && cat >\"$0\"";
-        let written = pool.command(host, "sh").args(["-c", write, &file]).stdin(text).output().await;
+        let written =
+            pool.command(host, "sh").args(["-c", write, &file]).stdin(text).output().await;
         assert!(written.expect("it runs").status.success());
         Shop { engine, name, file }
     }
@@ -63,8 +65,9 @@ impl Shop {
     /// What the engine says of the container of a service.
     fn inspect(&self, service: &str) -> Value {
         let filters = [self.label("project", &self.name), self.label("service", service)];
-        let ids =
-            self.docker(&["ps", "--all", "--quiet", "--filter", &filters[0], "--filter", &filters[1]]).stdout;
+        let ids = self
+            .docker(&["ps", "--all", "--quiet", "--filter", &filters[0], "--filter", &filters[1]])
+            .stdout;
         let text = self.docker(&["inspect", ids.trim()]).stdout;
         serde_json::from_str::<Value>(&text).expect("it is JSON")[0].take()
     }
@@ -124,7 +127,9 @@ impl Shop {
                 "{service}"
             );
             let mut expected = Vec::new();
-            for (port, bindings) in truth["NetworkSettings"]["Ports"].as_object().expect("an object") {
+            for (port, bindings) in
+                truth["NetworkSettings"]["Ports"].as_object().expect("an object")
+            {
                 let (target, protocol) = port.split_once('/').expect("80/tcp");
                 let target: u16 = target.parse().expect("a port");
                 let unpublished = vec![Value::Null];
@@ -144,7 +149,10 @@ impl Shop {
             assert_eq!(publishers, expected, "{service}");
         }
         assert_eq!(services[0]["health"], "healthy");
-        assert_eq!((&services[1]["state"], &services[1]["exit_code"]), (&"exited".into(), &3.into()));
+        assert_eq!(
+            (&services[1]["state"], &services[1]["exit_code"]),
+            (&"exited".into(), &3.into())
+        );
         let ports = services[2]["publishers"].as_array().expect("an array");
         assert_eq!(ports.len(), 3, "two published and one exposed");
         assert_eq!(ports.iter().filter(|port| port["published_port"].is_u64()).count(), 2);
@@ -157,7 +165,8 @@ impl Shop {
 
 impl Drop for Shop {
     fn drop(&mut self) {
-        // Nothing is left, unless the test failed. The containers come first: a network in use cannot be removed.
+        // Nothing is left, unless the test failed. The containers come first: a network in use
+        // cannot be removed.
         for (kind, id) in if std::thread::panicking() { self.left() } else { Vec::new() } {
             let _ = run(
                 command(self.engine)
@@ -185,7 +194,10 @@ async fn a_project_lives_its_life_through_the_library() {
     assert!(output.status.success() && progress.contains("Started"), "{progress}");
 
     let status = shop.settles(&compose).await;
-    assert_eq!((&*status.project, status.status, status.unreadable.len()), (name, Status::Partial, 0));
+    assert_eq!(
+        (&*status.project, status.status, status.unreadable.len()),
+        (name, Status::Partial, 0)
+    );
     shop.agrees(&serde_json::to_value(&status).expect("it is JSON")["services"]);
 
     let all = compose.list_projects(true).await.expect("a list");
@@ -199,7 +211,8 @@ async fn a_project_lives_its_life_through_the_library() {
     for known in [&[][..], &[name, "sshpool-test-nosuch"]] {
         let overview = compose.overview(known).await.expect("a list");
         assert!(overview.iter().all(|(project, _)| project.name != "sshpool-test-nosuch"));
-        let (_, found) = overview.iter().find(|(project, _)| project.name == name).expect("it is there");
+        let (_, found) =
+            overview.iter().find(|(project, _)| project.name == name).expect("it is there");
         assert_eq!(found.as_ref().expect("an answer").status, Status::Partial);
     }
 
@@ -222,11 +235,15 @@ async fn a_project_lives_its_life_through_the_library() {
     let logs = compose.logs(name, false).expect("a name").output().await.expect("there are logs");
     let logs = String::from_utf8_lossy(&logs.stdout).into_owned();
     assert!(logs.contains("| hello\n") && logs.contains("| working\n"), "{logs}");
-    let follow =
-        compose.logs(name, true).and_then(|action| action.service("web")).expect("names").option("--tail=1");
+    let follow = compose
+        .logs(name, true)
+        .and_then(|action| action.service("web"))
+        .expect("names")
+        .option("--tail=1");
     let mut follow = follow.spawn().await.expect("it starts");
     let mut lines = BufReader::new(follow.stdout.take().expect("not taken yet")).lines();
-    let line = timeout(PATIENCE, lines.next_line()).await.expect("a line comes").expect("it can be read");
+    let line =
+        timeout(PATIENCE, lines.next_line()).await.expect("a line comes").expect("it can be read");
     assert!(line.is_some_and(|line| line.ends_with("| hello")));
     drop((follow, lines));
     wait_for_async("the end of the session", PATIENCE, || pool.stats().open_sessions == 0).await;
@@ -237,7 +254,10 @@ async fn a_project_lives_its_life_through_the_library() {
     let output = exec(&["cat"]).stdin("from outside").output().await.expect("it runs");
     assert_eq!(output.stdout, b"from outside");
     let error = exec(&["sh", "-c", "echo no >&2; exit 7"]).output().await.expect_err("it fails");
-    assert!(matches!(&error, ComposeError::Failed { code: Some(7), text, .. } if text == "no"), "{error}");
+    assert!(
+        matches!(&error, ComposeError::Failed { code: Some(7), text, .. } if text == "no"),
+        "{error}"
+    );
 
     compose.stop(name).expect("a name").output().await.expect("it stops");
     assert_eq!(compose.project_status(name).await.expect("an answer").status, Status::Stopped);
@@ -246,7 +266,13 @@ async fn a_project_lives_its_life_through_the_library() {
     compose.start(name).expect("a name").output().await.expect("it starts");
     assert_eq!(shop.settles(&compose).await.status, Status::Partial);
 
-    let top = compose.action(name, "top").expect("names").args(["web"]).output().await.expect("any action");
+    let top = compose
+        .action(name, "top")
+        .expect("names")
+        .args(["web"])
+        .output()
+        .await
+        .expect("any action");
     assert!(String::from_utf8_lossy(&top.stdout).contains("sleep 600"));
     // There is nothing to pull it from, and that is told.
     let pulled = compose.pull(name).expect("a name").output().await;
@@ -317,7 +343,10 @@ async fn a_project_lives_its_life_through_the_program() {
     // The tables for people have the same.
     let table = run(&["lab", "ls", "--all"]).stdout;
     let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-    assert_eq!(words(table.lines().next().expect("a heading")), ["PROJECT", "STATUS", "DETAIL", "FILES"]);
+    assert_eq!(
+        words(table.lines().next().expect("a heading")),
+        ["PROJECT", "STATUS", "DETAIL", "FILES"]
+    );
     assert!(table.lines().any(|line| words(line)[..2] == [name, "partial"]), "{table}");
     let table = run(&["lab", "ps", name]).stdout;
     let rows: Vec<_> = table.lines().map(words).collect();
@@ -333,8 +362,12 @@ async fn a_project_lives_its_life_through_the_program() {
     assert!(started("web") != web && started("db") == db);
     assert!(run(&["lab", "logs", name, "job", "-n", "1"]).stdout.contains("| working\n"));
     assert_eq!(run(&["lab", "exec", name, "web", "echo", "-n", "a b"]).stdout, "a b");
-    assert_eq!(run(&["lab", "exec", "--option=--user=lab", name, "web", "id", "-un"]).stdout, "lab\n");
-    let failed = compose(&sshd, &["lab", "exec", name, "web", "--", "sh", "-c", "echo no >&2; exit 7"]);
+    assert_eq!(
+        run(&["lab", "exec", "--option=--user=lab", name, "web", "id", "-un"]).stdout,
+        "lab\n"
+    );
+    let failed =
+        compose(&sshd, &["lab", "exec", name, "web", "--", "sh", "-c", "echo no >&2; exit 7"]);
     assert_eq!((failed.code(), &*failed.stderr), (7, "no\n"));
 
     let mut cat = sshpool(&sshd, &["lab", "exec", "--stdin", name, "web", "cat"]);
@@ -343,7 +376,8 @@ async fn a_project_lives_its_life_through_the_program() {
         .stdout(std::process::Stdio::piped())
         .spawn()
         .expect("it starts");
-    std::io::Write::write_all(&mut cat.stdin.take().expect("a pipe"), b"from outside").expect("it reads");
+    std::io::Write::write_all(&mut cat.stdin.take().expect("a pipe"), b"from outside")
+        .expect("it reads");
     assert_eq!(cat.wait_with_output().expect("it ends").stdout, b"from outside");
 
     run(&["lab", "stop", name]);
@@ -379,7 +413,10 @@ async fn a_project_lives_its_life_through_the_program() {
 )]
 #[case::daemon(Sshd::builder().image(Image::Compose), "Docker's daemon does not answer: Cannot connect to the Docker daemon at unix://")]
 #[tokio::test]
-async fn a_failure_says_what_the_host_lacks(#[case] server: common::sshd::Builder, #[case] text: &str) {
+async fn a_failure_says_what_the_host_lacks(
+    #[case] server: common::sshd::Builder,
+    #[case] text: &str,
+) {
     let Some(sshd) = server.start_or_skip() else { return };
     if sshd.kind() == Kind::Process {
         return common::skip("this machine itself may have a docker");
@@ -449,10 +486,14 @@ fn of_several_hosts_those_that_answer_are_shown() {
     assert!(ended.stdout.starts_with("HOST  PROJECT  "), "{ended:?}");
     assert!(ended.stderr.starts_with("sshpool: 127.0.0.1: cannot connect: "), "{ended:?}");
     let ended = compose(&sshd, &["lab,127.0.0.1:1", "restart", "shop"]);
-    assert_eq!((ended.code(), &*ended.stderr), (2, "sshpool: several hosts are for ls and ps only\n"));
+    assert_eq!(
+        (ended.code(), &*ended.stderr),
+        (2, "sshpool: several hosts are for ls and ps only\n")
+    );
 }
 
-/// The program that the pool exists for: after its first page nothing logs in, on a host that answers and beside one that does not.
+/// The program that the pool exists for: after its first page nothing logs in, on a host that
+/// answers and beside one that does not.
 #[tokio::test]
 async fn the_dashboard_shows_projects_and_resources_page_after_page() {
     let Some(sshd) = docker_host() else { return };
@@ -475,7 +516,8 @@ async fn the_dashboard_shows_projects_and_resources_page_after_page() {
     let pages: Vec<_> = ended.stdout.split("\n\n").filter(|page| !page.is_empty()).collect();
     assert_eq!(pages.len(), 3, "{}", ended.stdout);
     for page in pages {
-        let line = page.lines().find(|line| line.contains(&shop.name)).expect("the project is there");
+        let line =
+            page.lines().find(|line| line.contains(&shop.name)).expect("the project is there");
         assert!(line.ends_with("partial  2 of 3 containers"), "{line}");
         assert!(page.lines().any(|line| line.starts_with("lab: CPU ")), "{page}");
         assert!(page.contains("down: cannot connect: connection refused: "), "{page}");
@@ -526,7 +568,11 @@ async fn hostile_names_are_refused_before_anything_runs(#[case] name: &str) {
         &["lab", "restart", "--", "shop", name],
     ] {
         let ended = compose(&sshd, args);
-        assert_eq!((ended.code(), &*ended.stdout, ended.stderr.lines().count()), (2, "", 1), "{ended:?}");
+        assert_eq!(
+            (ended.code(), &*ended.stdout, ended.stderr.lines().count()),
+            (2, "", 1),
+            "{ended:?}"
+        );
         assert!(ended.stderr.starts_with("sshpool: invalid "), "{ended:?}");
     }
     assert_eq!((pool.stats().connects, sshd.logins()), (0, 0));

@@ -1,4 +1,5 @@
-//! examples/config.toml says every setting as it is without the file, with what is written about it.
+//! examples/config.toml says every setting as it is without the file, with what is written about
+//! it.
 
 use std::path::Path;
 
@@ -7,7 +8,8 @@ use sshpool::{Config, PoolConfig};
 const TEXT: &str = include_str!("../examples/config.toml");
 
 fn example() -> Config {
-    Config::from_toml(TEXT, Path::new("examples/config.toml")).unwrap_or_else(|error| panic!("{error}"))
+    Config::from_toml(TEXT, Path::new("examples/config.toml"))
+        .unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// The names of the settings, by the names of their fields.
@@ -36,11 +38,16 @@ fn the_variable_of_each_setting_is_named_with_its_unit() {
         let (before, _) = TEXT.split_once(&format!("\n{name} = ")).expect("it stands there");
         let comment = before.rsplit("\n\n").next().expect("there is always a last part");
         let variable = comment.split_whitespace().find(|word| word.starts_with("SSH_POOL_"));
-        let variable = variable.unwrap_or_else(|| panic!("{name}: {comment}")).trim_end_matches([',', '.']);
+        let variable =
+            variable.unwrap_or_else(|| panic!("{name}: {comment}")).trim_end_matches([',', '.']);
         // README.md has the same, and a test of it sets each variable.
-        let row =
-            include_str!("../README.md").lines().find(|line| line.starts_with(&format!("| `{name}` |")));
-        assert!(row.is_some_and(|row| row.contains(&format!("`{variable}`"))), "{name}: {variable}");
+        let row = include_str!("../README.md")
+            .lines()
+            .find(|line| line.starts_with(&format!("| `{name}` |")));
+        assert!(
+            row.is_some_and(|row| row.contains(&format!("`{variable}`"))),
+            "{name}: {variable}"
+        );
         let unit = match variable {
             variable if variable.ends_with("_MS") => "in milliseconds",
             variable if variable.ends_with("_BYTES") => "in bytes",
@@ -60,6 +67,9 @@ fn there_are_hosts_and_groups() {
     );
     assert!(web1.get_identity_file().is_some_and(|file| file.is_absolute()));
     let options: Vec<_> = web1.get_options().collect();
-    assert_eq!(options, [("ProxyJump", "bastion"), ("Compression", "yes"), ("ServerAliveInterval", "30")]);
+    assert_eq!(
+        options,
+        [("ProxyJump", "bastion"), ("Compression", "yes"), ("ServerAliveInterval", "30")]
+    );
     assert_eq!(config.groups.keys().collect::<Vec<_>>(), ["all", "db", "web"]);
 }

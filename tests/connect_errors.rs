@@ -1,4 +1,5 @@
-//! Each cause of a failed login has its kind, with real ssh and a real server, and the caller is told what to do.
+//! Each cause of a failed login has its kind, with real ssh and a real server, and the caller is
+//! told what to do.
 
 mod common;
 mod pooled;
@@ -72,7 +73,9 @@ async fn every_cause_has_its_kind(#[case] wrong: Wrong, #[case] kind: Kind, #[ca
             .and_then(|host| host.port(sshd.port()))
             .and_then(|host| host.user(sshd.user()))
             .and_then(|host| host.config_file("none"))
-            .and_then(|host| host.option("UserKnownHostsFile", sshd.known_hosts().to_string_lossy()))
+            .and_then(|host| {
+                host.option("UserKnownHostsFile", sshd.known_hosts().to_string_lossy())
+            })
             .expect("a valid host")
     };
     let host = host(&sshd);
@@ -81,7 +84,9 @@ async fn every_cause_has_its_kind(#[case] wrong: Wrong, #[case] kind: Kind, #[ca
     let host = match wrong {
         Wrong::Key => {
             let keygen = common::process::run(
-                pooled::command("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key),
+                pooled::command("ssh-keygen")
+                    .args(["-q", "-t", "ed25519", "-N", "", "-f"])
+                    .arg(&key),
                 Duration::from_secs(20),
             );
             assert_eq!(keygen.code(), 0, "{}", keygen.stderr);
@@ -124,7 +129,9 @@ async fn every_cause_has_its_kind(#[case] wrong: Wrong, #[case] kind: Kind, #[ca
             held = Some(stream);
             Ok(host)
         }
-        Wrong::ConfigMissing => Host::new("lab").and_then(|host| host.config_file("/nonexistent/ssh_config")),
+        Wrong::ConfigMissing => {
+            Host::new("lab").and_then(|host| host.config_file("/nonexistent/ssh_config"))
+        }
         Wrong::NothingRuns => Ok(host),
     }
     .expect("a valid host");
@@ -178,16 +185,19 @@ async fn a_storm_of_callers_makes_one_failed_login() {
     pool.close().await;
 }
 
-/// What the server sees of a pool whose key is wrong: a login, one more after a second, and none for the next half of a minute, until the
-/// key is another file or somebody says that it is worth trying.
+/// What the server sees of a pool whose key is wrong: a login, one more after a second, and none
+/// for the next half of a minute, until the key is another file or somebody says that it is worth
+/// trying.
 #[rstest]
 #[tokio::test]
 async fn a_wrong_key_is_few_logins_until_something_changes(#[values(false, true)] reset: bool) {
     let sshd = Sshd::builder().start();
     let directory = tempfile::tempdir().expect("a directory");
     let key = directory.path().join("key");
-    let generated =
-        pooled::command("ssh-keygen").args(["-q", "-N", "", "-t", "ed25519", "-f"]).arg(&key).status();
+    let generated = pooled::command("ssh-keygen")
+        .args(["-q", "-N", "", "-t", "ed25519", "-f"])
+        .arg(&key)
+        .status();
     assert!(generated.expect("ssh-keygen starts").success());
     // ssh would offer the key that it finds there.
     fs::remove_file(key.with_extension("pub")).expect("it was written");
@@ -195,7 +205,8 @@ async fn a_wrong_key_is_few_logins_until_something_changes(#[values(false, true)
     let right = sshd.identity_file();
     let text = text.replace(&*right.to_string_lossy(), &key.to_string_lossy());
     fs::write(directory.path().join("config"), text).expect("a file can be written");
-    let host = pooled::host_of(&directory.path().join("config")).identity_file(&key).expect("valid");
+    let host =
+        pooled::host_of(&directory.path().join("config")).identity_file(&key).expect("valid");
     let pool = pool(config());
     let fails = || async {
         let Err(Error::Connect { source, .. }) = pool.exec(&host, "true").await else {
@@ -221,13 +232,14 @@ async fn a_wrong_key_is_few_logins_until_something_changes(#[values(false, true)
     pool.close().await;
 }
 
-/// OpenSSH 9.8 and later turn an address away for a while after a failed login, before it says who it is. Here that is the server of Debian
-/// trixie, whatever the others are.
+/// OpenSSH 9.8 and later turn an address away for a while after a failed login, before it says who
+/// it is. Here that is the server of Debian trixie, whatever the others are.
 #[rstest]
 #[tokio::test]
 async fn a_penalty_is_told_and_waited_for() {
-    let penalties =
-        Sshd::builder().image(Image::Compose).option("PerSourcePenalties", "authfail:6 noauth:6 min:1 max:6");
+    let penalties = Sshd::builder()
+        .image(Image::Compose)
+        .option("PerSourcePenalties", "authfail:6 noauth:6 min:1 max:6");
     let Some(sshd) = penalties.start_or_skip() else { return };
     let (pool, host) = (pool(config()), host(&sshd));
     let stranger = host.clone().user("nobody-here").expect("a valid user");
@@ -242,7 +254,8 @@ async fn a_penalty_is_told_and_waited_for() {
     let Error::Connect { source, .. } = &error else { panic!("{error:?}") };
     assert_eq!(source.kind(), Kind::ServerBusy, "{error}");
     assert!(error.to_string().contains("PerSourcePenalties"), "{error}");
-    // Whoever calls meanwhile is told the same, and the server is asked again at longer and longer intervals.
+    // Whoever calls meanwhile is told the same, and the server is asked again at longer and longer
+    // intervals.
     let served = async {
         let mut calls = 0;
         while let Err(again) = pool.exec(&host, "true").await {
@@ -267,7 +280,8 @@ async fn a_new_host_key_is_accepted_and_remembered_unless_the_configuration_says
     let sshd = Sshd::builder().start();
     let directory = tempfile::tempdir().expect("a directory");
     let known = directory.path().join("known_hosts");
-    let host = host(&sshd).option("UserKnownHostsFile", known.to_string_lossy()).expect("a valid option");
+    let host =
+        host(&sshd).option("UserKnownHostsFile", known.to_string_lossy()).expect("a valid option");
     let pool = pool(config());
     let strict = host.clone().option("StrictHostKeyChecking", "yes").expect("a valid option");
     let error = pool.exec(&strict, "true").await.expect_err("the key is unknown");
@@ -321,8 +335,11 @@ async fn a_program_of_the_configuration_has_no_more_time_than_the_login() {
     let with = |program: &str| {
         let path = directory.path().join(program.replace(['/', ' ', '(', ')', '&', ';', '"'], "_"));
         let rest = fs::read_to_string(sshd.ssh_config()).expect("it is there");
-        fs::write(&path, format!("Match originalhost lab exec \"{program}\"\n    Compression yes\n{rest}"))
-            .expect("a file");
+        fs::write(
+            &path,
+            format!("Match originalhost lab exec \"{program}\"\n    Compression yes\n{rest}"),
+        )
+        .expect("a file");
         pooled::host_of(&path)
     };
     let settings = PoolConfig { connect_timeout: Duration::from_secs(3), ..config() };
@@ -330,8 +347,13 @@ async fn a_program_of_the_configuration_has_no_more_time_than_the_login() {
     // What it leaves in the background is nobody's affair, even if it holds ssh's own outputs.
     pool.exec(&with("(sleep 5 &) ; true"), "true").await.expect("it works as with ssh");
     let error = pool.exec(&with(&format!("sleep {mark}")), "true").await.expect_err("it hangs");
-    assert!(matches!(&error, Error::Connect { source, .. } if source.kind() == Kind::TimedOut), "{error}");
-    wait_for("the end of the program", pooled::PATIENCE, || pooled::processes_with(&mark).is_empty());
+    assert!(
+        matches!(&error, Error::Connect { source, .. } if source.kind() == Kind::TimedOut),
+        "{error}"
+    );
+    wait_for("the end of the program", pooled::PATIENCE, || {
+        pooled::processes_with(&mark).is_empty()
+    });
     pool.close().await;
 }
 
@@ -348,7 +370,9 @@ async fn a_key_may_have_any_name() {
             .and_then(|host| host.user(sshd.user()))
             .and_then(|host| host.config_file("none"))
             .and_then(|host| host.identity_file(&key))
-            .and_then(|host| host.option("UserKnownHostsFile", sshd.known_hosts().to_string_lossy()))
+            .and_then(|host| {
+                host.option("UserKnownHostsFile", sshd.known_hosts().to_string_lossy())
+            })
             .expect("a valid host");
         let pool = pool(config());
         pool.exec(&host, "true").await.unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -365,7 +389,10 @@ async fn a_proxy_that_fails_is_not_a_busy_server(#[case] program: &str, #[case] 
     let host = host(&sshd).option("ProxyCommand", program).expect("a valid option");
     let pool = pool(config());
     let error = pool.exec(&host, "true").await.expect_err("there is no way");
-    assert!(matches!(&error, Error::Connect { source, .. } if source.kind() == Kind::Other), "{error}");
+    assert!(
+        matches!(&error, Error::Connect { source, .. } if source.kind() == Kind::Other),
+        "{error}"
+    );
     assert!(error.to_string().contains(text), "{error}");
     pool.close().await;
 }

@@ -1,8 +1,8 @@
-//! What docs/docker.md and README.md show of Docker hosts is what happens: the console blocks are run on a project of a real engine, the
-//! Rust blocks are parts of this file and run too.
+//! What docs/docker.md and README.md show of Docker hosts is what happens: the console blocks are
+//! run on a project of a real engine, the Rust blocks are parts of this file and run too.
 //!
-//! The project is not called `shop` on the engine, which may be one that somebody works with, but by a name of the same length; so it is
-//! with its port and its image.
+//! The project is not called `shop` on the engine, which may be one that somebody works with, but
+//! by a name of the same length; so it is with its port and its image.
 
 mod common;
 mod documents;
@@ -30,7 +30,8 @@ const README: &str = include_str!("../README.md");
 
 /// Where Compose and Docker's socket are, and a directory for the project.
 fn docker_host(name: &str) -> Option<Sshd> {
-    let server = Sshd::builder().image(Image::Compose).docker_socket().run_option("--hostname=web1");
+    let server =
+        Sshd::builder().image(Image::Compose).docker_socket().run_option("--hostname=web1");
     // Not on a directory that is in the image: the tmpfs would have its mode.
     server.run_option(&format!("--tmpfs=/srv/{name}:mode=1777")).start_or_skip()
 }
@@ -41,7 +42,8 @@ struct Shop {
     /// What the pages show, and what it is here.
     names: [(&'static str, String); 3],
     web1: Sshd,
-    /// The port of the project. As long as this lives no other test has it (see tests/common/port.rs), nor the name that goes with it.
+    /// The port of the project. As long as this lives no other test has it (see
+    /// tests/common/port.rs), nor the name that goes with it.
     _reserved: UdpSocket,
 }
 
@@ -63,8 +65,11 @@ impl Shop {
             })
             .expect("some port is free, and some name");
         let web1 = docker_host(&name)?;
-        let names =
-            [("shop", name), ("8080", port.to_string()), ("debian:trixie-slim", web1.image().to_owned())];
+        let names = [
+            ("shop", name),
+            ("8080", port.to_string()),
+            ("debian:trixie-slim", web1.image().to_owned()),
+        ];
         let shop = Shop { engine, names, web1, _reserved: reserved };
         let file = shop.real("/srv/shop/compose.yaml");
         let text = shop.real(blocks(GUIDE, "yaml")[0]);
@@ -111,7 +116,8 @@ fn name(number: usize) -> String {
 fn left(engine: &str, project: &str) -> Vec<(&'static str, String)> {
     let filter = format!("label=com.docker.compose.project={project}");
     let ids = |kind, args: &[&str]| {
-        let listed = run(command(engine).args(args).args(["--quiet", "--filter", &filter]), PATIENCE);
+        let listed =
+            run(command(engine).args(args).args(["--quiet", "--filter", &filter]), PATIENCE);
         assert_eq!(listed.code(), 0, "{}", listed.stderr);
         listed.stdout.lines().map(|id| (kind, id.to_owned())).collect::<Vec<_>>()
     };
@@ -213,7 +219,8 @@ fn agrees(line: &str, expected: &str, actual: &str) -> bool {
     if !line.contains(" ls") {
         return matches(expected, actual);
     }
-    // Values have no order of their names, and columns are as wide as the rows that were left out ask for.
+    // Values have no order of their names, and columns are as wide as the rows that were left out
+    // ask for.
     match (serde_json::from_str::<Value>(expected), serde_json::from_str::<Value>(actual)) {
         (Ok(expected), Ok(actual)) => expected == actual,
         _ => {
@@ -233,7 +240,8 @@ fn the_console_blocks_of_the_guide_print_what_it_says() {
     let Some(shop) = Shop::new() else { return };
     let compose = || Sshd::builder().image(Image::Compose);
     let no_docker = Sshd::builder().start();
-    let no_plugin = compose().docker_socket().run_option("--tmpfs=/usr/libexec/docker/cli-plugins").start();
+    let no_plugin =
+        compose().docker_socket().run_option("--tmpfs=/usr/libexec/docker/cli-plugins").start();
     let no_permission = compose().docker_socket().run_option("--env=KEEP_OUT=yes").start();
     let no_daemon = compose().start();
     let mut prompt = Prompt::new(&[
@@ -282,7 +290,8 @@ fn resources_have_the_form_that_the_guide_shows() {
     assert_eq!(form(tables), form(&prompt.run("sshpool resources web1")));
 
     let names = |text: &str| {
-        let answers: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        let answers: Value =
+            serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
         let names = |value: &Value| value.as_object().expect("an object").keys().cloned().collect();
         let answer = &answers[0];
         [answer, &answer["load_average"], &answer["memory"], &answer["disks"][0]].map(names)
@@ -296,9 +305,12 @@ fn resources_have_the_form_that_the_guide_shows() {
 /// `shop` and its file have other names here.
 #[test]
 fn the_rust_blocks_are_parts_of_this_file() {
-    let trimmed = |text: &str| text.lines().map(|line| line.trim().to_owned() + "\n").collect::<String>();
+    let trimmed =
+        |text: &str| text.lines().map(|line| line.trim().to_owned() + "\n").collect::<String>();
     let own = trimmed(include_str!("docker_docs.rs"));
-    for block in [blocks(GUIDE, "rust"), blocks(section(README, "## Docker hosts"), "rust")].concat() {
+    for block in
+        [blocks(GUIDE, "rust"), blocks(section(README, "## Docker hosts"), "rust")].concat()
+    {
         let block = block.replace("\"/srv/shop/compose.yaml\"", "file").replace("\"shop\"", "shop");
         assert!(own.contains(&trimmed(&block)), "this is not here:\n{block}");
     }
@@ -349,8 +361,12 @@ async fn following(compose: Compose, shop: &str) -> Ends {
 async fn failing(compose: Compose, shop: &str) -> Ends {
     match compose.restart(shop)?.output().await {
         Ok(_) => println!("restarted"),
-        Err(ComposeError::NoProject { project, .. }) => println!("{project} is not there: bring it up first"),
-        Err(ComposeError::Permission { host, .. }) => println!("{host}: the account may not use Docker"),
+        Err(ComposeError::NoProject { project, .. }) => {
+            println!("{project} is not there: bring it up first")
+        }
+        Err(ComposeError::Permission { host, .. }) => {
+            println!("{host}: the account may not use Docker")
+        }
         Err(ComposeError::Run(error)) if error.never_started() => println!("not run: {error}"),
         Err(error) => println!("{error}"),
     }

@@ -1,4 +1,5 @@
-//! `sshpool doctor`: whatever is wrong is told with its step, its reason and what to do, by the built program and a real server.
+//! `sshpool doctor`: whatever is wrong is told with its step, its reason and what to do, by the
+//! built program and a real server.
 
 mod common;
 mod pooled;
@@ -44,7 +45,12 @@ impl Doctor {
             ("UserKnownHostsFile", quoted(sshd.known_hosts())),
             ("GlobalKnownHostsFile", "\"/dev/null\"".to_owned()),
         ];
-        Doctor { home: tempfile::tempdir().expect("a directory"), lines, options, environment: Vec::new() }
+        Doctor {
+            home: tempfile::tempdir().expect("a directory"),
+            lines,
+            options,
+            environment: Vec::new(),
+        }
     }
 
     /// Says this of the host in place of what was said.
@@ -134,7 +140,8 @@ impl Looked {
     fn has(&self, check: &str, status: &str, words: &[&str]) {
         let all = self.of(check);
         let fits = |text: &String| {
-            text.starts_with(&format!("{status} | ")) && words.iter().all(|word| text.contains(word))
+            text.starts_with(&format!("{status} | "))
+                && words.iter().all(|word| text.contains(word))
         };
         assert!(all.iter().any(fits), "{check} {status} {words:?}: {all:#?}\n{:#}", self.value);
     }
@@ -144,7 +151,10 @@ impl Looked {
     fn is_helpful(&self) {
         for finding in self.value["checks"].as_array().expect("a list") {
             let wrong = finding["status"] == "failed" || finding["status"] == "warning";
-            assert!(!wrong || finding["why"].is_string() && finding["todo"].is_string(), "{finding:#}");
+            assert!(
+                !wrong || finding["why"].is_string() && finding["todo"].is_string(),
+                "{finding:#}"
+            );
         }
     }
 }
@@ -180,7 +190,9 @@ fn a_host_that_works_is_told_with_each_step_and_one_login() {
     looked.has("ssh-agent", "skipped", &["SSH_AUTH_SOCK is not set"]);
     looked.has("sessions", "ok", &["9 at once (MaxSessions)", "sessions_per_connection is 8"]);
     let checks = looked.value["checks"].as_array().expect("a list");
-    for step in ["tcp", "server", "kex", "login", "socket", "check", "connect", "account", "command"] {
+    for step in
+        ["tcp", "server", "kex", "login", "socket", "check", "connect", "account", "command"]
+    {
         let finding = checks.iter().find(|finding| finding["check"] == step).expect("it is there");
         assert!(finding["elapsed_ms"].is_f64(), "{finding}");
     }
@@ -188,14 +200,23 @@ fn a_host_that_works_is_told_with_each_step_and_one_login() {
     assert_eq!((&facts["hostname"], &facts["port"]), (&"127.0.0.1".into(), &sshd.port().into()));
     assert_eq!((&facts["user"], &facts["account"]), (&sshd.user().into(), &"posix".into()));
     assert_eq!((&facts["sessions"], &facts["sessions_limited"]), (&9.into(), &true.into()));
-    assert!(facts["server"].as_str().is_some_and(|server| server.starts_with("OpenSSH_")), "{facts}");
-    assert!(facts["kex"].is_string() && facts["connect_ms"].is_f64() && facts["command_ms"].is_f64());
+    assert!(
+        facts["server"].as_str().is_some_and(|server| server.starts_with("OpenSSH_")),
+        "{facts}"
+    );
+    assert!(
+        facts["kex"].is_string() && facts["connect_ms"].is_f64() && facts["command_ms"].is_f64()
+    );
 
     let text = doctor.text();
     assert_eq!((text.code(), &*text.stderr, sshd.logins()), (0, "", 2), "{}", text.stdout);
     assert!(text.stdout.ends_with("\nlab: commands can run\n"), "{}", text.stdout);
     assert!(!text.stdout.contains('\x1b'), "no colours where there is no terminal");
-    assert!(text.stdout.lines().any(|line| line.starts_with("ok       login  ")), "{}", text.stdout);
+    assert!(
+        text.stdout.lines().any(|line| line.starts_with("ok       login  ")),
+        "{}",
+        text.stdout
+    );
     // No part of a key is shown.
     let key = fs::read_to_string(sshd.identity_file()).expect("it is there");
     let secret = key.lines().nth(3).expect("it has lines");
@@ -243,8 +264,10 @@ fn a_wrong_key_is_told_with_what_was_offered() {
 
 #[test]
 fn a_server_that_takes_no_keys_is_told() {
-    let sshd =
-        Sshd::builder().option("PubkeyAuthentication", "no").option("PasswordAuthentication", "yes").start();
+    let sshd = Sshd::builder()
+        .option("PubkeyAuthentication", "no")
+        .option("PasswordAuthentication", "yes")
+        .start();
     let looked = Doctor::new(&sshd).look();
     assert_eq!(looked.code, 255);
     looked.has("login", "failed", &["authentication failed", "takes no keys, only password"]);
@@ -256,8 +279,11 @@ fn a_changed_host_key_is_told_with_the_command_that_forgets_it() {
     sshd.change_host_keys();
     let looked = Doctor::new(&sshd).look();
     assert_eq!(looked.code, 255);
-    let command =
-        format!("ssh-keygen -R '[127.0.0.1]:{}' -f '{}'", sshd.port(), sshd.known_hosts().display());
+    let command = format!(
+        "ssh-keygen -R '[127.0.0.1]:{}' -f '{}'",
+        sshd.port(),
+        sshd.known_hosts().display()
+    );
     looked.has("kex", "failed", &["the host key has changed", "Offending ED25519 key", &command]);
     looked.is_helpful();
 }
@@ -301,7 +327,11 @@ fn a_host_that_says_nothing_is_a_timeout_after_tcp() {
     assert_eq!(looked.code, 124);
     looked.has("tcp", "ok", &[]);
     let what = format!("what listens on port {port}");
-    looked.has("server", "failed", &["timed out", "no login within 1s", &what, "raise connect_timeout"]);
+    looked.has(
+        "server",
+        "failed",
+        &["timed out", "no login within 1s", &what, "raise connect_timeout"],
+    );
     looked.is_helpful();
 }
 
@@ -324,7 +354,11 @@ fn a_name_that_is_not_resolved_is_told_once_with_advice() {
     let sshd = Sshd::builder().start();
     let looked = Doctor::new(&sshd).say("address", "\"no-such-host.invalid\"").look();
     assert_eq!(looked.code, 255);
-    looked.has("name", "failed", &["no-such-host.invalid is not resolved", "address in [hosts.NAME]"]);
+    looked.has(
+        "name",
+        "failed",
+        &["no-such-host.invalid is not resolved", "address in [hosts.NAME]"],
+    );
     looked.has("tcp", "failed", &["name not resolved"]);
 }
 
@@ -341,7 +375,8 @@ fn a_bad_key_file_is_told_before_the_login_that_fails(
 ) {
     let sshd = Sshd::builder().start();
     let doctor = Doctor::new(&sshd);
-    let text = text.map_or_else(|| fs::read(sshd.identity_file()).expect("it is there"), |text| text.into());
+    let text = text
+        .map_or_else(|| fs::read(sshd.identity_file()).expect("it is there"), |text| text.into());
     let key = doctor.file("key", text, mode);
     let looked = doctor.say("identity_file", format!("{key:?}")).look();
     assert_eq!((looked.code, sshd.logins()), (255, 0));
@@ -379,14 +414,16 @@ fn a_key_file_that_is_missing_is_told_before_anything_is_connected() {
 
     // One that ssh's own configuration names does no harm where there is another.
     let doctor = Doctor::new(&sshd);
-    let config =
-        fs::read_to_string(sshd.ssh_config()).expect("it is there") + "    IdentityFile /nonexistent/other\n";
+    let config = fs::read_to_string(sshd.ssh_config()).expect("it is there")
+        + "    IdentityFile /nonexistent/other\n";
     let config = doctor.file("config", config, 0o600);
     let mut command = doctor.command(&["--json", "lab"]);
     command.arg("-F").arg(&config).env("XDG_CONFIG_HOME", "/proc/nonexistent");
     let ended = run(&mut command, PATIENCE);
-    let looked =
-        Looked { code: ended.code(), value: serde_json::from_str(&ended.stdout).expect("it is JSON") };
+    let looked = Looked {
+        code: ended.code(),
+        value: serde_json::from_str(&ended.stdout).expect("it is JSON"),
+    };
     assert_eq!(looked.code, 0);
     looked.has("key", "failed", &["/nonexistent/other cannot be read", "No such file"]);
     looked.has("ssh_config", "ok", &[&config.display().to_string(), "(-F)"]);
@@ -398,7 +435,11 @@ fn no_common_algorithm_is_told_with_the_option_that_has_it() {
     let looked = Doctor::new(&sshd).option("KexAlgorithms", "diffie-hellman-group1-sha1").look();
     assert_eq!(looked.code, 255);
     looked.has("server", "ok", &["OpenSSH_"]);
-    looked.has("kex", "failed", &["no common algorithm", "Their offer: ", "KexAlgorithms = \"+…\""]);
+    looked.has(
+        "kex",
+        "failed",
+        &["no common algorithm", "Their offer: ", "KexAlgorithms = \"+…\""],
+    );
     looked.is_helpful();
 }
 
@@ -419,7 +460,11 @@ fn a_server_that_drops_logins_is_told() {
     held.read_exact(&mut [0; 4]).expect("it greets");
     let looked = Doctor::new(&sshd).look();
     assert_eq!(looked.code, 255);
-    looked.has("server", "failed", &["the server dropped the login", "MaxStartups", "PerSourcePenalties"]);
+    looked.has(
+        "server",
+        "failed",
+        &["the server dropped the login", "MaxStartups", "PerSourcePenalties"],
+    );
     looked.is_helpful();
 }
 
@@ -450,7 +495,9 @@ fn a_start_up_file_that_is_slow_is_told() {
 #[case::csh("/bin/tcsh")]
 #[case::fish("/usr/bin/fish")]
 fn another_shell_is_told_and_no_fault(#[case] shell: &str) {
-    let Some(sshd) = Sshd::builder().login_shell(shell).max_sessions(4).start_or_skip() else { return };
+    let Some(sshd) = Sshd::builder().login_shell(shell).max_sessions(4).start_or_skip() else {
+        return;
+    };
     let looked = Doctor::new(&sshd).look();
     assert_eq!((looked.code, &looked.value["facts"]["account"]), (0, &"shell".into()));
     looked.has("account", "ok", &["no POSIX one"]);
@@ -460,7 +507,8 @@ fn another_shell_is_told_and_no_fault(#[case] shell: &str) {
 
 #[test]
 fn a_forced_command_is_told_and_runs_once() {
-    let sshd = Sshd::builder().force_command("echo run >>\"$HOME/runs\"; echo no shell for you").start();
+    let sshd =
+        Sshd::builder().force_command("echo run >>\"$HOME/runs\"; echo no shell for you").start();
     let looked = Doctor::new(&sshd).look();
     assert_eq!((looked.code, &looked.value["facts"]["account"]), (0, &"silent".into()));
     looked.has("account", "warning", &["no shell answers", "forced command"]);
@@ -489,7 +537,11 @@ fn a_directory_whose_path_is_too_long_is_told() {
     fs::create_dir(&long).expect("a directory");
     let looked = doctor.env("XDG_RUNTIME_DIR", &long).look();
     assert_eq!((looked.code, sshd.logins()), (255, 0));
-    looked.has("sockets", "failed", &["local failure", "bytes long", "set XDG_RUNTIME_DIR or TMPDIR"]);
+    looked.has(
+        "sockets",
+        "failed",
+        &["local failure", "bytes long", "set XDG_RUNTIME_DIR or TMPDIR"],
+    );
     looked.is_helpful();
 }
 
@@ -551,8 +603,10 @@ fn an_agent_is_asked_for_its_keys_and_may_be_dead() {
     common::wait_for("the agent", PATIENCE, || socket.exists());
     let doctor = doctor.env("SSH_AUTH_SOCK", &socket);
     doctor.look().has("ssh-agent", "ok", &["answers, and has no keys"]);
-    let added =
-        run(pooled::command("ssh-add").arg(sshd.identity_file()).env("SSH_AUTH_SOCK", &socket), PATIENCE);
+    let added = run(
+        pooled::command("ssh-add").arg(sshd.identity_file()).env("SSH_AUTH_SOCK", &socket),
+        PATIENCE,
+    );
     assert_eq!(added.code(), 0, "{}", added.stderr);
     let looked = doctor.look();
     looked.has("ssh-agent", "ok", &["has 1 key"]);
@@ -576,14 +630,26 @@ impl Drop for Killed {
     "config.toml:2: unknown key \"max_conections\" in [pool]"
 )]
 #[case::no_toml("[pool\n", "config.toml:1: not valid TOML")]
-fn a_bad_configuration_file_is_wrong_usage_by_file_line_and_key(#[case] text: &str, #[case] told: &str) {
+fn a_bad_configuration_file_is_wrong_usage_by_file_line_and_key(
+    #[case] text: &str,
+    #[case] told: &str,
+) {
     let home = tempfile::tempdir().expect("a directory");
     let file = home.path().join("config.toml");
     fs::write(&file, text).expect("a file");
     let mut command = pooled::command(env!("CARGO_BIN_EXE_sshpool"));
     let ended = run(command.args(["doctor", "web1", "--config"]).arg(&file), PATIENCE);
-    assert_eq!((ended.code(), &*ended.stdout, ended.stderr.lines().count()), (2, "", 1), "{}", ended.stderr);
-    assert!(ended.stderr.starts_with("sshpool: ") && ended.stderr.contains(told), "{}", ended.stderr);
+    assert_eq!(
+        (ended.code(), &*ended.stdout, ended.stderr.lines().count()),
+        (2, "", 1),
+        "{}",
+        ended.stderr
+    );
+    assert!(
+        ended.stderr.starts_with("sshpool: ") && ended.stderr.contains(told),
+        "{}",
+        ended.stderr
+    );
 }
 
 #[test]
@@ -615,7 +681,8 @@ fn colours_are_for_a_terminal_and_for_whoever_wants_them() {
     for (no_color, coloured) in [("", true), ("1", false)] {
         let command = doctor.command(&["lab"]);
         let words: Vec<_> = [command.get_program()].into_iter().chain(command.get_args()).collect();
-        let line = words.iter().map(|word| format!("'{}'", word.display())).collect::<Vec<_>>().join(" ");
+        let line =
+            words.iter().map(|word| format!("'{}'", word.display())).collect::<Vec<_>>().join(" ");
         let mut script = pooled::command("script");
         script.args(["-qec", &line, "/dev/null"]);
         script.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));

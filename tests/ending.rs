@@ -16,7 +16,8 @@ use tokio::time::timeout;
 
 use pooled::{PATIENCE, config, host, host_of, pool};
 
-/// Long enough for a command to begin on a busy machine, and to be over before anybody loses patience.
+/// Long enough for a command to begin on a busy machine, and to be over before anybody loses
+/// patience.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A number that is in no other command line of the server: the time that a `sleep` takes.
@@ -31,7 +32,8 @@ fn living(sshd: &Sshd, mark: u32) -> usize {
     // Arguments in /proc, as there need not be a ps. Zombies have none.
     let (first, rest) = (mark / 100_000, mark % 100_000);
     // Not itself.
-    let text = format!("cat /proc/[0-9]*/cmdline | tr '\\0' '\\n' | grep -cx '[{first}]{rest:05}'; true");
+    let text =
+        format!("cat /proc/[0-9]*/cmdline | tr '\\0' '\\n' | grep -cx '[{first}]{rest:05}'; true");
     sshd.exec(&text).stdout.trim().parse().expect("a number")
 }
 
@@ -158,7 +160,8 @@ async fn who_goes_away_ends_the_command(
             match way {
                 Way::Killed => {
                     child.kill();
-                    let status = timeout(PATIENCE, child.wait()).await.expect("it ends").expect("a status");
+                    let status =
+                        timeout(PATIENCE, child.wait()).await.expect("it ends").expect("a status");
                     assert_eq!((status.code(), living(&sshd, mark)), (None, 0));
                 }
                 Way::Ended => {
@@ -189,7 +192,8 @@ async fn who_goes_away_ends_the_command(
 fn who_goes_away_from_the_runtime_ends_the_command() {
     let sshd = Sshd::builder().start();
     let (pool, host, mark) = (pool(config()), host(&sshd), mark());
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.expect("a runtime");
     let mut output = Box::pin(pool.shell(&host, format!("sleep {mark}; echo never")).output());
     runtime.block_on(async {
@@ -233,7 +237,8 @@ async fn a_full_connection_does_not_keep_a_command_alive(
     pool.close().await;
 }
 
-/// Where a server has no session to spare, one that becomes free is waited for, or another connection is made.
+/// Where a server has no session to spare, one that becomes free is waited for, or another
+/// connection is made.
 #[rstest]
 #[case::another_connection(1, 5, 0)]
 #[case::in_the_place_of_its_own(1, 1, 0)]
@@ -276,7 +281,9 @@ async fn where_no_session_is_found_the_error_says_so() {
     let mut child = command.spawn().await.expect("it begins");
     network.refuse();
     let end = timeout(PATIENCE, child.wait()).await.expect("it is told");
-    let Err(Error::TimedOut { remote: Remote::MayLiveOn(reason), .. }) = end else { panic!("{end:?}") };
+    let Err(Error::TimedOut { remote: Remote::MayLiveOn(reason), .. }) = end else {
+        panic!("{end:?}")
+    };
     assert_eq!(&*reason, "there was no session to end it over");
     network.accept();
     pool.close().await;
@@ -289,7 +296,8 @@ async fn where_no_session_is_found_the_error_says_so() {
 async fn without_a_group_the_error_says_so(#[case] server: common::sshd::Builder) {
     let Some(sshd) = server.start_or_skip() else { return };
     let (pool, host) = (pool(config()), host(&sshd));
-    let error = pool.shell(&host, "sleep 7").timeout(TIMEOUT).output().await.expect_err("it times out");
+    let error =
+        pool.shell(&host, "sleep 7").timeout(TIMEOUT).output().await.expect_err("it times out");
     let Error::TimedOut { remote: Remote::MayLiveOn(_), .. } = &error else { panic!("{error:?}") };
     assert_eq!(
         error.to_string(),
@@ -301,10 +309,13 @@ async fn without_a_group_the_error_says_so(#[case] server: common::sshd::Builder
     pool.close().await;
 }
 
-/// What a start-up file prints comes before the word that the command has begun, and some of it may have been read when the time is over.
+/// What a start-up file prints comes before the word that the command has begun, and some of it may
+/// have been read when the time is over.
 #[rstest]
 #[tokio::test]
-async fn a_start_up_file_that_prints_does_not_keep_a_command_alive(#[values(false, true)] spawned: bool) {
+async fn a_start_up_file_that_prints_does_not_keep_a_command_alive(
+    #[values(false, true)] spawned: bool,
+) {
     let Some(sshd) = Sshd::builder().login_shell("/bin/bash").start_or_skip() else { return };
     // Slow for one command, and not for what ends it.
     let file = "[ ! -e slow ] || { rm slow; printf '%0500d\\n' 0; sleep 2.4; }";
@@ -315,8 +326,14 @@ async fn a_start_up_file_that_prints_does_not_keep_a_command_alive(#[values(fals
     let mark = mark();
     let command = pool.shell(&host, format!("sleep {mark}; echo never")).timeout(TIMEOUT);
     let error = match spawned {
-        true => timeout(PATIENCE, command.spawn()).await.expect("it is told").expect_err("it is not begun"),
-        false => timeout(PATIENCE, command.output()).await.expect("it is told").expect_err("it times out"),
+        true => timeout(PATIENCE, command.spawn())
+            .await
+            .expect("it is told")
+            .expect_err("it is not begun"),
+        false => timeout(PATIENCE, command.output())
+            .await
+            .expect("it is told")
+            .expect_err("it times out"),
     };
     let Error::TimedOut { remote, partial, .. } = &error else { panic!("{error:?}") };
     assert_eq!((remote, partial.stdout.len()), (&Remote::Ended, 501), "{error:?}");
@@ -330,7 +347,8 @@ async fn a_start_up_file_that_prints_does_not_keep_a_command_alive(#[values(fals
 #[tokio::test]
 async fn a_frozen_server_is_not_waited_for(#[case] connections: usize) {
     let sshd = Sshd::builder().start();
-    let config = PoolConfig { sessions_per_connection: 1, max_connections: connections, ..config() };
+    let config =
+        PoolConfig { sessions_per_connection: 1, max_connections: connections, ..config() };
     let (pool, host) = (pool(config), host(&sshd));
     let mut leases = Vec::new();
     for _ in 0..connections {
@@ -341,7 +359,9 @@ async fn a_frozen_server_is_not_waited_for(#[case] connections: usize) {
     sshd.freeze();
     let end = timeout(PATIENCE, child.wait()).await.expect("it is told");
     sshd.thaw();
-    let Err(Error::TimedOut { remote: Remote::MayLiveOn(reason), .. }) = end else { panic!("{end:?}") };
+    let Err(Error::TimedOut { remote: Remote::MayLiveOn(reason), .. }) = end else {
+        panic!("{end:?}")
+    };
     assert!(reason.contains("not answered"), "{reason}");
     drop(leases);
     pool.close().await;
@@ -352,7 +372,8 @@ async fn a_frozen_server_is_not_waited_for(#[case] connections: usize) {
 #[tokio::test]
 async fn a_command_with_a_piped_input_is_told_in_its_time() {
     let sshd = Sshd::builder().start();
-    // An hour, so that nothing but the command's own time can end it, and after a minute the keepalive.
+    // An hour, so that nothing but the command's own time can end it, and after a minute the
+    // keepalive.
     let config = PoolConfig { connect_timeout: Duration::from_secs(3600), ..config() };
     let (pool, host) = (pool(config), host(&sshd));
     pool.exec(&host, "true").await.expect("it works");
@@ -384,8 +405,12 @@ async fn a_closed_pool_ends_what_runs(#[case] patience: Duration) {
     for (mark, running) in marks.into_iter().zip(running) {
         assert_eq!(living(&sshd, mark), 0);
         let end = timeout(PATIENCE, running).await.expect("it ends").expect("no panic");
-        // The shell is killed, and that is how it ends, or the connection is closed before that is known.
-        assert!(matches!(&end, Err(Error::Lost { .. })) || end.is_ok_and(|output| !output.status.success()));
+        // The shell is killed, and that is how it ends, or the connection is closed before that is
+        // known.
+        assert!(
+            matches!(&end, Err(Error::Lost { .. }))
+                || end.is_ok_and(|output| !output.status.success())
+        );
     }
 }
 
@@ -397,7 +422,9 @@ async fn a_closed_pool_ends_what_runs_on_a_full_connection() {
     let (pool, host) = (pool(PoolConfig { max_connections: 1, ..config() }), host(&sshd));
     let marks = [mark(), mark()];
     for mark in marks {
-        drop(tokio::spawn(pool.shell(&host, format!("sleep {mark}; echo never")).timeout(None).output()));
+        drop(tokio::spawn(
+            pool.shell(&host, format!("sleep {mark}; echo never")).timeout(None).output(),
+        ));
         begun(&sshd, mark).await;
     }
     timeout(PATIENCE, pool.close_within(Duration::ZERO)).await.expect("it is closed");

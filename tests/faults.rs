@@ -1,6 +1,7 @@
-//! What fails between here and a server, at every time at which it can: before there is a connection, while a command runs, and while the
-//! connection rests. Whoever called hears of it in bounded time and with the cause; no command runs twice; the pool recovers by itself, and
-//! leaves nothing behind.
+//! What fails between here and a server, at every time at which it can: before there is a
+//! connection, while a command runs, and while the connection rests. Whoever called hears of it in
+//! bounded time and with the cause; no command runs twice; the pool recovers by itself, and leaves
+//! nothing behind.
 
 mod common;
 mod faulty;
@@ -29,11 +30,20 @@ use pooled::{PATIENCE, is_alive, processes_with, send, standby_is_open};
     "the server dropped the login: kex_exchange_identification: read: Connection reset by peer"
 )]
 #[case(Fault::MasterStopped, Kind::TimedOut, "timed out: no login within 5s")]
-#[case(Fault::MasterKilled, Kind::Other, "ssh failed: the control master ended (signal: 9 (SIGKILL))")]
+#[case(
+    Fault::MasterKilled,
+    Kind::Other,
+    "ssh failed: the control master ended (signal: 9 (SIGKILL))"
+)]
 #[tokio::test]
-async fn before_there_is_a_connection(#[case] fault: Fault, #[case] kind: Kind, #[case] text: &str) {
+async fn before_there_is_a_connection(
+    #[case] fault: Fault,
+    #[case] kind: Kind,
+    #[case] text: &str,
+) {
     let scene = Scene::new();
-    let during_the_login = matches!(fault, Fault::Reset | Fault::MasterStopped | Fault::MasterKilled);
+    let during_the_login =
+        matches!(fault, Fault::Reset | Fault::MasterStopped | Fault::MasterKilled);
     scene.begin(if during_the_login { Fault::Swallowed } else { fault });
     let mut callers = tokio::task::JoinSet::new();
     for _ in 0..10 {
@@ -83,7 +93,8 @@ async fn while_a_command_runs(#[case] fault: Fault, #[case] told: Told) {
     let mut begun = [0; 6];
     running.stdout.as_mut().expect("not taken").read_exact(&mut begun).await.expect("it runs");
     scene.begin(fault);
-    let error = told_within(COMMAND, running.wait_with_output()).await.expect_err("it does not end well");
+    let error =
+        told_within(COMMAND, running.wait_with_output()).await.expect_err("it does not end well");
     assert!(!error.never_started());
     match (&error, told) {
         (Error::TimedOut { after, .. }, Told::TimedOut) => {
@@ -92,7 +103,10 @@ async fn while_a_command_runs(#[case] fault: Fault, #[case] told: Told) {
         }
         (Error::Lost { .. }, Told::Lost(reason)) => {
             let message = error.to_string();
-            assert!(message.starts_with("lab: connection lost while the command ran: "), "{message}");
+            assert!(
+                message.starts_with("lab: connection lost while the command ran: "),
+                "{message}"
+            );
             assert!(message.contains(reason), "{message}");
         }
         _ => panic!("{error:?}"),
@@ -103,7 +117,8 @@ async fn while_a_command_runs(#[case] fault: Fault, #[case] told: Told) {
     assert_eq!(scene.ran("one"), 1);
 }
 
-/// A command on its way may have begun, unheard: whoever starts it is told at once that this is not known.
+/// A command on its way may have begun, unheard: whoever starts it is told at once that this is not
+/// known.
 #[rstest]
 #[tokio::test]
 async fn a_connection_that_is_lost_before_a_command_has_begun_is_told_by_its_start() {
@@ -116,7 +131,10 @@ async fn a_connection_that_is_lost_before_a_command_has_begun_is_told_by_its_sta
     let start = tokio::spawn(scene.pool.shell(&scene.host, recorded("unheard")).spawn());
     wait_for_async("the command's start", PATIENCE, || scene.pool.stats().commands_run == 2).await;
     scene.begin(Fault::Reset);
-    let error = told_within(COMMAND, start).await.expect("no panic").expect_err("nobody knows that it runs");
+    let error = told_within(COMMAND, start)
+        .await
+        .expect("no panic")
+        .expect_err("nobody knows that it runs");
     assert!(matches!(error, Error::Lost { .. }) && !error.never_started(), "{error:?}");
     scene.end(Fault::Swallowed);
     scene.recovers().await;
@@ -124,8 +142,8 @@ async fn a_connection_that_is_lost_before_a_command_has_begun_is_told_by_its_sta
     assert!(scene.ran("unheard") <= 1);
 }
 
-/// A connection that is known to be gone costs a caller a login; one that is silent costs the first caller its timeout, and the others a
-/// check.
+/// A connection that is known to be gone costs a caller a login; one that is silent costs the first
+/// caller its timeout, and the others a check.
 #[rstest]
 #[case(Fault::Frozen, true)]
 #[case(Fault::Swallowed, true)]
@@ -148,7 +166,8 @@ async fn while_a_connection_rests(#[case] fault: Fault, #[case] silent: bool) {
         assert!(matches!(error, Error::TimedOut { after, .. } if after == COMMAND), "{error:?}");
         assert!(!error.never_started(), "it may run as soon as the server hears of it");
         // The connection is checked, and found not to work; then a login is tried.
-        let second = told_within(2 * CONNECT, scene.pool.exec(&scene.host, &recorded("second"))).await;
+        let second =
+            told_within(2 * CONNECT, scene.pool.exec(&scene.host, &recorded("second"))).await;
         match second {
             // The server itself is well.
             Ok(_) => assert_eq!(fault, Fault::MasterStopped),
@@ -164,7 +183,9 @@ async fn while_a_connection_rests(#[case] fault: Fault, #[case] silent: bool) {
     } else {
         scene.end(fault);
         wait_for_async("the end of the master", PATIENCE, || !is_alive(master)).await;
-        told_within(CONNECT, scene.pool.exec(&scene.host, &recorded("first"))).await.expect("another login");
+        told_within(CONNECT, scene.pool.exec(&scene.host, &recorded("first")))
+            .await
+            .expect("another login");
         assert_eq!((scene.ran("first"), scene.sshd.logins()), (1, 2));
     }
     scene.leaves_nothing().await;
@@ -173,7 +194,8 @@ async fn while_a_connection_rests(#[case] fault: Fault, #[case] silent: bool) {
     assert!(first <= 1 && second == expected, "{first} and {second}");
 }
 
-/// Nobody gives a command of `spawn` a time: then it is ssh's keepalive that ends a connection to nowhere.
+/// Nobody gives a command of `spawn` a time: then it is ssh's keepalive that ends a connection to
+/// nowhere.
 #[rstest]
 #[case(Fault::Frozen)]
 #[case(Fault::Swallowed)]
@@ -188,8 +210,10 @@ async fn a_command_without_a_timeout_hears_by_the_keepalive(#[case] fault: Fault
         scene.pool.shell(&scene.host, "echo begun; sleep 300").spawn().await.expect("it starts");
     running.stdout.as_mut().expect("not taken").read_exact(&mut [0; 6]).await.expect("it runs");
     scene.begin(fault);
-    let error = told_within(3 * Duration::from_secs(1), running.wait()).await.expect_err("it is lost");
-    let text = "lab: connection lost while the command ran: Timeout, server 127.0.0.1 not responding.";
+    let error =
+        told_within(3 * Duration::from_secs(1), running.wait()).await.expect_err("it is lost");
+    let text =
+        "lab: connection lost while the command ran: Timeout, server 127.0.0.1 not responding.";
     assert_eq!(error.to_string(), text);
     scene.end(fault);
     scene.recovers().await;
@@ -252,7 +276,11 @@ async fn a_slow_network_is_not_taken_for_a_broken_one() {
     let scene = Scene::with(checks, |host| host);
     scene.proxy.delay(Duration::from_millis(100));
     scene.proxy.throttle(50_000);
-    let sent = scene.pool.exec(&scene.host, "head -c 20000 /dev/zero | tr '\\0' x").await.expect("it runs");
+    let sent = scene
+        .pool
+        .exec(&scene.host, "head -c 20000 /dev/zero | tr '\\0' x")
+        .await
+        .expect("it runs");
     assert_eq!(sent.len(), 20_000);
     wait_for_async("a check", PATIENCE, || scene.pool.stats().health_checks_passed >= 1).await;
     assert_eq!((scene.pool.stats().health_check_failures, scene.proxy.accepted()), (0, 1));
@@ -312,16 +340,22 @@ async fn a_stopped_guard_is_not_left_behind() {
     "lab: cannot connect: timed out: ssh -G"
 )]
 #[tokio::test]
-async fn what_a_login_starts_is_not_waited_for(#[case] line: &str, #[case] kind: Kind, #[case] text: &str) {
+async fn what_a_login_starts_is_not_waited_for(
+    #[case] line: &str,
+    #[case] kind: Kind,
+    #[case] text: &str,
+) {
     let scene = Scene::new();
     let config = tempfile::tempdir().expect("a directory");
     let path = config.path().join("ssh_config");
     let good = std::fs::read_to_string(scene.sshd.ssh_config()).expect("it is there");
     // Others on this machine sleep as well.
     let sleep = format!("sleep 314159.{}", scene.sshd.port());
-    std::fs::write(&path, format!("{}\n{good}", line.replace("sleep 314159", &sleep))).expect("a file");
+    std::fs::write(&path, format!("{}\n{good}", line.replace("sleep 314159", &sleep)))
+        .expect("a file");
     let host = Host::new("lab").and_then(|host| host.config_file(&path)).expect("a valid host");
-    let error = told_within(CONNECT, scene.pool.exec(&host, "true")).await.expect_err("there is no way");
+    let error =
+        told_within(CONNECT, scene.pool.exec(&host, "true")).await.expect_err("there is no way");
     let Error::Connect { source, .. } = &error else { panic!("{error:?}") };
     assert_eq!(source.kind(), kind, "{error}");
     assert!(error.to_string().starts_with(text), "{error}");
@@ -330,7 +364,8 @@ async fn what_a_login_starts_is_not_waited_for(#[case] line: &str, #[case] kind:
     scene.leaves_nothing().await;
 }
 
-/// A login that waits gives its place to another after a second: many hosts at once that do not answer take somewhat longer.
+/// A login that waits gives its place to another after a second: many hosts at once that do not
+/// answer take somewhat longer.
 #[rstest]
 #[tokio::test]
 async fn many_hosts_that_do_not_answer_do_not_wait_for_each_other() {
@@ -351,7 +386,8 @@ async fn many_hosts_that_do_not_answer_do_not_wait_for_each_other() {
     let told = told_within(CONNECT + Duration::from_secs(3), callers.join_all()).await;
     for told in told {
         let error = told.expect_err("nothing answers").to_string();
-        let text = error.trim_start_matches("lab-").trim_start_matches(|c: char| c.is_ascii_digit());
+        let text =
+            error.trim_start_matches("lab-").trim_start_matches(|c: char| c.is_ascii_digit());
         assert!(text.starts_with(": cannot connect: timed out: no login within 5s"), "{error}");
     }
     assert_eq!(scene.proxy.accepted(), 3 * places);

@@ -1,7 +1,9 @@
-//! What fails on this machine: no room and no directory for sockets, no descriptors, no processes. The caller hears at once and with the
-//! cause, what runs already is not disturbed, and when there is room again it works again.
+//! What fails on this machine: no room and no directory for sockets, no descriptors, no processes.
+//! The caller hears at once and with the cause, what runs already is not disturbed, and when there
+//! is room again it works again.
 //!
-//! Limits and environment belong to a process, so that each test starts itself once more as one of its own (the *actor*).
+//! Limits and environment belong to a process, so that each test starts itself once more as one of
+//! its own (the *actor*).
 
 mod common;
 mod pooled;
@@ -40,7 +42,8 @@ struct Stage {
 fn act<F: Future<Output = ()>>(play: impl FnOnce(Host) -> F) {
     if let Some(ssh_config) = std::env::var_os(ROLE) {
         let host = host_of(ssh_config.as_ref());
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         runtime.expect("a runtime").block_on(play(host));
         std::process::exit(0);
     }
@@ -48,8 +51,10 @@ fn act<F: Future<Output = ()>>(play: impl FnOnce(Host) -> F) {
 
 impl Stage {
     fn new() -> Stage {
-        let stage =
-            Stage { sshd: Sshd::builder().start(), directory: tempfile::tempdir().expect("a directory") };
+        let stage = Stage {
+            sshd: Sshd::builder().start(),
+            directory: tempfile::tempdir().expect("a directory"),
+        };
         for name in ["sockets", "other"] {
             fs::create_dir(stage.path(name)).expect("a directory");
         }
@@ -122,15 +127,20 @@ async fn works(pool: &Pool, host: &Host) {
 
 /// A command that runs already and has something to say later.
 async fn running(pool: &Pool, host: &Host) -> sshpool::Child {
-    let mut child =
-        pool.shell(host, "echo on; echo once >>~/ran; sleep 2; echo whole").spawn().await.expect("it starts");
+    let mut child = pool
+        .shell(host, "echo on; echo once >>~/ran; sleep 2; echo whole")
+        .spawn()
+        .await
+        .expect("it starts");
     child.stdout.as_mut().expect("not taken").read_exact(&mut [0; 3]).await.expect("it runs");
     child
 }
 
 async fn is_whole(running: sshpool::Child) {
-    let output =
-        timeout(PATIENCE, running.wait_with_output()).await.expect("it ends").expect("it is not disturbed");
+    let output = timeout(PATIENCE, running.wait_with_output())
+        .await
+        .expect("it ends")
+        .expect("it is not disturbed");
     assert_eq!(output.stdout, b"whole\n");
 }
 
@@ -159,7 +169,8 @@ fn a_full_disk_is_told_and_recovered_from() {
         let pool = pool(without_standby());
         let full = fill(&directory);
         fails(&pool, &host, "no directory for control sockets below ").await;
-        fails(&pool, &host, "No space left on device (set XDG_RUNTIME_DIR or TMPDIR to another)").await;
+        fails(&pool, &host, "No space left on device (set XDG_RUNTIME_DIR or TMPDIR to another)")
+            .await;
         drop(full);
         works(&pool, &host).await;
 
@@ -184,7 +195,8 @@ fn a_full_disk_is_told_and_recovered_from() {
         assert_eq!(fs::read_dir(&directory).expect("it is there").count(), 0);
     });
     // The file system is the actor's own, and goes with it.
-    const MOUNT: &str = "mount -t tmpfs -o size=256k,nr_inodes=40,mode=700 none \"$XDG_RUNTIME_DIR\"";
+    const MOUNT: &str =
+        "mount -t tmpfs -o size=256k,nr_inodes=40,mode=700 none \"$XDG_RUNTIME_DIR\"";
     let stage = Stage::new();
     let namespace = |options: &[&str], script: &str| {
         let mut command = pooled::command("unshare");
@@ -193,8 +205,9 @@ fn a_full_disk_is_told_and_recovered_from() {
         command
     };
     let possible = [&["--mount"][..], &["--map-root-user", "--mount"][..]];
-    let possible =
-        possible.into_iter().find(|options| run(&mut namespace(options, MOUNT), PATIENCE).code() == 0);
+    let possible = possible
+        .into_iter()
+        .find(|options| run(&mut namespace(options, MOUNT), PATIENCE).code() == 0);
     let Some(options) = possible else {
         return common::skip("neither root nor a user namespace may mount a file system here");
     };
@@ -213,7 +226,8 @@ fn a_directory_that_vanishes_with_its_parent_is_replaced_elsewhere() {
         let lease = pool.acquire(&host).await.expect("a connection");
         let running = running(&pool, &host).await;
         fs::remove_dir_all(&sockets).expect("it is ours");
-        let error = lease.exec("echo never >>~/ran").await.expect_err("there is no way to this connection");
+        let error =
+            lease.exec("echo never >>~/ran").await.expect_err("there is no way to this connection");
         assert!(error.never_started());
         assert_eq!(
             error.to_string(),
@@ -259,7 +273,10 @@ fn too_few_descriptors_are_told_and_recovered_from() {
                 }
                 Err(error) => {
                     assert!(error.never_started(), "{spare} to spare: {error:?}");
-                    assert!(error.to_string().contains("Too many open files"), "{spare} to spare: {error}");
+                    assert!(
+                        error.to_string().contains("Too many open files"),
+                        "{spare} to spare: {error}"
+                    );
                     works(&pool, &host).await;
                 }
             }
@@ -274,7 +291,8 @@ fn too_few_descriptors_are_told_and_recovered_from() {
     stage.plays(&mut stage.actor(&own_program()));
 }
 
-/// Where nobody can look whether a connection has outlived a command, its end is waited for and not guessed.
+/// Where nobody can look whether a connection has outlived a command, its end is waited for and not
+/// guessed.
 #[test]
 fn c6_without_a_descriptor_a_loss_is_not_taken_for_a_signal() {
     act(|host| async move {
@@ -288,8 +306,15 @@ fn c6_without_a_descriptor_a_loss_is_not_taken_for_a_signal() {
         ] {
             let pool = pool(without_standby());
             let text = format!("echo on; IFS= read -r line; {text}");
-            let mut child = pool.shell(&host, text).stdin(Stdin::Piped).spawn().await.expect("it starts");
-            child.stdout.as_mut().expect("not taken").read_exact(&mut [0; 3]).await.expect("it runs");
+            let mut child =
+                pool.shell(&host, text).stdin(Stdin::Piped).spawn().await.expect("it starts");
+            child
+                .stdout
+                .as_mut()
+                .expect("not taken")
+                .read_exact(&mut [0; 3])
+                .await
+                .expect("it runs");
             limit(0);
             let mut stdin = child.stdin.take().expect("it was piped");
             stdin.write_all(b"go\n").await.expect("it reads");
@@ -317,7 +342,12 @@ fn too_few_processes_are_told_and_recovered_from() {
         let limit = |limit| setrlimit(Resource::RLIMIT_NPROC, limit, hard).expect("it can be set");
         let pool = pool(without_standby());
         limit(1);
-        fails(&pool, &host, "local failure: cannot start /bin/sh: Resource temporarily unavailable").await;
+        fails(
+            &pool,
+            &host,
+            "local failure: cannot start /bin/sh: Resource temporarily unavailable",
+        )
+        .await;
         limit(soft);
         works(&pool, &host).await;
 
@@ -339,7 +369,11 @@ fn too_few_processes_are_told_and_recovered_from() {
     });
     let stage = Stage::new();
     let id = |arguments: &[&str]| -> u32 {
-        run(pooled::command("id").args(arguments), PATIENCE).stdout.trim().parse().expect("a number")
+        run(pooled::command("id").args(arguments), PATIENCE)
+            .stdout
+            .trim()
+            .parse()
+            .expect("a number")
     };
     // Nobody limits root.
     if id(&["-u"]) != 0 {
@@ -352,8 +386,11 @@ fn too_few_processes_are_told_and_recovered_from() {
     let program = home.join("test");
     fs::copy(own_program(), &program).expect("a file can be copied");
     let mut ssh_config = fs::read_to_string(stage.sshd.ssh_config()).expect("it is there");
-    for (file, name) in [(stage.sshd.identity_file(), "key"), (stage.sshd.known_hosts(), "known_hosts")] {
-        ssh_config = ssh_config.replace(&*file.to_string_lossy(), &home.join(name).to_string_lossy());
+    for (file, name) in
+        [(stage.sshd.identity_file(), "key"), (stage.sshd.known_hosts(), "known_hosts")]
+    {
+        ssh_config =
+            ssh_config.replace(&*file.to_string_lossy(), &home.join(name).to_string_lossy());
         fs::copy(file, home.join(name)).expect("a file can be copied");
     }
     fs::write(home.join("ssh_config"), ssh_config).expect("a file can be written");
@@ -363,7 +400,8 @@ fn too_few_processes_are_told_and_recovered_from() {
     for path in ["sockets", "other"].map(|name| stage.path(name)) {
         chown(path, Some(user), Some(group)).expect("root gives files away");
     }
-    fs::set_permissions(stage.directory.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
+    fs::set_permissions(stage.directory.path(), fs::Permissions::from_mode(0o755))
+        .expect("it is ours");
     let mut actor = stage.actor(&program);
     actor.env(ROLE, home.join("ssh_config")).current_dir("/").uid(user).gid(group);
     stage.plays(&mut actor);

@@ -1,4 +1,5 @@
-//! The program where something fails: one line that says what, the exit status for it, in bounded time; and nothing is left.
+//! The program where something fails: one line that says what, the exit status for it, in bounded
+//! time; and nothing is left.
 
 mod common;
 mod faulty;
@@ -52,8 +53,11 @@ impl Program {
     fn assert_nothing_is_left(&self) {
         let directory = self.directory.path();
         assert_eq!(processes_with(&directory.to_string_lossy()), [""; 0]);
-        let left: Vec<PathBuf> =
-            std::fs::read_dir(directory).expect("it is ours").flatten().map(|file| file.path()).collect();
+        let left: Vec<PathBuf> = std::fs::read_dir(directory)
+            .expect("it is ours")
+            .flatten()
+            .map(|file| file.path())
+            .collect();
         assert!(left.is_empty(), "{left:?}");
     }
 }
@@ -62,7 +66,11 @@ impl Program {
 #[track_caller]
 fn assert_one_line(ended: &common::process::Ended, text: &str) {
     assert_eq!(ended.code(), 255, "{}", ended.stderr);
-    assert!(ended.stderr.starts_with("sshpool: ") && ended.stderr.contains(text), "{}", ended.stderr);
+    assert!(
+        ended.stderr.starts_with("sshpool: ") && ended.stderr.contains(text),
+        "{}",
+        ended.stderr
+    );
     assert_eq!((ended.stderr.lines().count(), &*ended.stdout), (1, ""), "{}", ended.stderr);
 }
 
@@ -72,19 +80,29 @@ fn assert_one_line(ended: &common::process::Ended, text: &str) {
 #[case(Fault::MasterStopped, 124, "sshpool: lab: command timed out after 3s")]
 #[case(Fault::Reset, 255, "sshpool: lab: connection lost while the command ran: client_loop: ")]
 #[case(Fault::Rebooted, 255, "sshpool: lab: connection lost while the command ran: Connection to ")]
-#[case(Fault::MasterKilled, 255, "sshpool: lab: connection lost while the command ran: the control master ")]
+#[case(
+    Fault::MasterKilled,
+    255,
+    "sshpool: lab: connection lost while the command ran: the control master "
+)]
 fn a_command_is_cut_off(#[case] fault: Fault, #[case] status: i32, #[case] text: &str) {
     let (scene, program) = (Scene::new(), Program::new());
     let ssh_config = scene.proxy.ssh_config(&scene.sshd).display().to_string();
     let timeout = format!("{}s", COMMAND.as_secs());
     let words = ["-F", &ssh_config, "exec", "--timeout", &timeout, "lab", "echo begun; sleep 300"];
     let mut command = program.command(&[], &words);
-    let mut running = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let mut running =
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
     running.stdout.as_mut().expect("it was piped").read_exact(&mut [0; 6]).expect("it runs");
     scene.begin(fault);
     let ended = wait_until(&mut running, Instant::now() + COMMAND + MARGIN).expect("it ends");
     let mut stderr = String::new();
-    running.stderr.take().expect("it was piped").read_to_string(&mut stderr).expect("it can be read");
+    running
+        .stderr
+        .take()
+        .expect("it was piped")
+        .read_to_string(&mut stderr)
+        .expect("it can be read");
     assert_eq!(ended.code(), Some(status), "{stderr}");
     assert!(stderr.starts_with(text) && stderr.lines().count() == 1, "{stderr}");
     program.assert_nothing_is_left();
@@ -100,7 +118,8 @@ fn a_signal_ends_it_though_nothing_answers(#[case] fault: Fault) {
     let (scene, program) = (Scene::new(), Program::new());
     let ssh_config = scene.proxy.ssh_config(&scene.sshd).display().to_string();
     let words = ["-F", &ssh_config, "exec", "--timeout", "0", "lab", "echo begun; sleep 300"];
-    let mut running = program.command(&[], &words).stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut running =
+        program.command(&[], &words).stdout(Stdio::piped()).spawn().expect("it starts");
     running.stdout.as_mut().expect("it was piped").read_exact(&mut [0; 6]).expect("it runs");
     scene.begin(fault);
     send(running.id(), Signal::SIGTERM);
@@ -122,8 +141,9 @@ fn too_few_descriptors() {
         let ended = run(&mut program.command(&["sh", "-c", &script, "sh"], NOWHERE), PATIENCE);
         let expected = if limit < 40 { "" } else { "connection refused" };
         assert_one_line(&ended, expected);
-        let known =
-            ["Too many open files", "connection refused"].iter().any(|text| ended.stderr.contains(text));
+        let known = ["Too many open files", "connection refused"]
+            .iter()
+            .any(|text| ended.stderr.contains(text));
         let names = ended.stderr.matches("127.0.0.1: ").count();
         assert!(
             known && names <= 1 && !ended.stderr.contains("localhost"),
@@ -138,7 +158,11 @@ fn too_few_descriptors() {
 fn too_few_processes() {
     let program = Program::new();
     let id = |arguments: &[&str]| -> u32 {
-        run(pooled::command("id").args(arguments), PATIENCE).stdout.trim().parse().expect("a number")
+        run(pooled::command("id").args(arguments), PATIENCE)
+            .stdout
+            .trim()
+            .parse()
+            .expect("a number")
     };
     // Nobody limits root.
     let nobody = (id(&["-u"]) == 0).then(|| (id(&["-u", "nobody"]), id(&["-g", "nobody"])));
@@ -146,7 +170,8 @@ fn too_few_processes() {
     let path = copy.path().join("sshpool");
     std::fs::copy(env!("CARGO_BIN_EXE_sshpool"), &path).expect("a file can be copied");
     for directory in [copy.path(), program.directory.path()] {
-        std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o777)).expect("it is ours");
+        std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o777))
+            .expect("it is ours");
     }
     for limit in 1..=3 {
         let limit = format!("--nproc={limit}");

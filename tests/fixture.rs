@@ -1,5 +1,5 @@
-//! The test server itself, tried with the plain ssh client: every verb, every getter, every option, in
-//! whichever kind of server the run has.
+//! The test server itself, tried with the plain ssh client: every verb, every getter, every option,
+//! in whichever kind of server the run has.
 
 mod common;
 
@@ -64,8 +64,8 @@ impl Drop for Running {
     }
 }
 
-/// A connection with a command on it that goes on for long: the client, and the command's process on the
-/// server.
+/// A connection with a command on it that goes on for long: the client, and the command's process
+/// on the server.
 fn long_command(sshd: &Sshd) -> (Running, u32) {
     let mut running = Running::start(client(sshd).args(["lab", "echo $$; exec sleep 4242"]));
     let pid = running.line().parse().expect("the command prints its process id first");
@@ -119,7 +119,8 @@ fn logins_and_sessions_are_counted(sshd: Sshd) {
 
 #[rstest]
 fn a_frozen_server_answers_after_it_is_thawed(sshd: Sshd) {
-    let mut counting = Running::start(client(&sshd).args(["lab", "while sleep 0.05; do echo tick; done"]));
+    let mut counting =
+        Running::start(client(&sshd).args(["lab", "while sleep 0.05; do echo tick; done"]));
     assert_eq!(counting.line(), "tick");
 
     sshd.freeze();
@@ -203,7 +204,10 @@ fn changed_host_keys_are_noticed(sshd: Sshd) {
     sshd.change_host_keys();
     let refused = ssh(&sshd, "true");
     assert_eq!(refused.code(), 255);
-    assert!(refused.stderr.contains("WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!"), "{refused:?}");
+    assert!(
+        refused.stderr.contains("WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!"),
+        "{refused:?}"
+    );
     assert_eq!(refused.last_words(), "Host key verification failed.");
 
     fs::remove_file(sshd.known_hosts()).expect("the file is the test's own");
@@ -236,7 +240,9 @@ fn max_startups_limits_those_who_have_not_logged_in() {
     assert_eq!(ssh(&sshd, "true").code(), 0, "the fixture itself takes up no startup");
 
     let _silent = TcpStream::connect(("127.0.0.1", sshd.port())).expect("the server listens");
-    wait_for("sshd to see the connection", SOON, || sshd.log().matches("Connection from ").count() >= 2);
+    wait_for("sshd to see the connection", SOON, || {
+        sshd.log().matches("Connection from ").count() >= 2
+    });
     let dropped = ssh(&sshd, "true");
     assert_eq!(dropped.code(), 255);
     assert!(dropped.stderr.contains("kex_exchange_identification: "), "{dropped:?}");
@@ -281,7 +287,8 @@ fn the_login_shell_runs_commands(#[case] shell: &str, #[case] name: &str) {
     let Some(sshd) = Sshd::builder().login_shell(shell).start_or_skip() else {
         return;
     };
-    // The last command is another one, so that no shell replaces itself by the one that looks at its parent.
+    // The last command is another one, so that no shell replaces itself by the one that looks at
+    // its parent.
     let shown = ssh(&sshd, "sh -c 'echo $SHELL; ps -o args= -p $PPID'; true");
     let shown: Vec<&str> = shown.stdout.lines().collect();
     assert_eq!(shown[0], shell);
@@ -290,7 +297,8 @@ fn the_login_shell_runs_commands(#[case] shell: &str, #[case] name: &str) {
 
 #[rstest]
 fn any_option_can_be_set() {
-    let sshd = Sshd::builder().option("LogLevel", "DEBUG1").option("PubkeyAuthentication", "no").start();
+    let sshd =
+        Sshd::builder().option("LogLevel", "DEBUG1").option("PubkeyAuthentication", "no").start();
     let refused = ssh(&sshd, "true");
     assert!(refused.last_words().contains("Permission denied"), "{refused:?}");
     assert!(sshd.log().contains("debug1: "));
@@ -334,8 +342,11 @@ fn dropbear_obeys_the_same_verbs() {
     let Some(sshd) = Sshd::builder().dropbear(&[]).start_or_skip() else {
         return;
     };
-    let version =
-        if release() == Release::Trixie { "SSH-2.0-dropbear_2025" } else { "SSH-2.0-dropbear_2022" };
+    let version = if release() == Release::Trixie {
+        "SSH-2.0-dropbear_2025"
+    } else {
+        "SSH-2.0-dropbear_2022"
+    };
     assert!(banner(&sshd).starts_with(version), "{:?} is not {version}", banner(&sshd));
     assert_eq!(ssh(&sshd, "id -un").stdout, "lab\n");
     assert_eq!(sshd.logins(), 1);
@@ -371,12 +382,19 @@ fn dropbear_refuses_what_is_for_sshd() {
 #[rstest]
 fn exec_runs_beside_ssh(sshd: Sshd) {
     let ended = sshd.exec("id -un; echo complaint >&2; exit 5");
-    assert_eq!((ended.stdout.trim(), ended.stderr.as_str(), ended.code()), (sshd.user(), "complaint\n", 5));
+    assert_eq!(
+        (ended.stdout.trim(), ended.stderr.as_str(), ended.code()),
+        (sshd.user(), "complaint\n", 5)
+    );
     assert_eq!(sshd.logins(), 0);
 
     let (_client, pid) = long_command(&sshd);
     let shown = sshd.exec(&format!("ps -o args= -p {pid}"));
-    assert_eq!(shown.stdout.trim(), "sleep 4242", "it sees the server's processes by the numbers they know");
+    assert_eq!(
+        shown.stdout.trim(),
+        "sleep 4242",
+        "it sees the server's processes by the numbers they know"
+    );
 }
 
 #[rstest]
@@ -417,7 +435,8 @@ fn a_dropped_server_leaves_nothing(sshd: Sshd) {
     assert_eq!(traces.left(), "");
 }
 
-/// Set in the environment of this very program when it is to start a server and to wait for its death.
+/// Set in the environment of this very program when it is to start a server and to wait for its
+/// death.
 const ROLE: &str = "SSHPOOL_TEST_VICTIM";
 
 #[rstest]
@@ -425,7 +444,8 @@ fn a_killed_test_leaves_no_server() {
     if std::env::var_os(ROLE).is_some() {
         return victim();
     }
-    let name = std::thread::current().name().expect("the test harness names its threads").to_owned();
+    let name =
+        std::thread::current().name().expect("the test harness names its threads").to_owned();
     let itself = std::env::current_exe().expect("a running program knows its file");
     let mut victim = command(itself);
     victim.args(["--exact", &name, "--nocapture", "--test-threads=1"]).env(ROLE, "1");
@@ -438,7 +458,9 @@ fn a_killed_test_leaves_no_server() {
     victim.0.kill().expect("a running child can be killed");
     let status = victim.0.wait().expect("a child can be waited for");
     assert_eq!(status.signal(), Some(9));
-    wait_for("the end of the server and its command", Duration::from_secs(5), || traces.left().is_empty());
+    wait_for("the end of the server and its command", Duration::from_secs(5), || {
+        traces.left().is_empty()
+    });
     // The one thing that nobody is left to remove.
     fs::remove_dir_all(&traces.dir).expect("the directory of the victim's server is still there");
 }
@@ -485,14 +507,18 @@ impl Traces {
         }
         match kind() {
             Kind::Process => {
-                let state = run(command("ps").args(["-o", "stat=", "-p", &self.pid.to_string()]), SOON);
+                let state =
+                    run(command("ps").args(["-o", "stat=", "-p", &self.pid.to_string()]), SOON);
                 if !matches!(state.stdout.trim().chars().next(), None | Some('Z')) {
                     left += "a remote command; ";
                 }
             }
             Kind::Container(engine) => {
                 let filter = format!("name=-{}$", self.port);
-                let listed = run(outside(engine).args(["ps", "--all", "--quiet", "--filter", &filter]), SOON);
+                let listed = run(
+                    outside(engine).args(["ps", "--all", "--quiet", "--filter", &filter]),
+                    SOON,
+                );
                 if !listed.stdout.is_empty() {
                     left += "a container; ";
                 }

@@ -27,7 +27,9 @@ fn lab(hosts: &str) -> Lab {
     let text = format!("Host dead*\n    Port 1\n{}", ssh_config.replace("Host lab", "Host *"));
     std::fs::write(&file, text).expect("a file");
     let set: HostSet = hosts.parse().expect("hosts");
-    let host = |name: &String| name.parse::<Host>().and_then(|host| host.config_file(&file)).expect("a host");
+    let host = |name: &String| {
+        name.parse::<Host>().and_then(|host| host.config_file(&file)).expect("a host")
+    };
     let hosts = set.iter().map(host).collect();
     Lab { sshd, _home: home, hosts }
 }

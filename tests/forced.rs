@@ -1,4 +1,5 @@
-//! Accounts with a forced command of one kind or other: it runs as often as it was asked for, and what it says arrives.
+//! Accounts with a forced command of one kind or other: it runs as often as it was asked for, and
+//! what it says arrives.
 
 mod common;
 mod pooled;
@@ -13,8 +14,8 @@ use tokio::time::timeout;
 use pooled::plain::{Plain, Seen};
 use pooled::{PATIENCE, config, host, pool};
 
-/// How often a forced command may run for the pool's own sake: once, when the pool gets to know the host. It cannot know before that what
-/// it asks for is not what runs.
+/// How often a forced command may run for the pool's own sake: once, when the pool gets to know the
+/// host. It cannot know before that what it asks for is not what runs.
 const PROBES: usize = 1;
 
 /// How often the forced command ran that begins with [`NOTE`].
@@ -26,7 +27,14 @@ fn runs(sshd: &Sshd) -> usize {
 const NOTE: &str = "echo run >>\"$HOME/runs\"";
 
 /// Runs the same command so many times, some at once.
-async fn run_all(pool: &Pool, host: &Host, count: usize, width: usize, input: &'static str, expected: &[u8]) {
+async fn run_all(
+    pool: &Pool,
+    host: &Host,
+    count: usize,
+    width: usize,
+    input: &'static str,
+    expected: &[u8],
+) {
     let all = (0..count).map(|number| async move {
         let command = pool.shell(host, format!("echo {number}")).stdin(input);
         let ran = async {
@@ -37,7 +45,12 @@ async fn run_all(pool: &Pool, host: &Host, count: usize, width: usize, input: &'
             }
         };
         let output = timeout(PATIENCE, ran).await.expect("it ends").expect("it runs");
-        assert!(output.stdout == expected, "{} bytes in place of {}", output.stdout.len(), expected.len());
+        assert!(
+            output.stdout == expected,
+            "{} bytes in place of {}",
+            output.stdout.len(),
+            expected.len()
+        );
         output.status.code()
     });
     let codes: Vec<_> = futures_util::stream::iter(all).buffer_unordered(width).collect().await;
@@ -72,8 +85,9 @@ async fn a_forced_command_runs_as_often_as_it_was_asked_for(
     assert!((1..=2).contains(&logins), "{logins} logins");
 }
 
-/// Such as one that notes who does what, or allows a little. One that lets the pool's question through cannot be told from a shell: it sees
-/// what the commands come through, and not the commands.
+/// Such as one that notes who does what, or allows a little. One that lets the pool's question
+/// through cannot be told from a shell: it sees what the commands come through, and not the
+/// commands.
 #[rstest]
 #[case::by_another_shell("exec sh -c \"$SSH_ORIGINAL_COMMAND\"")]
 #[case::by_itself("eval \"$SSH_ORIGINAL_COMMAND\"")]
@@ -89,10 +103,13 @@ async fn a_forced_command_may_run_what_it_was_asked_for(
     let (plain, host) = (Plain::start(&sshd), host(&sshd));
     let pool = pool(PoolConfig { standby_sessions, ..config() });
     for round in 0..3 {
-        for text in ["echo one", "wc -c", "cat", "false", "echo $HOME; echo err >&2; exit 4", "ls /nosuch"] {
+        for text in
+            ["echo one", "wc -c", "cat", "false", "echo $HOME; echo err >&2; exit 4", "ls /nosuch"]
+        {
             let by_ssh = plain.run(text, Some(b"some input")).await.expect("plain ssh ends");
             let ran = pool.shell(&host, text).stdin("some input").output();
-            let pooled = Seen::from(timeout(PATIENCE, ran).await.expect("it ends").expect("it runs"));
+            let pooled =
+                Seen::from(timeout(PATIENCE, ran).await.expect("it ends").expect("it runs"));
             assert_eq!(pooled, by_ssh, "{text}, round {round}");
         }
     }

@@ -1,5 +1,6 @@
-//! Servers that mean no good, or work badly: what they send before, during and after the login. The caller hears of it in time, in one line
-//! that does nothing to a terminal, and what they send is not kept in memory.
+//! Servers that mean no good, or work badly: what they send before, during and after the login. The
+//! caller hears of it in time, in one line that does nothing to a terminal, and what they send is
+//! not kept in memory.
 
 mod common;
 mod fake;
@@ -20,25 +21,30 @@ use tokio::time::timeout;
 use fake::{Fake, Serve};
 use pooled::{PATIENCE, config, host, kill, pool};
 
-/// What nobody wants to see obeyed by their terminal: a title, colours, a cleared screen, C1 controls, a change of direction.
+/// What nobody wants to see obeyed by their terminal: a title, colours, a cleared screen, C1
+/// controls, a change of direction.
 const ESCAPES: &[u8] =
     b"\x1b]0;owned\x07\x1b[31m\x1b[2J\x1b[?1049h\x9b31m\xc2\x9b31m\xe2\x80\xae\x08\x08\0\x7f\xff\xfe\xc3(\r";
 
 /// Whether it is one line that a terminal shows as it is.
 fn is_harmless(line: &str) -> bool {
-    !line.contains(|c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'))
+    !line.contains(|c: char| {
+        c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    })
 }
 
 /// In megabytes: a program that is not optimized, and a good deal more.
 const MOST_MEMORY: u64 = 48;
 
-/// Waits for the end, and gives the status, stderr and the most memory that it was seen to have, in megabytes.
+/// Waits for the end, and gives the status, stderr and the most memory that it was seen to have, in
+/// megabytes.
 fn watched(mut program: Child) -> (Option<i32>, String, u64) {
     let (status, mut peak) = (format!("/proc/{}/status", program.id()), 0);
     let end = Instant::now() + PATIENCE;
     let code = loop {
         let text = std::fs::read_to_string(&status).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+        let line =
+            text.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
         peak = line.and_then(|kilobytes| kilobytes.parse().ok()).unwrap_or(0_u64).max(peak);
         if let Some(ended) = wait_until(&mut program, Instant::now() + Duration::from_millis(5)) {
             break ended.code();
@@ -92,8 +98,10 @@ fn with_banner(builder: Builder, print: &str) -> (Sshd, String) {
     let unique = tempfile::tempdir().expect("a directory");
     let path = unique.path().with_extension("banner").to_string_lossy().into_owned();
     let sshd = builder.option("Banner", &path).start();
-    let written =
-        sshd.exec(&format!("mkdir -p {} && ({print}) >{path} && test -s {path}", env::temp_dir().display()));
+    let written = sshd.exec(&format!(
+        "mkdir -p {} && ({print}) >{path} && test -s {path}",
+        env::temp_dir().display()
+    ));
     assert_eq!(written.code(), 0, "{}", written.stderr);
     (sshd, path)
 }
@@ -131,7 +139,8 @@ async fn a_banner_is_nothing_of_a_commands(#[case] print: &str, #[case] works: b
     assert_eq!(sshd.exec(&format!("rm {path}")).code(), 0);
 }
 
-/// A server cannot make a refusal look like something that a user would answer by forgetting its key.
+/// A server cannot make a refusal look like something that a user would answer by forgetting its
+/// key.
 #[rstest]
 #[case::escapes("printf '\\033]0;owned\\007\\033[2J\\302\\233\\377\\376\\000\\r\\n\\n\\n'")]
 #[case::another_cause(
@@ -142,8 +151,10 @@ async fn a_banner_is_nothing_of_a_commands(#[case] print: &str, #[case] works: b
 async fn a_refusal_behind_a_banner_is_a_refusal(#[case] print: &str) {
     let (sshd, path) = with_banner(Sshd::builder().option("AuthorizedKeysFile", "none"), print);
     let (pool, host) = (pool(config()), host(&sshd));
-    let error =
-        timeout(PATIENCE, pool.exec(&host, "true")).await.expect("in time").expect_err("no key counts");
+    let error = timeout(PATIENCE, pool.exec(&host, "true"))
+        .await
+        .expect("in time")
+        .expect_err("no key counts");
     let Error::Connect { source, .. } = &error else { panic!("{error:?}") };
     assert_eq!(source.kind(), Kind::Authentication, "{error}");
     assert!(is_harmless(&error.to_string()), "{error:?}");
@@ -165,12 +176,17 @@ fn noise() -> String {
         "sshpool-echo",
     ];
     let octal: String = ESCAPES.iter().map(|byte| format!("\\{byte:03o}")).collect();
-    format!("noise() {{ printf '%s\\r\\n' '{}'; printf '{octal}'; }}; noise; noise >&2; ", said.join("' '"))
+    format!(
+        "noise() {{ printf '%s\\r\\n' '{}'; printf '{octal}'; }}; noise; noise >&2; ",
+        said.join("' '")
+    )
 }
 
 #[rstest]
 #[tokio::test]
-async fn what_a_command_writes_is_never_taken_for_ssh_s_word(#[values(0, 2)] standby_sessions: usize) {
+async fn what_a_command_writes_is_never_taken_for_ssh_s_word(
+    #[values(0, 2)] standby_sessions: usize,
+) {
     let sshd = Sshd::builder().start();
     let (pool, host) = (pool(PoolConfig { standby_sessions, ..config() }), host(&sshd));
     for (end, code) in
@@ -179,10 +195,16 @@ async fn what_a_command_writes_is_never_taken_for_ssh_s_word(#[values(0, 2)] sta
         let output = pool.shell(&host, noise() + end).output().await.expect("it runs");
         assert_eq!(output.status.code(), code, "{end}");
         for stream in [&output.stdout, &output.stderr] {
-            assert!(stream.starts_with(b"debug1: mux_client") && stream.ends_with(ESCAPES), "{output:?}");
+            assert!(
+                stream.starts_with(b"debug1: mux_client") && stream.ends_with(ESCAPES),
+                "{output:?}"
+            );
         }
     }
-    assert_eq!((pool.stats().commands_run, pool.stats().refused_sessions, sshd.logins()), (4, 0, 1));
+    assert_eq!(
+        (pool.stats().commands_run, pool.stats().refused_sessions, sshd.logins()),
+        (4, 0, 1)
+    );
     pool.close().await;
 }
 
@@ -200,12 +222,18 @@ async fn errors_about_a_command_do_nothing_to_a_terminal() {
         shell("sleep 60").max_output(20).output().await.expect_err("too much"),
         pool.shell(&host, "\x1b[31m\0").output().await.expect_err("no command"),
         pool.shell(&host, "true").env("\x1b[31m\n", "x").output().await.expect_err("no name"),
-        pool.shell(&host, "true").current_dir("\x1b[31m\0").output().await.expect_err("no directory"),
+        pool.shell(&host, "true")
+            .current_dir("\x1b[31m\0")
+            .output()
+            .await
+            .expect_err("no directory"),
     ];
     let mut child = shell("sleep 60").spawn().await.expect("it starts");
     child.stdout.as_mut().expect("not taken").read_exact(&mut [0; 100]).await.expect("it writes");
     sshd.kill_connections();
-    errors.push(timeout(PATIENCE, child.wait_with_output()).await.expect("it ends").expect_err("a loss"));
+    errors.push(
+        timeout(PATIENCE, child.wait_with_output()).await.expect("it ends").expect_err("a loss"),
+    );
     for error in errors {
         assert!(is_harmless(&error.to_string()), "{:?}", error.to_string());
         assert!(is_harmless(&format!("{error:?}")), "{error:?}");
@@ -218,18 +246,28 @@ async fn errors_about_a_command_do_nothing_to_a_terminal() {
 #[case::killed("kill -9 $$", 255, &[])]
 #[case::timed_out("sleep 60", 124, &["--timeout", "1s"])]
 #[case::too_much("sleep 60", 255, &["--max-output", "2kB"])]
-fn the_program_adds_one_harmless_line(#[case] then: &str, #[case] code: i32, #[case] options: &[&str]) {
+fn the_program_adds_one_harmless_line(
+    #[case] then: &str,
+    #[case] code: i32,
+    #[case] options: &[&str],
+) {
     let (sshd, home) = (Sshd::builder().start(), tempfile::tempdir().expect("a directory"));
     let mut program = pooled::command(env!("CARGO_BIN_EXE_sshpool"));
     program.arg("-F").arg(sshd.ssh_config()).arg("exec").args(options);
     let text = noise() + "noise >&2; head -c 1500 /dev/zero >&2; echo over >&2; " + then;
-    program.args(["lab", &text]).env("XDG_CONFIG_HOME", home.path()).env("XDG_RUNTIME_DIR", home.path());
+    program
+        .args(["lab", &text])
+        .env("XDG_CONFIG_HOME", home.path())
+        .env("XDG_RUNTIME_DIR", home.path());
     let output = program.stdin(Stdio::null()).output().expect("it starts");
     assert_eq!(output.status.code(), Some(code), "{output:?}");
     let stderr = output.stderr.strip_suffix(b"\n").expect("a last line");
     let start = stderr.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-    let start =
-        start + stderr[start..].windows(9).position(|window| window == b"sshpool: ").expect("its own line");
+    let start = start
+        + stderr[start..]
+            .windows(9)
+            .position(|window| window == b"sshpool: ")
+            .expect("its own line");
     let line = String::from_utf8(stderr[start..].to_vec()).expect("it is text");
     assert!(is_harmless(&line) && line.starts_with("sshpool: lab: "), "{line:?}");
     assert!(output.stderr.windows(ESCAPES.len()).any(|window| window == ESCAPES));
@@ -243,7 +281,10 @@ fn the_program_keeps_nothing_of_what_it_passes_on(#[case] source: &str) {
     let mut program = pooled::command(env!("CARGO_BIN_EXE_sshpool"));
     program.arg("-F").arg(sshd.ssh_config()).args(["exec", "lab"]);
     program.arg(format!("{source} | head -c 100000000")).stdin(Stdio::null()).stdout(Stdio::null());
-    program.env("XDG_CONFIG_HOME", home.path()).env("XDG_RUNTIME_DIR", home.path()).stderr(Stdio::piped());
+    program
+        .env("XDG_CONFIG_HOME", home.path())
+        .env("XDG_RUNTIME_DIR", home.path())
+        .stderr(Stdio::piped());
     let (code, stderr, memory) = watched(program.spawn().expect("it starts"));
     assert_eq!((code, &*stderr), (Some(0), ""));
     assert!((1..MOST_MEMORY).contains(&memory), "{memory} MB");

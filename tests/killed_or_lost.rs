@@ -1,4 +1,5 @@
-//! A command without a status was killed by a signal, or its connection was lost: the caller is told which of the two.
+//! A command without a status was killed by a signal, or its connection was lost: the caller is
+//! told which of the two.
 
 #![cfg(feature = "cli")]
 
@@ -19,7 +20,8 @@ use rstest::rstest;
 use agents::Home;
 use pooled::{PATIENCE, command};
 
-/// ssh removes the path of its control socket last, long after it has closed its sockets on a busy machine: here it takes a second.
+/// ssh removes the path of its control socket last, long after it has closed its sockets on a busy
+/// machine: here it takes a second.
 const SLOW_END: &str = r#"
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -51,8 +53,11 @@ fn slow_ssh(home: &Home) -> Option<PathBuf> {
         return None;
     }
     let found = run(command("sh").args(["-c", "command -v ssh"]), PATIENCE);
-    let text =
-        format!("#!/bin/sh\nLD_PRELOAD='{}' exec '{}' \"$@\"\n", library.display(), found.stdout.trim());
+    let text = format!(
+        "#!/bin/sh\nLD_PRELOAD='{}' exec '{}' \"$@\"\n",
+        library.display(),
+        found.stdout.trim()
+    );
     let program = directory.join("ssh");
     std::fs::write(&program, text).expect("a file");
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
@@ -68,7 +73,8 @@ fn with(directory: &Path, mut command: Command) -> Command {
 
 /// Begins with a command, and returns when it runs.
 fn begun(mut command: Command) -> Child {
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let mut child =
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
     child.stdout.as_mut().expect("it was piped").read_exact(&mut [0; 6]).expect("it begins");
     child
 }
@@ -97,7 +103,10 @@ enum Event {
 #[case(Event::ConnectionKilled, "connection lost while the command ran: ")]
 #[case(Event::ServerKilledAndClosed, "connection lost while the command ran: ")]
 #[case(Event::CommandKilled, "command was killed by a signal")]
-fn c6_a_master_that_ends_slowly_has_not_outlived_its_sessions(#[case] event: Event, #[case] text: &str) {
+fn c6_a_master_that_ends_slowly_has_not_outlived_its_sessions(
+    #[case] event: Event,
+    #[case] text: &str,
+) {
     let (sshd, home) = (Sshd::builder().start(), Home::new());
     let Some(slow) = slow_ssh(&home) else { return };
     let wait = "echo begun; echo $$ >>~/pids; cat; sleep 300";
@@ -112,7 +121,8 @@ fn c6_a_master_that_ends_slowly_has_not_outlived_its_sessions(#[case] event: Eve
         Event::ConnectionKilled => sshd.kill_connections(),
         Event::ServerKilledAndClosed => {
             sshd.kill();
-            let closed = run(&mut with(&slow, home.on(&sshd, &["close", "--now", "lab"])), PATIENCE);
+            let closed =
+                run(&mut with(&slow, home.on(&sshd, &["close", "--now", "lab"])), PATIENCE);
             assert_eq!(closed.code(), 0, "{}", closed.stderr);
         }
         Event::CommandKilled => {
@@ -122,7 +132,10 @@ fn c6_a_master_that_ends_slowly_has_not_outlived_its_sessions(#[case] event: Eve
     }
     for child in children {
         let (code, said) = told(child);
-        assert!(code == Some(255) && said.contains(text) && said.lines().count() == 1, "{code:?}: {said}");
+        assert!(
+            code == Some(255) && said.contains(text) && said.lines().count() == 1,
+            "{code:?}: {said}"
+        );
     }
     drop(input);
 }

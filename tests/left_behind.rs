@@ -1,7 +1,9 @@
-//! Nothing is left behind, however a process or a future ends: no ssh process, no socket, no directory.
+//! Nothing is left behind, however a process or a future ends: no ssh process, no socket, no
+//! directory.
 //!
-//! Each test starts itself once more as a process of its own (the *actor*), with a private directory for sockets, and looks from outside at
-//! what is left of it: every process of a pool has that directory in its command line.
+//! Each test starts itself once more as a process of its own (the *actor*), with a private
+//! directory for sockets, and looks from outside at what is left of it: every process of a pool has
+//! that directory in its command line.
 
 mod common;
 mod pooled;
@@ -35,7 +37,8 @@ struct Actor {
     _sshd: Sshd,
 }
 
-/// In the actor: plays, and ends the process. Otherwise starts the actor and waits until it says that it is ready.
+/// In the actor: plays, and ends the process. Otherwise starts the actor and waits until it says
+/// that it is ready.
 fn actor(test: &str, play: fn(Host)) -> Actor {
     if let Some(ssh_config) = std::env::var_os(ROLE) {
         play(host_of(ssh_config.as_ref()));
@@ -58,7 +61,8 @@ fn actor(test: &str, play: fn(Host)) -> Actor {
     Actor { process, stdin, _stdout: stdout, sockets, _sshd: sshd }
 }
 
-/// What the actor says when it has come to where the test looks at it. Then it waits until the test lets it go on.
+/// What the actor says when it has come to where the test looks at it. Then it waits until the test
+/// lets it go on.
 fn ready() {
     println!("\nREADY");
 }
@@ -71,7 +75,8 @@ fn wait_for_the_end() {
 impl Actor {
     fn left(&self) -> Vec<String> {
         let mut left = processes_with(&self.sockets.path().to_string_lossy());
-        let files = std::fs::read_dir(self.sockets.path()).expect("the directory is ours").flatten();
+        let files =
+            std::fs::read_dir(self.sockets.path()).expect("the directory is ours").flatten();
         left.extend(files.map(|file| file.path().display().to_string()));
         left
     }
@@ -100,7 +105,11 @@ impl Drop for Actor {
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime")
 }
 
 /// A pool with a connection in use, one command that runs, and one that is being started.
@@ -123,7 +132,11 @@ fn a_process_that_is_killed_leaves_nothing() {
             tokio::task::spawn_blocking(wait_for_the_end).await.expect("no panic");
         });
     });
-    assert!(actor.left().len() >= 4, "a master, its sessions, a guard and a directory: {:?}", actor.left());
+    assert!(
+        actor.left().len() >= 4,
+        "a master, its sessions, a guard and a directory: {:?}",
+        actor.left()
+    );
     kill(actor.process.id());
     assert_eq!(actor.process.wait().expect("it is our child").signal(), Some(9));
     actor.assert_nothing_is_left();
@@ -193,32 +206,34 @@ fn an_exit_in_the_middle_leaves_nothing() {
 
 #[test]
 fn a_pool_that_is_dropped_leaves_nothing_in_a_process_that_goes_on() {
-    let mut actor = actor("a_pool_that_is_dropped_leaves_nothing_in_a_process_that_goes_on", |host| {
-        runtime().block_on(async {
-            let pool = pool(config());
-            let lease = pool.acquire(&host).await.expect("a connection");
-            pool.exec(&host, "true").await.expect("it runs");
-            drop(pool);
-            lease.exec("true").await.expect("a lease keeps its connection");
-            drop(lease);
-            ready();
-            tokio::task::spawn_blocking(wait_for_the_end).await.expect("no panic");
+    let mut actor =
+        actor("a_pool_that_is_dropped_leaves_nothing_in_a_process_that_goes_on", |host| {
+            runtime().block_on(async {
+                let pool = pool(config());
+                let lease = pool.acquire(&host).await.expect("a connection");
+                pool.exec(&host, "true").await.expect("it runs");
+                drop(pool);
+                lease.exec("true").await.expect("a lease keeps its connection");
+                drop(lease);
+                ready();
+                tokio::task::spawn_blocking(wait_for_the_end).await.expect("no panic");
+            });
         });
-    });
     actor.assert_nothing_is_left();
     assert!(actor.ends().success());
 }
 
 #[test]
 fn a_runtime_that_is_shut_down_leaves_nothing_in_a_process_that_goes_on() {
-    let mut actor = actor("a_runtime_that_is_shut_down_leaves_nothing_in_a_process_that_goes_on", |host| {
-        let runtime = runtime();
-        let (pool, lease, child) = runtime.block_on(async { busy(&host).await });
-        runtime.shutdown_timeout(PATIENCE);
-        drop((pool, lease, child));
-        ready();
-        wait_for_the_end();
-    });
+    let mut actor =
+        actor("a_runtime_that_is_shut_down_leaves_nothing_in_a_process_that_goes_on", |host| {
+            let runtime = runtime();
+            let (pool, lease, child) = runtime.block_on(async { busy(&host).await });
+            runtime.shutdown_timeout(PATIENCE);
+            drop((pool, lease, child));
+            ready();
+            wait_for_the_end();
+        });
     actor.assert_nothing_is_left();
     assert!(actor.ends().success());
 }
@@ -264,7 +279,8 @@ fn futures_dropped_at_any_await_point_leave_nothing() {
             for polls in 1..=MOST {
                 let done = drop_after(polls, pool.exec(&host, "echo x; sleep 0.05; echo y")).await;
                 // Its end takes a moment, also there.
-                wait_for_async("the session's end", PATIENCE, || pool.stats().open_sessions == 0).await;
+                wait_for_async("the session's end", PATIENCE, || pool.stats().open_sessions == 0)
+                    .await;
                 assert_eq!(pool.stats().idle_connections, 1, "after {polls} polls");
                 assert!(polls < MOST, "the future never came to its end");
                 if done.is_some() {
@@ -327,7 +343,8 @@ fn a_guard_that_is_killed_is_replaced() {
     actor.assert_nothing_is_left();
 }
 
-/// SIGINT and SIGTERM close the pools that asked for it, and end the process as they would have done.
+/// SIGINT and SIGTERM close the pools that asked for it, and end the process as they would have
+/// done.
 fn ends_by(signal: nix::sys::signal::Signal, mut actor: Actor) {
     let pid = nix::unistd::Pid::from_raw(actor.process.id().cast_signed());
     nix::sys::signal::kill(pid, signal).expect("it is our child");
@@ -361,11 +378,19 @@ fn a_pool_whose_directory_is_removed_makes_another() {
         runtime().block_on(async {
             // More connections than a command has attempts.
             let pool = pool(sshpool::PoolConfig { sessions_per_connection: 1, ..config() });
-            let commands =
-                (0..4).map(|_| tokio::spawn(pool.shell(&host, "sleep 1").output())).collect::<Vec<_>>();
-            let running = pool.shell(&host, "rm -f ~/ran; echo on; sleep 4; echo once >>~/ran; exit 3");
+            let commands = (0..4)
+                .map(|_| tokio::spawn(pool.shell(&host, "sleep 1").output()))
+                .collect::<Vec<_>>();
+            let running =
+                pool.shell(&host, "rm -f ~/ran; echo on; sleep 4; echo once >>~/ran; exit 3");
             let mut running = running.spawn().await.expect("it starts");
-            running.stdout.as_mut().expect("not taken").read_exact(&mut [0; 3]).await.expect("it runs");
+            running
+                .stdout
+                .as_mut()
+                .expect("not taken")
+                .read_exact(&mut [0; 3])
+                .await
+                .expect("it runs");
             for command in commands {
                 command.await.expect("no panic").expect("it runs");
             }
@@ -386,7 +411,8 @@ fn a_pool_whose_directory_is_removed_makes_another() {
     actor.assert_nothing_is_left();
 }
 
-/// Whoever closes, first or not, finds nothing left; and so does whoever looks after a close that nobody waited for.
+/// Whoever closes, first or not, finds nothing left; and so does whoever looks after a close that
+/// nobody waited for.
 #[test]
 fn every_close_waits_for_all_of_it() {
     let mut actor = actor("every_close_waits_for_all_of_it", |host| {
@@ -423,14 +449,16 @@ fn every_close_waits_for_all_of_it() {
     assert!(actor.ends().success());
 }
 
-/// Signals are listened for though the runtime in which that was asked for is gone, and another one is not driven.
+/// Signals are listened for though the runtime in which that was asked for is gone, and another one
+/// is not driven.
 #[test]
 fn a_signal_is_heard_after_its_runtime() {
     fn play(host: Host) {
         let before = runtime();
         before.block_on(async { pool(config()).close_on_signals().expect("a handler") });
         drop(before);
-        let idle = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let idle =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let _busy = idle.block_on(async {
             let busy = busy(&host).await;
             busy.0.close_on_signals().expect("a handler");
@@ -457,14 +485,23 @@ fn running_out_of_descriptors_cuts_nothing_off() {
             let pool = pool(config());
             let mut running =
                 pool.shell(&host, "echo on; sleep 1; echo whole").spawn().await.expect("it starts");
-            running.stdout.as_mut().expect("not taken").read_exact(&mut [0; 3]).await.expect("it runs");
+            running
+                .stdout
+                .as_mut()
+                .expect("not taken")
+                .read_exact(&mut [0; 3])
+                .await
+                .expect("it runs");
             let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("there is a limit");
             // None but those that are open already.
             setrlimit(Resource::RLIMIT_NOFILE, 3, hard).expect("it can be lowered");
             let error = pool.exec(&host, "true").await;
             setrlimit(Resource::RLIMIT_NOFILE, soft, hard).expect("it can be raised again");
             let error = error.expect_err("there is no descriptor");
-            assert!(error.never_started() && error.to_string().contains("Too many open files"), "{error}");
+            assert!(
+                error.never_started() && error.to_string().contains("Too many open files"),
+                "{error}"
+            );
             let output = running.wait_with_output().await.expect("it runs on");
             assert_eq!(output.stdout, b"whole\n");
             assert_eq!(pool.exec(&host, "echo on").await.expect("the connection lives"), "on");

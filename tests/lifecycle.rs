@@ -89,8 +89,11 @@ enum Fate {
 async fn an_idle_connection_to_nowhere_is_removed_and_counted(#[case] fate: Fate) {
     let sshd = Sshd::builder().start();
     // A probe is given as long as a login.
-    let settings =
-        PoolConfig { health_check_interval: SHORT, connect_timeout: Duration::from_secs(5), ..config() };
+    let settings = PoolConfig {
+        health_check_interval: SHORT,
+        connect_timeout: Duration::from_secs(5),
+        ..config()
+    };
     let (pool, host) = (pool(settings), host(&sshd));
     let lease = pool.acquire(&host).await.expect("a connection");
     // One that ends before it was of use is a failed login, after which there is a pause.
@@ -174,7 +177,8 @@ async fn a_host_can_be_closed_and_used_again() {
 async fn closing_lets_commands_finish_and_takes_no_new_ones() {
     let sshd = Sshd::builder().start();
     let (pool, host) = (pool(config()), host(&sshd));
-    let mut child = pool.shell(&host, "echo started; sleep 1; echo done").spawn().await.expect("it starts");
+    let mut child =
+        pool.shell(&host, "echo started; sleep 1; echo done").spawn().await.expect("it starts");
     let mut stdout = child.stdout.take().expect("stdout is there");
     let mut started = [0; 8];
     tokio::io::AsyncReadExt::read_exact(&mut stdout, &mut started).await.expect("it says so");
@@ -182,7 +186,8 @@ async fn closing_lets_commands_finish_and_takes_no_new_ones() {
         let pool = pool.clone();
         async move { pool.close().await }
     });
-    wait_for_async("the beginning of the close", PATIENCE, || pool.stats().total_connections == 0).await;
+    wait_for_async("the beginning of the close", PATIENCE, || pool.stats().total_connections == 0)
+        .await;
     let refused = pool.exec(&host, "true").await;
     assert!(matches!(refused, Err(Error::Closed { .. })), "{refused:?}");
     let mut rest = String::new();
@@ -265,10 +270,12 @@ async fn a_command_that_times_out_makes_its_connection_suspect() {
 async fn a_second_close_cuts_nothing_off_that_has_its_time() {
     let sshd = Sshd::builder().start();
     let (pool, host) = (pool(config()), host(&sshd));
-    let mut child = pool.shell(&host, "echo on; sleep 1.5; echo whole").spawn().await.expect("it starts");
+    let mut child =
+        pool.shell(&host, "echo on; sleep 1.5; echo whole").spawn().await.expect("it starts");
     let mut stdout = child.stdout.take().expect("stdout is there");
     tokio::io::AsyncReadExt::read_exact(&mut stdout, &mut [0; 3]).await.expect("it runs");
-    let close = |pool: sshpool::Pool, host: sshpool::Host| async move { pool.close_host(&host).await };
+    let close =
+        |pool: sshpool::Pool, host: sshpool::Host| async move { pool.close_host(&host).await };
     let first = tokio::spawn(close(pool.clone(), host.clone()));
     tokio::time::sleep(SHORT).await;
     let second = tokio::spawn(close(pool.clone(), host.clone()));
@@ -276,11 +283,15 @@ async fn a_second_close_cuts_nothing_off_that_has_its_time() {
     pool.close_within(PATIENCE).await;
     let mut rest = String::new();
     tokio::io::AsyncReadExt::read_to_string(&mut stdout, &mut rest).await.expect("it can be read");
-    assert_eq!((&*rest, child.wait().await.expect("it ends by itself").code()), ("whole\n", Some(0)));
+    assert_eq!(
+        (&*rest, child.wait().await.expect("it ends by itself").code()),
+        ("whole\n", Some(0))
+    );
     first.await.and(second.await).expect("no panic");
 }
 
-/// Sessions are opened ahead of need in the background, while the pool closes. Whatever the moment, none is left.
+/// Sessions are opened ahead of need in the background, while the pool closes. Whatever the moment,
+/// none is left.
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_close_while_sessions_are_opened_leaves_none() {

@@ -17,7 +17,11 @@ use pooled::{PATIENCE, config, host, pool};
 #[case::twenty_at_once(20, 20, 5)]
 #[case::five_hundred_at_once(500, 500, 5)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn commands_share_logins(#[case] commands: usize, #[case] at_once: usize, #[case] most_logins: usize) {
+async fn commands_share_logins(
+    #[case] commands: usize,
+    #[case] at_once: usize,
+    #[case] most_logins: usize,
+) {
     let sshd = Sshd::builder().start();
     let (pool, host) = (pool(config()), host(&sshd));
     let mut tasks = JoinSet::new();

@@ -1,5 +1,6 @@
-//! Names as plain ssh takes them, and bytes that are no UTF-8: in names of hosts and users, in commands, in paths, in files that are read.
-//! Plain ssh is run in the same place, and has to give the same.
+//! Names as plain ssh takes them, and bytes that are no UTF-8: in names of hosts and users, in
+//! commands, in paths, in files that are read. Plain ssh is run in the same place, and has to give
+//! the same.
 
 mod agents;
 mod common;
@@ -34,8 +35,11 @@ fn cafe() -> &'static OsStr {
 fn config(home: &Home, sshd: &Sshd, name: &OsStr, before: &str, aliases: &str) -> PathBuf {
     let text = std::fs::read_to_string(sshd.ssh_config()).expect("it is there");
     let path = home.path().join(name);
-    std::fs::write(&path, before.to_owned() + &text.replace("Host lab\n", &format!("Host lab {aliases}\n")))
-        .expect("a file");
+    std::fs::write(
+        &path,
+        before.to_owned() + &text.replace("Host lab\n", &format!("Host lab {aliases}\n")),
+    )
+    .expect("a file");
     path
 }
 
@@ -58,20 +62,28 @@ fn assert_no_panic(ended: &Ended) {
     );
 }
 
-/// Names that ssh takes as aliases are taken, by the agent and without it; those that it refuses do not get anywhere.
+/// Names that ssh takes as aliases are taken, by the agent and without it; those that it refuses do
+/// not get anywhere.
 #[test]
 fn b8_aliases_are_those_that_plain_ssh_takes() {
     let (sshd, home) = (Sshd::builder().start(), Home::new());
     let names = [
-        "a+b", "x^y", "ünï", "a=b", "a/b", "a~b", "a%b", "a#b", "[x]", "a_b.c", "日本", "a,b", "a;b", "a$b",
-        "a b", "-a", "a\\b", "a(b", "../../x",
+        "a+b", "x^y", "ünï", "a=b", "a/b", "a~b", "a%b", "a#b", "[x]", "a_b.c", "日本", "a,b",
+        "a;b", "a$b", "a b", "-a", "a\\b", "a(b", "../../x",
     ];
-    let config = config(&home, &sshd, "F".as_ref(), "", &names.map(|name| format!("\"{name}\"")).join(" "));
+    let config =
+        config(&home, &sshd, "F".as_ref(), "", &names.map(|name| format!("\"{name}\"")).join(" "));
     let mut taken = 0;
     for name in names {
         let expected = plain(
             &home,
-            &[OsStr::new("-F"), config.as_os_str(), "--".as_ref(), name.as_ref(), "echo taken".as_ref()],
+            &[
+                OsStr::new("-F"),
+                config.as_os_str(),
+                "--".as_ref(),
+                name.as_ref(),
+                "echo taken".as_ref(),
+            ],
         );
         for agent in [&[][..], &["--no-agent"]] {
             let mut program = home.command(["-F".as_ref(), config.as_os_str()]);
@@ -81,7 +93,11 @@ fn b8_aliases_are_those_that_plain_ssh_takes() {
                 (&expected.stdout, expected.code() == 0),
                 "{name}: {ended:?} {expected:?}"
             );
-            assert_eq!(ended.stderr.lines().count(), usize::from(ended.code() != 0), "{name}: {ended:?}");
+            assert_eq!(
+                ended.stderr.lines().count(),
+                usize::from(ended.code() != 0),
+                "{name}: {ended:?}"
+            );
         }
         taken += usize::from(expected.code() == 0);
     }
@@ -89,17 +105,31 @@ fn b8_aliases_are_those_that_plain_ssh_takes() {
     // One in the TOML file is called by its name, also where its name looks like a port's.
     home.config("[hosts.'a:b']\naddress = 'lab'\n[hosts.'a+c']\nssh_config = '/nonexistent'\n[groups]\nodd = 'a+b,x^y'\n");
     let ended = run(
-        home.command(["-F".as_ref(), config.as_os_str()]).args(["run", "-g", "odd", "--dry-run", "true"]),
+        home.command(["-F".as_ref(), config.as_os_str()]).args([
+            "run",
+            "-g",
+            "odd",
+            "--dry-run",
+            "true",
+        ]),
         PATIENCE,
     );
     assert_eq!(ended.stdout, "a+b,x^y (2 hosts): true\n", "{ended:?}");
     let out = home.path().join("out");
-    let mut program =
-        home.command(["-F".as_ref(), config.as_os_str(), "run".as_ref(), "--out".as_ref(), out.as_os_str()]);
+    let mut program = home.command([
+        "-F".as_ref(),
+        config.as_os_str(),
+        "run".as_ref(),
+        "--out".as_ref(),
+        out.as_os_str(),
+    ]);
     let ended = run(program.args(["-w", "a+b,a/b,../../x", "--", "echo taken"]), PATIENCE);
     assert_eq!(ended.code(), 0, "{ended:?}");
-    let mut files: Vec<_> =
-        std::fs::read_dir(&out).expect("it was made").flatten().map(|entry| entry.file_name()).collect();
+    let mut files: Vec<_> = std::fs::read_dir(&out)
+        .expect("it was made")
+        .flatten()
+        .map(|entry| entry.file_name())
+        .collect();
     files.sort();
     let expected = [
         "..%2F..%2Fx.stderr",
@@ -112,7 +142,13 @@ fn b8_aliases_are_those_that_plain_ssh_takes() {
     assert_eq!(files, expected.map(OsString::from));
     // What an alias with a comma stands for where there are many: two hosts.
     let ended = run(
-        home.command(["-F".as_ref(), config.as_os_str()]).args(["run", "-w", "a,b", "--dry-run", "true"]),
+        home.command(["-F".as_ref(), config.as_os_str()]).args([
+            "run",
+            "-w",
+            "a,b",
+            "--dry-run",
+            "true",
+        ]),
         PATIENCE,
     );
     assert_eq!(ended.stdout, "a,b (2 hosts): true\n", "{ended:?}");
@@ -121,7 +157,8 @@ fn b8_aliases_are_those_that_plain_ssh_takes() {
 /// What sshd logged of users that it does not know.
 fn unknown_users(sshd: &Sshd) -> Vec<String> {
     let log = sshd.log();
-    let users = log.lines().filter_map(|line| line.split_once("Invalid user ")?.1.rsplit_once(" from "));
+    let users =
+        log.lines().filter_map(|line| line.split_once("Invalid user ")?.1.rsplit_once(" from "));
     users.map(|(user, _)| user.to_owned()).collect()
 }
 
@@ -169,8 +206,10 @@ fn b8_users_reach_the_server_as_from_plain_ssh(#[case] user: &str, #[case] encod
     // In what ssh expands it is what plain ssh makes of it, too.
     // A shell that writes beside its output, for ssh ends what has closed that.
     let script = "printf \"%%s|\" \"$@\"";
-    let proxy =
-        format!("Host p\nProxyCommand sh -c '{script} >>{}; exit 1' sh '%r' %r %h %n\n", seen.display());
+    let proxy = format!(
+        "Host p\nProxyCommand sh -c '{script} >>{}; exit 1' sh '%r' %r %h %n\n",
+        seen.display()
+    );
     std::fs::write(&config, proxy).expect("a file");
     let expands = |command: &mut Command| {
         let _ = std::fs::remove_file(&seen);
@@ -186,7 +225,9 @@ fn b8_users_reach_the_server_as_from_plain_ssh(#[case] user: &str, #[case] encod
     );
     assert!(!expected.is_empty());
     assert_eq!(
-        expands(home.command(["--no-agent".as_ref(), "-F".as_ref(), file]).args(["exec", &at, "true"])),
+        expands(
+            home.command(["--no-agent".as_ref(), "-F".as_ref(), file]).args(["exec", &at, "true"])
+        ),
         expected
     );
 }
@@ -209,8 +250,10 @@ fn b8_uris_are_those_that_plain_ssh_takes() {
         ("ssh://h1:0".to_owned(), false),
         ("ssh://-oProxyCommand=x".to_owned(), false),
     ] {
-        let expected =
-            plain(&home, &[&["-F".as_ref(), config.as_os_str()][..], &words(&[&uri, "echo taken"])].concat());
+        let expected = plain(
+            &home,
+            &[&["-F".as_ref(), config.as_os_str()][..], &words(&[&uri, "echo taken"])].concat(),
+        );
         assert_eq!(expected.code() == 0, taken, "{uri}: {expected:?}");
         // Where there may be many hosts, brackets without a colon are ranges.
         let words_of_ours = if uri.contains("[h1]") { &["exec"][..] } else { &["exec", "run"] };
@@ -223,7 +266,11 @@ fn b8_uris_are_those_that_plain_ssh_takes() {
             let ended = run(program.args([&*uri, "echo taken"]), PATIENCE);
             assert_eq!(ended.stdout.contains("taken"), taken, "{word} {uri}: {ended:?}");
             if !taken {
-                assert_eq!((ended.code(), ended.stderr.lines().count()), (2, 1), "{uri}: {ended:?}");
+                assert_eq!(
+                    (ended.code(), ended.stderr.lines().count()),
+                    (2, 1),
+                    "{uri}: {ended:?}"
+                );
             }
         }
     }
@@ -243,7 +290,8 @@ fn b8_a_refusal_names_a_way_round(#[case] host: &str, #[case] way_round: &str) {
     assert!(ended.stderr.contains(way_round), "{ended:?}");
 }
 
-/// Commands are bytes: as arguments, in many forms, with the agent and without it, as from plain ssh.
+/// Commands are bytes: as arguments, in many forms, with the agent and without it, as from plain
+/// ssh.
 #[rstest]
 #[case::word(b"printf %s caf\xe9")]
 #[case::quoted(b"printf %s 'caf\xe9 \xff'")]
@@ -274,7 +322,8 @@ fn b9_a_command_is_bytes(#[case] text: &[u8]) {
         }
     }
     // The words may be several, and a command that is only shown is shown as it is.
-    let shown = run(home.command(["run", "-w", "lab", "--dry-run", "--json", "--"]).arg(text), PATIENCE);
+    let shown =
+        run(home.command(["run", "-w", "lab", "--dry-run", "--json", "--"]).arg(text), PATIENCE);
     let shown: serde_json::Value = serde_json::from_str(&shown.stdout).expect("it is JSON");
     match text.to_str() {
         Some(text) => assert_eq!(shown["command"], text),
@@ -282,7 +331,8 @@ fn b9_a_command_is_bytes(#[case] text: &[u8]) {
     }
 }
 
-/// Paths are bytes: those of -F and of the TOML file, the directory that the caller stands in, that of the sockets, that of the output.
+/// Paths are bytes: those of -F and of the TOML file, the directory that the caller stands in, that
+/// of the sockets, that of the output.
 #[test]
 fn b9_paths_are_bytes() {
     let (sshd, home) = (Sshd::builder().start(), Home::new());
@@ -290,7 +340,8 @@ fn b9_paths_are_bytes() {
     std::fs::create_dir(&place).expect("a directory");
     let config = config(&home, &sshd, OsStr::from_bytes(b"caf\xe9/c\xe9"), "", "h1");
     let toml = place.join(OsStr::from_bytes(b"t\xe9.toml"));
-    std::fs::write(&toml, "[hosts.web]\naddress = '127.0.0.1'\nssh_config = 'web.conf'\n").expect("a file");
+    std::fs::write(&toml, "[hosts.web]\naddress = '127.0.0.1'\nssh_config = 'web.conf'\n")
+        .expect("a file");
     let name = OsStr::from_bytes(b"c\xe9");
     for agent in [&[][..], &["--no-agent"]] {
         for file in [config.as_os_str(), name] {
@@ -314,11 +365,15 @@ fn b9_paths_are_bytes() {
         // Of the TOML file's directory another path is made.
         std::fs::write(
             place.join("web.conf"),
-            std::fs::read_to_string(&config).expect("it is there").replace("Host lab h1", "Host web"),
+            std::fs::read_to_string(&config)
+                .expect("it is there")
+                .replace("Host lab h1", "Host web"),
         )
         .expect("a file");
-        let ended =
-            run(home.command(agent).arg("--config").arg(&toml).args(["exec", "web", "echo taken"]), PATIENCE);
+        let ended = run(
+            home.command(agent).arg("--config").arg(&toml).args(["exec", "web", "echo taken"]),
+            PATIENCE,
+        );
         assert_eq!((&*ended.stdout, &*ended.stderr), ("taken\n", ""), "{ended:?}");
     }
     let out = place.join(OsStr::from_bytes(b"o\xe9"));
@@ -395,7 +450,8 @@ fn b9_the_library_takes_bytes() {
         pool.command(&host, "rmdir").arg(&directory).output().await.expect("it runs");
         // What cannot be is told, and runs nothing.
         for name in [OsStr::new(""), OsStr::new("1a"), cafe(), OsStr::new("A=B")] {
-            let error = pool.shell(&host, "true").env(name, "x").output().await.expect_err("no such name");
+            let error =
+                pool.shell(&host, "true").env(name, "x").output().await.expect_err("no such name");
             assert!(error.never_started(), "{error}");
         }
         pool.close().await;
@@ -410,7 +466,8 @@ fn b9_the_protocol_has_bytes_in_base64() {
     let config = config(&home, &sshd, OsStr::from_bytes(b"c\xe9"), "", "h1");
     let base64 = |bytes: &[u8]| STANDARD.encode(bytes);
     let host = json!({ "name": "lab", "ssh_config_base64": base64(config.as_os_str().as_bytes()) });
-    let parent = home.exec(&sshd, "d=$(mktemp -d) && mkdir \"$d/$(printf 'caf\\351')\" && printf %s \"$d\"");
+    let parent =
+        home.exec(&sshd, "d=$(mktemp -d) && mkdir \"$d/$(printf 'caf\\351')\" && printf %s \"$d\"");
     let directory = Path::new(&parent).join(cafe());
     let printed = base64(CAFE);
     for (request, expected) in [
@@ -435,8 +492,14 @@ fn b9_the_protocol_has_bytes_in_base64() {
     }
     home.exec(&sshd, &format!("rm -r {parent}"));
     for (request, message) in [
-        (json!({ "command": "a", "command_base64": "YQ==" }), "command and command_base64: give one of them"),
-        (json!({ "argv": ["a"], "argv_base64": ["YQ=="] }), "argv and argv_base64: give one of them"),
+        (
+            json!({ "command": "a", "command_base64": "YQ==" }),
+            "command and command_base64: give one of them",
+        ),
+        (
+            json!({ "argv": ["a"], "argv_base64": ["YQ=="] }),
+            "argv and argv_base64: give one of them",
+        ),
         (json!({ "command": "a", "argv_base64": ["YQ=="] }), "give either command or argv"),
         (json!({ "command_base64": "?" }), "command_base64: not base64"),
         (json!({ "argv_base64": ["YQ==", "?"] }), "argv_base64: not base64"),
@@ -469,7 +532,8 @@ fn b9_the_protocol_has_bytes_in_base64() {
     assert!(answer.json()["control_path"].is_string(), "{}", answer.text());
 }
 
-/// Each subcommand refuses words that are no text, are empty, or have no end with one clear line, or takes them.
+/// Each subcommand refuses words that are no text, are empty, or have no end with one clear line,
+/// or takes them.
 #[test]
 fn b9_no_subcommand_panics() {
     let home = Home::new();
@@ -517,23 +581,31 @@ fn b9_no_subcommand_panics() {
     ];
     for line in lines {
         for word in &odd {
-            let words =
-                line.iter().map(|part| if *part == "?" { word.as_os_str() } else { OsStr::new(part) });
-            let mut program = home.command(["--no-agent".as_ref(), "-F".as_ref(), config.as_os_str()]);
+            let words = line
+                .iter()
+                .map(|part| if *part == "?" { word.as_os_str() } else { OsStr::new(part) });
+            let mut program =
+                home.command(["--no-agent".as_ref(), "-F".as_ref(), config.as_os_str()]);
             // Nothing of it gets as far as a server: there is none.
             if line[0] == "__complete" {
                 program = home.command([""; 0]);
             }
-            let ended = run(program.args(words).env("SSH_POOL_CONNECTION_TIMEOUT_MS", "2000"), PATIENCE);
+            let ended =
+                run(program.args(words).env("SSH_POOL_CONNECTION_TIMEOUT_MS", "2000"), PATIENCE);
             let shown: String = format!("{line:?} {word:?}").chars().take(200).collect();
             assert!(!ended.stderr.contains("panicked"), "{shown}: {}", ended.stderr);
             assert!(matches!(ended.code(), 0 | 1 | 2 | 255), "{shown}: {}", ended.code());
-            assert!(ended.stderr.len() < 8_000 || line[0] == "ssh", "{shown}: {}", ended.stderr.len());
+            assert!(
+                ended.stderr.len() < 8_000 || line[0] == "ssh",
+                "{shown}: {}",
+                ended.stderr.len()
+            );
         }
     }
 }
 
-/// Files that editors of other systems have written: a mark before the first line, their ends of lines, blanks, comments in Latin-1.
+/// Files that editors of other systems have written: a mark before the first line, their ends of
+/// lines, blanks, comments in Latin-1.
 #[test]
 fn b10_a_file_of_hosts_is_read_as_it_is_meant() {
     let home = Home::new();
@@ -580,7 +652,8 @@ fn b10_the_toml_file_may_have_a_mark() {
     home.config("");
 }
 
-/// ssh's own file: ends of lines, blanks and comments of any bytes are as plain ssh has them; a mark it refuses, and so it is told.
+/// ssh's own file: ends of lines, blanks and comments of any bytes are as plain ssh has them; a
+/// mark it refuses, and so it is told.
 #[rstest]
 #[case::windows("# caf\u{e9}\r\n\r\n", true)]
 #[case::blanks("  \t \n\t# x  \n", true)]
@@ -593,14 +666,18 @@ fn b10_the_ssh_config_is_read_as_by_plain_ssh(#[case] before: &str, #[case] work
         let text = std::fs::read(&path).expect("it is there");
         // Latin-1 in the comment, and the ends of lines of Windows everywhere.
         let text = String::from_utf8_lossy(&text).replace("\r\n", "\n").replace('\n', " \r\n");
-        let bytes: Vec<u8> = text.chars().map(|c| u8::try_from(u32::from(c)).expect("Latin-1")).collect();
+        let bytes: Vec<u8> =
+            text.chars().map(|c| u8::try_from(u32::from(c)).expect("Latin-1")).collect();
         std::fs::write(&path, bytes).expect("a file");
     }
-    let expected = plain(&home, &["-F".as_ref(), path.as_os_str(), "lab".as_ref(), "echo taken".as_ref()]);
+    let expected =
+        plain(&home, &["-F".as_ref(), path.as_os_str(), "lab".as_ref(), "echo taken".as_ref()]);
     assert_eq!(expected.code() == 0, works, "{expected:?}");
     for agent in [&[][..], &["--no-agent"]] {
-        let ended =
-            run(home.command(agent).arg("-F").arg(&path).args(["exec", "lab", "echo taken"]), PATIENCE);
+        let ended = run(
+            home.command(agent).arg("-F").arg(&path).args(["exec", "lab", "echo taken"]),
+            PATIENCE,
+        );
         assert_eq!((&ended.stdout, ended.code() == 0), (&expected.stdout, works), "{ended:?}");
         if !works {
             assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
@@ -608,7 +685,8 @@ fn b10_the_ssh_config_is_read_as_by_plain_ssh(#[case] before: &str, #[case] work
     }
 }
 
-/// Random requests and frames: the agent answers or closes, and lives on. `SSHPOOL_FUZZ_SECONDS` makes it longer, `SSHPOOL_FUZZ_SEED` another.
+/// Random requests and frames: the agent answers or closes, and lives on. `SSHPOOL_FUZZ_SECONDS`
+/// makes it longer, `SSHPOOL_FUZZ_SEED` another.
 #[test]
 fn b9_no_bytes_on_its_socket_end_the_agent() {
     let (sshd, home) = (Sshd::builder().start(), Home::new());
@@ -638,7 +716,9 @@ fn b9_no_bytes_on_its_socket_end_the_agent() {
                 &body.to_string(),
             )
             .into_bytes(),
-            _ => request("POST", "/v1/exec", "connection: close\r\n", &body.to_string()).into_bytes(),
+            _ => {
+                request("POST", "/v1/exec", "connection: close\r\n", &body.to_string()).into_bytes()
+            }
         };
         for _ in 0..next(3) {
             let at = next(bytes.len() + 1);
@@ -659,7 +739,11 @@ fn b9_no_bytes_on_its_socket_end_the_agent() {
         let mut answer = Vec::new();
         let read = stream.read_to_end(&mut answer);
         let hangs = read.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
-        assert!(!hangs, "SSHPOOL_FUZZ_SEED={seed}, round {round}: no end of {}", bytes.escape_ascii());
+        assert!(
+            !hangs,
+            "SSHPOOL_FUZZ_SEED={seed}, round {round}: no end of {}",
+            bytes.escape_ascii()
+        );
         if Instant::now() >= end {
             break;
         }

@@ -15,7 +15,9 @@ use tokio::time::timeout;
 
 use nix::sys::signal::Signal;
 
-use pooled::{PATIENCE, clients_of, config, host, host_of, is_alive, kill, pool, send, standby_is_open};
+use pooled::{
+    PATIENCE, clients_of, config, host, host_of, is_alive, kill, pool, send, standby_is_open,
+};
 
 #[rstest]
 #[case("true", Some(0))]
@@ -34,7 +36,11 @@ async fn a_status_is_the_commands_own(#[case] command: &str, #[case] code: Optio
     assert!(output.stderr.is_empty(), "{:?}", String::from_utf8_lossy(&output.stderr));
     let mut child = pool.shell(&host, command).spawn().await.expect("it starts");
     for _ in 0..2 {
-        assert_eq!(child.wait().await.expect("it ran").code(), code, "and every wait says the same");
+        assert_eq!(
+            child.wait().await.expect("it ran").code(),
+            code,
+            "and every wait says the same"
+        );
     }
     assert_eq!(sshd.logins(), 1);
     pool.close().await;
@@ -49,11 +55,17 @@ async fn a_master_killed_during_the_command_is_a_loss() {
     let running = tokio::spawn(lease.shell("echo begun; exec sleep 300").timeout(None).output());
     wait_for_async("the command", PATIENCE, || sshd.sessions_opened() == 2).await;
     kill(lease.master_pid());
-    let error =
-        timeout(PATIENCE, running).await.expect("it ends").expect("no panic").expect_err("it is lost");
+    let error = timeout(PATIENCE, running)
+        .await
+        .expect("it ends")
+        .expect("no panic")
+        .expect_err("it is lost");
     assert!(!error.never_started());
     let Error::Lost { reason, .. } = &error else { panic!("{error:?}") };
-    assert!(reason.starts_with("the control master ended (signal: 9"), "a banner is no reason: {reason}");
+    assert!(
+        reason.starts_with("the control master ended (signal: 9"),
+        "a banner is no reason: {reason}"
+    );
     drop(lease);
     assert_eq!(pool.exec(&host, "echo again").await.expect("another connection"), "again");
     pool.close().await;
@@ -105,7 +117,8 @@ async fn a_retried_command_gets_its_whole_input_once() {
     for _ in 0..8 {
         let (pool, host, input) = (pool.clone(), host.clone(), input.clone());
         tasks.spawn(async move {
-            let mut child = pool.shell(&host, "cat").stdin(Stdin::Piped).spawn().await.expect("it starts");
+            let mut child =
+                pool.shell(&host, "cat").stdin(Stdin::Piped).spawn().await.expect("it starts");
             let mut stdin = child.stdin.take().expect("a pipe was asked for");
             let feed = async {
                 stdin.write_all(input.as_bytes()).await.expect("somebody reads");
@@ -127,7 +140,8 @@ async fn a_retried_command_gets_its_whole_input_once() {
 async fn a_timeout_keeps_what_had_arrived() {
     let sshd = Sshd::builder().start();
     let (pool, host) = (pool(config()), host(&sshd));
-    let command = pool.shell(&host, "echo out; echo err >&2; sleep 300").timeout(Duration::from_secs(2));
+    let command =
+        pool.shell(&host, "echo out; echo err >&2; sleep 300").timeout(Duration::from_secs(2));
     match command.output().await {
         Err(Error::TimedOut { after, partial, .. }) => {
             assert_eq!(after, Duration::from_secs(2));
@@ -135,8 +149,12 @@ async fn a_timeout_keeps_what_had_arrived() {
         }
         other => panic!("{other:?}"),
     }
-    let mut child =
-        pool.shell(&host, "sleep 300").timeout(Duration::from_secs(2)).spawn().await.expect("it starts");
+    let mut child = pool
+        .shell(&host, "sleep 300")
+        .timeout(Duration::from_secs(2))
+        .spawn()
+        .await
+        .expect("it starts");
     assert!(matches!(child.wait().await, Err(Error::TimedOut { .. })));
     assert_eq!(pool.stats().commands_timed_out, 2);
     assert_eq!(pool.exec(&host, "echo on").await.expect("the connection lives"), "on");
@@ -155,7 +173,12 @@ async fn too_much_output_is_cut_off_and_told() {
         }
         other => panic!("{other:?}"),
     }
-    let exact = pool.shell(&host, "printf 12345 >&2").max_output(5).output().await.expect("that is allowed");
+    let exact = pool
+        .shell(&host, "printf 12345 >&2")
+        .max_output(5)
+        .output()
+        .await
+        .expect("that is allowed");
     assert_eq!(exact.stderr, b"12345");
     pool.close().await;
 }
@@ -183,7 +206,8 @@ enum Cut {
     MasterToldToEndWhileItDrains,
 }
 
-/// A server passes a status on as soon as the command has ended, before its output; ssh ends with that status whatever becomes of the rest.
+/// A server passes a status on as soon as the command has ended, before its output; ssh ends with
+/// that status whatever becomes of the rest.
 #[rstest]
 #[case(Cut::MasterKilled)]
 #[case(Cut::ConnectionKilled)]
@@ -201,7 +225,8 @@ async fn a_loss_is_told_though_a_status_had_come(#[case] cut: Cut) {
         let command = format!("rm -f {ended}; head -c {SIZE} /dev/zero; touch {ended}");
         let mut child = lease.shell(command).spawn().await.expect("it starts");
         // It has ended, and nobody has read.
-        let looks = format!("while [ ! -e {ended} ]; do sleep 0.01; done; rm -f {ended}; sleep 0.1");
+        let looks =
+            format!("while [ ! -e {ended} ]; do sleep 0.01; done; rm -f {ended}; sleep 0.1");
         pool.exec(&host, &looks).await.expect("it ends");
         match cut {
             Cut::MasterKilled => kill(lease.master_pid()),
@@ -216,10 +241,20 @@ async fn a_loss_is_told_though_a_status_had_come(#[case] cut: Cut) {
             }
         }
         let mut output = Vec::new();
-        child.stdout.take().expect("not taken").read_to_end(&mut output).await.expect("a pipe can be read");
+        child
+            .stdout
+            .take()
+            .expect("not taken")
+            .read_to_end(&mut output)
+            .await
+            .expect("a pipe can be read");
         let end = timeout(PATIENCE, child.wait()).await.expect("it ends");
         assert!(output.len() < SIZE, "some of it is missing");
-        assert!(matches!(end, Err(Error::Lost { .. })), "round {round}: {end:?} with {} bytes", output.len());
+        assert!(
+            matches!(end, Err(Error::Lost { .. })),
+            "round {round}: {end:?} with {} bytes",
+            output.len()
+        );
         pool.close_within(Duration::ZERO).await;
     }
 }
@@ -235,7 +270,8 @@ async fn a_local_ssh_that_is_killed_costs_its_own_command_only(
     let lease = pool.acquire(&host).await.expect("a connection");
     let other = lease.shell("sleep 2; echo whole").spawn().await.expect("it starts");
     let first = clients_of(lease.master_pid());
-    let mut running = lease.shell("echo $$; sleep 300; echo never").spawn().await.expect("it starts");
+    let mut running =
+        lease.shell("echo $$; sleep 300; echo never").spawn().await.expect("it starts");
     let mut clients = clients_of(lease.master_pid());
     clients.retain(|pid| !first.contains(pid));
     assert_eq!((first.len(), clients.len()), (1, 1), "each command has a client");
@@ -247,9 +283,11 @@ async fn a_local_ssh_that_is_killed_costs_its_own_command_only(
     let other = tokio::spawn(other.wait_with_output());
     let result = timeout(PATIENCE, running.wait()).await.expect("it ends");
     assert!(matches!(result, Err(Error::Lost { .. })), "{result:?}");
-    let other = timeout(PATIENCE, other).await.expect("it ends").expect("no panic").expect("it runs on");
+    let other =
+        timeout(PATIENCE, other).await.expect("it ends").expect("no panic").expect("it runs on");
     assert_eq!(other.stdout, b"whole\n");
-    wait_for_async("the end of what nobody hears of any more", PATIENCE, || !sshd.is_alive(shell)).await;
+    wait_for_async("the end of what nobody hears of any more", PATIENCE, || !sshd.is_alive(shell))
+        .await;
     assert_eq!(
         (lease.exec("echo on").await.expect("the connection lives"), sshd.logins()),
         ("on".to_owned(), 1)
@@ -257,7 +295,8 @@ async fn a_local_ssh_that_is_killed_costs_its_own_command_only(
     pool.close_within(Duration::ZERO).await;
 }
 
-/// The signal comes while the command is on its way, so that nothing is known of it but that it may run.
+/// The signal comes while the command is on its way, so that nothing is known of it but that it may
+/// run.
 #[rstest]
 #[tokio::test]
 async fn a_command_on_its_way_is_not_run_again_when_its_ssh_gets_a_signal(
@@ -275,7 +314,8 @@ async fn a_command_on_its_way_is_not_run_again_when_its_ssh_gets_a_signal(
     let clients = clients_of(lease.master_pid());
     clients.iter().for_each(|&client| send(client, signal));
     // Those in standby are not taken for a command while they end.
-    wait_for_async("the end of them", PATIENCE, || !clients.iter().any(|&client| is_alive(client))).await;
+    wait_for_async("the end of them", PATIENCE, || !clients.iter().any(|&client| is_alive(client)))
+        .await;
     network.pass();
     let result = timeout(PATIENCE, running).await.expect("it ends").expect("no panic");
     assert!(matches!(result, Err(Error::Lost { .. })), "{result:?}");
@@ -313,10 +353,17 @@ async fn a_command_that_ends_just_before_the_patience_is_whole() {
     for early in [20, 50, 100] {
         let (pool, host) = (pool(config()), host(&sshd));
         let lease = pool.acquire(&host).await.expect("a connection");
-        let mut whole = lease.shell("echo on; sleep 1; echo whole").spawn().await.expect("it starts");
+        let mut whole =
+            lease.shell("echo on; sleep 1; echo whole").spawn().await.expect("it starts");
         let mut longer = lease.shell("echo on; sleep 300").spawn().await.expect("it starts");
         for child in [&mut whole, &mut longer] {
-            child.stdout.as_mut().expect("not taken").read_exact(&mut [0; 3]).await.expect("it runs");
+            child
+                .stdout
+                .as_mut()
+                .expect("not taken")
+                .read_exact(&mut [0; 3])
+                .await
+                .expect("it runs");
         }
         let close = tokio::spawn({
             let pool = pool.clone();
@@ -324,9 +371,13 @@ async fn a_command_that_ends_just_before_the_patience_is_whole() {
         });
         let output = timeout(PATIENCE, whole.wait_with_output()).await.expect("it ends");
         match output {
-            Ok(output) => assert_eq!((output.status.code(), &*output.stdout), (Some(0), &b"whole\n"[..])),
+            Ok(output) => {
+                assert_eq!((output.status.code(), &*output.stdout), (Some(0), &b"whole\n"[..]))
+            }
             // On a busy machine it may not have come to its end; then not all of it is there.
-            Err(Error::Lost { partial, .. }) => assert_ne!(partial.stdout, b"whole\n", "{early} ms early"),
+            Err(Error::Lost { partial, .. }) => {
+                assert_ne!(partial.stdout, b"whole\n", "{early} ms early")
+            }
             Err(error) => panic!("{error}"),
         }
         close.await.expect("no panic");

@@ -1,6 +1,6 @@
 //! Commands are answered as plain ssh answers them, started by the caller in the caller's directory
-//! with the caller's environment: part A of what the field showed. Each is compared with plain ssh run
-//! in the same place, over an agent that somebody else has started in another place.
+//! with the caller's environment: part A of what the field showed. Each is compared with plain ssh
+//! run in the same place, over an agent that somebody else has started in another place.
 
 mod agents;
 mod common;
@@ -51,10 +51,13 @@ impl Lab {
         let keys = tempfile::Builder::new().prefix("keys-").tempdir().expect("a directory");
         for name in ["A", "B"] {
             let path = keys.path().join(name);
-            let made =
-                run(command("ssh-keygen").args(["-q", "-N", "", "-t", "ed25519", "-f"]).arg(&path), PATIENCE);
+            let made = run(
+                command("ssh-keygen").args(["-q", "-N", "", "-t", "ed25519", "-f"]).arg(&path),
+                PATIENCE,
+            );
             assert_eq!(made.code(), 0, "{}", made.stderr);
-            let public = fs::read_to_string(keys.path().join(format!("{name}.pub"))).expect("it was made");
+            let public =
+                fs::read_to_string(keys.path().join(format!("{name}.pub"))).expect("it was made");
             sshd.authorize(&format!("environment=\"KEY={name}\""), &public);
         }
         let config = keys.path().join("config");
@@ -92,7 +95,8 @@ impl Lab {
         fs::write(&self.config, text).expect("a file");
     }
 
-    /// In the caller's place. One variable stands for what a test needs; the rest is that of a test.
+    /// In the caller's place. One variable stands for what a test needs; the rest is that of a
+    /// test.
     fn in_place(&self, mut command: Command, caller: &Caller) -> Command {
         if let Some(directory) = &caller.directory {
             command.current_dir(directory);
@@ -176,7 +180,8 @@ struct SshAgent {
 impl SshAgent {
     #[track_caller]
     fn add(&self, key: &Path) {
-        let added = run(command("ssh-add").arg("-q").arg(key).env("SSH_AUTH_SOCK", &self.socket), PATIENCE);
+        let added =
+            run(command("ssh-add").arg("-q").arg(key).env("SSH_AUTH_SOCK", &self.socket), PATIENCE);
         assert_eq!(added.code(), 0, "{}", added.stderr);
     }
 }
@@ -278,8 +283,12 @@ fn a5_a_relative_file_of_known_hosts_is_in_the_callers_directory() {
             "UserKnownHostsFile" => "GlobalKnownHostsFile /dev/null",
             _ => "UserKnownHostsFile /dev/null",
         };
-        lab.configure(&format!("{keyword} known\n{other}\nIdentityFile {}\n", lab.key("A").display()));
-        // Of one account at most four failed logins are made in ten minutes, but for whoever closes it.
+        lab.configure(&format!(
+            "{keyword} known\n{other}\nIdentityFile {}\n",
+            lab.key("A").display()
+        ));
+        // Of one account at most four failed logins are made in ten minutes, but for whoever closes
+        // it.
         let mut close = lab.home.command(["-F"]);
         assert_eq!(run(close.arg(&lab.config).args(["close", "h1"]), PATIENCE).code(), 0);
         lab.is_refused(&here().at(&bad));
@@ -350,7 +359,8 @@ fn make_executable(path: &Path) {
 fn a7_another_ssh_agent_is_another_identity() {
     let lab = Lab::new();
     let sockets = lab.directory(&[]);
-    let (a, b) = (an_agent(&[lab.key("A")], &sockets, "a"), an_agent(&[lab.key("B")], &sockets, "b"));
+    let (a, b) =
+        (an_agent(&[lab.key("A")], &sockets, "a"), an_agent(&[lab.key("B")], &sockets, "b"));
     lab.configure("IdentitiesOnly no\nIdentityFile /nonexistent\n");
     let with = |agent: &SshAgent| here().with("SSH_AUTH_SOCK", &agent.socket);
     lab.uses(&with(&a), "A");
@@ -375,13 +385,15 @@ fn a7_another_ssh_agent_is_another_identity() {
 fn a7_where_the_agent_is_forwarded_the_socket_itself_counts() {
     let lab = Lab::new();
     let sockets = lab.directory(&[]);
-    let (a, same) = (an_agent(&[lab.key("A")], &sockets, "a"), an_agent(&[lab.key("A")], &sockets, "same"));
+    let (a, same) =
+        (an_agent(&[lab.key("A")], &sockets, "a"), an_agent(&[lab.key("A")], &sockets, "same"));
     lab.configure("IdentitiesOnly no\nIdentityFile /nonexistent\nForwardAgent yes\n");
     let with = |agent: &SshAgent| here().with("SSH_AUTH_SOCK", &agent.socket);
     assert_eq!(lab.logins_of(&[&with(&a), &with(&same), &with(&a)]), 2);
     // A command gets at the caller's, as with plain ssh.
     same.add(&lab.key("B"));
-    let keys = |agent: &SshAgent| lab.agree(&with(agent), "ssh-add -l | wc -l").expect("it can be asked");
+    let keys =
+        |agent: &SshAgent| lab.agree(&with(agent), "ssh-add -l | wc -l").expect("it can be asked");
     if lab.plain(&with(&a), "command -v ssh-add").code() == 0 {
         assert_eq!((keys(&a).trim(), keys(&same).trim()), ("1", "2"));
     }
@@ -452,7 +464,8 @@ fn a10_ssh_is_found_by_the_callers_path() {
     run(&mut start, PATIENCE);
     lab.uses(&here(), "A");
     // A caller's own ssh, which is another one.
-    let script = format!("#!/bin/sh\necho ours >>{}/said\nexec /usr/bin/ssh \"$@\"\n", first.display());
+    let script =
+        format!("#!/bin/sh\necho ours >>{}/said\nexec /usr/bin/ssh \"$@\"\n", first.display());
     fs::write(first.join("ssh"), script).expect("a file");
     make_executable(&first.join("ssh"));
     let path = std::env::var("PATH").expect("there is one");
@@ -477,7 +490,10 @@ fn a11_nothing_of_who_starts_the_agent_stays() {
     for (pid, name) in processes {
         let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         let environment = String::from_utf8_lossy(&environment).into_owned();
-        assert!(!environment.contains("TOKEN_OF_A_JOB") && !environment.contains("BUILD_ID"), "{name}");
+        assert!(
+            !environment.contains("TOKEN_OF_A_JOB") && !environment.contains("BUILD_ID"),
+            "{name}"
+        );
         let directory = fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
         assert_ne!(Some(directory), job.directory, "{name}");
     }
@@ -496,7 +512,8 @@ fn a12_limits_of_who_started_the_agent_hold_nobody_back() {
     lab.uses(&here(), "A");
     let limit = |pid: u32| {
         let limits = fs::read_to_string(format!("/proc/{pid}/limits")).expect("it runs");
-        let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("it is told");
+        let line =
+            limits.lines().find(|line| line.starts_with("Max open files")).expect("it is told");
         line.split_whitespace().nth(3).and_then(|soft| soft.parse::<u64>().ok()).expect("a number")
     };
     let own = limit(std::process::id());
@@ -522,8 +539,10 @@ fn a13_a_configuration_from_a_pipe_is_read() {
         assert_eq!((ended.code(), &*ended.stdout), (0, "A\n"), "{name}: {}", ended.stderr);
     }
     // Its rules for host keys count.
-    let wrong =
-        right_with_another_key(&lab, &fs::read_to_string(lab.sshd.known_hosts()).expect("it is there"));
+    let wrong = right_with_another_key(
+        &lab,
+        &fs::read_to_string(lab.sshd.known_hosts()).expect("it is there"),
+    );
     let known = lab.directory(&[("known", &wrong)]);
     lab.configure(&format!(
         "UserKnownHostsFile {}/known\nIdentityFile {}\n",
@@ -538,7 +557,8 @@ fn a13_a_configuration_from_a_pipe_is_read() {
 #[test]
 fn a14_a_configuration_that_was_edited_is_followed() {
     let lab = Lab::new();
-    let other = Sshd::builder().option("PermitUserEnvironment", "yes").env("SERVER", "other").start();
+    let other =
+        Sshd::builder().option("PermitUserEnvironment", "yes").env("SERVER", "other").start();
     let public = fs::read_to_string(lab.key("A.pub")).expect("it was made");
     other.authorize("environment=\"KEY=there\"", &public);
     let known = lab.directory(&[]);
@@ -621,9 +641,14 @@ fn a16_variables_that_ssh_and_its_libraries_read_count() {
     let lab = Lab::new();
     lab.configure(&format!("IdentityFile {}\n", lab.key("A").display()));
     assert_eq!(lab.logins_of(&[&here(), &here()]), 1);
-    for name in
-        ["SSH_SK_PROVIDER", "HOSTALIASES", "LOCALDOMAIN", "RES_OPTIONS", "LD_BIND_NOW", "OPENSSL_CONF"]
-    {
+    for name in [
+        "SSH_SK_PROVIDER",
+        "HOSTALIASES",
+        "LOCALDOMAIN",
+        "RES_OPTIONS",
+        "LD_BIND_NOW",
+        "OPENSSL_CONF",
+    ] {
         let value = if name == "RES_OPTIONS" { "timeout:3" } else { "/dev/null" };
         let caller = here().with(name, value);
         assert_eq!(lab.logins_of(&[&caller, &caller, &here()]), 1, "{name}");
@@ -640,8 +665,9 @@ fn a16_variables_that_ssh_and_its_libraries_read_count() {
     lab.agree(&here().with("HOSTALIASES", aliases.join("aliases")), "echo $KEY").expect("it works");
 }
 
-/// Callers in many places at once, each with an identity of its own by one of the ways in which a place can decide it, over one agent, in
-/// an order that changes: each command runs as who its caller is by plain ssh.
+/// Callers in many places at once, each with an identity of its own by one of the ways in which a
+/// place can decide it, over one agent, in an order that changes: each command runs as who its
+/// caller is by plain ssh.
 #[test]
 fn nobodys_command_runs_as_somebody_else() {
     let lab = Lab::new();
@@ -686,7 +712,12 @@ fn nobodys_command_runs_as_somebody_else() {
                 let lab = &lab;
                 scope.spawn(move || {
                     let ended = lab.ours(caller, "echo $KEY");
-                    assert_eq!((ended.code(), ended.stdout.trim()), (0, key), "{text}: {}", ended.stderr);
+                    assert_eq!(
+                        (ended.code(), ended.stdout.trim()),
+                        (0, key),
+                        "{text}: {}",
+                        ended.stderr
+                    );
                 });
             }
         });

@@ -1,5 +1,6 @@
-//! What a pool has on this machine is for its user alone, and secrets are nowhere where they can be read later: not in logs, not in
-//! `{:?}`. That they are in no process list is shown in `accounts.rs`.
+//! What a pool has on this machine is for its user alone, and secrets are nowhere where they can be
+//! read later: not in logs, not in `{:?}`. That they are in no process list is shown in
+//! `accounts.rs`.
 
 #![cfg(feature = "cli")]
 
@@ -33,7 +34,8 @@ fn entries(directory: &Path) -> Vec<(String, u32)> {
     shown.collect()
 }
 
-/// Runs the program where everything that it makes would be open to all, and looks while a command runs.
+/// Runs the program where everything that it makes would be open to all, and looks while a command
+/// runs.
 #[rstest]
 #[case::everybody("XDG_RUNTIME_DIR", 0o000)]
 #[case::nobody_but_us("XDG_RUNTIME_DIR", 0o077)]
@@ -45,7 +47,13 @@ fn what_there_is_on_this_machine_is_for_its_user_alone(#[case] variable: &str, #
     fs::set_permissions(home.path(), fs::Permissions::from_mode(mode)).expect("it is ours");
     let mut program = pooled::command("sh");
     program
-        .args(["-c", &format!("umask {mask:03o}; exec \"$@\""), "sh", env!("CARGO_BIN_EXE_sshpool"), "-F"])
+        .args([
+            "-c",
+            &format!("umask {mask:03o}; exec \"$@\""),
+            "sh",
+            env!("CARGO_BIN_EXE_sshpool"),
+            "-F",
+        ])
         .arg(sshd.ssh_config())
         .args(["exec", "--stdin", "lab", "echo begun; cat"])
         .env(variable, home.path())
@@ -53,21 +61,27 @@ fn what_there_is_on_this_machine_is_for_its_user_alone(#[case] variable: &str, #
         .stdout(Stdio::piped());
     let mut program = program.spawn().expect("it starts");
     let mut begun = [0; 6];
-    std::io::Read::read_exact(program.stdout.as_mut().expect("it was piped"), &mut begun).expect("it begins");
+    std::io::Read::read_exact(program.stdout.as_mut().expect("it was piped"), &mut begun)
+        .expect("it begins");
 
     let made = entries(home.path());
     let [(name, mode)] = &made[..] else { panic!("one directory is expected: {made:?}") };
     assert!(name.starts_with("sshpool-") && mode & 0o7777 == 0o700, "{name} {mode:o}");
     let directory = home.path().join(name);
-    assert_eq!(fs::metadata(&directory).expect("it is there").uid(), nix::unistd::geteuid().as_raw());
+    assert_eq!(
+        fs::metadata(&directory).expect("it is there").uid(),
+        nix::unistd::geteuid().as_raw()
+    );
     let made = entries(&directory);
     // A socket, the log of its master, and the log of a session.
     assert!(made.len() >= 3, "{made:?}");
     for (name, mode) in &made {
         assert_eq!(mode & 0o7777, 0o600, "{name} {mode:o}");
     }
-    let kinds =
-        fs::read_dir(&directory).expect("it is there").flatten().filter_map(|entry| entry.file_type().ok());
+    let kinds = fs::read_dir(&directory)
+        .expect("it is there")
+        .flatten()
+        .filter_map(|entry| entry.file_type().ok());
     let kinds: Vec<_> = kinds.collect();
     assert!(kinds.iter().any(FileTypeExt::is_socket) && kinds.iter().any(FileTypeExt::is_fifo));
 
@@ -91,9 +105,8 @@ fn place(place: Place) -> TempDir {
     let target = directory.path().join("target");
     let made = match place {
         Place::Strange => fs::create_dir(&path).and_then(|()| chown(&path, Some(4711), None)),
-        Place::OpenToAll => {
-            fs::create_dir(&path).and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o777)))
-        }
+        Place::OpenToAll => fs::create_dir(&path)
+            .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o777))),
         Place::LinkOfOurs => fs::create_dir(&target).and_then(|()| symlink(&target, &path)),
         Place::LinkOfSomebody => fs::create_dir(&target)
             .and_then(|()| symlink(&target, &path))
@@ -108,7 +121,10 @@ fn tried(variable: &str, value: &Path, other: &Path) -> (Option<i32>, String) {
     let mut program = pooled::command(env!("CARGO_BIN_EXE_sshpool"));
     // Port 1 of an address that nothing listens on.
     program.args(["-v", "-F", "none", "exec", "127.99.99.99:1", "true"]);
-    program.env("XDG_CONFIG_HOME", other).env("XDG_RUNTIME_DIR", "/proc/nonexistent").env("TMPDIR", other);
+    program
+        .env("XDG_CONFIG_HOME", other)
+        .env("XDG_RUNTIME_DIR", "/proc/nonexistent")
+        .env("TMPDIR", other);
     let ended = common::process::run(program.env(variable, value), PATIENCE);
     (ended.status.code(), ended.stderr)
 }
@@ -149,18 +165,28 @@ fn sockets_are_not_put_where_somebody_else_can_exchange_them(
                 stderr.contains("place belongs to user 4711, who could put other control sockets"),
                 "{stderr}"
             );
-            assert!(stderr.contains("set XDG_RUNTIME_DIR or TMPDIR") && !is_used(&path), "{stderr}");
+            assert!(
+                stderr.contains("set XDG_RUNTIME_DIR or TMPDIR") && !is_used(&path),
+                "{stderr}"
+            );
         }
         Place::OpenToAll => {
-            assert!(stderr.contains("sticky bit") && stderr.contains("Connection refused"), "{stderr}");
+            assert!(
+                stderr.contains("sticky bit") && stderr.contains("Connection refused"),
+                "{stderr}"
+            );
         }
         Place::LinkOfOurs => {
-            assert!(!stderr.contains("sticky bit") && stderr.contains("Connection refused"), "{stderr}");
+            assert!(
+                !stderr.contains("sticky bit") && stderr.contains("Connection refused"),
+                "{stderr}"
+            );
         }
     }
 }
 
-/// What is moved away before it is removed goes nowhere but to a new directory: in a shared place its name can be known beforehand.
+/// What is moved away before it is removed goes nowhere but to a new directory: in a shared place
+/// its name can be known beforehand.
 #[rstest]
 #[case::a_link(true)]
 #[case::a_directory(false)]
@@ -184,7 +210,9 @@ fn nothing_is_moved_to_where_somebody_else_wants_it(#[case] link: bool) {
         false => fs::create_dir(&planted).expect("a directory"),
     }
     program.kill().and_then(|()| program.wait()).expect("it is ours");
-    wait_for("the end of the directory", PATIENCE, || !fs::exists(home.path().join(name)).unwrap_or(true));
+    wait_for("the end of the directory", PATIENCE, || {
+        !fs::exists(home.path().join(name)).unwrap_or(true)
+    });
     wait_for("the end of the guard", PATIENCE, || pooled::processes_with(name).is_empty());
     assert_eq!(entries(victim.path()), []);
     let left: Vec<_> = entries(home.path()).into_iter().map(|(left, _)| left).collect();
@@ -219,7 +247,8 @@ fn logged() -> String {
     String::from_utf8_lossy(&log.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
 }
 
-/// In every way in which a command can end, on an account where it is written to a shell and on one where it is an argument.
+/// In every way in which a command can end, on an account where it is written to a shell and on one
+/// where it is an argument.
 #[rstest]
 #[case::a_shell(None)]
 // What it answers to the probe is no answer.
@@ -246,16 +275,21 @@ async fn secrets_are_in_no_log_and_in_no_debug_output(#[case] forced: Option<&st
             .timeout(Duration::from_secs(1))
             .max_output(100);
         shown.push(format!("{command:?} {command:#?}"));
-        assert!(shown[shown.len() - 1].contains("TOKEN"), "a name says what it is about: {shown:?}");
+        assert!(
+            shown[shown.len() - 1].contains("TOKEN"),
+            "a name says what it is about: {shown:?}"
+        );
         shown.push(format!("{:?}", command.clone().status().await));
         shown.push(format!("{:?}", command.output().await));
     }
     shown.push(format!("{:?}", pool.exec(&host, &format!(": {secret}; exit 3")).await));
     shown.push(format!("{:?}", pool.shell(&host, &*secret).stdin(Stdin::Piped).output().await));
-    let wrong = pool.shell(&host, "true").env("NOT A NAME", &secret).env("NUL", format!("{secret}\0"));
+    let wrong =
+        pool.shell(&host, "true").env("NOT A NAME", &secret).env("NUL", format!("{secret}\0"));
     shown.push(format!("{:?}", wrong.output().await));
 
-    let command = pool.shell(&host, format!(": {secret}; echo begun; cat; sleep 60")).env("TOKEN", &secret);
+    let command =
+        pool.shell(&host, format!(": {secret}; echo begun; cat; sleep 60")).env("TOKEN", &secret);
     let mut child = command.stdin(secret.clone()).spawn().await.expect("it starts");
     shown.push(format!("{child:?} {pool:?} {host:?}"));
     assert_eq!(pool.stats().plain_connections > 0, forced.is_some());

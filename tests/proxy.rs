@@ -88,7 +88,8 @@ fn what_is_swallowed_arrives_when_the_network_is_back() {
     ends.proxy.swallow();
     ends.client.write_all(b"there\n").expect("it can be written");
     ends.server.write_all(b"back\n").expect("it can be written");
-    let mut third = TcpStream::connect((Ipv4Addr::LOCALHOST, ends.proxy.port())).expect("it is accepted");
+    let mut third =
+        TcpStream::connect((Ipv4Addr::LOCALHOST, ends.proxy.port())).expect("it is accepted");
     third.write_all(b"new\n").expect("it can be written");
     assert!(is_silent(&mut ends.server) && is_silent(&mut ends.client) && is_silent(&mut third));
     ends.listener.set_nonblocking(true).expect("a mode");
@@ -184,7 +185,13 @@ fn ssh_goes_through_it() {
     let sshd = Sshd::builder().start();
     let proxy = Proxy::before(&sshd);
     let mut ssh = pooled::command("ssh");
-    ssh.arg("-F").arg(proxy.ssh_config(&sshd)).args(["-o", "BatchMode=yes", "--", "lab", "echo through"]);
+    ssh.arg("-F").arg(proxy.ssh_config(&sshd)).args([
+        "-o",
+        "BatchMode=yes",
+        "--",
+        "lab",
+        "echo through",
+    ]);
     let ended = common::process::run(&mut ssh, PATIENCE);
     // The server's key is known: there is nothing to remark on.
     assert_eq!((ended.code(), &*ended.stdout, &*ended.stderr), (0, "through\n", ""));

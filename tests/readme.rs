@@ -1,4 +1,5 @@
-//! What README.md and docs/ show is true: the examples are run, the table of settings is compared with the settings.
+//! What README.md and docs/ show is true: the examples are run, the table of settings is compared
+//! with the settings.
 
 mod common;
 mod documents;
@@ -56,7 +57,8 @@ fn the_library_example_prints_what_the_readme_says() {
 
 #[test]
 fn the_example_of_many_hosts_prints_what_the_readme_says() {
-    let (sshd, stranger, down) = (Sshd::builder().start(), Sshd::builder().start(), Sshd::builder().start());
+    let (sshd, stranger, down) =
+        (Sshd::builder().start(), Sshd::builder().start(), Sshd::builder().start());
     down.kill();
     // The second server lets its own key in, and not that of the first.
     let hosts = [("web1", &sshd), ("web2", &stranger), ("web3", &down)];
@@ -124,7 +126,10 @@ fn the_console_examples_print_what_the_readme_says() {
     let directory = home.path().join("sshpool");
     std::fs::create_dir(&directory).expect("a directory in a new directory");
     let runtime = home.path().join("run");
-    std::fs::DirBuilder::new().mode(0o700).create(&runtime).expect("a directory in a new directory");
+    std::fs::DirBuilder::new()
+        .mode(0o700)
+        .create(&runtime)
+        .expect("a directory in a new directory");
     let hosts = ["web1", "web2", "web3"].map(|name| host_table(name, &sshd, &sshd)).concat();
     let config = format!("pool.connect_timeout = \"30s\"\n{hosts}");
     std::fs::write(directory.join("config.toml"), config).expect("a file in a new directory");
@@ -146,7 +151,9 @@ fn the_console_examples_print_what_the_readme_says() {
         status = ended.code();
     }
     let mut stop = command(env!("CARGO_BIN_EXE_sshpool"));
-    stop.args(["agent", "stop"]).env("XDG_CONFIG_HOME", home.path()).env("XDG_RUNTIME_DIR", &runtime);
+    stop.args(["agent", "stop"])
+        .env("XDG_CONFIG_HOME", home.path())
+        .env("XDG_RUNTIME_DIR", &runtime);
     assert_eq!(run(&mut stop, PATIENCE).code(), 0);
 }
 
@@ -189,7 +196,8 @@ fn the_table_of_settings_has_every_name_and_default() {
         // Numbers and flags stand in the file as they are, durations and sizes in quotes.
         let bare = default.parse::<bool>().is_ok() || default.parse::<u64>().is_ok();
         let value = if bare { default.to_owned() } else { format!("{default:?}") };
-        let config = Config::from_toml(&format!("[pool]\n{name} = {value}\n"), "README.md".as_ref());
+        let config =
+            Config::from_toml(&format!("[pool]\n{name} = {value}\n"), "README.md".as_ref());
         let mut pool = config.unwrap_or_else(|error| panic!("{error}")).pool;
         pool.keep_connect_timeout = false;
         assert_eq!(pool, PoolConfig::default(), "the default of {name} is not {default}");
@@ -206,7 +214,8 @@ fn settings_as_this_process_has_them() {
     }
 }
 
-/// Each variable is given another value in a process of its own, where the setting in its row, and no other, is another then.
+/// Each variable is given another value in a process of its own, where the setting in its row, and
+/// no other, is another then.
 #[test]
 fn the_table_of_settings_has_every_variable() {
     let own = std::env::current_exe().expect("a process knows its program");
@@ -226,9 +235,15 @@ fn the_table_of_settings_has_every_variable() {
             .filter_map(|line| line.trim().trim_end_matches(',').split_once(": "))
             .filter(|(field, _)| *field != "keep_connect_timeout")
             .partition(|(field, _)| *field == name);
-        assert!(matches!(changed[..], [(_, set)] if set.starts_with(value)), "{variable}: {changed:?}");
+        assert!(
+            matches!(changed[..], [(_, set)] if set.starts_with(value)),
+            "{variable}: {changed:?}"
+        );
         for (field, default) in &defaults {
-            assert!(unchanged.contains(&(field.as_str(), default.as_str())), "{variable} changes {field}");
+            assert!(
+                unchanged.contains(&(field.as_str(), default.as_str())),
+                "{variable} changes {field}"
+            );
         }
     }
 }
@@ -239,8 +254,8 @@ fn the_configuration_files_that_are_shown_are_valid() {
         [("README.md", section(README, "## Settings")), ("docs/ssh-connection-pooling.md", GUIDE)]
     {
         for block in blocks(text, "toml") {
-            let config =
-                Config::from_toml(block, name.as_ref()).unwrap_or_else(|error| panic!("{error}\n{block}"));
+            let config = Config::from_toml(block, name.as_ref())
+                .unwrap_or_else(|error| panic!("{error}\n{block}"));
             assert_ne!(config, Config::default(), "it says something:\n{block}");
         }
     }

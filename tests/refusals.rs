@@ -1,5 +1,6 @@
-//! What was refused is remembered, not invented: part C of what the field showed. A login that has failed is tried again when
-//! somebody may have mended it, and no account sees more failures than its server bears.
+//! What was refused is remembered, not invented: part C of what the field showed. A login that has
+//! failed is tried again when somebody may have mended it, and no account sees more failures than
+//! its server bears.
 
 #![cfg(feature = "cli")]
 
@@ -36,7 +37,9 @@ impl Lab {
         let files = tempfile::Builder::new().prefix("refusals-").tempdir().expect("a directory");
         let lab = Lab { sshd: Arc::new(Sshd::builder().start()), home: Home::new(), files };
         let made = run(
-            command("ssh-keygen").args(["-q", "-N", "", "-t", "ed25519", "-f"]).arg(lab.path("wrong")),
+            command("ssh-keygen")
+                .args(["-q", "-N", "", "-t", "ed25519", "-f"])
+                .arg(lab.path("wrong")),
             PATIENCE,
         );
         assert_eq!(made.code(), 0, "{}", made.stderr);
@@ -80,7 +83,8 @@ impl Lab {
         run(&mut self.on(&["exec", "h1", "--", "true"]), PATIENCE)
     }
 
-    /// Plain ssh in the same place. It is asked only where it succeeds: each failure would count at a server.
+    /// Plain ssh in the same place. It is asked only where it succeeds: each failure would count at
+    /// a server.
     #[track_caller]
     fn plain_ssh_succeeds(&self) {
         let mut ssh = command("ssh");
@@ -108,7 +112,11 @@ impl Lab {
             let ended = self.exec();
             assert!(ended.code() == 255 && ended.stderr.contains(reason), "{}", ended.stderr);
             match ended.stderr.contains("next try in") {
-                true => assert!(ended.stderr.contains("\"sshpool warm h1\" tries now)"), "{}", ended.stderr),
+                true => assert!(
+                    ended.stderr.contains("\"sshpool warm h1\" tries now)"),
+                    "{}",
+                    ended.stderr
+                ),
                 false => fresh += 1,
             }
             std::thread::sleep(Duration::from_millis(100));
@@ -191,10 +199,17 @@ fn c1_a_key_that_was_mended_here_works_at_once(#[case] mended: Key) {
         Key::IntoTheAgent => {
             let socket = lab.path("agent");
             let started = run(command("ssh-agent").arg("-a").arg(&socket), PATIENCE);
-            let pid = started.stdout.split("SSH_AGENT_PID=").nth(1).and_then(|rest| rest.split(';').next());
+            let pid = started
+                .stdout
+                .split("SSH_AGENT_PID=")
+                .nth(1)
+                .and_then(|rest| rest.split(';').next());
             agent = pid.and_then(|pid| pid.parse::<u32>().ok());
             assert!(agent.is_some(), "{}", started.stdout);
-            lab.config(&format!("IdentityAgent {}\nIdentitiesOnly no\nIdentityFile none", socket.display()));
+            lab.config(&format!(
+                "IdentityAgent {}\nIdentitiesOnly no\nIdentityFile none",
+                socket.display()
+            ));
         }
         Key::FileReplaced => {
             fs::copy(&wrong, &named).expect("a file");
@@ -240,7 +255,10 @@ enum HostKey {
 #[case::removed(HostKey::Removed, "the host key has changed")]
 #[case::added(HostKey::Added, "the host key is unknown")]
 #[case::another_file(HostKey::AnotherFile, "the host key is unknown")]
-fn c2_a_host_key_that_was_mended_here_is_accepted_at_once(#[case] mended: HostKey, #[case] reason: &str) {
+fn c2_a_host_key_that_was_mended_here_is_accepted_at_once(
+    #[case] mended: HostKey,
+    #[case] reason: &str,
+) {
     let lab = Lab::new();
     let (known, right) =
         (lab.path("known"), fs::read_to_string(lab.sshd.known_hosts()).expect("it is there"));
@@ -263,12 +281,16 @@ fn c2_a_host_key_that_was_mended_here_is_accepted_at_once(#[case] mended: HostKe
     lab.fails_twice(reason);
     match mended {
         HostKey::Removed => {
-            let removed = run(command("ssh-keygen").args(["-R", &place, "-f"]).arg(&known), PATIENCE);
+            let removed =
+                run(command("ssh-keygen").args(["-R", &place, "-f"]).arg(&known), PATIENCE);
             assert_eq!(removed.code(), 0, "{}", removed.stderr);
         }
         HostKey::Added => fs::write(&known, right).expect("a file"),
         HostKey::AnotherFile => {
-            lab.write("included", &format!("UserKnownHostsFile {}\n", lab.sshd.known_hosts().display()));
+            lab.write(
+                "included",
+                &format!("UserKnownHostsFile {}\n", lab.sshd.known_hosts().display()),
+            );
         }
     }
     lab.succeeds();
@@ -283,7 +305,8 @@ enum Wish {
     Connect,
 }
 
-/// Nobody here sees that it was mended, and the pause is one of 30 s: only who says so has it tried.
+/// Nobody here sees that it was mended, and the pause is one of 30 s: only who says so has it
+/// tried.
 #[rstest]
 #[case::close(Wish::Close)]
 #[case::close_all(Wish::CloseAll)]
@@ -320,9 +343,11 @@ fn c3_a_remembered_answer_says_when_it_was_tried_and_when_it_will_be() {
     lab.config_with_key(&lab.path("wrong"));
     lab.fails(REFUSED);
     let host = json!({"name": "h1", "ssh_config": lab.path("config")});
-    // Its first login is one of its own: nothing is known of the place of a client that says nothing of it.
-    let error =
-        || lab.home.post("/v1/exec", &json!({"host": host, "command": "true"})).json()["error"].clone();
+    // Its first login is one of its own: nothing is known of the place of a client that says
+    // nothing of it.
+    let error = || {
+        lab.home.post("/v1/exec", &json!({"host": host, "command": "true"})).json()["error"].clone()
+    };
     assert!(error()["tried_ms_ago"].is_null());
     // On a slow machine the first pauses may be over by then, and the longer ones are not.
     let error = (0..MOST).map(|_| error()).find(|error| !error["tried_ms_ago"].is_null());
@@ -344,11 +369,15 @@ impl Dropper {
     fn start(sshd: Arc<Sshd>, after: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("it has one").port();
-        let (over, open) = (Arc::new(AtomicBool::new(false)), Arc::<Mutex<Vec<TcpStream>>>::default());
+        let (over, open) =
+            (Arc::new(AtomicBool::new(false)), Arc::<Mutex<Vec<TcpStream>>>::default());
         let (stops, watched, to) = (Arc::clone(&over), Arc::clone(&open), sshd.port());
         std::thread::spawn(move || {
             for client in listener.incoming() {
-                let (Ok(client), Ok(server)) = (client, TcpStream::connect(("127.0.0.1", to))) else { break };
+                let (Ok(client), Ok(server)) = (client, TcpStream::connect(("127.0.0.1", to)))
+                else {
+                    break;
+                };
                 for (mut from, mut to) in [
                     (client.try_clone().expect("a handle"), server.try_clone().expect("a handle")),
                     (server.try_clone().expect("a handle"), client.try_clone().expect("a handle")),
@@ -396,7 +425,9 @@ fn c4_a_server_that_drops_what_has_logged_in_sees_few_logins(#[case] after: u64)
     );
     lab.write(
         "config",
-        &fs::read_to_string(lab.path("config")).expect("it is there").replace("\nHost h*\n", "\nHost *\n"),
+        &fs::read_to_string(lab.path("config"))
+            .expect("it is there")
+            .replace("\nHost h*\n", "\nHost *\n"),
     );
     let started = Instant::now();
     let (mut told, mut ran) = (BTreeSet::new(), 0);

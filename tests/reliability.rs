@@ -7,8 +7,10 @@ const DOCUMENT: &str = include_str!("../docs/reliability.md");
 #[test]
 fn every_test_that_is_named_is_there() {
     let words = DOCUMENT.split('`').skip(1).step_by(2);
-    let named: Vec<_> =
-        words.filter_map(|word| word.split_once("::")).filter(|(file, _)| *file != "Error").collect();
+    let named: Vec<_> = words
+        .filter_map(|word| word.split_once("::"))
+        .filter(|(file, _)| *file != "Error")
+        .collect();
     assert!(named.len() >= 20, "{named:?}");
     for (file, test) in named {
         // Of the notation.
@@ -16,10 +18,11 @@ fn every_test_that_is_named_is_there() {
             continue;
         }
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/{file}.rs"));
-        let source =
-            std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        let (before, _) =
-            source.split_once(&format!("fn {test}(")).unwrap_or_else(|| panic!("no {file}::{test}"));
+        let source = std::fs::read_to_string(&path)
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let (before, _) = source
+            .split_once(&format!("fn {test}("))
+            .unwrap_or_else(|| panic!("no {file}::{test}"));
         let attributes = before.rsplit("\n\n").next().unwrap_or_default();
         assert!(
             attributes.contains("test") && !attributes.contains("#[ignore"),

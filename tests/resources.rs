@@ -1,4 +1,5 @@
-//! What is said of a host is what `/proc`, `df` and `nproc` say there: on Debian, on a machine of BusyBox alone, and where parts are missing.
+//! What is said of a host is what `/proc`, `df` and `nproc` say there: on Debian, on a machine of
+//! BusyBox alone, and where parts are missing.
 
 mod common;
 mod pooled;
@@ -47,7 +48,10 @@ async fn resources_are_what_the_host_says(#[case] image: Image) {
 
     assert_eq!(found.hostname, Some(there(&sshd, "cat /proc/sys/kernel/hostname")));
     let uptime = found.uptime_seconds.expect("there is one");
-    assert!((uptime_before..=number(&there(&sshd, "cat /proc/uptime"))).contains(&uptime), "{uptime}");
+    assert!(
+        (uptime_before..=number(&there(&sshd, "cat /proc/uptime"))).contains(&uptime),
+        "{uptime}"
+    );
     assert_eq!(found.cpu_count.expect("there are some").to_string(), there(&sshd, "nproc"));
     assert!((0.0..=100.0).contains(&found.cpu_percent.expect("it was measured")));
 
@@ -61,16 +65,22 @@ async fn resources_are_what_the_host_says(#[case] image: Image) {
     let memory = found.memory.expect("there is some");
     let meminfo = there(&sshd, "cat /proc/meminfo");
     let truth = |name: &str| {
-        let line = meminfo.lines().find_map(|line| line.strip_prefix(name)).expect("it is in meminfo");
+        let line =
+            meminfo.lines().find_map(|line| line.strip_prefix(name)).expect("it is in meminfo");
         number(line) * 1024.0
     };
     assert_eq!(memory.total_bytes as f64, truth("MemTotal:"));
     let total = truth("MemTotal:");
-    for (found, name) in [(memory.free_bytes, "MemFree:"), (memory.available_bytes, "MemAvailable:")] {
+    for (found, name) in
+        [(memory.free_bytes, "MemFree:"), (memory.available_bytes, "MemAvailable:")]
+    {
         let found = found.expect("it is told") as f64;
         assert!((found - truth(name)).abs() < total / 4.0, "{name} {found} and {}", truth(name));
     }
-    assert_eq!(memory.used_bytes.zip(memory.available_bytes).map(|(a, b)| a + b), Some(memory.total_bytes));
+    assert_eq!(
+        memory.used_bytes.zip(memory.available_bytes).map(|(a, b)| a + b),
+        Some(memory.total_bytes)
+    );
 
     // Every disk is in df's own list with these numbers, and the root is among them.
     let df = there(&sshd, "df -P -k");
@@ -79,7 +89,10 @@ async fn resources_are_what_the_host_says(#[case] image: Image) {
         let line = df.lines().find(|line| line.ends_with(&format!(" {}", disk.mount)));
         let words: Vec<&str> =
             line.unwrap_or_else(|| panic!("{disk:?} is not in\n{df}")).split_whitespace().collect();
-        assert_eq!((words[0], words[1].parse::<u64>()), (&*disk.device, Ok(disk.size_bytes / 1024)));
+        assert_eq!(
+            (words[0], words[1].parse::<u64>()),
+            (&*disk.device, Ok(disk.size_bytes / 1024))
+        );
         for (found, truth) in [(disk.used_bytes, words[2]), (disk.available_bytes, words[3])] {
             assert!(
                 (found as f64 - number(truth) * 1024.0).abs() < disk.size_bytes as f64 / 10.0,
@@ -133,13 +146,17 @@ async fn any_login_shell_will_do(#[case] shell: &str) {
     let Some(sshd) = Sshd::builder().login_shell(shell).start_or_skip() else { return };
     let (pool, host) = (pool(config()), host(&sshd));
     let found = HostResources::of(&pool, &host).await.expect("an answer");
-    assert!(found.memory.is_some() && found.disks.is_some() && found.unreadable.is_empty(), "{found:?}");
+    assert!(
+        found.memory.is_some() && found.disks.is_some() && found.unreadable.is_empty(),
+        "{found:?}"
+    );
     pool.close().await;
 }
 
 #[tokio::test]
 async fn what_is_missing_is_none_and_a_df_that_hangs_costs_only_the_disks() {
-    // Programs that lie in the way: no nproc and no getconf to ask, no meminfo, and a df that never answers.
+    // Programs that lie in the way: no nproc and no getconf to ask, no meminfo, and a df that never
+    // answers.
     let directory = tempfile::tempdir().expect("a directory");
     let directory = directory.path().to_str().expect("text");
     let sshd = Sshd::builder().env("PATH", &format!("{directory}:/usr/bin:/bin")).start();
@@ -147,7 +164,12 @@ async fn what_is_missing_is_none_and_a_df_that_hangs_costs_only_the_disks() {
     let lies = "mkdir -p $0 && cd $0 && printf '#!/bin/sh\\nexit 1\\n' >nproc && cp nproc getconf && \
                 printf '#!/bin/sh\\nexec sleep 300\\n' >df && \
                 printf '#!/bin/sh\\n[ \"$1\" = /proc/meminfo ] || exec /bin/cat \"$@\"\\n' >cat && chmod +x *";
-    let made = pool.command(&host, "/bin/sh").args(["-c", lies, directory]).output().await.expect("it runs");
+    let made = pool
+        .command(&host, "/bin/sh")
+        .args(["-c", lies, directory])
+        .output()
+        .await
+        .expect("it runs");
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let found = HostResources::of(&pool, &host).await.expect("an answer");
     assert_eq!((&found.memory, &found.disks), (&None, &None));
@@ -226,7 +248,8 @@ fn watching_refreshes_over_one_connection_until_interrupted() {
     }
     let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).expect("it is our child");
-    let status = common::process::wait_until(&mut child, Instant::now() + PATIENCE).expect("it ends");
+    let status =
+        common::process::wait_until(&mut child, Instant::now() + PATIENCE).expect("it ends");
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(2));
     assert_eq!(sshd.logins(), 1);
 }
@@ -235,8 +258,11 @@ fn watching_refreshes_over_one_connection_until_interrupted() {
 #[test]
 fn watching_on_a_terminal_stays_in_place() {
     let sshd = Sshd::builder().start();
-    let program =
-        format!("{:?} -F {:?} resources lab --watch=10ms", env!("CARGO_BIN_EXE_sshpool"), sshd.ssh_config());
+    let program = format!(
+        "{:?} -F {:?} resources lab --watch=10ms",
+        env!("CARGO_BIN_EXE_sshpool"),
+        sshd.ssh_config()
+    );
     let mut terminal = command("script");
     terminal.args([
         "--quiet",
@@ -245,7 +271,9 @@ fn watching_on_a_terminal_stays_in_place() {
         &format!("stty rows 4 cols 100; {program}"),
         "/dev/null",
     ]);
-    terminal.env("XDG_CONFIG_HOME", sshd.ssh_config().parent().expect("a directory")).stdin(Stdio::piped());
+    terminal
+        .env("XDG_CONFIG_HOME", sshd.ssh_config().parent().expect("a directory"))
+        .stdin(Stdio::piped());
     let mut child = terminal.stdout(Stdio::piped()).spawn().expect("util-linux has script");
     let mut stdout = child.stdout.take().expect("a pipe");
     let mut text = String::new();
@@ -256,7 +284,8 @@ fn watching_on_a_terminal_stays_in_place() {
         text += &String::from_utf8_lossy(&bytes[..read]);
     }
     // Ctrl-C.
-    std::io::Write::write_all(child.stdin.as_mut().expect("a pipe"), b"\x03").expect("somebody reads");
+    std::io::Write::write_all(child.stdin.as_mut().expect("a pipe"), b"\x03")
+        .expect("somebody reads");
     common::process::wait_until(&mut child, Instant::now() + PATIENCE).expect("it ends");
     assert_eq!(text.matches("\x1b[2J").count(), 1, "cleared once: {text:?}");
     let second = text.split("\x1b[H").nth(2).expect("there are three");

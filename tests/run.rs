@@ -1,4 +1,5 @@
-//! `sshpool run`, as a user meets it: one command on many hosts. The hosts are aliases of one server.
+//! `sshpool run`, as a user meets it: one command on many hosts. The hosts are aliases of one
+//! server.
 
 mod common;
 mod pooled;
@@ -20,7 +21,8 @@ use tempfile::TempDir;
 
 use pooled::{PATIENCE, processes_with, send};
 
-/// The program in an environment of its own, with a server of many names. Nothing listens where `dead` hosts are.
+/// The program in an environment of its own, with a server of many names. Nothing listens where
+/// `dead` hosts are.
 struct Lab {
     sshd: Sshd,
     home: TempDir,
@@ -50,7 +52,11 @@ impl Lab {
 
     fn command(&self, args: &[&str]) -> Command {
         let mut command = pooled::command(env!("CARGO_BIN_EXE_sshpool"));
-        command.arg("-F").arg(self.ssh_config()).arg("--config").arg(self.home.path().join("config.toml"));
+        command
+            .arg("-F")
+            .arg(self.ssh_config())
+            .arg("--config")
+            .arg(self.home.path().join("config.toml"));
         command.arg("run").args(args).env("XDG_RUNTIME_DIR", self.home.path());
         command
     }
@@ -63,7 +69,8 @@ impl Lab {
     /// With its output in pipes.
     fn start(&self, args: &[&str]) -> (Child, BufReader<std::process::ChildStdout>) {
         let mut command = self.command(args);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
         let stdout = BufReader::new(child.stdout.take().expect("a pipe"));
         (child, stdout)
     }
@@ -78,8 +85,10 @@ impl Lab {
 
     fn assert_nothing_is_left(&self) {
         let socket = |line: &String| !line.contains("sshd:");
-        let left: Vec<_> =
-            processes_with(&self.home.path().to_string_lossy()).into_iter().filter(socket).collect();
+        let left: Vec<_> = processes_with(&self.home.path().to_string_lossy())
+            .into_iter()
+            .filter(socket)
+            .collect();
         assert_eq!(left, [""; 0]);
         let left = std::fs::read_dir(self.home.path()).expect("it is ours").flatten();
         let left = left.filter(|entry| entry.path().is_dir()).map(|entry| entry.file_name());
@@ -118,7 +127,8 @@ const REFUSED: &str =
 #[test]
 fn each_line_has_its_host_and_failures_are_summed_up() {
     let lab = Lab::new();
-    let ended = lab.run(&["-w", "web[1-2]", "--", "echo out; printf 'a  b' ; echo err >&2; exit 3"]);
+    let ended =
+        lab.run(&["-w", "web[1-2]", "--", "echo out; printf 'a  b' ; echo err >&2; exit 3"]);
     assert_eq!(ended.code(), 1);
     assert_eq!(sorted(&ended.stdout), ["web1: a  b", "web1: out", "web2: a  b", "web2: out"]);
     assert!(ended.stdout.ends_with('\n'));
@@ -139,8 +149,9 @@ fn equal_output_is_shown_once() {
     let lab = Lab::new();
     let directory = lab.directory();
     // One of them is the first.
-    let command =
-        format!("if mkdir {directory}/first 2>/dev/null; then printf one; else echo other; fi; echo e >&2");
+    let command = format!(
+        "if mkdir {directory}/first 2>/dev/null; then printf one; else echo other; fi; echo e >&2"
+    );
     let ended = lab.run(&["-b", "-w", "web[1-4],dead1", "--color", "never", "--", &command]);
     assert_eq!(ended.code(), 255, "{}", ended.stderr);
     let lines: Vec<&str> = ended.stdout.lines().collect();
@@ -148,7 +159,12 @@ fn equal_output_is_shown_once() {
     let (others, first) = lines.split_at(4);
     assert_eq!((others[0], others[2], others[3]), (rule, rule, "other"), "{}", ended.stdout);
     assert!(others[1].starts_with("web[") && others[1].ends_with("] (3)"), "{}", ended.stdout);
-    assert_eq!((first[0], first[2], first[3], first.len()), (rule, rule, "one", 4), "{}", ended.stdout);
+    assert_eq!(
+        (first[0], first[2], first[3], first.len()),
+        (rule, rule, "one", 4),
+        "{}",
+        ended.stdout
+    );
     assert!(first[1].starts_with("web") && first[1].len() == 4 && ended.stdout.ends_with('\n'));
     let expected = format!(
         "{rule}\nweb[1-4] (4)\n{rule}\ne\nsshpool: 1 of 5 failed: cannot connect (connection refused): dead1\n"
@@ -168,7 +184,8 @@ fn json_is_an_object_a_line() {
     assert_eq!(ended.code(), 255, "{}", ended.stderr);
     let objects: Vec<Value> =
         ended.stdout.lines().map(|line| serde_json::from_str(line).expect("an object")).collect();
-    let hosts: BTreeSet<&str> = objects.iter().filter_map(|object| object["host"].as_str()).collect();
+    let hosts: BTreeSet<&str> =
+        objects.iter().filter_map(|object| object["host"].as_str()).collect();
     assert_eq!(hosts, BTreeSet::from(["dead1", "web1", "web2", "web3", "web4"]));
     let of = |kind: &str, code: Value| {
         let kind_is = |object: &Value| object["error_kind"].as_str().unwrap_or_default() == kind;
@@ -186,11 +203,18 @@ fn json_is_an_object_a_line() {
     assert_eq!(of("killed", Value::Null)["error"], "command was killed by a signal");
     let slow = of("timeout", Value::Null);
     assert_eq!(slow["stdout"], "here\n");
-    assert_eq!(slow["error"], "command timed out after 2s (-t, or command_timeout in the settings)");
+    assert_eq!(
+        slow["error"],
+        "command timed out after 2s (-t, or command_timeout in the settings)"
+    );
     let dead = of("refused", Value::Null);
     assert_eq!((&dead["host"], &dead["error"]), (&"dead1".into(), &REFUSED.into()));
-    let causes =
-        ["exit 3: web", "killed by a signal: web", "timed out after 2s: web", "(connection refused): dead1"];
+    let causes = [
+        "exit 3: web",
+        "killed by a signal: web",
+        "timed out after 2s: web",
+        "(connection refused): dead1",
+    ];
     assert!(ended.stderr.starts_with("sshpool: 4 of 5 failed: exit 3: web"), "{}", ended.stderr);
     assert!(causes.iter().all(|cause| ended.stderr.contains(cause)), "{}", ended.stderr);
     assert_eq!(ended.stderr.lines().count(), 1);
@@ -201,11 +225,14 @@ fn files_take_the_output() {
     let lab = Lab::new();
     let out = lab.home.path().join("new/out");
     let out_text = out.to_str().expect("text");
-    let read = |name: &str| std::fs::read(out.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let read = |name: &str| {
+        std::fs::read(out.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    };
     let user = lab.sshd.user().to_owned();
     let second = format!("{user}@web2:{}", lab.sshd.port());
     let hosts = format!("web1,{second}");
-    let ended = lab.run(&["--out", out_text, "-w", &hosts, "--", "printf 'a\\377\\n\\0b'; echo err >&2"]);
+    let ended =
+        lab.run(&["--out", out_text, "-w", &hosts, "--", "printf 'a\\377\\n\\0b'; echo err >&2"]);
     assert_eq!((ended.code(), &*ended.stdout, &*ended.stderr), (0, "", ""));
     for label in ["web1", &second] {
         assert_eq!(read(&format!("{label}.stdout")), b"a\xff\n\0b");
@@ -217,7 +244,8 @@ fn files_take_the_output() {
     std::fs::write(&elsewhere, "mine").expect("a file");
     std::fs::remove_file(out.join("web1.stderr")).expect("a file");
     std::os::unix::fs::symlink(&elsewhere, out.join("web1.stderr")).expect("a link");
-    let ended = lab.run(&["--out", out_text, "-w", "web1,dead1", "--", "echo new; echo new >&2; exit 1"]);
+    let ended =
+        lab.run(&["--out", out_text, "-w", "web1,dead1", "--", "echo new; echo new >&2; exit 1"]);
     assert_eq!((ended.code(), &*ended.stdout), (255, ""));
     assert_eq!((read("web1.stdout"), read("web1.stderr")), (b"new\n".to_vec(), b"new\n".to_vec()));
     assert_eq!(std::fs::read(&elsewhere).expect("a file"), b"mine");
@@ -230,7 +258,10 @@ fn files_take_the_output() {
     let message = format!("sshpool: web1: cannot write {out_text}/web1.stdout: Is a directory\n");
     assert_eq!(ended.stderr, message + "sshpool: 1 of 2 failed: output not written: web1\n");
     let ended = lab.run(&["--out", "/dev/null/x", "-w", "web1", "true"]);
-    assert_eq!((ended.code(), &*ended.stderr), (2, "sshpool: cannot make /dev/null/x: Not a directory\n"));
+    assert_eq!(
+        (ended.code(), &*ended.stderr),
+        (2, "sshpool: cannot make /dev/null/x: Not a directory\n")
+    );
 }
 
 #[test]
@@ -239,10 +270,12 @@ fn hosts_are_chosen_in_many_ways_and_each_of_them_once() {
     let config = "[hosts.box]\nuser = 'deploy'\n[groups]\nweb = 'web[1-4],web[3-6]'\nall = ['@web', 'db1']\nrack1 = 'r1'\nrack2 = 'r2'\n";
     lab.config(config);
     let file = lab.home.path().join("hosts");
-    std::fs::write(&file, "# all of them\nweb1 web2,web3 # three\n\n  db[1-2]\n@rack1\n").expect("a file");
+    std::fs::write(&file, "# all of them\nweb1 web2,web3 # three\n\n  db[1-2]\n@rack1\n")
+        .expect("a file");
     let file = file.to_str().expect("text");
     let chosen = |args: &[&str]| {
-        let args: Vec<&str> = args.iter().copied().chain(["--dry-run", "--json", "--", "ls", "-l"]).collect();
+        let args: Vec<&str> =
+            args.iter().copied().chain(["--dry-run", "--json", "--", "ls", "-l"]).collect();
         let ended = lab.run(&args);
         assert_eq!(ended.code(), 0, "{}", ended.stderr);
         let object: Value = serde_json::from_str(&ended.stdout).expect("an object");
@@ -269,9 +302,13 @@ fn hosts_are_chosen_in_many_ways_and_each_of_them_once() {
     assert_eq!(stderr, "sshpool: -x wbe1 leaves nobody out: none of these hosts was chosen\n");
 
     let ended = lab.run(&["-w", "web[1-3],db1", "--dry-run", "ls", "-l"]);
-    assert_eq!((ended.code(), &*ended.stdout, &*ended.stderr), (0, "db1,web[1-3] (4 hosts): ls -l\n", ""));
+    assert_eq!(
+        (ended.code(), &*ended.stdout, &*ended.stderr),
+        (0, "db1,web[1-3] (4 hosts): ls -l\n", "")
+    );
     let mut command = lab.command(&["--hosts", "-", "--dry-run", "true"]);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
     child.stdin.take().expect("a pipe").write_all(b"web1\nweb2 # two\n").expect("it reads");
     let output = child.wait_with_output().expect("it is our child");
     assert_eq!(String::from_utf8_lossy(&output.stdout), "web[1-2] (2 hosts): true\n");
@@ -309,7 +346,11 @@ fn wrong_usage_is_told(#[case] args: &[&str], #[case] message: &str) {
     assert_eq!((ended.code(), &*ended.stdout), (2, ""), "{}", ended.stderr);
     let text = ended.stderr.strip_prefix("sshpool: ").unwrap_or(&ended.stderr);
     assert!(text.starts_with(message), "{}", ended.stderr);
-    assert!(message.starts_with("error: ") || ended.stderr.lines().count() == 1, "{}", ended.stderr);
+    assert!(
+        message.starts_with("error: ") || ended.stderr.lines().count() == 1,
+        "{}",
+        ended.stderr
+    );
 }
 
 #[test]
@@ -325,7 +366,11 @@ fn a_bad_line_of_a_file_is_named() {
         std::fs::write(&file, text).expect("a file");
         let ended = lab.run(&["--hosts", file_text, "true"]);
         assert_eq!(ended.code(), 2, "{}", ended.stderr);
-        assert!(ended.stderr.starts_with(&format!("sshpool: {file_text}{message}")), "{}", ended.stderr);
+        assert!(
+            ended.stderr.starts_with(&format!("sshpool: {file_text}{message}")),
+            "{}",
+            ended.stderr
+        );
     }
     lab.config("[groups]\nweb = 'a'\nall = '@wep'\n");
     let ended = lab.run(&["-w", "web1", "true"]);
@@ -340,7 +385,11 @@ fn a_bad_line_of_a_file_is_named() {
 #[case::a_signal("web1", "kill -9 $$", 1)]
 #[case::a_timeout_is_worse("web[1-2]", "if mkdir DIR/first; then sleep 300; else exit 7; fi", 124)]
 #[case::nobody_there_is_worst("web1,dead1", "sleep 300", 255)]
-fn the_status_is_that_of_the_worst(#[case] hosts: &str, #[case] command: &str, #[case] status: i32) {
+fn the_status_is_that_of_the_worst(
+    #[case] hosts: &str,
+    #[case] command: &str,
+    #[case] status: i32,
+) {
     let lab = Lab::new();
     let command = command.replace("DIR", &lab.directory());
     let ended = lab.run(&["-t", "2s", "-w", hosts, "--", &command]);
@@ -379,7 +428,8 @@ fn stdin_is_given_to_all_of_them_when_asked() {
         let args: Vec<&str> =
             args.iter().copied().chain(["-w", "web[1-3]", "-b", "wc -c | tr -d ' '"]).collect();
         let mut command = lab.command(&args);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
         let mut stdin = child.stdin.take().expect("a pipe");
         let feed = std::thread::spawn({
             let input = input.clone();
@@ -461,7 +511,11 @@ fn too_much_to_be_held_is_an_error_that_says_what_to_do() {
     assert_eq!(ended.code(), 1);
     let message = "sshpool: web1: command wrote more than 1000 bytes to stdout (max_output in the settings; --out DIR has no limit)\n";
     assert!(ended.stderr.starts_with(message), "{}", ended.stderr);
-    assert!(ended.stderr.ends_with("sshpool: 1 of 1 failed: wrote too much: web1\n"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.ends_with("sshpool: 1 of 1 failed: wrote too much: web1\n"),
+        "{}",
+        ended.stderr
+    );
     assert_eq!(ended.stdout.len(), "---------------\nweb1\n---------------\n".len() + 1000);
 }
 
@@ -527,10 +581,14 @@ fn output_that_cannot_be_written_ends_it_with_a_line() {
     let lab = Lab::new();
     let mut command = lab.command(&["-t", "0", "-w", "web[1-2]", "yes"]);
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
-    let output = command.stdout(full).stderr(Stdio::piped()).spawn().expect("it starts").wait_with_output();
+    let output =
+        command.stdout(full).stderr(Stdio::piped()).spawn().expect("it starts").wait_with_output();
     let output = output.expect("it is our child");
     let message = "sshpool: cannot write to stdout: No space left on device\n";
-    assert_eq!((output.status.code(), &*String::from_utf8_lossy(&output.stderr)), (Some(255), message));
+    assert_eq!(
+        (output.status.code(), &*String::from_utf8_lossy(&output.stderr)),
+        (Some(255), message)
+    );
     lab.assert_nothing_is_left();
 }
 
@@ -544,11 +602,18 @@ fn assert_all_ended(lab: &Lab, directory: &str) {
 }
 
 /// Three that run until somebody writes into the directory, of five.
-fn three_running(lab: &Lab, args: &[&str]) -> (Child, BufReader<std::process::ChildStdout>, String) {
+fn three_running(
+    lab: &Lab,
+    args: &[&str],
+) -> (Child, BufReader<std::process::ChildStdout>, String) {
     let directory = lab.directory();
-    let command = format!("touch {directory}/$$; echo on; while [ ! -e {directory}-go ]; do sleep 0.1; done");
-    let args: Vec<&str> =
-        args.iter().copied().chain(["-t", "0", "-f", "3", "-w", "web[1-5]", "--", &command]).collect();
+    let command =
+        format!("touch {directory}/$$; echo on; while [ ! -e {directory}-go ]; do sleep 0.1; done");
+    let args: Vec<&str> = args
+        .iter()
+        .copied()
+        .chain(["-t", "0", "-f", "3", "-w", "web[1-5]", "--", &command])
+        .collect();
     let (child, stdout) = lab.start(&args);
     let there = || lab.sshd.exec(&format!("ls {directory} | wc -l")).stdout.trim() == "3";
     wait_for("three of them", PATIENCE, there);
@@ -561,10 +626,14 @@ fn the_first_interrupt_shows_what_runs_and_the_second_one_ends_it() {
     let (mut child, mut stdout, directory) = three_running(&lab, &["--json"]);
     let mut stderr = BufReader::new(child.stderr.take().expect("a pipe"));
     send(pid(&child), Signal::SIGINT);
-    let shown = "sshpool: still running on 3: web[1-3] (0 of 5 done, 2 waiting); Ctrl-C again ends it\n";
+    let shown =
+        "sshpool: still running on 3: web[1-3] (0 of 5 done, 2 waiting); Ctrl-C again ends it\n";
     assert_eq!(line(&mut stderr), shown);
     send(pid(&child), Signal::SIGINT);
-    assert_eq!(line(&mut stderr), "sshpool: ending it on web[1-3]; Ctrl-C again does not wait for that\n");
+    assert_eq!(
+        line(&mut stderr),
+        "sshpool: ending it on web[1-3]; Ctrl-C again does not wait for that\n"
+    );
     // What was gathered until then is not lost.
     for _ in 0..3 {
         let object: Value = serde_json::from_str(&line(&mut stdout)).expect("an object");
@@ -697,7 +766,8 @@ fn a_terminal_has_a_bar_that_leaves_nothing_behind() {
 fn ctrl_c_twice_on_a_terminal_ends_it() {
     let lab = Lab::new();
     let mut child = on_terminal(&lab, "-w web[1-2] -- 'echo on; sleep 300'");
-    let (mut stdin, mut stdout) = (child.stdin.take().expect("a pipe"), child.stdout.take().expect("a pipe"));
+    let (mut stdin, mut stdout) =
+        (child.stdin.take().expect("a pipe"), child.stdout.take().expect("a pipe"));
     let (mut written, mut buffer) = (String::new(), [0; 4096]);
     let mut until = |written: &mut String, done: &dyn Fn(&str) -> bool| {
         while !done(written) {

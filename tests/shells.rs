@@ -1,7 +1,8 @@
-//! Random commands end through the pool as they end by plain ssh, with every login shell that is promised.
+//! Random commands end through the pool as they end by plain ssh, with every login shell that is
+//! promised.
 //!
-//! Each command is drawn from a seed, which a failure prints, with the smallest command that still fails. When it is given in
-//! `SSHPOOL_SEED`, that one command is run many times over.
+//! Each command is drawn from a seed, which a failure prints, with the smallest command that still
+//! fails. When it is given in `SSHPOOL_SEED`, that one command is run many times over.
 
 mod common;
 mod pooled;
@@ -48,7 +49,8 @@ enum Failure {
 }
 
 impl Bench {
-    /// Runs a case both ways and gives how it ended; none when plain ssh itself does not do the same twice.
+    /// Runs a case both ways and gives how it ended; none when plain ssh itself does not do the
+    /// same twice.
     async fn compare(&self, case: &Case) -> Result<Option<Seen>, Failure> {
         // Not at once: they share the machine that they run on.
         let plain = self.plain(case).await?;
@@ -61,7 +63,8 @@ impl Bench {
             }
         };
         let pooled = timeout(PATIENCE, pooled).await;
-        let pooled = pooled.map_err(|_| format!("through the pool it did not end within {PATIENCE:?}"));
+        let pooled =
+            pooled.map_err(|_| format!("through the pool it did not end within {PATIENCE:?}"));
         let pooled = pooled.and_then(|ran| ran.map_err(|error| format!("the pool: {error}")));
         let pooled = Seen::from(pooled.map_err(Failure::NoEnd)?);
         let Some(different) = difference(self.shell, &plain, &pooled) else {
@@ -116,7 +119,8 @@ async fn random_commands_end_as_they_do_by_plain_ssh(
     #[case] environment: &[(&str, &str)],
     #[values(PoolConfig::default().standby_sessions, 0)] standby_sessions: usize,
 ) {
-    // Random commands are not for the account of whoever runs the tests; this asks for a container, whatever its shell.
+    // Random commands are not for the account of whoever runs the tests; this asks for a container,
+    // whatever its shell.
     let sshd = Sshd::builder().login_shell(shell);
     let sshd = environment.iter().fold(sshd, |sshd, (name, value)| sshd.env(name, value));
     let Some(sshd) = sshd.start_or_skip() else { return };
@@ -132,10 +136,12 @@ async fn random_commands_end_as_they_do_by_plain_ssh(
         ..config()
     };
     let most_logins = settings.max_connections;
-    let bench = Bench { shell, pool: pool(settings), host: host(&sshd), plain: Plain::start(&sshd) };
+    let bench =
+        Bench { shell, pool: pool(settings), host: host(&sshd), plain: Plain::start(&sshd) };
 
-    let given =
-        std::env::var("SSHPOOL_SEED").ok().map(|text| text.parse().expect("SSHPOOL_SEED is a number"));
+    let given = std::env::var("SSHPOOL_SEED")
+        .ok()
+        .map(|text| text.parse().expect("SSHPOOL_SEED is a number"));
     let base = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_micros() as u64);
     let count = if given.is_some() { AGAIN } else { CASES };
     let bench = &bench;
@@ -151,7 +157,9 @@ async fn random_commands_end_as_they_do_by_plain_ssh(
     while let Some((seed, case, outcome)) = all.next().await {
         match outcome {
             Ok(outcome) => {
-                for what in outcome.map_or(vec!["not the same twice"], |outcome| aspects(&case, &outcome)) {
+                for what in
+                    outcome.map_or(vec!["not the same twice"], |outcome| aspects(&case, &outcome))
+                {
                     *seen.entry(what).or_insert(0) += 1;
                 }
             }
@@ -164,7 +172,9 @@ async fn random_commands_end_as_they_do_by_plain_ssh(
     drop(all);
     match failed {
         None => {}
-        Some((seed, case, Failure::NoEnd(why))) => panic!("{shell}, SSHPOOL_SEED={seed}: {why}\n{case}"),
+        Some((seed, case, Failure::NoEnd(why))) => {
+            panic!("{shell}, SSHPOOL_SEED={seed}: {why}\n{case}")
+        }
         Some((seed, case, Failure::Differs(how))) => {
             let (smallest, then) = bench.shrink(case.clone(), how.clone()).await;
             panic!(
@@ -180,13 +190,21 @@ async fn random_commands_end_as_they_do_by_plain_ssh(
         assert_eq!(rare, None, "commands with which nothing happens prove nothing: {seen:?}");
         let unsure = seen.get("not the same twice").copied().unwrap_or_default();
         assert!(unsure <= CASES / 50, "{unsure} commands were not comparable");
-        // Each mark was made twice, once by each way. (One of a text that is no shell text may not have been made.)
+        // Each mark was made twice, once by each way. (One of a text that is no shell text may not
+        // have been made.)
         let words: Vec<_> = marks.stdout.split_whitespace().collect();
-        assert!(matches!(&words[..], [_, "2"]), "some command did not run once each way: {marks:?}");
+        assert!(
+            matches!(&words[..], [_, "2"]),
+            "some command did not run once each way: {marks:?}"
+        );
     }
     let stats = bench.pool.stats();
     assert_eq!(stats.commands_run, count);
-    assert_eq!(stats.standby_hits > 0, standby_sessions > 0, "both ways to a session are tried: {stats:?}");
+    assert_eq!(
+        stats.standby_hits > 0,
+        standby_sessions > 0,
+        "both ways to a session are tried: {stats:?}"
+    );
     assert!(sshd.logins() <= most_logins + 1, "{} logins, one of them by plain ssh", sshd.logins());
     bench.pool.close().await;
 }
@@ -211,7 +229,8 @@ fn aspects(case: &Case, outcome: &Seen) -> Vec<&'static str> {
     aspects
 }
 
-/// Plain ssh cannot be asked for these: its command is one argument, here and there, and Linux allows 128 KiB for one.
+/// Plain ssh cannot be asked for these: its command is one argument, here and there, and Linux
+/// allows 128 KiB for one.
 #[rstest]
 #[case::sh("/bin/sh")]
 #[case::dash("/bin/dash")]
@@ -234,15 +253,27 @@ async fn commands_may_be_longer_than_an_argument(
         let ran = timeout(PATIENCE, pool.shell(&host, text).stdin(input.clone()).output()).await;
         let output = ran.expect("it ends").expect("it runs");
         assert_eq!(output.status.code(), Some(7), "{size}");
-        assert!(output.stdout == [big.as_bytes(), &input].concat(), "{size}: every byte comes back");
+        assert!(
+            output.stdout == [big.as_bytes(), &input].concat(),
+            "{size}: every byte comes back"
+        );
         assert_eq!(output.stderr, b"err\n", "{size}");
 
         // printf is part of each of these shells, so that its argument is none of a program.
         let printed = async {
-            pool.command(&host, "printf").arg("%s").arg(&big).spawn().await?.wait_with_output().await
+            pool.command(&host, "printf")
+                .arg("%s")
+                .arg(&big)
+                .spawn()
+                .await?
+                .wait_with_output()
+                .await
         };
         let printed = timeout(PATIENCE, printed).await.expect("it ends").expect("it runs");
-        assert!(printed.status.success() && printed.stdout == big.as_bytes(), "{size}: as an argument");
+        assert!(
+            printed.status.success() && printed.stdout == big.as_bytes(),
+            "{size}: as an argument"
+        );
     }
     assert!(sshd.logins() <= 1, "one after another they need one connection");
     pool.close().await;

@@ -1,4 +1,5 @@
-//! `sshpool ssh`, also by the name `ssh`: what is passed on is what was given, commands share a login, and where they cannot it is plain ssh.
+//! `sshpool ssh`, also by the name `ssh`: what is passed on is what was given, commands share a
+//! login, and where they cannot it is plain ssh.
 
 mod agents;
 mod common;
@@ -42,7 +43,8 @@ fn script(text: &str) -> TempDir {
 fn path_with(directories: &[&Path]) -> OsString {
     let path = process::path();
     let directories = directories.iter().map(|directory| directory.to_path_buf());
-    std::env::join_paths(directories.chain(std::env::split_paths(&path))).expect("no path has a colon")
+    std::env::join_paths(directories.chain(std::env::split_paths(&path)))
+        .expect("no path has a colon")
 }
 
 fn real_ssh() -> PathBuf {
@@ -137,8 +139,7 @@ proptest! {
 #[test]
 fn over_a_connection_the_words_are_the_same_behind_two_of_ours() {
     // The agent logs in by the caller's ssh, too: for it this one is the real one.
-    let words =
-        "case $1$2 in -V*|-M*|-G*|-Fnone|*ForkAfterAuthentication=no) exec /usr/bin/ssh \"$@\";; esac\n";
+    let words = "case $1$2 in -V*|-M*|-G*|-Fnone|*ForkAfterAuthentication=no) exec /usr/bin/ssh \"$@\";; esac\n";
     let fake = script(&SHOW.replacen("for word", &format!("{words}for word"), 1));
     let (sshd, home) = (Sshd::builder().start(), Home::new());
     let mut warm = home.on(&sshd, &["warm", "lab"]);
@@ -171,9 +172,10 @@ fn all_names_share_one_login() {
     let (sshd, home, link) = (Sshd::builder().start(), Home::new(), link());
     let first = ssh(&home, &sshd, &["lab", "echo out; echo err >&2; exit 3"]);
     assert_eq!((first.code(), &*first.stdout, &*first.stderr), (3, "out\n", "err\n"));
-    for words in
-        [&["lab", "cat"] as &[_], &["-o", "ControlMaster=auto", "-oControlPath=/x/%C", "lab", "-T", "cat"]]
-    {
+    for words in [
+        &["lab", "cat"] as &[_],
+        &["-o", "ControlMaster=auto", "-oControlPath=/x/%C", "lab", "-T", "cat"],
+    ] {
         let mut child = ssh_of(&home, &sshd, Some(link.path()), words)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -219,7 +221,8 @@ fn a_terminal_is_that_of_ssh() {
     let mut stdin = child.stdin.take().expect("it is piped");
     let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
     let mut until = |text: &str| {
-        // What is typed is shown, too, and the shell's prompt; but no line that is typed ends like an answer.
+        // What is typed is shown, too, and the shell's prompt; but no line that is typed ends like
+        // an answer.
         lines.find(|line| line.as_ref().expect("it is text").trim_end().ends_with(text)).map(drop)
     };
     // Whatever the login shell of the account is.
@@ -233,8 +236,10 @@ fn a_terminal_is_that_of_ssh() {
     stdin.write_all(b"echo sett''led\n").expect("it reads");
     until("settled").expect("a shell answers");
     let tty = std::fs::read_to_string(&note).expect("it was written");
-    let resized =
-        run(pooled::command("stty").args(["-F", tty.trim(), "rows", "40", "cols", "100"]), PATIENCE);
+    let resized = run(
+        pooled::command("stty").args(["-F", tty.trim(), "rows", "40", "cols", "100"]),
+        PATIENCE,
+    );
     assert_eq!(resized.code(), 0, "{}", resized.stderr);
     // The trap runs when the shell has read a line.
     stdin.write_all(b"\n").expect("it reads");
@@ -275,10 +280,14 @@ fn what_fails_is_told_by_ssh(#[case] words: &[&str]) {
     let config: Vec<_> = config.lines().filter(|line| !line.contains("IdentityFile")).collect();
     std::fs::write(&without_key, config.join("\n")).expect("a file");
     let without_key = without_key.to_str().expect("it is UTF-8");
-    let words: Vec<_> = words.iter().map(|word| word.replace("CONFIG-WITHOUT-KEY", without_key)).collect();
+    let words: Vec<_> =
+        words.iter().map(|word| word.replace("CONFIG-WITHOUT-KEY", without_key)).collect();
     let words: Vec<_> = words.iter().map(String::as_str).collect();
-    let plain =
-        home.in_its_place(pooled::command(real_ssh()), ["-F"]).arg(sshd.ssh_config()).args(&words).output();
+    let plain = home
+        .in_its_place(pooled::command(real_ssh()), ["-F"])
+        .arg(sshd.ssh_config())
+        .args(&words)
+        .output();
     let plain = plain.expect("there is an ssh");
     let ours = ssh(&home, &sshd, &words);
     assert_eq!(Some(ours.code()), plain.status.code(), "{}", ours.stderr);
@@ -329,10 +338,12 @@ fn without_an_agent_it_is_plain_ssh_and_says_so_under_v() {
     // Open to others, so that it is not used.
     let open = home.path().join("open");
     std::fs::create_dir_all(open.join("sshpool")).expect("a directory");
-    std::fs::set_permissions(open.join("sshpool"), PermissionsExt::from_mode(0o755)).expect("it is ours");
-    for (words, expected) in
-        [(&["lab", "echo hi"] as &[_], None), (&["-v", "lab", "echo hi"], Some("is open to others"))]
-    {
+    std::fs::set_permissions(open.join("sshpool"), PermissionsExt::from_mode(0o755))
+        .expect("it is ours");
+    for (words, expected) in [
+        (&["lab", "echo hi"] as &[_], None),
+        (&["-v", "lab", "echo hi"], Some("is open to others")),
+    ] {
         let ended = run(ssh_of(&home, &sshd, None, words).env("XDG_RUNTIME_DIR", &open), PATIENCE);
         assert_eq!((ended.code(), &*ended.stdout), (0, "hi\n"));
         match expected {
@@ -351,8 +362,10 @@ fn a_connection_that_is_gone_is_a_login_of_ssh() {
     let pid = home.status()["connections"][0]["pid"].as_u64().expect("it has one");
     let text = format!("#!/bin/sh\nkill -9 {pid}\nexec {} \"$@\"\n", real_ssh().display());
     let late = script(&text);
-    let ended =
-        run(ssh_of(&home, &sshd, None, &["lab", "echo hi"]).env("PATH", path_with(&[late.path()])), PATIENCE);
+    let ended = run(
+        ssh_of(&home, &sshd, None, &["lab", "echo hi"]).env("PATH", path_with(&[late.path()])),
+        PATIENCE,
+    );
     assert_eq!((ended.code(), &*ended.stdout), (0, "hi\n"));
     assert_eq!(sshd.logins(), 2);
 }
@@ -383,7 +396,8 @@ fn a_connection_lives_as_long_as_its_ssh() {
 fn a_signal_ends_it_as_it_ends_ssh() {
     let (sshd, home) = (Sshd::builder().start(), Home::new());
     let mut command = ssh_of(&home, &sshd, None, &["lab", "echo on; cat"]);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it can be started");
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it can be started");
     let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
     lines.next().expect("it begins").expect("it is text");
     send(child.id(), Signal::SIGTERM);
@@ -409,22 +423,31 @@ fn the_agent_is_waited_for_half_of_the_time_that_ssh_has() {
 #[test]
 fn the_real_ssh_is_found_behind_links_and_copies() {
     let (sshd, home, link) = (Sshd::builder().start(), Home::new(), link());
-    let copies = [tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory")];
+    let copies =
+        [tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory")];
     for copy in &copies {
         std::fs::copy(env!("CARGO_BIN_EXE_sshpool"), copy.path().join("ssh")).expect("a file");
     }
     let path = path_with(&[link.path(), copies[0].path(), copies[1].path(), link.path()]);
     for first in [link.path(), copies[0].path(), copies[1].path()] {
-        let ended = run(ssh_of(&home, &sshd, Some(first), &["lab", "echo hi"]).env("PATH", &path), PATIENCE);
+        let ended = run(
+            ssh_of(&home, &sshd, Some(first), &["lab", "echo hi"]).env("PATH", &path),
+            PATIENCE,
+        );
         assert_eq!((ended.code(), &*ended.stdout, &*ended.stderr), (0, "hi\n", ""));
     }
     assert_eq!(sshd.logins(), 1);
-    let alone = run(ssh_of(&home, &sshd, Some(link.path()), &["-V"]).env("PATH", link.path()), PATIENCE);
+    let alone =
+        run(ssh_of(&home, &sshd, Some(link.path()), &["-V"]).env("PATH", link.path()), PATIENCE);
     assert!(alone.stderr.starts_with("OpenSSH_"), "{}", alone.stderr);
     // Nor is it what the agent runs.
     let own = PathBuf::from(env!("CARGO_BIN_EXE_sshpool")).canonicalize().expect("it is there");
     for (pid, name) in home.processes().iter().filter(|(_, name)| name == "ssh") {
-        assert_ne!(std::fs::read_link(format!("/proc/{pid}/exe")).ok(), Some(own.clone()), "{name}");
+        assert_ne!(
+            std::fs::read_link(format!("/proc/{pid}/exe")).ok(),
+            Some(own.clone()),
+            "{name}"
+        );
     }
 }
 
@@ -463,9 +486,14 @@ fn who_asks_for_another_account_does_not_share_a_connection() {
     let (sshd, home) = (Sshd::builder().start(), Home::new());
     assert_eq!(ssh(&home, &sshd, &["lab", "true"]).code(), 0);
     for words in [["-l", "nobody-here"], ["-o", "User=nobody-here"]] {
-        let ended = ssh(&home, &sshd, &[&words as &[_], &["-o", "BatchMode=yes", "lab", "true"]].concat());
+        let ended =
+            ssh(&home, &sshd, &[&words as &[_], &["-o", "BatchMode=yes", "lab", "true"]].concat());
         assert_eq!(ended.code(), 255, "{words:?}");
-        assert!(ended.stderr.contains("nobody-here@127.0.0.1: Permission denied"), "{}", ended.stderr);
+        assert!(
+            ended.stderr.contains("nobody-here@127.0.0.1: Permission denied"),
+            "{}",
+            ended.stderr
+        );
     }
     // The address counts, though it does not for the pool's other hosts.
     let elsewhere = ssh(&home, &sshd, &["-o", "HostName=127.0.0.2", "lab", "true"]);
@@ -478,13 +506,17 @@ fn an_agent_is_forwarded() {
     let (sshd, home) = (Sshd::builder().start(), Home::new());
     let socket = home.path().join("keys");
     let mut keys = pooled::command("ssh-agent");
-    let mut keys = keys.arg("-D").arg("-a").arg(&socket).stdout(Stdio::null()).spawn().expect("there is one");
+    let mut keys =
+        keys.arg("-D").arg("-a").arg(&socket).stdout(Stdio::null()).spawn().expect("there is one");
     wait_for("the agent with the keys", PATIENCE, || socket.exists());
-    let added =
-        run(pooled::command("ssh-add").arg(sshd.identity_file()).env("SSH_AUTH_SOCK", &socket), PATIENCE);
+    let added = run(
+        pooled::command("ssh-add").arg(sshd.identity_file()).env("SSH_AUTH_SOCK", &socket),
+        PATIENCE,
+    );
     assert_eq!(added.code(), 0, "{}", added.stderr);
-    let asked =
-        |words: &[&str]| run(ssh_of(&home, &sshd, None, words).env("SSH_AUTH_SOCK", &socket), PATIENCE);
+    let asked = |words: &[&str]| {
+        run(ssh_of(&home, &sshd, None, words).env("SSH_AUTH_SOCK", &socket), PATIENCE)
+    };
     let without = asked(&["lab", "ssh-add -l"]);
     for words in [["-A", "lab", "ssh-add -l"], ["-oForwardAgent=yes", "lab", "ssh-add -l"]] {
         let ended = asked(&words);
@@ -505,7 +537,10 @@ fn the_words_behind_ssh_are_not_ours() {
     let ended = home.run(["ssh"]);
     assert!(ended.stderr.starts_with("usage: ssh ["), "{}", ended.stderr);
     let mut command = home.command(["--no-agent", "-v", "ssh", "--help", "--json", "--no-agent"]);
-    assert_eq!(shown(command.env("PATH", path_with(&[fake.path()]))), ["--help", "--json", "--no-agent"]);
+    assert_eq!(
+        shown(command.env("PATH", path_with(&[fake.path()]))),
+        ["--help", "--json", "--no-agent"]
+    );
     let help = home.run(["help", "ssh"]);
     assert!(help.stdout.contains("GIT_SSH_COMMAND"), "{}", help.stdout);
 }
@@ -557,8 +592,10 @@ fn e1_without_an_agent_it_has_the_configuration_too() {
     // Open to others, so that no agent is used.
     let open = home.path().join("open");
     std::fs::create_dir_all(open.join("sshpool")).expect("a directory");
-    std::fs::set_permissions(open.join("sshpool"), PermissionsExt::from_mode(0o755)).expect("it is ours");
-    let ended = run(home.on(&sshd, &["ssh", "lab", "echo hi"]).env("XDG_RUNTIME_DIR", &open), PATIENCE);
+    std::fs::set_permissions(open.join("sshpool"), PermissionsExt::from_mode(0o755))
+        .expect("it is ours");
+    let ended =
+        run(home.on(&sshd, &["ssh", "lab", "echo hi"]).env("XDG_RUNTIME_DIR", &open), PATIENCE);
     assert_eq!(seen(&ended), (0, "hi\n", ""));
     // One that does not answer.
     let silent = home.path().join("silent");
@@ -566,8 +603,8 @@ fn e1_without_an_agent_it_has_the_configuration_too() {
     for directory in [silent.clone(), silent.join("sshpool")] {
         std::fs::set_permissions(directory, PermissionsExt::from_mode(0o700)).expect("it is ours");
     }
-    let _listener =
-        std::os::unix::net::UnixListener::bind(silent.join("sshpool/agent.sock")).expect("a socket");
+    let _listener = std::os::unix::net::UnixListener::bind(silent.join("sshpool/agent.sock"))
+        .expect("a socket");
     let mut command = home.on(&sshd, &["ssh", "-o", "ConnectTimeout=4", "lab", "echo hi"]);
     let ended = run(command.env("XDG_RUNTIME_DIR", &silent), PATIENCE);
     assert_eq!(seen(&ended), (0, "hi\n", ""));
@@ -591,9 +628,12 @@ fn e1_what_is_left_to_ssh_has_the_address_of_the_toml_file() {
         sshd.known_hosts().display()
     ));
     // Whether -P has a value is for this version of ssh to say.
-    let asked = run(pooled::command(real_ssh()).args(["-G", "-F", "none", "-P", "x", "y"]), PATIENCE);
+    let asked =
+        run(pooled::command(real_ssh()).args(["-G", "-F", "none", "-P", "x", "y"]), PATIENCE);
     let letter: &[&str] = if asked.stdout.contains("host x\n") { &["-P"] } else { &["-P", "x"] };
-    for words in [&[letter, &["web1", "echo hi"]].concat()[..], &[&["web1"], letter, &["echo hi"]].concat()] {
+    for words in
+        [&[letter, &["web1", "echo hi"]].concat()[..], &[&["web1"], letter, &["echo hi"]].concat()]
+    {
         let ended = home.run([&["ssh"], words].concat());
         assert_eq!(seen(&ended), (0, "hi\n", ""), "{words:?}");
     }
@@ -648,19 +688,22 @@ fn e2_e7_what_makes_no_difference_shares_the_connection() {
 fn e7_files_of_the_callers_directory_share_a_connection() {
     let (sshd, home) = (Sshd::builder().start(), Home::new());
     std::fs::copy(sshd.known_hosts(), home.path().join("work/known")).expect("a file");
-    let words = ["-o", "UserKnownHostsFile=known", "-o", "StrictHostKeyChecking=yes", "lab", "echo hi"];
+    let words =
+        ["-o", "UserKnownHostsFile=known", "-o", "StrictHostKeyChecking=yes", "lab", "echo hi"];
     for _ in 0..2 {
         assert_eq!(seen(&ssh(&home, &sshd, &words)), (0, "hi\n", ""));
     }
     assert_eq!(sshd.logins(), 1);
     std::fs::write(home.path().join("work/other"), "").expect("a file");
-    let words = ["-o", "UserKnownHostsFile=other", "-o", "StrictHostKeyChecking=yes", "lab", "echo hi"];
+    let words =
+        ["-o", "UserKnownHostsFile=other", "-o", "StrictHostKeyChecking=yes", "lab", "echo hi"];
     let ended = ssh(&home, &sshd, &words);
     assert_eq!(ended.code(), 255);
     assert!(ended.stderr.contains("Host key verification failed"), "{}", ended.stderr);
 }
 
-/// What the configuration has that ssh does not know, `IgnoreUnknown` passes over, for the agent's ssh too.
+/// What the configuration has that ssh does not know, `IgnoreUnknown` passes over, for the agent's
+/// ssh too.
 #[test]
 fn e7_ignore_unknown_reaches_the_agent_where_the_configuration_needs_it() {
     let (sshd, home) = (Sshd::builder().start(), Home::new());
@@ -681,7 +724,9 @@ fn e7_ignore_unknown_reaches_the_agent_where_the_configuration_needs_it() {
 fn e7_a_style_behind_the_user_shares_a_connection() {
     let (sshd, home) = (Sshd::builder().start(), Home::new());
     let user = format!("{}:style", sshd.user());
-    for words in [vec![format!("{user}@lab")], vec!["-l".to_owned(), user.clone(), "lab".to_owned()]] {
+    for words in
+        [vec![format!("{user}@lab")], vec!["-l".to_owned(), user.clone(), "lab".to_owned()]]
+    {
         let words: Vec<_> = words.iter().map(String::as_str).chain(["echo hi"]).collect();
         assert_eq!(seen(&ssh(&home, &sshd, &words)), (0, "hi\n", ""), "{words:?}");
         assert_eq!(seen(&plain(&home, &sshd, &words)), (0, "hi\n", ""), "{words:?}");
@@ -691,7 +736,8 @@ fn e7_a_style_behind_the_user_shares_a_connection() {
 
 /// A process that has written a number, and the rest of what it writes.
 fn begun(mut command: Command) -> (Child, u32) {
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("it can be started");
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("it can be started");
     let mut line = String::new();
     let stdout = child.stdout.take().expect("it is piped");
     BufReader::new(stdout).read_line(&mut line).expect("it is text");
@@ -750,7 +796,8 @@ fn e6_a_shell_without_a_terminal_is_ended_too() {
     let mut stdin = child.stdin.take().expect("it is piped");
     stdin.write_all(b"echo p''id $$\nsleep 600\n").expect("it reads");
     let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
-    let pid = lines.find_map(|line| line.expect("it is text").strip_prefix("pid ").map(str::to_owned));
+    let pid =
+        lines.find_map(|line| line.expect("it is text").strip_prefix("pid ").map(str::to_owned));
     let pid = pid.expect("a shell answers").parse().expect("a process id");
     send(child.id(), Signal::SIGINT);
     assert_eq!(child.wait().expect("it ends").code(), Some(255));
@@ -771,7 +818,9 @@ fn e6_descriptors_that_were_inherited_are_closed() {
     let ended = run(&mut home.in_its_place(pooled::command("sh"), ["-c", &text]), PATIENCE);
     let pid: u32 = ended.stdout.trim().parse().expect("a process id");
     send(pid, Signal::SIGTERM);
-    wait_for("the end of the session", PATIENCE, || home.status()["connections"][0]["sessions"] == 0);
+    wait_for("the end of the session", PATIENCE, || {
+        home.status()["connections"][0]["sessions"] == 0
+    });
 }
 
 /// A forced command does not run once more only because it is to be ended.
@@ -832,7 +881,8 @@ fn e5_what_ssh_says_is_passed_on() {
     }
     let told = ssh(&home, &sshd, &["-v", "lab", "echo hi"]);
     assert!(told.stderr.contains("debug1: "), "{}", told.stderr);
-    let left: Vec<_> = walk(&home.runtime()).into_iter().filter(|name| name.contains("said-")).collect();
+    let left: Vec<_> =
+        walk(&home.runtime()).into_iter().filter(|name| name.contains("said-")).collect();
     assert!(left.is_empty(), "{left:?}");
 }
 
@@ -876,7 +926,11 @@ fn e3_questions_to_the_master_are_for_the_pool(#[case] more: &[&str]) {
         assert!(sshd.is_alive(pid), "after {what}");
     }
     let checked = asked("check");
-    assert!(checked.code() == 0 && !checked.stderr.contains(&format!("={first})")), "{}", checked.stderr);
+    assert!(
+        checked.code() == 0 && !checked.stderr.contains(&format!("={first})")),
+        "{}",
+        checked.stderr
+    );
     send(child.id(), Signal::SIGTERM);
     child.wait().expect("it ends");
 }

@@ -1,8 +1,8 @@
-//! Many start-up files, and many commands behind each: what comes out is what comes out by plain ssh on the same account. Other shells
-//! and accounts without a shell have theirs.
+//! Many start-up files, and many commands behind each: what comes out is what comes out by plain
+//! ssh on the same account. Other shells and accounts without a shell have theirs.
 //!
-//! dash and BusyBox ash have no part in this: what they read (`ENV`, `~/.profile`) only interactive or login shells of theirs read, and
-//! sshd starts neither for a command.
+//! dash and BusyBox ash have no part in this: what they read (`ENV`, `~/.profile`) only interactive
+//! or login shells of theirs read, and sshd starts neither for a command.
 
 mod common;
 mod pooled;
@@ -42,17 +42,30 @@ impl Request {
 const WIDTH: usize = 6;
 
 /// Runs them all both ways, through the pool in one go and streamed by turns.
-async fn compare(shell: &str, what: &str, plain: &Plain, pool: &Pool, host: &Host, requests: &[Request]) {
+async fn compare(
+    shell: &str,
+    what: &str,
+    plain: &Plain,
+    pool: &Pool,
+    host: &Host,
+    requests: &[Request],
+) {
     let all = requests.iter().enumerate().map(|(number, request)| async move {
-        let by_ssh = plain.run(&request.text, request.input.as_deref()).await.expect("plain ssh ends");
+        let by_ssh =
+            plain.run(&request.text, request.input.as_deref()).await.expect("plain ssh ends");
         let command = request.pooled(pool, host);
         let streamed = (number + what.len()).is_multiple_of(2);
         let ran = async {
-            if streamed { command.spawn().await?.wait_with_output().await } else { command.output().await }
+            if streamed {
+                command.spawn().await?.wait_with_output().await
+            } else {
+                command.output().await
+            }
         };
         let ran = timeout(PATIENCE, ran).await.expect("it ends");
         let text = escaped(request.text.as_bytes());
-        let pooled = ran.map(Seen::from).unwrap_or_else(|error| panic!("{shell}, {what}, {text}: {error}"));
+        let pooled =
+            ran.map(Seen::from).unwrap_or_else(|error| panic!("{shell}, {what}, {text}: {error}"));
         if let Some(different) = difference(shell, &by_ssh, &pooled) {
             panic!("{shell}, {what}, streamed: {streamed}: {text}\n{different}");
         }
@@ -81,7 +94,9 @@ fn requests() -> Vec<Request> {
         request("env | grep -Ev '^(SSH_|SHLVL=|_=)' | sort"),
         request("greet you; salute; echo \"$own\""),
         request("false; echo on; echo \"${nosuch-}\""),
-        request("v='a:b c'; printf '<%s>' $v; echo a | { read x; echo \"$x\"; }; [ -t 0 ]; echo $?"),
+        request(
+            "v='a:b c'; printf '<%s>' $v; echo a | { read x; echo \"$x\"; }; [ -t 0 ]; echo $?",
+        ),
         request("kill -s KILL \"$$\""),
         request(")"),
         request(&format!("printf %s '{}' | wc -c", "long\n".repeat(2000))),
@@ -149,7 +164,10 @@ const OF_ZSH: &[Start] = &[
     // Without the second option zsh counts the lines of an `eval` with those around it.
     ("sh's ways", "emulate sh; setopt evallineno"),
     ("ksh's ways", "setopt ksharrays shwordsplit nonomatch"),
-    ("odd options", "setopt extendedglob nullglob rcquotes interactivecomments nobareglobqual autocd"),
+    (
+        "odd options",
+        "setopt extendedglob nullglob rcquotes interactivecomments nobareglobqual autocd",
+    ),
     ("errors", "setopt errreturn pipefail"),
 ];
 
@@ -178,7 +196,10 @@ async fn start_up_files_have_their_say_as_with_plain_ssh(
 #[case::bash("/bin/bash", ".bashrc")]
 #[case::zsh("/bin/zsh", ".zshenv")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn start_up_files_that_are_in_the_way_have_their_say(#[case] shell: &str, #[case] file: &str) {
+async fn start_up_files_that_are_in_the_way_have_their_say(
+    #[case] shell: &str,
+    #[case] file: &str,
+) {
     are_as_with_plain_ssh(shell, file, IN_THE_WAY).await;
 }
 
@@ -201,7 +222,10 @@ async fn are_as_with_plain_ssh(shell: &str, file: &str, starts: &[Start]) {
 #[case::tcsh("/bin/tcsh", ".tcshrc")]
 #[case::fish("/usr/bin/fish", ".config/fish/config.fish")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn shells_of_another_kind_are_served_as_by_plain_ssh(#[case] shell: &str, #[case] file: &str) {
+async fn shells_of_another_kind_are_served_as_by_plain_ssh(
+    #[case] shell: &str,
+    #[case] file: &str,
+) {
     let Some(sshd) = Sshd::builder().login_shell(shell).start_or_skip() else { return };
     let (plain, host) = (Plain::start(&sshd), host(&sshd));
     let bytes: Vec<u8> = (0..=255).cycle().take(70_000).collect();
@@ -237,13 +261,15 @@ async fn shells_of_another_kind_are_served_as_by_plain_ssh(#[case] shell: &str, 
     ];
     for (number, (what, text)) in starts.into_iter().enumerate() {
         // Where two fish that start at once make their directory, one of them complains.
-        let written =
-            sshd.exec(&format!("mkdir -p $(dirname {file}) .local/share/fish; echo {text:?} >{file}"));
+        let written = sshd
+            .exec(&format!("mkdir -p $(dirname {file}) .local/share/fish; echo {text:?} >{file}"));
         assert!(written.status.success(), "{written:?}");
         let pool = pool(settings(number));
         compare(shell, what, &plain, &pool, &host, &requests).await;
-        for word in ["it's", "$HOME", "a\\b", "!", "*", "ü", "\u{81}", "\u{1}", "~", "-n", "{a,b}"] {
-            let printed = pool.command(&host, "/usr/bin/printf").args(["<%s>", word]).output().await;
+        for word in ["it's", "$HOME", "a\\b", "!", "*", "ü", "\u{81}", "\u{1}", "~", "-n", "{a,b}"]
+        {
+            let printed =
+                pool.command(&host, "/usr/bin/printf").args(["<%s>", word]).output().await;
             let printed = String::from_utf8_lossy(&printed.expect("it runs").stdout).into_owned();
             assert!(
                 what == "an end" || printed.ends_with(&format!("<{word}>")),
@@ -265,7 +291,8 @@ async fn accounts_without_a_shell_say_what_they_say_to_plain_ssh(#[case] shell: 
     let Some(sshd) = Sshd::builder().login_shell(shell).start_or_skip() else { return };
     let (plain, host, pool) = (Plain::start(&sshd), host(&sshd), pool(config()));
     let input = Some(b"input".to_vec());
-    let requests = [request("echo out; exit 3"), request("cat"), Request { text: "cat".to_owned(), input }];
+    let requests =
+        [request("echo out; exit 3"), request("cat"), Request { text: "cat".to_owned(), input }];
     for _ in 0..5 {
         compare(shell, "no shell", &plain, &pool, &host, &requests).await;
     }

@@ -1,5 +1,5 @@
-//! The support of the tests itself: which container engine they find, and what the programs that they start are not
-//! told. Engines are shell scripts here, that fail in one place each.
+//! The support of the tests itself: which container engine they find, and what the programs that
+//! they start are not told. Engines are shell scripts here, that fail in one place each.
 
 mod common;
 
@@ -18,7 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// For one call of an engine: longer than a script takes on a busy machine.
 const SECONDS: &str = "3";
 
-/// A container engine that has no image, builds every one, and whose containers answer as the supervisor does.
+/// A container engine that has no image, builds every one, and whose containers answer as the
+/// supervisor does.
 const WORKS: &str = r#"
 case $1 in
 info) echo "an engine" ;;
@@ -37,13 +38,15 @@ fn engine_where(name: &str, does: &str) -> String {
     format!("case $1 in {name}) {does} ;; esac\n{WORKS}")
 }
 
-/// A directory of these programs. What makes a base of Debian's packages is there too, and makes nothing much.
+/// A directory of these programs. What makes a base of Debian's packages is there too, and makes
+/// nothing much.
 fn programs(scripts: &[(&str, &str)]) -> TempDir {
     let directory = tempfile::tempdir().expect("a directory");
     let base = ("mmdebstrap", "for last; do :; done; echo packages >\"$last\"\n");
     for (name, text) in scripts.iter().copied().chain([base]) {
         let path = directory.path().join(name);
-        fs::write(&path, format!("#!/bin/sh\necho \"$0 $1\" >>\"${{0%/*}}/calls\"\n{text}")).expect("a file");
+        fs::write(&path, format!("#!/bin/sh\necho \"$0 $1\" >>\"${{0%/*}}/calls\"\n{text}"))
+            .expect("a file");
         fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("it is ours");
     }
     directory
@@ -53,14 +56,23 @@ fn programs(scripts: &[(&str, &str)]) -> TempDir {
 fn build(engines: &Path, image: &str) -> Ended {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sshd/build");
     let mut build = command("sh");
-    build.arg(script).arg(image).env("PATH", path_with(engines)).env("SSHPOOL_TEST_ENGINE_SECONDS", SECONDS);
+    build
+        .arg(script)
+        .arg(image)
+        .env("PATH", path_with(engines))
+        .env("SSHPOOL_TEST_ENGINE_SECONDS", SECONDS);
     run(build.env_remove("SSHPOOL_TEST_RELEASE").env_remove("SSHPOOL_TEST_ENGINE"), PATIENCE)
 }
 
 /// What an engine does wrong, and what is said of it.
 #[rstest]
 #[case("info", "echo 'no daemon' >&2; exit 1", "does not answer: no daemon", "login")]
-#[case("info", "exec sleep 60", "does not answer: `ENGINE info` has not come to an end within 3 s", "login")]
+#[case(
+    "info",
+    "exec sleep 60",
+    "does not answer: `ENGINE info` has not come to an end within 3 s",
+    "login"
+)]
 #[case(
     "info",
     "trap '' TERM; while :; do sleep 1; done",
@@ -73,8 +85,18 @@ fn build(engines: &Path, image: &str) -> Ended {
     "cannot build and run anything: `ENGINE image` has not come to an end",
     "login"
 )]
-#[case("import", "echo 'no space left' >&2; exit 1", "cannot build and run anything: no space left", "login")]
-#[case("build", "echo 'cannot clone' >&2; exit 125", "cannot build and run anything: cannot clone", "login")]
+#[case(
+    "import",
+    "echo 'no space left' >&2; exit 1",
+    "cannot build and run anything: no space left",
+    "login"
+)]
+#[case(
+    "build",
+    "echo 'cannot clone' >&2; exit 125",
+    "cannot build and run anything: cannot clone",
+    "login"
+)]
 #[case(
     "build",
     "echo 'cannot clone' >&2; exit 125",
@@ -100,7 +122,12 @@ fn build(engines: &Path, image: &str) -> Ended {
     "cannot build and run anything: kernel: no overlay",
     "busybox"
 )]
-#[case("run", "exec sleep 60", "cannot build and run anything: `ENGINE run` has not come to an end", "login")]
+#[case(
+    "run",
+    "exec sleep 60",
+    "cannot build and run anything: `ENGINE run` has not come to an end",
+    "login"
+)]
 #[case(
     "build",
     "case $* in *PACKAGES*) echo 'no fork' >&2; exit 1 ;; esac",
@@ -113,7 +140,12 @@ fn build(engines: &Path, image: &str) -> Ended {
     "cannot run the image: no mount",
     "login"
 )]
-#[case::does_nothing("*", "exit 0", "cannot run the image: a container does not answer as", "compose")]
+#[case::does_nothing(
+    "*",
+    "exit 0",
+    "cannot run the image: a container does not answer as",
+    "compose"
+)]
 fn an_engine_that_cannot_is_passed_over_for_the_next_one(
     #[case] place: &str,
     #[case] does: &str,
@@ -124,10 +156,14 @@ fn an_engine_that_cannot_is_passed_over_for_the_next_one(
     let ended = build(engines.path(), image);
     assert!(ended.stdout.starts_with(&format!("podman sshpool-test-{image}:")), "{ended:?}");
     assert_eq!((ended.code(), ended.stdout.lines().count()), (0, 1), "{ended:?}");
-    let said = format!("tests/sshd/build: docker is passed over, it {}\n", told.split(':').next().unwrap());
+    let said = format!(
+        "tests/sshd/build: docker is passed over, it {}\n",
+        told.split(':').next().unwrap()
+    );
     assert!(ended.stderr.contains(&said), "{ended:?}");
 
-    // And where there is no other one, the last line says why. (What is waited for once need not be waited for again.)
+    // And where there is no other one, the last line says why. (What is waited for once need not be
+    // waited for again.)
     if does.contains("sleep") && place != "build" {
         return;
     }
@@ -158,7 +194,8 @@ fn an_engine_that_works_is_asked_for_no_more_than_it_takes() {
 fn the_engines_are_tried_in_the_order_that_is_asked_for() {
     let engines = programs(&[("docker", WORKS), ("podman", &engine_where("run", "exit 1"))]);
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sshd/build");
-    for (asked, code) in [("podman docker", 0), ("podman", 3), ("docker", 0), ("nothing-like-that docker", 0)]
+    for (asked, code) in
+        [("podman docker", 0), ("podman", 3), ("docker", 0), ("nothing-like-that docker", 0)]
     {
         let mut build = command("sh");
         build.arg(&script).env("PATH", path_with(engines.path())).env("SSHPOOL_TEST_ENGINE", asked);
@@ -195,7 +232,9 @@ fn server(engines: &TempDir, demanded: &str) -> Ended {
 }
 
 fn sshd_is_there() -> bool {
-    let found = which::which_in("sshd", Some(format!("{}:/usr/sbin", path().to_string_lossy())), "/").is_ok();
+    let found =
+        which::which_in("sshd", Some(format!("{}:/usr/sbin", path().to_string_lossy())), "/")
+            .is_ok();
     if !found {
         common::skip("there is no sshd");
     }
@@ -205,14 +244,17 @@ fn sshd_is_there() -> bool {
 #[test]
 fn without_an_engine_that_works_the_server_is_a_process() {
     let broken = engine_where("build", "echo 'no such syscall' >&2; exit 125");
-    let engines = programs(&[("docker", &engine_where("info", "exec sleep 60")), ("podman", &broken)]);
+    let engines =
+        programs(&[("docker", &engine_where("info", "exec sleep 60")), ("podman", &broken)]);
     if sshd_is_there() {
         let ended = server(&engines, "");
         assert_eq!(ended.code(), 0, "{ended:?}");
         assert!(ended.stdout.contains("the server is Process"), "{ended:?}");
-        let why =
-            "test server: private sshd process (tests/sshd/build: no container engine works here (docker ";
-        assert!(ended.stderr.contains(why) && ended.stderr.contains("no such syscall"), "{ended:?}");
+        let why = "test server: private sshd process (tests/sshd/build: no container engine works here (docker ";
+        assert!(
+            ended.stderr.contains(why) && ended.stderr.contains("no such syscall"),
+            "{ended:?}"
+        );
 
         // Others of the same run do not try again.
         fs::remove_file(engines.path().join("calls")).expect("it was written");
@@ -250,28 +292,47 @@ fn again(test: &str, change: impl FnOnce(&mut Command)) -> Ended {
 #[test]
 fn programs_have_an_environment_of_the_tests_own() {
     let ended = run(command("env").env("MINE", "1"), PATIENCE);
-    let names: Vec<_> = ended.stdout.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
-    for name in
-        ["SSH_AUTH_SOCK", "SSH_POOL_MAX_CONNECTIONS", "SSHPOOL_AGENT", "LC_ALL", "NO_COLOR", "COLUMNS"]
-    {
+    let names: Vec<_> =
+        ended.stdout.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
+    for name in [
+        "SSH_AUTH_SOCK",
+        "SSH_POOL_MAX_CONNECTIONS",
+        "SSHPOOL_AGENT",
+        "LC_ALL",
+        "NO_COLOR",
+        "COLUMNS",
+    ] {
         assert!(!names.contains(&name), "{name}");
     }
     for line in ["HOME=", "LANG=C.UTF-8", "MINE=1", "SHELL=/bin/sh", "TERM=xterm"] {
-        assert!(ended.stdout.lines().any(|found| found.starts_with(line)), "{line}: {}", ended.stdout);
+        assert!(
+            ended.stdout.lines().any(|found| found.starts_with(line)),
+            "{line}: {}",
+            ended.stdout
+        );
     }
-    let home = ended.stdout.lines().find_map(|line| line.strip_prefix("HOME=")).expect("it was found");
+    let home =
+        ended.stdout.lines().find_map(|line| line.strip_prefix("HOME=")).expect("it was found");
     assert!(fs::read_dir(home).expect("it is a directory").next().is_none(), "{home} is not empty");
 }
 
 #[test]
 fn programs_have_it_whatever_the_tests_have() {
     let ended = again("programs_have_an_environment_of_the_tests_own", |command| {
-        for name in
-            ["SSH_AUTH_SOCK", "SSH_POOL_MAX_CONNECTIONS", "SSHPOOL_AGENT", "XDG_CONFIG_HOME", "NO_COLOR"]
-        {
+        for name in [
+            "SSH_AUTH_SOCK",
+            "SSH_POOL_MAX_CONNECTIONS",
+            "SSHPOOL_AGENT",
+            "XDG_CONFIG_HOME",
+            "NO_COLOR",
+        ] {
             command.env(name, "/proc/nonexistent");
         }
-        command.env("LC_ALL", "de_DE.UTF-8").env("COLUMNS", "20").env("TERM", "dumb").env_remove("HOME");
+        command
+            .env("LC_ALL", "de_DE.UTF-8")
+            .env("COLUMNS", "20")
+            .env("TERM", "dumb")
+            .env_remove("HOME");
     });
     assert_eq!(ended.code(), 0, "{}{}", ended.stdout, ended.stderr);
 }
@@ -295,14 +356,18 @@ fn the_path_has_no_shim() {
     }
 }
 
-/// Signals that are ignored or blocked for the tests are not for what they start: see [`signals_have_their_defaults`].
+/// Signals that are ignored or blocked for the tests are not for what they start: see
+/// [`signals_have_their_defaults`].
 #[rstest]
 #[case::ignored("trap '' INT HUP QUIT TERM USR1")]
 #[case::none(":")]
 fn what_the_tests_ignore_nobody_else_does(#[case] before: &str) {
     let own = std::env::current_exe().expect("a running program knows its file");
     let mut shell = outside("sh");
-    shell.args(["-c", &format!("{before}; exec \"$0\" --exact signals_have_their_defaults --nocapture")]);
+    shell.args([
+        "-c",
+        &format!("{before}; exec \"$0\" --exact signals_have_their_defaults --nocapture"),
+    ]);
     let ended = run(shell.arg(own), PATIENCE);
     assert_eq!(ended.code(), 0, "{}{}", ended.stdout, ended.stderr);
 }
@@ -312,7 +377,11 @@ fn signals_have_their_defaults() {
     for mut cat in [command("cat"), outside("cat")] {
         let ended = run(cat.arg("/proc/self/status"), Duration::from_secs(20));
         for line in ["SigIgn:", "SigBlk:"] {
-            let found = ended.stdout.lines().find_map(|found| found.strip_prefix(line)).expect("it is there");
+            let found = ended
+                .stdout
+                .lines()
+                .find_map(|found| found.strip_prefix(line))
+                .expect("it is there");
             let found = u64::from_str_radix(found.trim(), 16).expect("a number");
             // Those behind the 31 with a name are the C library's.
             assert_eq!(found & 0x7fff_ffff, 0, "{line} {found:x}");

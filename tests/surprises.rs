@@ -1,5 +1,6 @@
-//! A user's ssh_config with surprises for every host. What makes a pool's connections work is not theirs to decide: commands run as they
-//! were given, over one login, and nothing else is opened, run or left behind.
+//! A user's ssh_config with surprises for every host. What makes a pool's connections work is not
+//! theirs to decide: commands run as they were given, over one login, and nothing else is opened,
+//! run or left behind.
 
 mod common;
 mod pooled;
@@ -52,7 +53,8 @@ impl Traces {
 
     fn assert_none(&self) {
         let names = fs::read_dir(self.directory.path()).expect("it is there").flatten();
-        let names: Vec<_> = names.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        let names: Vec<_> =
+            names.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
         assert_eq!(names, ["config"]);
         // What listens on them keeps them from us.
         for port in self.ports {
@@ -114,7 +116,8 @@ async fn a_users_surprises_are_none_to_the_pool(
     let (config_file, settings) =
         (traces.config(&sshd, &lines.concat()), PoolConfig { standby_sessions, ..config() });
     let (pool, host) = (pool(settings), host_of(&config_file));
-    let lease = timeout(PATIENCE, pool.acquire(&host)).await.expect("in time").expect("it connects");
+    let lease =
+        timeout(PATIENCE, pool.acquire(&host)).await.expect("in time").expect("it connects");
     let (master, sockets) = (lease.master_pid(), sockets_of(&lease));
     drop(lease);
 
@@ -143,6 +146,9 @@ async fn a_users_surprises_are_none_to_the_pool(
     traces.assert_none();
     pool.close().await;
     assert!(!is_alive(master) && !fs::exists(&sockets).expect("it can be looked at"));
-    assert_eq!((processes_with(&sockets), processes_with(&config_file.to_string_lossy())), (vec![], vec![]));
+    assert_eq!(
+        (processes_with(&sockets), processes_with(&config_file.to_string_lossy())),
+        (vec![], vec![])
+    );
     traces.assert_none();
 }

@@ -1,5 +1,5 @@
-//! A terminal as a person sees it, under tmux: what `sshpool warm` asks and what it does not show, a status that is watched, and a run on many
-//! hosts that is interrupted.
+//! A terminal as a person sees it, under tmux: what `sshpool warm` asks and what it does not show,
+//! a status that is watched, and a run on many hosts that is interrupted.
 
 mod agents;
 mod common;
@@ -27,7 +27,17 @@ impl<'a> Terminal<'a> {
             return None;
         }
         let terminal = Terminal { home, socket: home.path().join("tmux") };
-        terminal.tmux(&["-f", "/dev/null", "new-session", "-d", "-x", "100", "-y", "24", "env PS1='# ' sh"]);
+        terminal.tmux(&[
+            "-f",
+            "/dev/null",
+            "new-session",
+            "-d",
+            "-x",
+            "100",
+            "-y",
+            "24",
+            "env PS1='# ' sh",
+        ]);
         terminal.shows("# ");
         Some(terminal)
     }
@@ -111,10 +121,14 @@ fn asking(home: &Home, sshd: &Sshd) -> PathBuf {
 /// Logins that were begun and came to nothing.
 fn given_up(sshd: &Sshd) -> usize {
     let log = sshd.log();
-    ["Connection closed by authenticating user", "Failed password", "Connection reset by authenticating user"]
-        .iter()
-        .map(|words| log.matches(words).count())
-        .sum()
+    [
+        "Connection closed by authenticating user",
+        "Failed password",
+        "Connection reset by authenticating user",
+    ]
+    .iter()
+    .map(|words| log.matches(words).count())
+    .sum()
 }
 
 #[test]
@@ -134,7 +148,10 @@ fn warm_asks_and_then_nobody_is_asked_any_more() {
     terminal.types(&["-l", "--", PASSPHRASE]);
     terminal.types(&["Enter"]);
     let screen = terminal.shows("lab: connected in ");
-    assert!(!screen.contains("wrong") && !screen.contains("horse"), "what was typed is shown:\n{screen}");
+    assert!(
+        !screen.contains("wrong") && !screen.contains("horse"),
+        "what was typed is shown:\n{screen}"
+    );
     terminal.is_usable();
 
     // More commands than its sessions, at once: they queue for the connection that is there.
@@ -142,7 +159,8 @@ fn warm_asks_and_then_nobody_is_asked_any_more() {
         .map(|number| {
             let (home, config) = (&home, &config);
             move || {
-                let words = ["-F".into(), config.clone().into_os_string(), "exec".into(), "lab".into()];
+                let words =
+                    ["-F".into(), config.clone().into_os_string(), "exec".into(), "lab".into()];
                 let mut command = home.command(words);
                 run(command.arg(format!("sleep 0.1; echo {number}")), PATIENCE)
             }

@@ -119,7 +119,8 @@ impl Lab {
         let plain = self.plain();
         assert_eq!(plain.code(), 255, "{plain:?}");
         let line = plain.stderr.lines().map(str::trim).find(|line| line.contains(telling));
-        let line = line.unwrap_or_else(|| panic!("plain ssh does not say {telling:?}: {}", plain.stderr));
+        let line =
+            line.unwrap_or_else(|| panic!("plain ssh does not say {telling:?}: {}", plain.stderr));
         let line = line.trim_start_matches("ssh: ").trim_start_matches("Warning: ");
         let ours = self.ours(&["--no-agent", "exec", "lab", "--", "true"]);
         assert_eq!((ours.code(), &*ours.stdout), (255, ""), "{}", ours.stderr);
@@ -156,7 +157,10 @@ impl Lab {
         let answer = self.home.post("/v1/exec", &body).json();
         let error = &answer["error"];
         let message = error["message"].as_str().and_then(|message| message.strip_prefix("lab: "));
-        assert!(message.is_some_and(|message| is_said(message, text)), "{answer} instead of {text}");
+        assert!(
+            message.is_some_and(|message| is_said(message, text)),
+            "{answer} instead of {text}"
+        );
         let told = error["advice"].as_str().unwrap_or_default().replace("HOST", "lab");
         assert!(told.contains(advice) && text.contains(&told), "{answer}");
         line
@@ -178,7 +182,9 @@ impl Lab {
 /// Whether this is the text, behind which a remembered answer says that it is one.
 fn is_said(told: &str, text: &str) -> bool {
     let rest = told.strip_prefix(text);
-    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(" (tried ") && rest.ends_with(" tries now)"))
+    rest.is_some_and(|rest| {
+        rest.is_empty() || rest.starts_with(" (tried ") && rest.ends_with(" tries now)")
+    })
 }
 
 /// Words by which somebody would be told to trust a key.
@@ -201,7 +207,8 @@ fn keygen<const N: usize>(args: [&str; N]) {
 
 /// An ssh-agent that has one key and signs nothing. What it does when it is asked to: say no, or close the connection.
 fn agent_that_refuses(lab: &mut Lab, answers: bool) {
-    let public = fs::read_to_string(lab.sshd.identity_file().with_extension("pub")).expect("it was made");
+    let public =
+        fs::read_to_string(lab.sshd.identity_file().with_extension("pub")).expect("it was made");
     let blob = STANDARD.decode(public.split(' ').nth(1).expect("a key").trim()).expect("base64");
     let socket = lab.home.path().join("ssh-agent");
     let listener = UnixListener::bind(&socket).expect("a socket");
@@ -222,8 +229,9 @@ fn serve(mut stream: UnixStream, blob: &[u8], answers: bool) -> Option<()> {
         stream.read_exact(&mut length).ok()?;
         let mut message = vec![0; u32::from_be_bytes(length) as usize];
         stream.read_exact(&mut message).ok()?;
-        let string =
-            |bytes: &[u8]| [&u32::try_from(bytes.len()).expect("short").to_be_bytes(), bytes].concat();
+        let string = |bytes: &[u8]| {
+            [&u32::try_from(bytes.len()).expect("short").to_be_bytes(), bytes].concat()
+        };
         let answer = match message.first()? {
             // SSH_AGENTC_REQUEST_IDENTITIES: one, with its comment.
             11 => [&[12, 0, 0, 0, 1][..], &string(blob), &string(b"kept")].concat(),
@@ -238,7 +246,11 @@ fn serve(mut stream: UnixStream, blob: &[u8], answers: bool) -> Option<()> {
 #[rstest]
 #[case::refuses(true, "agent refused operation", "unlock it, confirm the request or touch the key")]
 #[case::goes_away(false, "communication with agent failed", "ssh-add -l")]
-fn f1_an_agent_that_does_not_sign(#[case] answers: bool, #[case] telling: &str, #[case] advice: &str) {
+fn f1_an_agent_that_does_not_sign(
+    #[case] answers: bool,
+    #[case] telling: &str,
+    #[case] advice: &str,
+) {
     let mut lab = Lab::new(Sshd::builder());
     agent_that_refuses(&mut lab, answers);
     lab.says(&format!("IdentityFile none\n{}", lab.known()));
@@ -303,7 +315,11 @@ fn certified(options: &[&str]) -> Lab {
 #[case::expired(&["-h", "-n", "127.0.0.1", "-V", "20200101:20200102"], "Certificate invalid: expired", "needs a new certificate")]
 #[case::early(&["-h", "-n", "127.0.0.1", "-V", "20400101:20400102"], "Certificate invalid: not yet valid", "clocks")]
 #[case::name(&["-h", "-n", "other.example"], "Certificate invalid: name is not a listed principal", "HostKeyAlias")]
-fn f2_a_certificate_that_is_not_valid(#[case] options: &[&str], #[case] telling: &str, #[case] advice: &str) {
+fn f2_a_certificate_that_is_not_valid(
+    #[case] options: &[&str],
+    #[case] telling: &str,
+    #[case] advice: &str,
+) {
     let lab = certified(options);
     let line = lab.told_by_all(telling, advice);
     assert!(line.contains("the host's certificate is not valid: Certificate"), "{line}");
@@ -345,7 +361,11 @@ fn f2_a_certificate_of_the_user_that_has_expired() {
 #[rstest]
 #[case::marked("is marked as revoked", "the host key is revoked: ", "somebody else")]
 #[case::by_file(" revoked by file ", "the host key is revoked: ", "somebody else")]
-#[case::by_a_file_that_is_missing(" in revoked keys file ", "bad ssh configuration: ", "RevokedHostKeys")]
+#[case::by_a_file_that_is_missing(
+    " in revoked keys file ",
+    "bad ssh configuration: ",
+    "RevokedHostKeys"
+)]
 fn f3_a_revoked_key(
     #[case] telling: &str,
     #[case] label: &str,
@@ -360,7 +380,8 @@ fn f3_a_revoked_key(
         _ => format!("RevokedHostKeys \"{}\"\n{}", revoked.display(), lab.known()),
     };
     if telling == " revoked by file " {
-        fs::write(&revoked, host_key.split_once(' ').expect("a name").1.to_owned() + "\n").expect("a file");
+        fs::write(&revoked, host_key.split_once(' ').expect("a name").1.to_owned() + "\n")
+            .expect("a file");
     }
     lab.says(&format!("{}StrictHostKeyChecking {strict}\n{lines}", lab.key()));
     let line = match strict {
@@ -379,12 +400,17 @@ fn f3_a_revoked_key(
 #[test]
 fn f4_a_server_that_wants_a_password() {
     let lab = Lab::new(
-        Sshd::builder().option("PubkeyAuthentication", "no").option("PasswordAuthentication", "yes"),
+        Sshd::builder()
+            .option("PubkeyAuthentication", "no")
+            .option("PasswordAuthentication", "yes"),
     );
     lab.says(&format!("{}{}", lab.key(), lab.known()));
     lab.told_by_all("Permission denied (password)", "`sshpool warm lab`");
     let (failed, _) = lab.doctor();
-    assert!(failed["todo"].as_str().is_some_and(|todo| todo.contains("`sshpool warm lab`")), "{failed}");
+    assert!(
+        failed["todo"].as_str().is_some_and(|todo| todo.contains("`sshpool warm lab`")),
+        "{failed}"
+    );
 }
 
 #[test]
@@ -414,7 +440,10 @@ fn f4_an_unknown_key_that_is_to_be_asked_about() {
     lab.says(&format!("{}StrictHostKeyChecking ask\n{}", lab.key(), lab.knows("")));
     lab.told_by_all("Host key verification failed", "`sshpool warm lab`");
     let (failed, _) = lab.doctor();
-    assert!(failed["todo"].as_str().is_some_and(|todo| todo.contains("`sshpool warm lab`")), "{failed}");
+    assert!(
+        failed["todo"].as_str().is_some_and(|todo| todo.contains("`sshpool warm lab`")),
+        "{failed}"
+    );
     // Where the configuration wants known keys only, it does not help to be asked.
     lab.says(&format!("{}StrictHostKeyChecking yes\n{}", lab.key(), lab.knows("")));
     let line = lab.told("host key is known for", "add the key to known_hosts first");
@@ -452,9 +481,17 @@ fn behind(lab: &Lab, hop: &str, target: &str) {
     "Host key verification failed",
     "`sshpool warm lab`"
 )]
-#[case::name("HostName no-such-host.invalid\n", "Could not resolve hostname no-such-host.invalid", "")]
+#[case::name(
+    "HostName no-such-host.invalid\n",
+    "Could not resolve hostname no-such-host.invalid",
+    ""
+)]
 #[case::port("Port 1\n", "connect to host 127.0.0.1 port 1: Connection refused", "")]
-fn f5_a_jump_host_that_does_not_let_us_in(#[case] hop: &str, #[case] telling: &str, #[case] advice: &str) {
+fn f5_a_jump_host_that_does_not_let_us_in(
+    #[case] hop: &str,
+    #[case] telling: &str,
+    #[case] advice: &str,
+) {
     let lab = Lab::new(Sshd::builder());
     behind(&lab, hop, "");
     let line = lab.told(telling, advice);
@@ -462,7 +499,9 @@ fn f5_a_jump_host_that_does_not_let_us_in(#[case] hop: &str, #[case] telling: &s
     let (failed, _) = lab.doctor();
     assert!(failed["why"].as_str().is_some_and(|why| why.contains(telling)), "{failed}");
     assert!(
-        failed["todo"].as_str().is_some_and(|todo| todo.contains(advice) && todo.contains("sshpool doctor")),
+        failed["todo"]
+            .as_str()
+            .is_some_and(|todo| todo.contains(advice) && todo.contains("sshpool doctor")),
         "{failed}"
     );
 }
@@ -496,13 +535,22 @@ fn f6_a_warning_before_a_hang_is_not_the_reason(#[case] line: &str) {
     let mut ours = lab.home.command(["-F"]);
     ours.arg(lab.config()).args(["--no-agent", "exec", "lab", "--", "true"]);
     let ours = run(ours.env("SSH_POOL_CONNECTION_TIMEOUT_MS", "3000"), PATIENCE);
-    assert!(ours.stderr.contains("cannot connect: timed out: no login within 3s"), "{}", ours.stderr);
-    assert!(!ours.stderr.contains("last word") && !ours.stderr.contains(&line[..12]), "{}", ours.stderr);
+    assert!(
+        ours.stderr.contains("cannot connect: timed out: no login within 3s"),
+        "{}",
+        ours.stderr
+    );
+    assert!(
+        !ours.stderr.contains("last word") && !ours.stderr.contains(&line[..12]),
+        "{}",
+        ours.stderr
+    );
 }
 
 #[test]
 fn f6_the_servers_banner_is_not_the_reason() {
-    let lab = Lab::new(Sshd::builder().option("Banner", "/etc/os-release").force_command("sleep 60"));
+    let lab =
+        Lab::new(Sshd::builder().option("Banner", "/etc/os-release").force_command("sleep 60"));
     lab.says(&format!("{}{}", lab.key(), lab.known()));
     let mut ours = lab.home.command(["-F"]);
     ours.arg(lab.config()).args(["--no-agent", "exec", "lab", "--", "true"]);
@@ -536,12 +584,16 @@ fn f7_too_many_keys(#[case] tries: u32, #[case] keys: u32) {
     let line = lab.told_by_all("Too many authentication failures", "IdentitiesOnly yes");
     assert!(line.contains("authentication failed: Received disconnect from"), "{line}");
     let (failed, _) = lab.doctor();
-    assert!(failed["todo"].as_str().is_some_and(|todo| todo.contains("IdentitiesOnly")), "{failed}");
+    assert!(
+        failed["todo"].as_str().is_some_and(|todo| todo.contains("IdentitiesOnly")),
+        "{failed}"
+    );
 }
 
 #[test]
 fn f7_too_many_keys_behind_a_banner() {
-    let lab = Lab::new(Sshd::builder().option("MaxAuthTries", "1").option("Banner", "/etc/os-release"));
+    let lab =
+        Lab::new(Sshd::builder().option("MaxAuthTries", "1").option("Banner", "/etc/os-release"));
     let keys = ["a", "b", "c"].map(|name| lab.home.path().join(name));
     for key in &keys {
         keygen(["-t", "ed25519", "-N", "", "-f", &key.to_string_lossy()]);
@@ -573,7 +625,8 @@ fn b5_the_line_of_the_configuration_is_named(#[case] lines: &str, #[case] tellin
     let value = lines.lines().next().and_then(|line| line.split(' ').next_back());
     let value = value.expect("there is one").trim_matches('"').to_lowercase();
     // ssh says of a quote that has no end where it is, and of words too many to what they belong.
-    if !lines.starts_with("Identity") && !lines.starts_with("User") && !lines.starts_with("NoSuch") {
+    if !lines.starts_with("Identity") && !lines.starts_with("User") && !lines.starts_with("NoSuch")
+    {
         assert!(line.contains(&value), "{line}");
     }
     let (failed, _) = lab.doctor();

@@ -1,5 +1,5 @@
-//! The options of the user's own ssh_config count as they do for plain ssh: part B of what the field
-//! showed, as far as it concerns connections and sessions.
+//! The options of the user's own ssh_config count as they do for plain ssh: part B of what the
+//! field showed, as far as it concerns connections and sessions.
 
 mod agents;
 mod common;
@@ -159,7 +159,9 @@ fn b3_the_users_connect_timeout_counts_where_it_is_longer() {
     // What is set counts, also where it is the default.
     lab.configure(&format!("ConnectTimeout 61\n{slow}"));
     let mut exec = lab.home.command(["-F"]);
-    exec.arg(&lab.config).args(["exec", "h1", "--", "true"]).env("SSH_POOL_CONNECTION_TIMEOUT_MS", "5000");
+    exec.arg(&lab.config)
+        .args(["exec", "h1", "--", "true"])
+        .env("SSH_POOL_CONNECTION_TIMEOUT_MS", "5000");
     let ended = run(&mut exec, PATIENCE);
     assert_eq!(ended.code(), 255);
     assert!(ended.stderr.contains("(connect_timeout)"), "{}", ended.stderr);
@@ -175,7 +177,10 @@ fn masters(config: &Path) -> Vec<String> {
 fn b4_the_users_keepalive_and_attempts_count() {
     let lab = Lab::new();
     for (text, expected) in [
-        ("ServerAliveInterval 5\nServerAliveCountMax 2", "ServerAliveInterval=5 -o ServerAliveCountMax=2"),
+        (
+            "ServerAliveInterval 5\nServerAliveCountMax 2",
+            "ServerAliveInterval=5 -o ServerAliveCountMax=2",
+        ),
         ("ServerAliveInterval 0", "ServerAliveInterval=0 -o ServerAliveCountMax=3"),
         ("ServerAliveCountMax 9", "ServerAliveInterval=15 -o ServerAliveCountMax=9"),
         ("Compression no", "ServerAliveInterval=15 -o ServerAliveCountMax=3"),
@@ -222,12 +227,18 @@ fn b6_variables_are_sent_as_the_configuration_says() {
     assert_eq!(lab.agree(&[("SECRET", "s")], "echo -$SECRET-"), "--\n");
     // Many hosts at once, and the pool inside a program.
     lab.configure("SendEnv FOO\n");
-    for words in
-        [&["run", "-w", "h1", "--", "echo $FOO"][..], &["--no-agent", "exec", "h1", "--", "echo $FOO"]]
-    {
+    for words in [
+        &["run", "-w", "h1", "--", "echo $FOO"][..],
+        &["--no-agent", "exec", "h1", "--", "echo $FOO"],
+    ] {
         let mut command = lab.home.command(["-F"]);
         let ended = run(command.arg(&lab.config).args(words).env("FOO", "7"), PATIENCE);
-        assert!(ended.code() == 0 && ended.stdout.contains('7'), "{}{}", ended.stdout, ended.stderr);
+        assert!(
+            ended.code() == 0 && ended.stdout.contains('7'),
+            "{}{}",
+            ended.stdout,
+            ended.stderr
+        );
     }
 }
 
@@ -256,8 +267,14 @@ fn b7_variables_of_the_command_line_arrive() {
         &["-o", "SetEnv=FOO=x BAR_A=y"],
         &["-o", "SetEnv=FOO=x", "-o", "SendEnv=BAR_A"],
     ] {
-        let (plain, ours) = (lab.plain(&variables, words, print), lab.ssh(&variables, words, print));
-        assert_eq!((plain.code(), &plain.stdout), (ours.code(), &ours.stdout), "{words:?} {}", ours.stderr);
+        let (plain, ours) =
+            (lab.plain(&variables, words, print), lab.ssh(&variables, words, print));
+        assert_eq!(
+            (plain.code(), &plain.stdout),
+            (ours.code(), &ours.stdout),
+            "{words:?} {}",
+            ours.stderr
+        );
     }
     let before = lab.sshd.logins();
     for words in [["-o", "SendEnv=FOO"], ["-o", "SetEnv=FOO=x"], ["-o", "SetEnv=FOO=y"]] {
@@ -278,7 +295,8 @@ fn f8_ssh_asks_by_the_callers_program_where_it_would() {
     let public = fs::read_to_string(key.with_extension("pub")).expect("it was made");
     lab.sshd.authorize("", &public);
     let askpass = lab.directory.path().join("askpass");
-    fs::write(&askpass, "#!/bin/sh\necho \"$1\" >>\"$ASKED\"\necho 'pass phrase'\n").expect("a file");
+    fs::write(&askpass, "#!/bin/sh\necho \"$1\" >>\"$ASKED\"\necho 'pass phrase'\n")
+        .expect("a file");
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(&askpass, fs::Permissions::from_mode(0o755)).expect("it is ours");
     lab.configure(&format!("IdentityFile {}\nIdentitiesOnly yes\n", key.display()));

@@ -1,4 +1,5 @@
-//! What strikes at random: the server, the network, and the pool's own processes, files and descriptors.
+//! What strikes at random: the server, the network, and the pool's own processes, files and
+//! descriptors.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -91,7 +92,8 @@ impl Log {
     }
 }
 
-/// Lets faults strike for a while; when this returns, none is on. One that cannot be done at all panics.
+/// Lets faults strike for a while; when this returns, none is on. One that cannot be done at all
+/// panics.
 pub fn storm(lab: &Lab, log: &Log, seed: u64, number: u64, lasts: Duration) {
     let end = Instant::now() + lasts;
     let stopped = Mutex::new(Vec::new());
@@ -126,8 +128,14 @@ pub fn storm(lab: &Lab, log: &Log, seed: u64, number: u64, lasts: Duration) {
 }
 
 /// What was done; none where there was nothing to do it to.
-fn strike(lab: &Lab, fault: Fault, random: &mut Random, stopped: &Mutex<Vec<i32>>) -> Option<String> {
-    let lasts = if random.percent(70) { random.millis(50, 1500) } else { random.millis(1500, 6000) };
+fn strike(
+    lab: &Lab,
+    fault: Fault,
+    random: &mut Random,
+    stopped: &Mutex<Vec<i32>>,
+) -> Option<String> {
+    let lasts =
+        if random.percent(70) { random.millis(50, 1500) } else { random.millis(1500, 6000) };
     let mut what = format!("{lasts:?}");
     match fault {
         Fault::ServerFrozen => {
@@ -188,9 +196,14 @@ fn strike(lab: &Lab, fault: Fault, random: &mut Random, stopped: &Mutex<Vec<i32>
             what = format!("pid {pid}");
         }
         Fault::SessionKilled => {
-            let with = random.pick(&[Signal::SIGKILL, Signal::SIGKILL, Signal::SIGTERM, Signal::SIGHUP]);
+            let with =
+                random.pick(&[Signal::SIGKILL, Signal::SIGKILL, Signal::SIGTERM, Signal::SIGHUP]);
             // As when a service is stopped, which is told to each of its processes.
-            let pids = if random.percent(25) { all(lab, " -E ")? } else { vec![one(lab, random, " -E ")?] };
+            let pids = if random.percent(25) {
+                all(lab, " -E ")?
+            } else {
+                vec![one(lab, random, " -E ")?]
+            };
             pids.iter().for_each(|&pid| signal(pid, with));
             what = format!("{pids:?} by {with}");
         }
@@ -223,7 +236,8 @@ fn one(lab: &Lab, random: &mut Random, kind: &str) -> Option<i32> {
     Some(random.pick(&all(lab, kind)?))
 }
 
-/// The pool's processes of a kind; none where there is no such. Where nothing can be opened they cannot be found.
+/// The pool's processes of a kind; none where there is no such. Where nothing can be opened they
+/// cannot be found.
 fn all(lab: &Lab, kind: &str) -> Option<Vec<i32>> {
     let sockets = format!("{}/", lab.own_sockets().display());
     let mut found = house::processes_with(&sockets).ok()?;

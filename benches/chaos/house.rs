@@ -11,7 +11,8 @@ pub struct House {
     pub threads: usize,
     /// Zombies too.
     pub children: usize,
-    /// In KiB, without what is read from files: how much of the program was needed so far says nothing.
+    /// In KiB, without what is read from files: how much of the program was needed so far says
+    /// nothing.
     pub memory: u64,
 }
 
@@ -20,7 +21,8 @@ impl House {
         trim();
         let status = fs::read_to_string("/proc/self/status").expect("there is a /proc");
         let number = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("Linux says so");
+            let line =
+                status.lines().find_map(|line| line.strip_prefix(name)).expect("Linux says so");
             line.trim_end_matches("kB").trim().parse::<u64>().expect("a number")
         };
         House {
@@ -56,14 +58,17 @@ pub struct Process {
     pub line: String,
 }
 
-/// All processes that have `text` in their command lines. It fails where this process may not open anything.
+/// All processes that have `text` in their command lines. It fails where this process may not open
+/// anything.
 pub fn processes_with(text: &str) -> io::Result<Vec<Process>> {
     let mut found = Vec::new();
     for pid in pids()? {
         let line = match fs::read(format!("/proc/{pid}/cmdline")) {
             Ok(line) => String::from_utf8_lossy(&line).replace('\0', " "),
             // It has just gone.
-            Err(error) if matches!(error.raw_os_error(), Some(nix::libc::ENOENT | nix::libc::ESRCH)) => {
+            Err(error)
+                if matches!(error.raw_os_error(), Some(nix::libc::ENOENT | nix::libc::ESRCH)) =>
+            {
                 continue;
             }
             Err(error) => return Err(error),

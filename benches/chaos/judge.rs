@@ -22,11 +22,16 @@ pub fn judge(lab: &Lab, round: &str, done: &[Done], log: &faults::Log, found: &m
         found.failures.push(format!("{round}: these commands cannot be ended: {left:?}"));
     }
     let (record, foreign) = lab.read_record(round);
-    found.lines = record.values().map(|entry| entry.starts + entry.ends).sum::<usize>() + foreign.len();
-    found.failures.extend(foreign.iter().map(|line| format!("{round}: the record has a line {line:?}")));
+    found.lines =
+        record.values().map(|entry| entry.starts + entry.ends).sum::<usize>() + foreign.len();
+    found
+        .failures
+        .extend(foreign.iter().map(|line| format!("{round}: the record has a line {line:?}")));
     let known: BTreeSet<&str> = done.iter().map(|done| done.job.id.as_str()).collect();
     let unknown = record.keys().filter(|id| !known.contains(id.as_str()));
-    found.failures.extend(unknown.map(|id| format!("{round}: the record has {id}, which nobody ran")));
+    found
+        .failures
+        .extend(unknown.map(|id| format!("{round}: the record has {id}, which nobody ran")));
 
     for Done { job, told, started, ended } in done {
         *found.outcomes.entry(told.outcome).or_default() += 1;

@@ -33,7 +33,8 @@ impl Lab {
         let lab = Lab { sshd, proxy, directory };
         let known = fs::read_to_string(lab.sshd.known_hosts()).expect("the server has one");
         let (own, seen) = (format!("]:{} ", lab.sshd.port()), format!("]:{} ", lab.proxy.port()));
-        fs::write(lab.file("known_hosts"), known.replace(&own, &seen)).expect("a file in a new directory");
+        fs::write(lab.file("known_hosts"), known.replace(&own, &seen))
+            .expect("a file in a new directory");
         let config = format!(
             "Host lab\n    HostName 127.0.0.1\n    Port {}\n    User {}\n    IdentityFile \"{}\"\n    IdentitiesOnly yes\n    \
              UserKnownHostsFile \"{}\"\n    GlobalKnownHostsFile /dev/null\n    StrictHostKeyChecking yes\n",
@@ -59,7 +60,8 @@ impl Lab {
         self.directory.path().join(name)
     }
 
-    /// The server, behind the proxy. A connection on which nothing comes is given up after so many seconds, and as many again.
+    /// The server, behind the proxy. A connection on which nothing comes is given up after so many
+    /// seconds, and as many again.
     pub fn host(&self, keepalive: usize) -> Host {
         Host::new("lab")
             .and_then(|host| host.config_file(self.file("ssh_config")))
@@ -89,7 +91,8 @@ impl Lab {
         (entries, foreign)
     }
 
-    /// The commands of a round that have a process on the server: their ids, and the processes' own.
+    /// The commands of a round that have a process on the server: their ids, and the processes'
+    /// own.
     pub fn living(&self, round: &str) -> BTreeMap<String, Vec<u32>> {
         let look = format!(
             "for file in $(grep -lsE '{MARK}={round}-' /proc/[0-9]*/environ); do pid=${{file#/proc/}}; \

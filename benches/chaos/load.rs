@@ -64,7 +64,13 @@ impl Load {
     }
 
     /// Several commands on one connection, with pauses.
-    async fn with_lease(&self, random: &mut Random, worker: usize, number: &mut usize, done: &mut Vec<Done>) {
+    async fn with_lease(
+        &self,
+        random: &mut Random,
+        worker: usize,
+        number: &mut usize,
+        done: &mut Vec<Done>,
+    ) {
         let config = self.pool.config();
         let patience = config.acquire_timeout + config.connect_timeout + ROUNDING;
         let commands = random.between(1, 5);
@@ -75,7 +81,9 @@ impl Load {
                 *number += 1;
                 return self.calm_down().await;
             }
-            Err(_) => return done.push(self.hung("acquire", patience, random, worker, number, started)),
+            Err(_) => {
+                return done.push(self.hung("acquire", patience, random, worker, number, started));
+            }
         };
         for _ in 0..commands {
             self.one(random, worker, number, Some(&lease), done).await;
@@ -86,7 +94,13 @@ impl Load {
         }
     }
 
-    async fn close_host(&self, random: &mut Random, worker: usize, number: &mut usize, done: &mut Vec<Done>) {
+    async fn close_host(
+        &self,
+        random: &mut Random,
+        worker: usize,
+        number: &mut usize,
+        done: &mut Vec<Done>,
+    ) {
         let started = Instant::now();
         if timeout(CLOSING, self.pool.close_host(&self.host)).await.is_err() {
             done.push(self.hung("close_host", CLOSING, random, worker, number, started));
@@ -105,7 +119,8 @@ impl Load {
     ) -> Done {
         let job = Job::draw(random, self.id(worker, number), &Lab::record(&self.round));
         let wrong = Some(format!("{call} did not come back within {patience:?}"));
-        let told = Told { outcome: Outcome::Hung, kind: "", words: call.to_owned(), gone: false, wrong };
+        let told =
+            Told { outcome: Outcome::Hung, kind: "", words: call.to_owned(), gone: false, wrong };
         Done { job, told, started, ended: Instant::now() }
     }
 

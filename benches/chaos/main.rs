@@ -1,12 +1,14 @@
-//! Chaos: callers run commands on one server while faults strike, and everything that a caller was told is compared with what the server
-//! recorded. A command that was reported as run ran once, one that was reported as never started never ran, all others ran once at most;
-//! and nothing is left: no process, no descriptor, no socket, no memory.
+//! Chaos: callers run commands on one server while faults strike, and everything that a caller was
+//! told is compared with what the server recorded. A command that was reported as run ran once, one
+//! that was reported as never started never ran, all others ran once at most; and nothing is left:
+//! no process, no descriptor, no socket, no memory.
 //!
 //! `cargo bench --bench chaos [-- [--minutes N] [--seed S]]`; `scripts/chaos` does so.
 //!
-//! A run is a row of rounds. Each has a pool of its own and draws everything from its seed: the settings, the commands, the faults. The
-//! first round has the seed that the run was given, the next ones the numbers that follow, so that each can be repeated alone. What is
-//! drawn is the same again; what happens at the same time is not quite.
+//! A run is a row of rounds. Each has a pool of its own and draws everything from its seed: the
+//! settings, the commands, the faults. The first round has the seed that the run was given, the
+//! next ones the numbers that follow, so that each can be repeated alone. What is drawn is the same
+//! again; what happens at the same time is not quite.
 
 #[path = "../../tests/common/mod.rs"]
 mod common;
@@ -53,7 +55,8 @@ const CLOSING: Duration = Duration::from_secs(20);
 /// Descriptors of this process: enough for the load, and few enough to be taken away quickly.
 const DESCRIPTORS: u64 = 1024;
 
-/// How much more memory may be in use after the second half of the rounds than after the first, in KiB.
+/// How much more memory may be in use after the second half of the rounds than after the first, in
+/// KiB.
 const MEMORY: u64 = 4 * 1024;
 
 struct Arguments {
@@ -66,7 +69,8 @@ fn main() -> ExitCode {
         eprintln!("usage: scripts/chaos [--minutes N] [--seed S]");
         return ExitCode::from(2);
     };
-    let directory = tempfile::Builder::new().prefix("chaos").tempdir().expect("a temporary directory");
+    let directory =
+        tempfile::Builder::new().prefix("chaos").tempdir().expect("a temporary directory");
     let sockets = Lab::sockets(directory.path());
     std::fs::create_dir(&sockets).expect("a directory in a new directory");
     // SAFETY: this process has no other thread yet.
@@ -107,7 +111,8 @@ fn arguments() -> Option<Arguments> {
 
 fn limit_descriptors() {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).expect("every system has this limit");
-    setrlimit(Resource::RLIMIT_NOFILE, DESCRIPTORS.min(most), most).expect("a limit can be lowered");
+    setrlimit(Resource::RLIMIT_NOFILE, DESCRIPTORS.min(most), most)
+        .expect("a limit can be lowered");
 }
 
 async fn chaos(arguments: &Arguments, lab: &Arc<Lab>) -> Report {
@@ -126,9 +131,12 @@ async fn chaos(arguments: &Arguments, lab: &Arc<Lab>) -> Report {
     report.compare_memory(MEMORY);
     for (number, lines) in report.lines().into_iter().enumerate() {
         let (record, foreign) = lab.read_record(&format!("r{number}"));
-        let now = record.values().map(|entry| entry.starts + entry.ends).sum::<usize>() + foreign.len();
+        let now =
+            record.values().map(|entry| entry.starts + entry.ends).sum::<usize>() + foreign.len();
         if now != lines {
-            report.fail(&format!("the record of round {number} had {lines} lines, and has {now} now"));
+            report.fail(&format!(
+                "the record of round {number} had {lines} lines, and has {now} now"
+            ));
         }
     }
     report

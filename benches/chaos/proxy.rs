@@ -1,6 +1,7 @@
 //! The network between the pool and the server: a TCP proxy that can lose, delay and cut.
 //!
-//! Unlike the one of the tests it goes on where this process has no descriptor free, and it can forget connections for good.
+//! Unlike the one of the tests it goes on where this process has no descriptor free, and it can
+//! forget connections for good.
 
 use std::io;
 use std::thread;
@@ -22,7 +23,8 @@ struct Weather {
     delay: Duration,
     /// How often all connections were reset until now.
     resets: u64,
-    /// How often all connections were forgotten until now: such a one stays, and nothing gets through it any more.
+    /// How often all connections were forgotten until now: such a one stays, and nothing gets
+    /// through it any more.
     losses: u64,
 }
 
@@ -41,8 +43,10 @@ impl Proxy {
         let (stop, stopped) = oneshot::channel::<()>();
         let (port, started) = std::sync::mpsc::channel();
         let run = move || {
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime");
             runtime.block_on(async move {
                 let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
                 port.send(listener.local_addr().expect("a bound socket has an address").port())
@@ -124,7 +128,8 @@ async fn serve(mut client: TcpStream, to: u16, mut weather: watch::Receiver<Weat
     }
 }
 
-/// One direction. `tells_end`: of a connection that was lost the end is told too, or the server would keep it for ever.
+/// One direction. `tells_end`: of a connection that was lost the end is told too, or the server
+/// would keep it for ever.
 async fn pipe(
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,

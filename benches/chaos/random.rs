@@ -7,7 +7,8 @@ use std::time::Duration;
 pub struct Random(u64);
 
 impl Random {
-    /// What is drawn for one thing does not depend on how much was drawn for another: each has a path of its own below the seed.
+    /// What is drawn for one thing does not depend on how much was drawn for another: each has a
+    /// path of its own below the seed.
     pub fn of(seed: u64, path: &[u64]) -> Random {
         let mut random = Random(seed);
         for &step in path {

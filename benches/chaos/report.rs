@@ -26,8 +26,16 @@ impl Report {
         for failure in &found.failures {
             println!("FAILED {failure}");
         }
-        let Found { outcomes, never_started, faults, outliving, failures, slowest_recovery, lines, memory } =
-            found;
+        let Found {
+            outcomes,
+            never_started,
+            faults,
+            outliving,
+            failures,
+            slowest_recovery,
+            lines,
+            memory,
+        } = found;
         add(&mut self.all.outcomes, outcomes);
         add(&mut self.all.never_started, never_started);
         add(&mut self.all.faults, faults);
@@ -57,7 +65,9 @@ impl Report {
         let (first, second) = self.memory.split_at(self.memory.len() / 2);
         let (Some(first), Some(second)) = (first.last(), second.last()) else { return };
         if *second > first + margin {
-            self.fail(&format!("{first} KiB are in use after the first half, {second} KiB after the second"));
+            self.fail(&format!(
+                "{first} KiB are in use after the first half, {second} KiB after the second"
+            ));
         }
     }
 
@@ -69,7 +79,11 @@ impl Report {
         table("faults", &all.faults);
         table("commands that outlived their callers on the server", &all.outliving);
         let memory: Vec<String> = self.memory.iter().map(u64::to_string).collect();
-        println!("memory before: {} KiB; after each round: {}", self.before.memory, memory.join(" "));
+        println!(
+            "memory before: {} KiB; after each round: {}",
+            self.before.memory,
+            memory.join(" ")
+        );
         println!("slowest recovery: {:.1} s", Duration::as_secs_f64(&all.slowest_recovery));
         println!("mismatches (their details are above): {}", all.failures.len());
         for failure in &all.failures {

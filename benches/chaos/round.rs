@@ -18,8 +18,9 @@ use crate::random::Random;
 use crate::told::Outcome;
 use crate::{CLOSING, ROUNDING, SETTINGS};
 
-/// How long a pool may take until a plain command works, when no fault is on any more. A command may have to find out first, by its
-/// timeout and a probe, that its connection is of no use, and the pauses after failed logins have become as long as the fault was.
+/// How long a pool may take until a plain command works, when no fault is on any more. A command
+/// may have to find out first, by its timeout and a probe, that its connection is of no use, and
+/// the pauses after failed logins have become as long as the fault was.
 const RECOVERY: Duration = Duration::from_secs(30);
 /// Between two storms, for everything that works to be at work.
 const QUIET: Duration = Duration::from_millis(1500);
@@ -70,7 +71,12 @@ impl Settings {
         // Queues form, and yet most callers get their turn.
         let sessions = config.max_connections * config.sessions_per_connection;
         let workers = random.between(8, 8 + 2 * sessions.min(16));
-        Settings { config, workers, keepalive: random.between(1, 3), closes_early: random.percent(50) }
+        Settings {
+            config,
+            workers,
+            keepalive: random.between(1, 3),
+            closes_early: random.percent(50),
+        }
     }
 
     fn text(&self) -> String {
@@ -93,13 +99,20 @@ impl Settings {
 }
 
 /// Runs a round. `before` is what this process had before it.
-pub async fn run(lab: &Arc<Lab>, seed: u64, number: usize, lasts: Duration, before: House) -> Found {
+pub async fn run(
+    lab: &Arc<Lab>,
+    seed: u64,
+    number: usize,
+    lasts: Duration,
+    before: House,
+) -> Found {
     let round = format!("r{number}");
     let settings = Settings::draw(seed);
     println!("round {number}: seed {seed}, {}", settings.text());
     let mut found = Found::default();
     let log = Arc::new(faults::Log::default());
-    let pool = Pool::new(settings.config.clone()).expect("there is an ssh, and the settings are valid");
+    let pool =
+        Pool::new(settings.config.clone()).expect("there is an ssh, and the settings are valid");
     let host = lab.host(settings.keepalive);
     let stop = AtomicBool::new(false);
     let load = Load { pool: pool.clone(), host: host.clone(), seed, round: round.clone(), stop };
@@ -134,7 +147,9 @@ pub async fn run(lab: &Arc<Lab>, seed: u64, number: usize, lasts: Duration, befo
     while let Some(joined) = callers.join_next().await {
         match joined {
             Ok(more) => done.extend(more),
-            Err(error) => found.failures.push(format!("round {number}: a caller panicked: {error}")),
+            Err(error) => {
+                found.failures.push(format!("round {number}: a caller panicked: {error}"))
+            }
         }
     }
     if !settings.closes_early {
@@ -193,7 +208,8 @@ async fn settles(pool: &Pool, number: usize, found: &mut Found) {
             return;
         }
         if start.elapsed() > SETTLING {
-            let failure = format!("round {number}: without a caller something is still held: {stats:?}");
+            let failure =
+                format!("round {number}: without a caller something is still held: {stats:?}");
             return found.failures.push(failure);
         }
         sleep(Duration::from_millis(10)).await;
@@ -221,9 +237,9 @@ async fn leaves_nothing(lab: &Lab, number: usize, before: House, found: &mut Fou
             sleep(Duration::from_millis(1)).await;
         }
         let stays = start.elapsed();
-        found
-            .failures
-            .push(format!("round {number}: after close() there runs, for another {stays:?}, {processes:?}"));
+        found.failures.push(format!(
+            "round {number}: after close() there runs, for another {stays:?}, {processes:?}"
+        ));
     }
     let start = Instant::now();
     loop {

@@ -1,4 +1,5 @@
-//! Running one command through the library, and comparing what the caller is told with what the command does.
+//! Running one command through the library, and comparing what the caller is told with what the
+//! command does.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -62,12 +63,23 @@ pub async fn run(job: &Job, on: On<'_>, patience: Duration) -> Told {
             wrong: None,
         },
         Err(_) => {
-            let wrong = format!("nothing came back within {patience:?}; it waited for {}", stage.get());
-            Told { outcome: Outcome::Hung, kind: "", words: String::new(), gone: false, wrong: Some(wrong) }
+            let wrong =
+                format!("nothing came back within {patience:?}; it waited for {}", stage.get());
+            Told {
+                outcome: Outcome::Hung,
+                kind: "",
+                words: String::new(),
+                gone: false,
+                wrong: Some(wrong),
+            }
         }
     };
     if told.outcome == Outcome::TimedOut && started.elapsed() < job.timeout {
-        told.wrong.get_or_insert(format!("timed out after {:?} of {:?}", started.elapsed(), job.timeout));
+        told.wrong.get_or_insert(format!(
+            "timed out after {:?} of {:?}",
+            started.elapsed(),
+            job.timeout
+        ));
     }
     told
 }

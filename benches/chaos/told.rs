@@ -37,10 +37,11 @@ pub fn exec(job: &Job, result: Result<String, Error>) -> Told {
     let trimmed = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
     let (out, err) = (trimmed(&job.stdout), trimmed(&job.stderr));
     match result {
-        Ok(text) => ended(job, Some(0), None).unless(|| differs("stdout", text.as_bytes(), out.as_bytes())),
-        Err(Error::Failed { code, stderr, .. }) => {
-            ended(job, Some(code), None).unless(|| differs("stderr", stderr.as_bytes(), err.as_bytes()))
+        Ok(text) => {
+            ended(job, Some(0), None).unless(|| differs("stdout", text.as_bytes(), out.as_bytes()))
         }
+        Err(Error::Failed { code, stderr, .. }) => ended(job, Some(code), None)
+            .unless(|| differs("stderr", stderr.as_bytes(), err.as_bytes())),
         Err(Error::Killed { stderr, .. }) => {
             ended(job, None, None).unless(|| differs("stderr", stderr.as_bytes(), err.as_bytes()))
         }
@@ -64,8 +65,10 @@ pub fn ended(job: &Job, code: Option<i32>, streams: Option<(&[u8], &[u8])>) -> T
         End::TimedOut => false,
         End::TooMuch => false,
     };
-    let told = Told { outcome: Outcome::Ran, kind: "", gone: false, wrong: None, words: words.clone() };
-    let told = told.unless(|| (!right).then(|| format!("{words}, where {:?} was to come", job.end)));
+    let told =
+        Told { outcome: Outcome::Ran, kind: "", gone: false, wrong: None, words: words.clone() };
+    let told =
+        told.unless(|| (!right).then(|| format!("{words}, where {:?} was to come", job.end)));
     told.unless(|| {
         let (stdout, stderr) = streams?;
         differs("stdout", stdout, &job.stdout).or_else(|| differs("stderr", stderr, &job.stderr))
@@ -95,7 +98,8 @@ pub fn failed(job: &Job, error: &Error, compare: Compare<'_>) -> Told {
     };
     let gone = matches!(
         error,
-        Error::TimedOut { remote: Remote::Ended, .. } | Error::OutputLimit { remote: Remote::Ended, .. }
+        Error::TimedOut { remote: Remote::Ended, .. }
+            | Error::OutputLimit { remote: Remote::Ended, .. }
     );
     let told = Told { outcome, kind, words: error.to_string(), gone, wrong: None };
     let told = told.unless(|| unexpected(job, error));
@@ -145,7 +149,8 @@ fn unexpected(job: &Job, error: &Error) -> Option<String> {
         | Error::TimedOut { .. } => true,
         _ => false,
     };
-    let claims = error.never_started() == !matches!(error, Error::Lost { .. } | Error::TimedOut { .. });
+    let claims =
+        error.never_started() == !matches!(error, Error::Lost { .. } | Error::TimedOut { .. });
     match (possible, claims) {
         (true, true) => None,
         (false, _) => Some(format!("nothing here is a reason for that: {error}")),

@@ -1,4 +1,5 @@
-//! The peers that are written in another language: a program of benches/peers that keeps one connection and answers by lines of JSON.
+//! The peers that are written in another language: a program of benches/peers that keeps one
+//! connection and answers by lines of JSON.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -37,7 +38,8 @@ pub struct Hello {
 impl Driver {
     pub async fn asyncssh(lab: &Lab<'_>) -> Result<Driver, String> {
         let peers = installed("asyncssh")?;
-        Driver::start(peers.join("python/bin/python").into(), "asyncssh_driver.py", &peers, lab).await
+        Driver::start(peers.join("python/bin/python").into(), "asyncssh_driver.py", &peers, lab)
+            .await
     }
 
     pub async fn node_ssh(lab: &Lab<'_>) -> Result<Driver, String> {
@@ -45,7 +47,12 @@ impl Driver {
         Driver::start("node".into(), "node_driver.js", &peers, lab).await
     }
 
-    async fn start(program: OsString, driver: &str, peers: &Path, lab: &Lab<'_>) -> Result<Driver, String> {
+    async fn start(
+        program: OsString,
+        driver: &str,
+        peers: &Path,
+        lab: &Lab<'_>,
+    ) -> Result<Driver, String> {
         let mut command = pooled::command(&program);
         command
             .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers").join(driver))
@@ -63,7 +70,10 @@ impl Driver {
         let hello = match answer(&mut answers, plan::DEADLINE).await {
             Ok(hello) => hello,
             Err(why) => {
-                return Err(format!("does not connect: {}", last_words(&mut child).await.unwrap_or(why)));
+                return Err(format!(
+                    "does not connect: {}",
+                    last_words(&mut child).await.unwrap_or(why)
+                ));
             }
         };
         // Nobody reads its complaints any more, and it must not have to wait for that.
@@ -111,7 +121,9 @@ async fn answer<T: DeserializeOwned>(
 ) -> Result<T, String> {
     match tokio::time::timeout(patience, answers.next_line()).await {
         Err(_) => Err(format!("no answer within {patience:?}")),
-        Ok(Ok(Some(line))) => serde_json::from_str(&line).map_err(|error| format!("{error}: {line}")),
+        Ok(Ok(Some(line))) => {
+            serde_json::from_str(&line).map_err(|error| format!("{error}: {line}"))
+        }
         Ok(Ok(None)) => Err("its program has ended".to_owned()),
         Ok(Err(error)) => Err(error.to_string()),
     }

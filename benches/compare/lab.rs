@@ -1,4 +1,5 @@
-//! The server as clients see it at one distance: a port, and configurations for ssh in a directory of their own.
+//! The server as clients see it at one distance: a port, and configurations for ssh in a directory
+//! of their own.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -100,13 +101,17 @@ impl<'a> Lab<'a> {
     pub async fn banner(&self) -> Option<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.sshd.port())).await.ok()?;
         let mut bytes = [0; 255];
-        let read = tokio::time::timeout(Duration::from_secs(10), stream.read(&mut bytes)).await.ok()?.ok()?;
+        let read = tokio::time::timeout(Duration::from_secs(10), stream.read(&mut bytes))
+            .await
+            .ok()?
+            .ok()?;
         let line = String::from_utf8_lossy(&bytes[..read]);
         Some(line.lines().next()?.trim_start_matches("SSH-2.0-").trim().to_owned())
     }
 }
 
-/// The delaying proxy on a thread of its own: what goes on in this program must not add to the delay.
+/// The delaying proxy on a thread of its own: what goes on in this program must not add to the
+/// delay.
 struct Proxy {
     port: u16,
     stop: Option<oneshot::Sender<()>>,
@@ -118,17 +123,24 @@ impl Proxy {
         let (stop, stopped) = oneshot::channel::<()>();
         let (port, started) = oneshot::channel();
         let run = move || {
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime");
             runtime.block_on(async move {
-                let delay = Delay::start(("127.0.0.1".to_owned(), to), round_trip).await.expect("a port");
+                let delay =
+                    Delay::start(("127.0.0.1".to_owned(), to), round_trip).await.expect("a port");
                 port.send(delay.port()).expect("somebody waits");
                 // An error is the end as well: whoever had the other end is gone.
                 let _ = stopped.await;
             });
         };
         let thread = thread::Builder::new().name("delay".to_owned()).spawn(run).expect("a thread");
-        Proxy { port: started.await.expect("the proxy starts"), stop: Some(stop), thread: Some(thread) }
+        Proxy {
+            port: started.await.expect("the proxy starts"),
+            stop: Some(stop),
+            thread: Some(thread),
+        }
     }
 }
 
@@ -141,7 +153,8 @@ impl Drop for Proxy {
     }
 }
 
-/// What the proxy really adds: the median time of one byte to a server that sends it back. Timers are never early.
+/// What the proxy really adds: the median time of one byte to a server that sends it back. Timers
+/// are never early.
 async fn measure(round_trip: Duration) -> f64 {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("it has one").port();

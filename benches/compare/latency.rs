@@ -8,7 +8,8 @@ use crate::plan;
 use crate::stats::Spread;
 use crate::turn::{Pattern, Turn};
 
-/// Before a turn, so that what the one before has left to do is done: sessions that are opened ahead of need, processes that end.
+/// Before a turn, so that what the one before has left to do is done: sessions that are opened
+/// ahead of need, processes that end.
 pub const SETTLE: Duration = Duration::from_millis(200);
 
 /// What one peer did in one pattern, a turn for each round.
@@ -73,11 +74,13 @@ impl Table {
         Some(self.row(kind).spread(self.figure)?.median)
     }
 
-    /// How the figures of two peers relate in each round: noise that lasts longer than a round meets both alike.
+    /// How the figures of two peers relate in each round: noise that lasts longer than a round
+    /// meets both alike.
     pub fn ratio(&self, one: Kind, other: Kind) -> Option<Spread> {
         let pairs = self.row(one).turns.iter().zip(&self.row(other).turns);
-        let ratios: Vec<_> =
-            pairs.filter_map(|(one, other)| Some((self.figure)(one)? / (self.figure)(other)?)).collect();
+        let ratios: Vec<_> = pairs
+            .filter_map(|(one, other)| Some((self.figure)(one)? / (self.figure)(other)?))
+            .collect();
         Spread::of(&ratios)
     }
 }
@@ -146,7 +149,11 @@ pub async fn turn(peer: &mut Peer, lab: &Lab<'_>, pattern: Pattern) -> Turn {
 fn report(table: &Table, round: usize, started: Instant) {
     let figures = table.rows.iter().map(|row| {
         let figure = row.turns.last().and_then(table.figure);
-        format!("{} {}", row.kind.name(), figure.map_or("-".to_owned(), |figure| format!("{figure:.2}")))
+        format!(
+            "{} {}",
+            row.kind.name(),
+            figure.map_or("-".to_owned(), |figure| format!("{figure:.2}"))
+        )
     });
     let figures: Vec<_> = figures.collect();
     eprintln!(

@@ -21,7 +21,10 @@ pub async fn facts(sshd: &Sshd, lab: &Lab<'_>, peers: &[Peer]) -> Facts {
     fact("processor", processor());
     fact("cores", std::thread::available_parallelism().ok().map(|cores| cores.to_string()));
     fact("kernel", said("uname", &["-sr"]));
-    fact("load averages after the build", fs::read_to_string("/proc/loadavg").ok().as_deref().map(load));
+    fact(
+        "load averages after the build",
+        fs::read_to_string("/proc/loadavg").ok().as_deref().map(load),
+    );
     fact("sshpool", Some(format!("{}, {}", env!("CARGO_PKG_VERSION"), commit())));
     fact("ssh", said("ssh", &["-V"]));
     fact("sshd", lab.banner().await);
@@ -34,7 +37,11 @@ pub async fn facts(sshd: &Sshd, lab: &Lab<'_>, peers: &[Peer]) -> Facts {
     for peer in peers {
         match (peer.driver(), peer.missing()) {
             (Some(driver), _) => {
-                driver.hello.versions.iter().for_each(|(name, version)| fact(name, Some(version.clone())));
+                driver
+                    .hello
+                    .versions
+                    .iter()
+                    .for_each(|(name, version)| fact(name, Some(version.clone())));
                 let no_delay = if driver.hello.no_delay { "on" } else { "off" };
                 fact(&format!("TCP_NODELAY of {}", peer.kind.name()), Some(no_delay.to_owned()));
             }
@@ -70,7 +77,8 @@ fn commit() -> String {
         return "not from a repository".to_owned();
     };
     // The document itself is written by the run.
-    let changed = said("git", &["status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs"]);
+    let changed =
+        said("git", &["status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs"]);
     let changed = changed.is_some_and(|line| !line.is_empty());
     format!("commit {commit}{}", if changed { " with changes" } else { "" })
 }
@@ -91,7 +99,8 @@ fn shell(sshd: &Sshd) -> Option<String> {
 fn locked(package: &str) -> Option<String> {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.lock")).ok()?;
     let lock: toml::Table = text.parse().ok()?;
-    let is_it = |entry: &&toml::Value| entry.get("name").and_then(toml::Value::as_str) == Some(package);
+    let is_it =
+        |entry: &&toml::Value| entry.get("name").and_then(toml::Value::as_str) == Some(package);
     let entry = lock.get("package")?.as_array()?.iter().find(is_it)?;
     Some(entry.get("version")?.as_str()?.to_owned())
 }

@@ -1,10 +1,11 @@
-//! What a command takes by sshpool, and by what others use: OpenSSH's own client, cold and over a master, the `openssh` crate, asyncssh and
-//! node-ssh. `scripts/bench` installs the last two and runs this.
+//! What a command takes by sshpool, and by what others use: OpenSSH's own client, cold and over a
+//! master, the `openssh` crate, asyncssh and node-ssh. `scripts/bench` installs the last two and
+//! runs this.
 //!
 //! `cargo bench --bench compare [-- [--quick] [--document FILE]]`
 //!
-//! Writes the document, target/benchmarks.md unless it is told another file, and pictures beside it. All figures of a document are of one
-//! run; peers that are not there are told in its tables.
+//! Writes the document, target/benchmarks.md unless it is told another file, and pictures beside
+//! it. All figures of a document are of one run; peers that are not there are told in its tables.
 
 #[path = "../../tests/common/mod.rs"]
 mod common;
@@ -48,7 +49,8 @@ fn main() -> ExitCode {
     };
     let plan = if quick { Plan::quick() } else { Plan::full() };
     let sshd = Sshd::builder().start();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     let measured = runtime.block_on(measure(plan, &sshd));
     let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/benchmarks.md");
     match document::write(&measured, &document, &kept) {

@@ -85,12 +85,14 @@ impl Kind {
         }
     }
 
-    /// Whether these logins are what the peer is for. A multiplexing client that logs in by itself has silently lost its master's help, and
-    /// the pool grows up to `max_connections`.
+    /// Whether these logins are what the peer is for. A multiplexing client that logs in by itself
+    /// has silently lost its master's help, and the pool grows up to `max_connections`.
     pub fn may_log_in(self, logins: usize) -> bool {
         match self {
             Kind::Cold => true,
-            Kind::Pool | Kind::PoolWithoutStandby => logins <= PoolConfig::default().max_connections,
+            Kind::Pool | Kind::PoolWithoutStandby => {
+                logins <= PoolConfig::default().max_connections
+            }
             _ => logins == 0,
         }
     }
@@ -124,7 +126,8 @@ impl Peer {
         self.ready.as_ref().err().map(String::as_str)
     }
 
-    /// What it is made of, in versions, and whether it has turned Nagle's algorithm off; as it tells itself.
+    /// What it is made of, in versions, and whether it has turned Nagle's algorithm off; as it
+    /// tells itself.
     pub fn driver(&self) -> Option<&Driver> {
         match &self.ready {
             Ok(Ready::Driver(driver)) => Some(driver),
@@ -155,7 +158,8 @@ impl Peer {
         match self.ready {
             Ok(Ready::Pool(pool, _)) => pool.close().await,
             Ok(Ready::Crate(session)) => {
-                // A turn that gave up a command may still hold it; the master ends with its server then.
+                // A turn that gave up a command may still hold it; the master ends with its server
+                // then.
                 if let Some(session) = Arc::into_inner(session) {
                     let _ = session.close().await;
                 }
@@ -185,9 +189,11 @@ async fn ready(kind: Kind, lab: &Lab<'_>) -> Result<Ready, String> {
     }
 }
 
-/// The defaults. A connection that is closed while others have their turns would make a login, which is not what is measured.
+/// The defaults. A connection that is closed while others have their turns would make a login,
+/// which is not what is measured.
 fn config(kind: Kind) -> PoolConfig {
-    let mut config = PoolConfig { idle_timeout: Duration::from_secs(3600), ..PoolConfig::default() };
+    let mut config =
+        PoolConfig { idle_timeout: Duration::from_secs(3600), ..PoolConfig::default() };
     if kind == Kind::PoolWithoutStandby {
         config.standby_sessions = 0;
     }

@@ -1,4 +1,5 @@
-//! How much is measured. `--quick` is for checking that everything works, and its figures are for nothing else.
+//! How much is measured. `--quick` is for checking that everything works, and its figures are for
+//! nothing else.
 
 use std::time::{Duration, Instant};
 
@@ -38,11 +39,13 @@ pub struct Latency {
     pub rounds: usize,
     pub tight: Count,
     pub spaced: Count,
-    /// No round begins that would end after this by the look of those before, however many there were to be.
+    /// No round begins that would end after this by the look of those before, however many there
+    /// were to be.
     pub limit: Duration,
 }
 
-/// Whether another round, after so many that began at this moment, can be expected to end within the limit. The first one has to be.
+/// Whether another round, after so many that began at this moment, can be expected to end within
+/// the limit. The first one has to be.
 pub fn has_time(started: Instant, rounds: usize, limit: Duration) -> bool {
     let elapsed = started.elapsed().as_secs_f64();
     rounds == 0 || elapsed + elapsed / rounds as f64 <= limit.as_secs_f64()
@@ -54,7 +57,8 @@ pub struct Widths {
     pub count: Count,
     /// How often the best widths are measured again after all have been looked at.
     pub rounds: usize,
-    /// No round begins that would end after this by the look of those before, however many there were to be.
+    /// No round begins that would end after this by the look of those before, however many there
+    /// were to be.
     pub limit: Duration,
 }
 

@@ -37,7 +37,10 @@ impl Drop for Master {
 
 impl Ssh {
     pub fn cold(lab: &Lab<'_>) -> Ssh {
-        Ssh::new(&["-F", &text(lab.ssh_config()), "-o", "BatchMode=yes", "lab", plan::COMMAND], None)
+        Ssh::new(
+            &["-F", &text(lab.ssh_config()), "-o", "BatchMode=yes", "lab", plan::COMMAND],
+            None,
+        )
     }
 
     fn new(arguments: &[&str], master: Option<Master>) -> Ssh {
@@ -49,8 +52,11 @@ impl Ssh {
         let mut ssh = pooled::command("ssh");
         ssh.args(&*self.arguments).stdin(Stdio::null());
         async move {
-            let output =
-                Command::from(ssh).kill_on_drop(true).output().await.map_err(|error| error.to_string())?;
+            let output = Command::from(ssh)
+                .kill_on_drop(true)
+                .output()
+                .await
+                .map_err(|error| error.to_string())?;
             if output.status.success() { Ok(()) } else { Err(failure(&output)) }
         }
     }
@@ -76,9 +82,11 @@ pub async fn bare(lab: &Lab<'_>) -> Result<Ssh, String> {
     let socket = lab.directory().join("bare");
     let mut master = pooled::command("ssh");
     master.args(["-F", &text(lab.ssh_config()), "-M", "-N", "-T", "-o", "BatchMode=yes", "-S"]);
-    // It tells of each session that the server refuses, and so does the client, which is the one that counts.
+    // It tells of each session that the server refuses, and so does the client, which is the one
+    // that counts.
     master.arg(&socket).arg("lab").stdin(Stdio::null()).stderr(Stdio::null());
-    let mut master = Command::from(master).kill_on_drop(true).spawn().map_err(|error| error.to_string())?;
+    let mut master =
+        Command::from(master).kill_on_drop(true).spawn().map_err(|error| error.to_string())?;
     let started = Instant::now();
     while !socket.exists() {
         if let Ok(Some(status)) = master.try_wait() {
@@ -89,8 +97,8 @@ pub async fn bare(lab: &Lab<'_>) -> Result<Ssh, String> {
         }
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
-    // A client whose session is refused tries a login by itself. Port 1 of this machine refuses that at once, where a name would be looked
-    // up first.
+    // A client whose session is refused tries a login by itself. Port 1 of this machine refuses
+    // that at once, where a name would be looked up first.
     let arguments = ["-F", "none", "-S", &text(socket), "-p", "1", "127.0.0.1", plan::COMMAND];
     Ok(Ssh::new(&arguments, Some(Master::Child { _killed: master })))
 }

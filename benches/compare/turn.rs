@@ -57,7 +57,8 @@ impl Turn {
         stats::median(&self.ms)
     }
 
-    /// What a command takes in a loop: all the time, by the number of commands. What a peer does between its commands counts.
+    /// What a command takes in a loop: all the time, by the number of commands. What a peer does
+    /// between its commands counts.
     pub fn mean(&self) -> Option<f64> {
         (!self.ms.is_empty()).then(|| self.seconds * 1000.0 / (self.ms.len() + self.errors) as f64)
     }
@@ -80,7 +81,8 @@ impl Turn {
 
 type Outcome = Result<Duration, String>;
 
-/// Runs the pattern with a command of this program. In a task of its own, as in a server, and not on the thread that waits for it all.
+/// Runs the pattern with a command of this program. In a task of its own, as in a server, and not
+/// on the thread that waits for it all.
 pub async fn run<F, C>(pattern: Pattern, command: C) -> Turn
 where
     C: Fn() -> F + Clone + Send + Sync + 'static,
@@ -142,7 +144,10 @@ where
         });
     }
     while let Some(outcomes) = workers.join_next().await {
-        outcomes.expect("a worker does not panic").into_iter().for_each(|outcome| turn.add(outcome));
+        outcomes
+            .expect("a worker does not panic")
+            .into_iter()
+            .for_each(|outcome| turn.add(outcome));
     }
     turn.seconds = started.elapsed().as_secs_f64();
     turn

@@ -58,7 +58,8 @@ impl Row {
         clean
     }
 
-    /// The clean width with the most commands a second. One that was measured only once may have been lucky.
+    /// The clean width with the most commands a second. One that was measured only once may have
+    /// been lucky.
     pub fn fastest(&self) -> Option<&Cell> {
         let best = self.best();
         best.iter().find(|cell| cell.turns.len() > 1).or(best.first()).copied()
@@ -86,7 +87,8 @@ impl Row {
 /// All commands at once on a pool of its own.
 pub struct Burst {
     pub kind: Kind,
-    /// By a pool that has had one command. Its logins are all that the pool has made, that of this command included.
+    /// By a pool that has had one command. Its logins are all that the pool has made, that of this
+    /// command included.
     pub first: Vec<Turn>,
     /// By the same pool, directly after that.
     pub again: Vec<Turn>,
@@ -106,8 +108,11 @@ impl Results {
 }
 
 pub async fn measure(plan: &plan::Widths, lab: &Lab<'_>, peers: &mut [Peer]) -> Results {
-    let row =
-        |peer: &Peer| Row { kind: peer.kind, missing: peer.missing().map(str::to_owned), cells: Vec::new() };
+    let row = |peer: &Peer| Row {
+        kind: peer.kind,
+        missing: peer.missing().map(str::to_owned),
+        cells: Vec::new(),
+    };
     let mut rows: Vec<_> = peers.iter().map(row).collect();
     let started = Instant::now();
     // Every width, up to the second one in a row that is not clean: what is wider only fails more.
@@ -168,7 +173,8 @@ async fn again(
         turn.errors,
         turn.logins
     );
-    let cell = row.cells.iter_mut().find(|cell| cell.width == width).expect("it has been measured before");
+    let cell =
+        row.cells.iter_mut().find(|cell| cell.width == width).expect("it has been measured before");
     cell.turns.push(turn);
     cell.rounds.push(round);
 }
@@ -208,7 +214,8 @@ impl Burst {
 
     /// The most logins that one of the pools made.
     pub fn most_logins(&self) -> usize {
-        let logins = self.first.iter().zip(&self.again).map(|(first, again)| first.logins + again.logins);
+        let logins =
+            self.first.iter().zip(&self.again).map(|(first, again)| first.logins + again.logins);
         logins.max().unwrap_or(0)
     }
 
@@ -217,9 +224,13 @@ impl Burst {
     }
 }
 
-/// How many times as many commands a second these turns, one for each round, made as a peer at its best width, in the same round.
+/// How many times as many commands a second these turns, one for each round, made as a peer at its
+/// best width, in the same round.
 pub fn ratio(turns: &[Turn], row: &Row) -> Option<Spread> {
-    let ratios = turns.iter().enumerate().filter_map(|(round, turn)| Some(turn.rate() / row.rate_in(round)?));
+    let ratios = turns
+        .iter()
+        .enumerate()
+        .filter_map(|(round, turn)| Some(turn.rate() / row.rate_in(round)?));
     Spread::of(&ratios.collect::<Vec<_>>())
 }
 

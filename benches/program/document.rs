@@ -12,10 +12,14 @@ pub fn text(measured: &Measured) -> String {
          client, so that they share its cores. Medians of the rounds, with their range; ratios are of the same round.\n\n## Figures it is \
          held to\n\n| what | bound | measured | |\n|---|---|---|---|\n",
     );
-    let Measured { spaced, tight, many_spaced, many_tight, many_cold, idle, hosts, facts } = measured;
+    let Measured { spaced, tight, many_spaced, many_tight, many_cold, idle, hosts, facts } =
+        measured;
     let mut bound = |what: &str, bound: f64, ratio: Option<Spread>| {
         let Some(Spread { median, least, greatest }) = ratio else {
-            line(&mut out, format_args!("| {what} | at most {bound} | not measured | **missed** |"));
+            line(
+                &mut out,
+                format_args!("| {what} | at most {bound} | not measured | **missed** |"),
+            );
             return;
         };
         let verdict = if median <= bound { "kept" } else { "**missed**" };
@@ -66,7 +70,11 @@ pub fn text(measured: &Measured) -> String {
         &mut out,
         format_args!(
             "\nWith the ssh processes of its {} health checks in {} s the agent takes {:.1} % of a core. Connecting to the {} hosts took {:.1} s.",
-            idle.health_checks, idle.seconds, idle.cpu_with_children, idle.hosts, idle.connect_seconds
+            idle.health_checks,
+            idle.seconds,
+            idle.cpu_with_children,
+            idle.hosts,
+            idle.connect_seconds
         ),
     );
     for (title, rows) in [
@@ -96,11 +104,15 @@ fn table(out: &mut String, title: &str, rows: &[Row]) {
         match (row.spread(), &row.missing) {
             (_, Some(why)) => line(out, format_args!("| {} | | | {why} |", row.name)),
             (Some(Spread { median, least, greatest }), None) => {
-                let ratio =
-                    row.against(&rows[0]).map_or_else(String::new, |ratio| format!("{:.2} ×", ratio.median));
+                let ratio = row
+                    .against(&rows[0])
+                    .map_or_else(String::new, |ratio| format!("{:.2} ×", ratio.median));
                 line(
                     out,
-                    format_args!("| {} | {median:.2} | {least:.2} to {greatest:.2} | {ratio} |", row.name),
+                    format_args!(
+                        "| {} | {median:.2} | {least:.2} to {greatest:.2} | {ratio} |",
+                        row.name
+                    ),
                 );
             }
             (None, None) => {}

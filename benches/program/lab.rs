@@ -55,7 +55,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 impl Lab {
     pub fn new(names: usize) -> Self {
         let sshd = Sshd::builder().max_startups("500:30:500").start();
-        let directory = tempfile::Builder::new().prefix("b").tempdir_in("/tmp").expect("a directory");
+        let directory =
+            tempfile::Builder::new().prefix("b").tempdir_in("/tmp").expect("a directory");
         let own = std::fs::read_to_string(sshd.ssh_config()).expect("the fixture's ssh_config");
         let lab = Lab { sshd, directory };
         let aliases: Vec<String> = (1..=names).map(|number| format!("h{number}")).collect();
@@ -97,7 +98,8 @@ impl Lab {
     }
 
     fn command(&self, way: Way) -> Command {
-        let (config, masters, list) = (self.path("config"), self.path("masters"), self.path("hosts"));
+        let (config, masters, list) =
+            (self.path("config"), self.path("masters"), self.path("hosts"));
         let (config, masters, list) = (config.display(), masters.display(), list.display());
         match way {
             Way::Sshpool => {
@@ -152,17 +154,27 @@ impl Lab {
 
     fn pdsh(hosts: usize, config: &str) -> Command {
         let mut command = pooled::command("pdsh");
-        command.args(["-R", "ssh", "-f", &hosts.to_string(), "-w", &format!("h[1-{hosts}]"), "echo test"]);
+        command.args([
+            "-R",
+            "ssh",
+            "-f",
+            &hosts.to_string(),
+            "-w",
+            &format!("h[1-{hosts}]"),
+            "echo test",
+        ]);
         command.env("PDSH_SSH_ARGS", format!("-F {config} %h"));
         command
     }
 
-    /// Milliseconds from the start of the process to its end. `Err` where it did not do what it should.
+    /// Milliseconds from the start of the process to its end. `Err` where it did not do what it
+    /// should.
     pub fn time(&self, way: &Way, hosts: usize) -> Result<f64, String> {
         let mut command = self.command(*way);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let started = Instant::now();
-        let output = command.output().map_err(|error| format!("{:?}: {error}", command.get_program()))?;
+        let output =
+            command.output().map_err(|error| format!("{:?}: {error}", command.get_program()))?;
         let time = milliseconds(started);
         let said = String::from_utf8_lossy(&output.stdout).matches("test").count();
         let expected = if matches!(
@@ -189,7 +201,8 @@ impl Lab {
         ))
     }
 
-    /// A master for what is to be compared with: `ssh -F none` knows no names, and the path alone decides.
+    /// A master for what is to be compared with: `ssh -F none` knows no names, and the path alone
+    /// decides.
     pub fn bare_master(&self) -> Master<'_> {
         let mut command = pooled::command("ssh");
         command
@@ -206,7 +219,8 @@ impl Lab {
 
     /// Those that `ControlPersist` has left.
     pub fn close_masters(&self) {
-        for entry in std::fs::read_dir(self.directory.path()).expect("our own directory").flatten() {
+        for entry in std::fs::read_dir(self.directory.path()).expect("our own directory").flatten()
+        {
             let name = entry.file_name();
             if name.to_string_lossy().starts_with('h') && name != "hosts" {
                 let mut command = pooled::command("ssh");
@@ -217,20 +231,24 @@ impl Lab {
     }
 
     pub fn stop_agent(&self) {
-        let stopped = self.sshpool().args(["agent", "stop", "--now"]).stderr(Stdio::null()).status();
+        let stopped =
+            self.sshpool().args(["agent", "stop", "--now"]).stderr(Stdio::null()).status();
         assert!(stopped.is_ok_and(|status| status.success()), "the agent can be stopped");
     }
 
     /// What an agent with so many connections takes while nobody asks it for anything.
     pub fn idle(&self, hosts: usize, time: Duration) -> Idle {
         let keep = |command: &mut Command| {
-            command.env("SSH_POOL_IDLE_TIMEOUT_MS", "3600000").env("SSH_POOL_CONNECTION_TIMEOUT_MS", "60000");
+            command
+                .env("SSH_POOL_IDLE_TIMEOUT_MS", "3600000")
+                .env("SSH_POOL_CONNECTION_TIMEOUT_MS", "60000");
         };
         let started = Instant::now();
         let mut warm = self.sshpool();
         keep(&mut warm);
         let names = (1..=hosts).map(|number| format!("h{number}"));
-        let warmed = warm.args(["warm", "--batch", "--json"]).args(names).stdout(Stdio::null()).status();
+        let warmed =
+            warm.args(["warm", "--batch", "--json"]).args(names).stdout(Stdio::null()).status();
         assert!(warmed.is_ok_and(|status| status.success()), "all hosts can be connected to");
         let connect_seconds = started.elapsed().as_secs_f64();
         let status = self.status();
@@ -244,7 +262,11 @@ impl Lab {
         let (own_after, all_after) = cpu(pid);
         let checked = self.health_checks() - checks;
         let percent = |seconds: f64| seconds / time.as_secs_f64() * 100.0;
-        assert_eq!(self.status()["connections"].as_array().map(Vec::len), Some(hosts), "all are still there");
+        assert_eq!(
+            self.status()["connections"].as_array().map(Vec::len),
+            Some(hosts),
+            "all are still there"
+        );
         Idle {
             hosts,
             connect_seconds,
@@ -257,15 +279,17 @@ impl Lab {
     }
 
     fn status(&self) -> serde_json::Value {
-        let output = self.sshpool().args(["status", "--json"]).output().expect("the program can be started");
+        let output =
+            self.sshpool().args(["status", "--json"]).output().expect("the program can be started");
         serde_json::from_slice(&output.stdout).expect("status prints JSON")
     }
 
     fn health_checks(&self) -> u64 {
         let output = self.sshpool().arg("metrics").output().expect("the program can be started");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let line =
-            text.lines().find_map(|line| line.strip_prefix("sshpool_agent_health_checks_passed_total "));
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("sshpool_agent_health_checks_passed_total "));
         line.and_then(|number| number.trim().parse().ok()).expect("the metrics have it")
     }
 
@@ -276,7 +300,12 @@ impl Lab {
                 |_| "not there".to_owned(),
                 |output| {
                     let said = if output.stdout.is_empty() { output.stderr } else { output.stdout };
-                    String::from_utf8_lossy(&said).lines().next().unwrap_or_default().trim().to_owned()
+                    String::from_utf8_lossy(&said)
+                        .lines()
+                        .next()
+                        .unwrap_or_default()
+                        .trim()
+                        .to_owned()
                 },
             )
         };
@@ -318,8 +347,12 @@ impl Drop for Lab {
 fn cpu(pid: u64) -> (f64, f64) {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("the agent runs");
     let (_, rest) = text.rsplit_once(") ").expect("the name is in brackets");
-    let ticks: Vec<f64> =
-        rest.split_whitespace().skip(11).take(4).map(|word| word.parse().expect("a number")).collect();
+    let ticks: Vec<f64> = rest
+        .split_whitespace()
+        .skip(11)
+        .take(4)
+        .map(|word| word.parse().expect("a number"))
+        .collect();
     // 100 in a second on all systems that have /proc like this.
     let own = (ticks[0] + ticks[1]) / 100.0;
     (own, own + (ticks[2] + ticks[3]) / 100.0)
@@ -328,7 +361,8 @@ fn cpu(pid: u64) -> (f64, f64) {
 fn resident(pid: u64) -> f64 {
     let text = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status"))
         .expect("the agent runs");
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it has a resident set");
+    let line =
+        text.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it has a resident set");
     let kib: f64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
     kib / 1024.0
 }

@@ -1,8 +1,11 @@
-//! The program and its agent as a person uses them: whole processes, from their start to their end, against what else there is.
+//! The program and its agent as a person uses them: whole processes, from their start to their end,
+//! against what else there is.
 //!
-//! `cargo bench --bench program [-- [--quick] [--document FILE]]`, which `scripts/bench` runs at its end. One command on a warm agent against
-//! `ssh -S` on a live master; one command on 20 hosts against `xargs -P20 ssh` over masters, pdsh and clush; and what an agent with 200 hosts
-//! takes. Ways take turns within a round, and ratios are of one round. The hosts are aliases of one server on this machine.
+//! `cargo bench --bench program [-- [--quick] [--document FILE]]`, which `scripts/bench` runs at
+//! its end. One command on a warm agent against `ssh -S` on a live master; one command on 20 hosts
+//! against `xargs -P20 ssh` over masters, pdsh and clush; and what an agent with 200 hosts takes.
+//! Ways take turns within a round, and ratios are of one round. The hosts are aliases of one server
+//! on this machine.
 
 #[path = "../../tests/common/mod.rs"]
 mod common;
@@ -23,7 +26,8 @@ use stats::{Spread, median};
 
 /// Before each command of those that are spaced.
 const PAUSE: Duration = Duration::from_millis(50);
-/// The same for those on many hosts: what one has left to do in the background does not burden the next.
+/// The same for those on many hosts: what one has left to do in the background does not burden the
+/// next.
 const LONG_PAUSE: Duration = Duration::from_secs(1);
 
 pub struct Plan {
@@ -74,7 +78,12 @@ impl Row {
     /// Round by round.
     pub fn against(&self, other: &Row) -> Option<Spread> {
         Spread::of(
-            &self.rounds.iter().zip(&other.rounds).map(|(own, others)| own / others).collect::<Vec<_>>(),
+            &self
+                .rounds
+                .iter()
+                .zip(&other.rounds)
+                .map(|(own, others)| own / others)
+                .collect::<Vec<_>>(),
         )
     }
 }
@@ -111,7 +120,9 @@ fn main() -> ExitCode {
         match (argument.as_str(), &mut given) {
             ("--bench", _) => {}
             ("--quick", _) => plan = Plan::QUICK,
-            ("--document", given) => document = PathBuf::from(given.next().expect("--document has a value")),
+            ("--document", given) => {
+                document = PathBuf::from(given.next().expect("--document has a value"))
+            }
             _ => {
                 eprintln!("usage: cargo bench --bench program [-- [--quick] [--document FILE]]");
                 return ExitCode::from(2);
@@ -137,7 +148,12 @@ fn measure(plan: &Plan, lab: &Lab) -> Measured {
     let spaced = rounds(lab, &one, plan.rounds, plan.commands, Some(PAUSE));
     let tight = rounds(lab, &one, plan.rounds, plan.commands, None);
 
-    let many = [Way::Run(plan.hosts), Way::Xargs(plan.hosts), Way::Pdsh(plan.hosts), Way::Clush(plan.hosts)];
+    let many = [
+        Way::Run(plan.hosts),
+        Way::Xargs(plan.hosts),
+        Way::Pdsh(plan.hosts),
+        Way::Clush(plan.hosts),
+    ];
     let mut many_spaced = rows(&many);
     for (way, row) in many.iter().zip(&mut many_spaced) {
         // The first run connects.
@@ -148,15 +164,23 @@ fn measure(plan: &Plan, lab: &Lab) -> Measured {
         tight.missing.clone_from(&spaced.missing);
     }
     for _ in 0..plan.many_rounds {
-        turns(&many, &mut many_spaced, || std::thread::sleep(LONG_PAUSE), |way| lab.time(way, plan.hosts));
+        turns(
+            &many,
+            &mut many_spaced,
+            || std::thread::sleep(LONG_PAUSE),
+            |way| lab.time(way, plan.hosts),
+        );
     }
     for _ in 0..plan.many_rounds {
         turns(&many, &mut many_tight, || {}, |way| lab.time(way, plan.hosts));
     }
     lab.close_masters();
 
-    let cold =
-        [Way::Run(plan.hosts), Way::PdshWithoutMasters(plan.hosts), Way::XargsWithoutMasters(plan.hosts)];
+    let cold = [
+        Way::Run(plan.hosts),
+        Way::PdshWithoutMasters(plan.hosts),
+        Way::XargsWithoutMasters(plan.hosts),
+    ];
     let mut many_cold = rows(&cold);
     for _ in 0..plan.cold_rounds {
         // The agent too is started anew.
@@ -186,7 +210,12 @@ fn rows(ways: &[Way]) -> Vec<Row> {
 }
 
 /// Each way once.
-fn turns(ways: &[Way], rows: &mut [Row], before: impl Fn(), time: impl Fn(&Way) -> Result<f64, String>) {
+fn turns(
+    ways: &[Way],
+    rows: &mut [Row],
+    before: impl Fn(),
+    time: impl Fn(&Way) -> Result<f64, String>,
+) {
     for (way, row) in ways.iter().zip(rows) {
         before();
         if row.missing.is_none() {
@@ -199,7 +228,13 @@ fn turns(ways: &[Way], rows: &mut [Row], before: impl Fn(), time: impl Fn(&Way) 
 }
 
 /// Each way's median command, round by round; the ways take turns command by command.
-fn rounds(lab: &Lab, ways: &[Way], rounds: usize, commands: usize, pause: Option<Duration>) -> Vec<Row> {
+fn rounds(
+    lab: &Lab,
+    ways: &[Way],
+    rounds: usize,
+    commands: usize,
+    pause: Option<Duration>,
+) -> Vec<Row> {
     let mut all = rows(ways);
     for round in 0..rounds {
         let mut times = vec![Vec::new(); ways.len()];

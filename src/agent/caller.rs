@@ -22,8 +22,8 @@ pub(crate) struct PlaceSpec {
     /// Variables that are set.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub environment: BTreeMap<String, Bytes>,
-    /// Names and patterns of which all variables that are set are in `environment`, beyond those that
-    /// always are.
+    /// Names and patterns of which all variables that are set are in `environment`, beyond those
+    /// that always are.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub told: BTreeSet<String>,
     /// `environment` is all of it.
@@ -111,15 +111,20 @@ impl PlaceSpec {
 
     /// `Err` says in one line what is wrong with it.
     pub(super) fn place(self) -> Result<Place, String> {
-        let absolute = |what: &str, path: Option<Bytes>| match path.map(|path| PathBuf::from(path.0)) {
-            Some(path) if !path.is_absolute() => Err(format!("place: {what}: expected an absolute path")),
-            path => Ok(path),
-        };
-        let length: usize = self.environment.iter().map(|(name, value)| name.len() + value.0.len()).sum();
+        let absolute =
+            |what: &str, path: Option<Bytes>| match path.map(|path| PathBuf::from(path.0)) {
+                Some(path) if !path.is_absolute() => {
+                    Err(format!("place: {what}: expected an absolute path"))
+                }
+                path => Ok(path),
+            };
+        let length: usize =
+            self.environment.iter().map(|(name, value)| name.len() + value.0.len()).sum();
         if length > LARGEST_ENVIRONMENT {
             return Err(format!("place: environment: more than {LARGEST_ENVIRONMENT} bytes"));
         }
-        if let Some(name) = self.environment.keys().find(|name| name.is_empty() || name.contains(['=', '\0']))
+        if let Some(name) =
+            self.environment.keys().find(|name| name.is_empty() || name.contains(['=', '\0']))
         {
             return Err(format!("place: environment: {name:?} is not a name of a variable"));
         }
@@ -128,7 +133,11 @@ impl PlaceSpec {
             ssh: absolute("ssh", self.ssh)?,
             terminal: self.terminal,
             given: Some(Given {
-                variables: self.environment.into_iter().map(|(name, value)| (name.into(), value.0)).collect(),
+                variables: self
+                    .environment
+                    .into_iter()
+                    .map(|(name, value)| (name.into(), value.0))
+                    .collect(),
                 told: self.told,
                 whole: self.whole,
             }),

@@ -1,7 +1,7 @@
 //! The program's side of the socket.
 //!
-//! A client is made when an agent was found, or started. Each request has a connection of its own: a command that is slow is in nobody's
-//! way, and one whose client goes away is ended by that.
+//! A client is made when an agent was found, or started. Each request has a connection of its own:
+//! a command that is slow is in nobody's way, and one whose client goes away is ended by that.
 
 use std::ffi::OsString;
 use std::io::{self, Cursor};
@@ -27,7 +27,8 @@ use super::caller::PlaceSpec;
 use super::place::Place;
 use super::standing::Standing;
 use super::wire::{
-    self, Cause, Connect, Connected, End, Exec, FRAME_HEADER, Masters, Origin, Question, Refusal, Stop, frame,
+    self, Cause, Connect, Connected, End, Exec, FRAME_HEADER, Masters, Origin, Question, Refusal,
+    Stop, frame,
 };
 use super::{questions, start};
 use crate::child::{self, Child, RemoteEnds};
@@ -85,9 +86,9 @@ impl std::fmt::Display for NoAgent {
             NoAgent::NotThere => f.write_str("no agent runs"),
             NoAgent::NoAnswer(why) => write!(f, "the agent does not answer: {why}"),
             NoAgent::Silent(time) => write!(f, "the agent has not answered within {time:?}"),
-            NoAgent::Elsewhere => {
-                f.write_str("the agent has another root, other namespaces or other ids than this process")
-            }
+            NoAgent::Elsewhere => f.write_str(
+                "the agent has another root, other namespaces or other ids than this process",
+            ),
             NoAgent::Failed(why) => f.write_str(why),
         }
     }
@@ -96,11 +97,18 @@ impl std::fmt::Display for NoAgent {
 type Frames = TokioIo<Upgraded>;
 
 impl Client {
-    pub(crate) fn new(config: &PoolConfig, arguments: Option<Vec<OsString>>) -> Result<Self, NoAgent> {
+    pub(crate) fn new(
+        config: &PoolConfig,
+        arguments: Option<Vec<OsString>>,
+    ) -> Result<Self, NoAgent> {
         let place = Place::find().map_err(NoAgent::Failed)?;
         let standing = Standing::own();
         let here = PlaceSpec::here(standing.place.clone());
-        let origin = Mutex::new(Origin { place: Some(here), settings: Some(config.into()), auth_sock: None });
+        let origin = Mutex::new(Origin {
+            place: Some(here),
+            settings: Some(config.into()),
+            auth_sock: None,
+        });
         let config = config.clone();
         Ok(Client { place, origin, config, arguments, standing, next: Mutex::default() })
     }
@@ -145,8 +153,8 @@ impl Client {
         Ok(())
     }
 
-    /// Looks whether the agent that is there can answer for this process. One that was started with less than this process may use is
-    /// replaced.
+    /// Looks whether the agent that is there can answer for this process. One that was started with
+    /// less than this process may use is replaced.
     async fn compare(&self) -> Result<(), NoAgent> {
         let Some(theirs) = self.place.standing() else { return Ok(()) };
         let own = &self.standing;
@@ -170,10 +178,11 @@ impl Client {
         start::connect(&self.place, self.arguments.as_deref()).await
     }
 
-    /// Sends a request. An agent of another version is replaced first, and one that leaves by the next.
+    /// Sends a request. An agent of another version is replaced first, and one that leaves by the
+    /// next.
     ///
-    /// What is asked for has not been begun as long as there is no answer: the requests of the program are such that the agent answers
-    /// first. So one that was not answered is sent again.
+    /// What is asked for has not been begun as long as there is no answer: the requests of the
+    /// program are such that the agent answers first. So one that was not answered is sent again.
     async fn ask(&self, mut ask: Ask<'_>) -> Result<Result<Response<Incoming>, Refusal>, NoAgent> {
         let mut left = ATTEMPTS;
         loop {
@@ -203,7 +212,11 @@ impl Client {
                     let needs = Needs { variables, whole };
                     match self.tell(&ask.body, &needs) {
                         Some(body) => ask.body = body,
-                        None => return Err(NoAgent::Failed("the agent cannot be told enough".to_owned())),
+                        None => {
+                            return Err(NoAgent::Failed(
+                                "the agent cannot be told enough".to_owned(),
+                            ));
+                        }
                     }
                 }
                 Cause::Elsewhere => return Err(NoAgent::Elsewhere),
@@ -226,7 +239,10 @@ impl Client {
     }
 
     /// Has an agent of any version leave.
-    pub(crate) async fn stop(&self, stop: &Stop) -> Result<Result<serde_json::Value, Refusal>, NoAgent> {
+    pub(crate) async fn stop(
+        &self,
+        stop: &Stop,
+    ) -> Result<Result<serde_json::Value, Refusal>, NoAgent> {
         let stream = start::connect(&self.place, None).await?;
         let ask = Ask { version: false, ..Ask::post("/v1/stop", encoded(stop)) };
         let answer = timeout(ask.patience, ask.send(stream)).await;
@@ -268,7 +284,11 @@ impl Client {
     }
 
     /// A connection that carries frames.
-    async fn frames(&self, path: &str, body: &impl Serialize) -> Result<Result<Frames, Refusal>, NoAgent> {
+    async fn frames(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<Result<Frames, Refusal>, NoAgent> {
         let ask = Ask { upgrade: true, ..Ask::post(path, encoded(body)) };
         match self.ask(ask).await? {
             Ok(answer) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
@@ -283,7 +303,12 @@ impl Client {
 
     /// A connection to a host, made if it is not there. Nobody is asked anything.
     /// `retry`: what has failed before is forgotten.
-    pub(crate) async fn connect(&self, host: &Host, hold: bool, retry: bool) -> Result<Connected, Error> {
+    pub(crate) async fn connect(
+        &self,
+        host: &Host,
+        hold: bool,
+        retry: bool,
+    ) -> Result<Connected, Error> {
         let connect = Connect::new(host, hold, retry, self.origin());
         match self.post("/v1/connect", &connect).await {
             Ok(answer) => answer.map_err(|refused| refused.into_error(host)),
@@ -291,7 +316,8 @@ impl Client {
         }
     }
 
-    /// The connections that the next command on a host could run on. With `retire` they are for no further command.
+    /// The connections that the next command on a host could run on. With `retire` they are for no
+    /// further command.
     pub(crate) async fn masters(
         &self,
         host: &Host,
@@ -321,7 +347,9 @@ impl Client {
                     let question: Question = serde_json::from_slice(&bytes)
                         .map_err(|_| gone(io::ErrorKind::InvalidData.into()))?;
                     match ask(&question).await {
-                        Some(answer) => wire::write_frame(&mut to, frame::ANSWER, answer.as_bytes()).await,
+                        Some(answer) => {
+                            wire::write_frame(&mut to, frame::ANSWER, answer.as_bytes()).await
+                        }
                         None => wire::write_frame(&mut to, frame::KILL, b"").await,
                     }
                     .map_err(gone)?;
@@ -393,7 +421,13 @@ impl Client {
         let host = host.name().to_owned();
         if let Some(stream) = excess {
             let remote = child::remote_of(&result);
-            return Err(Error::OutputLimit { host, stream, limit, remote, partial: Arc::new(output) });
+            return Err(Error::OutputLimit {
+                host,
+                stream,
+                limit,
+                remote,
+                partial: Arc::new(output),
+            });
         }
         match result {
             Ok(status) => Ok(Output { status, stdout: output.stdout, stderr: output.stderr }),
@@ -408,7 +442,12 @@ impl Client {
     }
 
     /// Begins with a command, whose input is in `input` or comes from the child's stdin.
-    pub(crate) async fn spawn(&self, host: &Host, exec: &Exec, input: Stdin) -> Result<Child, Error> {
+    pub(crate) async fn spawn(
+        &self,
+        host: &Host,
+        exec: &Exec,
+        input: Stdin,
+    ) -> Result<Child, Error> {
         let (from, to) = self.begin(host, exec).await?;
         let (child, ends) = Child::remote(host.name().to_owned(), input == Stdin::Piped);
         tokio::spawn(relay(ends, input, from, to, host.clone()));
@@ -416,7 +455,11 @@ impl Client {
     }
 
     /// The frames of a command that has begun.
-    async fn begin(&self, host: &Host, exec: &Exec) -> Result<(ReadHalf<Frames>, WriteHalf<Frames>), Error> {
+    async fn begin(
+        &self,
+        host: &Host,
+        exec: &Exec,
+    ) -> Result<(ReadHalf<Frames>, WriteHalf<Frames>), Error> {
         let mut left = ATTEMPTS;
         loop {
             left -= 1;
@@ -431,7 +474,8 @@ impl Client {
             match wire::read_frame(&mut from, &mut bytes).await {
                 Ok(Some(frame::STARTED)) => return Ok((from, to)),
                 Ok(Some(frame::END)) => match serde_json::from_slice(&bytes) {
-                    // The agent was told to end while the command waited for a connection. The next one has it.
+                    // The agent was told to end while the command waited for a connection. The next
+                    // one has it.
                     Ok(End::Failed(refused)) if refused.is_leaving() && left > 0 => {}
                     Ok(End::Failed(refused)) => return Err(refused.into_error(host)),
                     // It does not end before it has begun.
@@ -503,7 +547,8 @@ async fn feed(to: &mut WriteHalf<Frames>, from: Option<impl AsyncRead + Unpin>, 
     let (Some(mut from), true) = (from, wanted) else { return };
     let mut buffer = vec![0; FRAME_HEADER + PIECE];
     loop {
-        // A pipe of ours does not fail to be read; if it does, there is nothing more to come from it.
+        // A pipe of ours does not fail to be read; if it does, there is nothing more to come from
+        // it.
         let read = from.read(&mut buffer[FRAME_HEADER..]).await.unwrap_or(0);
         buffer[..FRAME_HEADER].copy_from_slice(&wire::header(frame::STDIN, read));
         let sent = async {
@@ -531,7 +576,8 @@ async fn relay(
         let mut bytes = Vec::new();
         loop {
             match wire::read_frame(&mut from, &mut bytes).await {
-                // A stream that nobody reads any more is read for nobody, and that of a command that is to be ended, too.
+                // A stream that nobody reads any more is read for nobody, and that of a command
+                // that is to be ended, too.
                 Ok(Some(frame::STDOUT)) => tokio::select! {
                     _ = stdout.write_all(&bytes) => {}
                     _ = kill.wait_for(|killed| *killed) => {}
@@ -566,7 +612,8 @@ async fn relay(
         Some(result) => result,
         None => {
             killed.send_replace(true);
-            // There may be half a frame of input on its way, after which no other can be sent. Where the agent is gone, that is the answer.
+            // There may be half a frame of input on its way, after which no other can be sent.
+            // Where the agent is gone, that is the answer.
             let _ = to.shutdown().await;
             incoming.await
         }
@@ -614,10 +661,12 @@ pub(crate) async fn pass_on(prompt: String) -> Option<String> {
     let token = std::env::var(questions::TOKEN).ok()?;
     let hint = std::env::var("SSH_ASKPASS_PROMPT").ok();
     let stream = UnixStream::connect(socket).await.ok()?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.ok()?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.ok()?;
     tokio::spawn(connection);
     let body = encoded(&Question { token, prompt, hint });
-    let request = Request::post("/v1/question").header(HOST, "sshpool").body(Full::new(Bytes::from(body)));
+    let request =
+        Request::post("/v1/question").header(HOST, "sshpool").body(Full::new(Bytes::from(body)));
     let answer = sender.send_request(request.ok()?).await.ok()?;
     if !answer.status().is_success() {
         return None;

@@ -1,7 +1,9 @@
-//! Running what a client asks for: collected into one answer, in lines of JSON as it comes, or in frames both ways.
+//! Running what a client asks for: collected into one answer, in lines of JSON as it comes, or in
+//! frames both ways.
 //!
-//! A client that goes away has its command ended. A client that reads slowly slows its own command and no other: no more is read from the
-//! command than the client takes, and that is at most a piece of each stream.
+//! A client that goes away has its command ended. A client that reads slowly slows its own command
+//! and no other: no more is read from the command than the client takes, and that is at most a
+//! piece of each stream.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -75,7 +77,9 @@ impl Order {
             Some(_) if piped => return Err("stdin_stream: there is stdin already".to_owned()),
             Some(input) => command = command.stdin(input),
             None if piped && form != Form::Frames => {
-                return Err("stdin_stream: it needs a connection that is upgraded to frames".to_owned());
+                return Err(
+                    "stdin_stream: it needs a connection that is upgraded to frames".to_owned()
+                );
             }
             None if piped => command = command.stdin(Stdin::Piped),
             None => {}
@@ -87,7 +91,9 @@ impl Order {
             Some(bytes) if bytes > MOST_OUTPUT => {
                 return Err(format!("max_output_bytes: at most {MOST_OUTPUT} are collected"));
             }
-            limit => command = command.max_output(limit.unwrap_or(defaults.max_output.min(MOST_OUTPUT))),
+            limit => {
+                command = command.max_output(limit.unwrap_or(defaults.max_output.min(MOST_OUTPUT)))
+            }
         }
         command = match exec.timeout_ms {
             Some(0) => command.timeout(None),
@@ -112,7 +118,8 @@ impl Order {
         })
     }
 
-    /// Begins with it, and gives what it writes and how it ends in lines of JSON. `None` where the client is gone.
+    /// Begins with it, and gives what it writes and how it ends in lines of JSON. `None` where the
+    /// client is gone.
     pub(super) async fn lines(
         self,
         client: Peer,
@@ -160,7 +167,8 @@ pub(super) async fn stream(
     wire::write_frame(&mut to, frame::STARTED, b"").await?;
     let stdin = child.stdin.take();
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    // Two streams and one connection: each frame is written whole. A tokio mutex: it is held while the client takes its time.
+    // Two streams and one connection: each frame is written whole. A tokio mutex: it is held while
+    // the client takes its time.
     let writer = Mutex::new(to);
     let (stop, stopped) = watch::channel(false);
     let mut output = pin!(async {
@@ -205,7 +213,8 @@ pub(super) async fn stream(
         }
     };
     end(&mut *writer.lock().await, &ended).await?;
-    // All of it is over but for the client's reading. One that still sends input would not get to that if it was cut off.
+    // All of it is over but for the client's reading. One that still sends input would not get to
+    // that if it was cut off.
     drop(running);
     let mut rest = vec![0; PIECE];
     let sent = async { while let Ok(1..) = from.read(&mut rest).await {} };
@@ -232,7 +241,8 @@ async fn pieces(
         let read = tokio::select! {
             biased;
             _ = stopped.wait_for(|stopped| *stopped) => return Ok(()),
-            // A pipe of ours does not fail to be read; if it does, there is nothing more to come from it.
+            // A pipe of ours does not fail to be read; if it does, there is nothing more to come
+            // from it.
             read = from.read(&mut buffer[FRAME_HEADER..]) => read.unwrap_or(0),
         };
         if read == 0 {
@@ -254,7 +264,11 @@ enum Wish {
 }
 
 /// Passes the input on, however long a frame of it is, until the command is to be ended.
-async fn feed(mut from: impl AsyncRead + Unpin, mut stdin: Option<ChildStdin>, piped: bool) -> Wish {
+async fn feed(
+    mut from: impl AsyncRead + Unpin,
+    mut stdin: Option<ChildStdin>,
+    piped: bool,
+) -> Wish {
     let mut buffer = vec![0; PIECE];
     loop {
         let mut header = [0; FRAME_HEADER];
@@ -265,13 +279,17 @@ async fn feed(mut from: impl AsyncRead + Unpin, mut stdin: Option<ChildStdin>, p
         let mut length = u32::from_be_bytes(length) as usize;
         match kind {
             frame::STDIN if !piped => {
-                return Wish::Invalid("a frame of input, but no stdin_stream in the request".to_owned());
+                return Wish::Invalid(
+                    "a frame of input, but no stdin_stream in the request".to_owned(),
+                );
             }
             frame::STDIN if length == 0 => drop(stdin.take()),
             frame::STDIN => {
                 while length > 0 {
                     let most = length.min(PIECE);
-                    let Ok(read @ 1..) = from.read(&mut buffer[..most]).await else { return Wish::End };
+                    let Ok(read @ 1..) = from.read(&mut buffer[..most]).await else {
+                        return Wish::End;
+                    };
                     length -= read;
                     if let Some(to) = &mut stdin
                         && to.write_all(&buffer[..read]).await.is_err()
@@ -348,7 +366,8 @@ impl<R: AsyncRead + Unpin> Text<R> {
     async fn next(&mut self) -> Option<Vec<u8>> {
         loop {
             self.bytes.reserve(PIECE);
-            // A pipe of ours does not fail to be read; if it does, there is nothing more to come from it.
+            // A pipe of ours does not fail to be read; if it does, there is nothing more to come
+            // from it.
             let read = self.from.read_buf(&mut self.bytes).await.unwrap_or(0);
             if read == 0 {
                 let rest = std::mem::take(&mut self.bytes);
@@ -393,7 +412,11 @@ mod tests {
             pieces
         };
         let ((), mut pieces) = tokio::join!(write, read);
-        assert_eq!(pieces.pop(), Some(b"\xe2\x82".to_vec()), "what is never whole comes at the end");
+        assert_eq!(
+            pieces.pop(),
+            Some(b"\xe2\x82".to_vec()),
+            "what is never whole comes at the end"
+        );
         assert!(
             pieces.len() > 1 && pieces.iter().all(|piece| std::str::from_utf8(piece).is_ok()),
             "{pieces:?}"

@@ -7,10 +7,14 @@ use serde_json::Value;
 use super::server::Agent;
 use super::wire::VERSION;
 
-/// Those of [`Stats`](crate::Stats): the field there, the name here, and what it is. Names that end in `_total` are counters, as is the
-/// custom of Prometheus, the others gauges.
+/// Those of [`Stats`](crate::Stats): the field there, the name here, and what it is. Names that end
+/// in `_total` are counters, as is the custom of Prometheus, the others gauges.
 const METRICS: &[(&str, &str, &str)] = &[
-    ("pool_hits", "pool_hits_total", "Callers that were served at once, over a connection that was there."),
+    (
+        "pool_hits",
+        "pool_hits_total",
+        "Callers that were served at once, over a connection that was there.",
+    ),
     ("pool_misses", "pool_misses_total", "Callers that had to wait for a login."),
     ("active_connections", "active_connections", "Connections that at least one caller uses."),
     ("idle_connections", "idle_connections", "Connections that nobody uses."),
@@ -31,7 +35,11 @@ const METRICS: &[(&str, &str, &str)] = &[
     ("standby_hits", "standby_hits_total", "Commands that took a session opened ahead of need."),
     ("refused_sessions", "refused_sessions_total", "Sessions that a server refused to open."),
     ("commands_run", "commands_run_total", "Commands that were started."),
-    ("commands_timed_out", "commands_timed_out_total", "Commands that took longer than their timeout."),
+    (
+        "commands_timed_out",
+        "commands_timed_out_total",
+        "Commands that took longer than their timeout.",
+    ),
 ];
 
 /// `sshpool_NAME` by host, and `sshpool_agent_NAME` in all.
@@ -81,8 +89,10 @@ mod tests {
     #[test]
     fn nothing_that_is_counted_is_left_out() {
         let stats = serde_json::to_value(crate::Stats::default()).expect("it has numbers only");
-        let mut counted: Vec<_> = stats.as_object().expect("it has fields").keys().cloned().collect();
-        let mut told: Vec<_> = super::METRICS.iter().map(|(field, ..)| (*field).to_owned()).collect();
+        let mut counted: Vec<_> =
+            stats.as_object().expect("it has fields").keys().cloned().collect();
+        let mut told: Vec<_> =
+            super::METRICS.iter().map(|(field, ..)| (*field).to_owned()).collect();
         counted.sort();
         told.sort();
         assert_eq!(told, counted);

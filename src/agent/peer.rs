@@ -1,7 +1,8 @@
 //! Who is at the other end of a connection, and whether they are still there.
 //!
-//! A client that goes away has its command ended. Reading would tell, but not while what it has sent before waits to be read: input that the
-//! command does not take, or another request. So the system is asked, beside whoever reads.
+//! A client that goes away has its command ended. Reading would tell, but not while what it has
+//! sent before waits to be read: input that the command does not take, or another request. So the
+//! system is asked, beside whoever reads.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -15,7 +16,8 @@ use tokio::net::UnixStream;
 pub(super) struct Peer {
     /// Its process, where the system tells.
     pub pid: Option<i32>,
-    /// A handle of our own: the connection belongs to whoever serves it. `None` where there was no descriptor for one.
+    /// A handle of our own: the connection belongs to whoever serves it. `None` where there was no
+    /// descriptor for one.
     socket: Option<Arc<OwnedFd>>,
 }
 
@@ -27,26 +29,33 @@ impl Peer {
         }
     }
 
-    /// Whether the client has closed the connection, both ways. At once, where [`gone`](Self::gone) needs a moment to find out.
+    /// Whether the client has closed the connection, both ways. At once, where [`gone`](Self::gone)
+    /// needs a moment to find out.
     pub(super) fn is_gone(&self) -> bool {
         let Some(socket) = &self.socket else { return false };
         // What is looked for need not be asked for.
         let mut sockets = [PollFd::new(socket.as_fd(), PollFlags::empty())];
         let _ = poll(&mut sockets, PollTimeout::ZERO);
-        sockets[0].revents().is_some_and(|said| said.intersects(PollFlags::POLLHUP | PollFlags::POLLERR))
+        sockets[0]
+            .revents()
+            .is_some_and(|said| said.intersects(PollFlags::POLLHUP | PollFlags::POLLERR))
     }
 
     /// Completes when the client has closed its side of the connection, or is gone.
     pub(super) async fn gone(&self) {
-        // SAFETY: the descriptor is the handle's own, which stays open and the same for as long as it is registered.
-        let registered = |socket| unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) };
+        // SAFETY: the descriptor is the handle's own, which stays open and the same for as long as
+        // it is registered.
+        let registered =
+            |socket| unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) };
         let Some(Ok(socket)) = self.socket.clone().map(registered) else {
             // Reading will have to do.
             return std::future::pending().await;
         };
         loop {
             // It fails only with the runtime.
-            let Ok(mut ready) = socket.readable().await else { return std::future::pending().await };
+            let Ok(mut ready) = socket.readable().await else {
+                return std::future::pending().await;
+            };
             if ready.ready().is_read_closed() {
                 return;
             }

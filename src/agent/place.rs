@@ -1,13 +1,15 @@
 //! Where a user's agent is: its directory, its socket, and the locks that keep it the only one.
 //!
-//! The directory is `$XDG_RUNTIME_DIR/sshpool`, or `sshpool-UID` in the temporary directory. It is only used when it is a directory (no
-//! symbolic link), belongs to us and nobody else can enter it; then nobody else can put a socket there or take it away, and what is in it
-//! need not be doubted. It is all the same: a directory can have been open to others before, and have kept what they put there. So no link
-//! is followed, what is written to is a plain file of ours that has no other name, and who is at the other end of a connection is looked at.
+//! The directory is `$XDG_RUNTIME_DIR/sshpool`, or `sshpool-UID` in the temporary directory. It is
+//! only used when it is a directory (no symbolic link), belongs to us and nobody else can enter it;
+//! then nobody else can put a socket there or take it away, and what is in it need not be doubted.
+//! It is all the same: a directory can have been open to others before, and have kept what they put
+//! there. So no link is followed, what is written to is a plain file of ours that has no other
+//! name, and who is at the other end of a connection is looked at.
 //!
-//! Whoever holds `agent.lock` is the agent, and only it makes and removes the socket; whoever holds `start.lock` starts one. Somebody may
-//! remove all of it (a cleaner of temporary files does): then another agent comes, and the one before finds that its socket is not there any
-//! more and leaves.
+//! Whoever holds `agent.lock` is the agent, and only it makes and removes the socket; whoever holds
+//! `start.lock` starts one. Somebody may remove all of it (a cleaner of temporary files does): then
+//! another agent comes, and the one before finds that its socket is not there any more and leaves.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -36,13 +38,16 @@ const STANDING: &str = "agent.standing";
 const LONGEST_LOG: u64 = 1 << 20;
 
 impl Place {
-    /// Looks for the directory, and makes it where it is not there. `Err` says in one line why it cannot be used.
+    /// Looks for the directory, and makes it where it is not there. `Err` says in one line why it
+    /// cannot be used.
     pub(crate) fn find() -> Result<Self, String> {
         let directory = directory()?;
         match DirBuilder::new().mode(0o700).create(&directory) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(format!("cannot make {}: {}", directory.display(), plain(&error))),
+            Err(error) => {
+                return Err(format!("cannot make {}: {}", directory.display(), plain(&error)));
+            }
         }
         let place = Place { directory };
         place.check()?;
@@ -104,7 +109,8 @@ impl Place {
         if std::fs::read_link(&link).is_ok_and(|target| target == program) {
             return Ok(link);
         }
-        let cannot = |error: io::Error| format!("cannot make {}: {}", link.display(), plain(&error));
+        let cannot =
+            |error: io::Error| format!("cannot make {}: {}", link.display(), plain(&error));
         match std::fs::remove_file(&link) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(cannot(error)),
             _ => {}
@@ -154,7 +160,8 @@ impl Place {
         serde_json::from_slice(&std::fs::read(self.directory.join(STANDING)).ok()?).ok()
     }
 
-    /// Makes the socket, in the place of whatever is there. For whoever has the right to be the agent.
+    /// Makes the socket, in the place of whatever is there. For whoever has the right to be the
+    /// agent.
     pub(crate) fn listen(&self) -> Result<(UnixListener, Socket), String> {
         let path = self.socket();
         match std::fs::remove_file(&path) {
@@ -163,7 +170,8 @@ impl Place {
             }
             _ => {}
         }
-        let cannot = |error: io::Error| format!("cannot listen on {}: {}", path.display(), plain(&error));
+        let cannot =
+            |error: io::Error| format!("cannot listen on {}: {}", path.display(), plain(&error));
         let listener = UnixListener::bind(&path).map_err(cannot)?;
         let socket = Socket { identity: identity(&path).map_err(cannot)?, path: path.clone() };
         listener.set_nonblocking(true).map_err(cannot)?;
@@ -199,19 +207,25 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 }
 
 fn is_at(file: &File, path: &Path) -> bool {
-    file.metadata().is_ok_and(|own| identity(path).is_ok_and(|named| named == (own.dev(), own.ino())))
+    file.metadata()
+        .is_ok_and(|own| identity(path).is_ok_and(|named| named == (own.dev(), own.ino())))
 }
 
 /// A lock that is held until this is dropped, or the process ends.
 #[derive(Debug)]
 pub(crate) struct Lock(#[expect(dead_code, reason = "it is held")] Flock<File>);
 
-/// Opens a file of ours for writing at its end, and makes it where it is not there. `Err` says in one line why it cannot be used.
+/// Opens a file of ours for writing at its end, and makes it where it is not there. `Err` says in
+/// one line why it cannot be used.
 pub(crate) fn create(path: &Path) -> Result<File, String> {
     // A FIFO must not keep us waiting for its reader.
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    let opened =
-        OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(flags.bits()).open(path);
+    let opened = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .custom_flags(flags.bits())
+        .open(path);
     let strange = || format!("{} is not a plain file of ours: remove it", path.display());
     let file = match opened {
         Ok(file) => file,

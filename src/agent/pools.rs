@@ -1,7 +1,8 @@
-//! The agent's pools: one for each set of settings that clients have, which is one as long as nobody changes a setting.
+//! The agent's pools: one for each set of settings that clients have, which is one as long as
+//! nobody changes a setting.
 //!
-//! A pool without a connection that nobody uses is let go, and with it its guard process and its directory; what it has counted stays
-//! counted.
+//! A pool without a connection that nobody uses is let go, and with it its guard process and its
+//! directory; what it has counted stays counted.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
@@ -50,7 +51,8 @@ impl Pools {
 
     /// The pool with these settings.
     pub(super) fn get(&self, settings: Option<&Settings>) -> Result<Result<Pool, Error>, Refusal> {
-        let config = settings.map_or_else(|| self.default.clone(), |settings| settings.over(&self.default));
+        let config =
+            settings.map_or_else(|| self.default.clone(), |settings| settings.over(&self.default));
         let settings = Settings::from(&config);
         let mut state = self.lock();
         if state.closed {
@@ -131,7 +133,8 @@ impl Pools {
         closed
     }
 
-    /// Lets go of pools that nobody uses, and of what was kept of places that nobody comes from any more.
+    /// Lets go of pools that nobody uses, and of what was kept of places that nobody comes from any
+    /// more.
     pub(super) fn sweep(&self) {
         self.resolver.sweep();
         self.lock().sweep();

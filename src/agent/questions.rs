@@ -1,8 +1,9 @@
 //! Asking the person who wants a connection: passwords, one-time codes, passphrases, host keys.
 //!
-//! ssh asks by starting a program (`SSH_ASKPASS`), which is ours under the name `sshpool-askpass`. It gives the question to the agent, with
-//! the token of the login in its environment; the agent passes it on to the client that waits for that login, and the answer back.
-//! An answer goes through memory only: it is in no file, no log and no process list.
+//! ssh asks by starting a program (`SSH_ASKPASS`), which is ours under the name `sshpool-askpass`.
+//! It gives the question to the agent, with the token of the login in its environment; the agent
+//! passes it on to the client that waits for that login, and the answer back. An answer goes
+//! through memory only: it is in no file, no log and no process list.
 
 use std::collections::HashMap;
 use std::io;
@@ -68,7 +69,8 @@ impl Drop for Askable<'_> {
 
 /// The link to this program under its name as one that asks.
 fn program(place: &Place) -> Result<PathBuf, String> {
-    let mut own = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
+    let mut own =
+        std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
     if !own.exists() {
         // It was replaced while it ran; the system still has it.
         own = format!("/proc/{}/exe", std::process::id()).into();
@@ -90,7 +92,8 @@ pub(super) async fn connect(
         Err(why) => return end(&mut to, Err(Refusal::new(wire::Cause::Invalid, why))).await,
     };
     // Nobody else can be there, and it is no secret to our own user.
-    let token = format!("{}-{}", std::process::id(), questions.next.fetch_add(1, Ordering::Relaxed));
+    let token =
+        format!("{}-{}", std::process::id(), questions.next.fetch_add(1, Ordering::Relaxed));
     let (sender, mut asked) = mpsc::unbounded_channel();
     questions.lock().insert(token.clone(), sender);
     let askable = Askable { questions, token };
@@ -153,15 +156,20 @@ pub(super) async fn connect(
     }
 }
 
-/// Ends a login whose questions nobody answers any more: ssh would go on with empty answers, which count as wrong ones.
+/// Ends a login whose questions nobody answers any more: ssh would go on with empty answers, which
+/// count as wrong ones.
 async fn give_up(pool: &Pool, host: &Host) {
-    let is_there = pool.stats_by_host().get(&host.key()).is_some_and(|stats| stats.total_connections > 0);
+    let is_there =
+        pool.stats_by_host().get(&host.key()).is_some_and(|stats| stats.total_connections > 0);
     if !is_there {
         pool.close_host_within(host, Duration::ZERO).await;
     }
 }
 
-async fn end(to: &mut (impl AsyncWrite + Unpin), result: Result<Connected, Refusal>) -> io::Result<()> {
+async fn end(
+    to: &mut (impl AsyncWrite + Unpin),
+    result: Result<Connected, Refusal>,
+) -> io::Result<()> {
     let bytes = match result {
         Ok(connected) => serde_json::to_vec(&connected),
         Err(refused) => serde_json::to_vec(&refused),

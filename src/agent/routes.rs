@@ -22,8 +22,8 @@ use super::peer::Peer;
 use super::questions;
 use super::server::{Agent, Running, SPEECH};
 use super::wire::{
-    self, About, Cause, Close, Connect, Connected, Exec, HostSpec, KnownHost, Masters, Origin, Question,
-    Refusal, Status, Stop,
+    self, About, Cause, Close, Connect, Connected, Exec, HostSpec, KnownHost, Masters, Origin,
+    Question, Refusal, Status, Stop,
 };
 use crate::config::Config;
 use crate::error::Error;
@@ -55,16 +55,23 @@ pub(super) fn refused(refusal: &Refusal) -> Answer {
     with(status_of(&refusal.error.cause), "application/json", encoded(refusal))
 }
 
-async fn route(agent: &Arc<Agent>, request: Request<Incoming>, peer: Peer) -> Result<Answer, Refusal> {
+async fn route(
+    agent: &Arc<Agent>,
+    request: Request<Incoming>,
+    peer: Peer,
+) -> Result<Answer, Refusal> {
     if let Some(theirs) = request.headers().get(wire::VERSION_HEADER)
         && theirs != wire::VERSION
     {
-        let message = format!("this agent is of version {} (`sshpool agent stop` ends it)", wire::VERSION);
+        let message =
+            format!("this agent is of version {} (`sshpool agent stop` ends it)", wire::VERSION);
         return Err(Refusal::new(Cause::OtherVersion, message));
     }
     let path = request.uri().path().to_owned();
     let method = match path.as_str() {
-        "/v1/health" | "/v1/version" | "/v1/status" | "/v1/stats" | "/v1/hosts" | "/metrics" => Method::GET,
+        "/v1/health" | "/v1/version" | "/v1/status" | "/v1/stats" | "/v1/hosts" | "/metrics" => {
+            Method::GET
+        }
         "/v1/exec" | "/v1/connect" | "/v1/check" | "/v1/retire" | "/v1/close" | "/v1/stop"
         | "/v1/question" => Method::POST,
         path => {
@@ -75,7 +82,8 @@ async fn route(agent: &Arc<Agent>, request: Request<Incoming>, peer: Peer) -> Re
     if request.method() != method {
         let message = format!("{path}: it is {method}, not {}", request.method());
         let mut answer = refused(&Refusal::new(Cause::WrongMethod, message));
-        let allowed = HeaderValue::from_str(method.as_str()).expect("the name of a method is visible ASCII");
+        let allowed =
+            HeaderValue::from_str(method.as_str()).expect("the name of a method is visible ASCII");
         answer.headers_mut().insert(ALLOW, allowed);
         return Ok(answer);
     }
@@ -103,7 +111,11 @@ async fn route(agent: &Arc<Agent>, request: Request<Incoming>, peer: Peer) -> Re
     }
 }
 
-async fn exec(agent: &Arc<Agent>, mut request: Request<Incoming>, peer: Peer) -> Result<Answer, Refusal> {
+async fn exec(
+    agent: &Arc<Agent>,
+    mut request: Request<Incoming>,
+    peer: Peer,
+) -> Result<Answer, Refusal> {
     let upgrade = wants_frames(&request)?.then(|| hyper::upgrade::on(&mut request));
     let form = match upgrade {
         Some(_) => Form::Frames,
@@ -141,7 +153,11 @@ async fn exec(agent: &Arc<Agent>, mut request: Request<Incoming>, peer: Peer) ->
 }
 
 /// Connects, or finds a connection that is there.
-async fn connect(agent: &Arc<Agent>, mut request: Request<Incoming>, peer: Peer) -> Result<Answer, Refusal> {
+async fn connect(
+    agent: &Arc<Agent>,
+    mut request: Request<Incoming>,
+    peer: Peer,
+) -> Result<Answer, Refusal> {
     let upgrade = wants_frames(&request)?.then(|| hyper::upgrade::on(&mut request));
     let connect: Connect = body(request).await?;
     let (host, pool) = host(agent, connect.host.clone(), connect.origin()).await?;
@@ -176,8 +192,13 @@ async fn connect(agent: &Arc<Agent>, mut request: Request<Incoming>, peer: Peer)
     json(&connected)
 }
 
-/// The connections that this client's next command on a host could run on; they may be for no further command from now on.
-async fn masters(agent: &Arc<Agent>, request: Request<Incoming>, retires: bool) -> Result<Answer, Refusal> {
+/// The connections that this client's next command on a host could run on; they may be for no
+/// further command from now on.
+async fn masters(
+    agent: &Arc<Agent>,
+    request: Request<Incoming>,
+    retires: bool,
+) -> Result<Answer, Refusal> {
     let connect: Connect = body(request).await?;
     if connect.hold {
         return Err(Refusal::new(Cause::Invalid, "hold: nothing is connected to"));
@@ -260,7 +281,9 @@ fn hosts(agent: &Agent) -> Result<Vec<KnownHost>, Refusal> {
 fn config(agent: &Agent) -> Result<Config, Refusal> {
     let invalid = |error: crate::ConfigError| Refusal::new(Cause::Invalid, error.to_string());
     match &agent.plan.config_file {
-        Some(file) if !matches!(file.try_exists(), Ok(false)) => Config::load(file).map_err(invalid),
+        Some(file) if !matches!(file.try_exists(), Ok(false)) => {
+            Config::load(file).map_err(invalid)
+        }
         _ => Ok(Config::default()),
     }
 }
@@ -272,7 +295,9 @@ fn host_of(agent: &Agent, spec: HostSpec) -> Result<Host, Refusal> {
         HostSpec::Name(text) => {
             let host = config(agent)?.host(&text).map_err(invalid)?;
             match &agent.plan.ssh_config {
-                Some(file) if host.get_config_file().is_none() => host.config_file(file).map_err(invalid),
+                Some(file) if host.get_config_file().is_none() => {
+                    host.config_file(file).map_err(invalid)
+                }
                 _ => Ok(host),
             }
         }
@@ -294,7 +319,8 @@ async fn host(agent: &Agent, spec: HostSpec, origin: Origin) -> Result<(Host, Po
     match pool.resolve(&host).await {
         Ok(host) => Ok((host, pool)),
         Err(NoRoute::Needs(Needs { variables, whole })) => {
-            let message = "more has to be known of the client's place: send it along, with these variables";
+            let message =
+                "more has to be known of the client's place: send it along, with these variables";
             Err(Refusal::new(Cause::Place { variables, whole }, message))
         }
         Err(NoRoute::Failed(source)) => {
@@ -329,8 +355,9 @@ fn wants_lines(request: &Request<Incoming>) -> bool {
 /// What the client has sent, if it is what it has to be. Nothing is an empty object.
 async fn body<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Refusal> {
     let too_large = || {
-        let message =
-            format!("the request is longer than {LONGEST_REQUEST} bytes: stream its input in frames");
+        let message = format!(
+            "the request is longer than {LONGEST_REQUEST} bytes: stream its input in frames"
+        );
         Refusal::new(Cause::TooLarge, message)
     };
     let waits = request.headers().contains_key(EXPECT);
@@ -347,10 +374,14 @@ async fn body<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Refu
             Ok(None) => break,
             Ok(Some(Ok(frame))) => frame,
             Ok(Some(Err(error))) => {
-                return Err(Refusal::new(Cause::Invalid, format!("the request cannot be read: {error}")));
+                return Err(Refusal::new(
+                    Cause::Invalid,
+                    format!("the request cannot be read: {error}"),
+                ));
             }
             Err(_) => {
-                let message = format!("the request has not come to its end: nothing came for {SPEECH:?}");
+                let message =
+                    format!("the request has not come to its end: nothing came for {SPEECH:?}");
                 return Err(Refusal::new(Cause::TooSlow, message));
             }
         };
@@ -369,10 +400,13 @@ async fn body<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Refu
         Some(b'{') => serde_json::from_slice(text).map_err(|error| error.to_string()),
         _ => Err("expected an object".to_owned()),
     };
-    parsed.map_err(|why| Refusal::new(Cause::Invalid, format!("the body is not what it has to be: {why}")))
+    parsed.map_err(|why| {
+        Refusal::new(Cause::Invalid, format!("the body is not what it has to be: {why}"))
+    })
 }
 
-/// Reads what a client is sending, as far as that makes sense: many read no answer before all of it is sent, or fail when that fails.
+/// Reads what a client is sending, as far as that makes sense: many read no answer before all of it
+/// is sent, or fail when that fails.
 async fn pass_over(body: &mut Incoming) {
     let mut left = 4 * LONGEST_REQUEST;
     while left > 0
@@ -393,7 +427,9 @@ fn status_of(cause: &Cause) -> StatusCode {
         Cause::Elsewhere => StatusCode::MISDIRECTED_REQUEST,
         Cause::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Cause::TooMany => StatusCode::TOO_MANY_REQUESTS,
-        Cause::Connect { .. } | Cause::Lost { .. } | Cause::OutputLimit { .. } => StatusCode::BAD_GATEWAY,
+        Cause::Connect { .. } | Cause::Lost { .. } | Cause::OutputLimit { .. } => {
+            StatusCode::BAD_GATEWAY
+        }
         Cause::TooManyClients
         | Cause::Leaving
         | Cause::Exhausted { .. }
@@ -410,7 +446,8 @@ fn json(value: &impl Serialize) -> Result<Answer, Refusal> {
 }
 
 fn encoded(value: &impl Serialize) -> Vec<u8> {
-    let mut text = serde_json::to_vec(value).expect("the answers have text keys and finite numbers");
+    let mut text =
+        serde_json::to_vec(value).expect("the answers have text keys and finite numbers");
     text.push(b'\n');
     text
 }

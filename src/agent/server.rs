@@ -1,9 +1,11 @@
 //! The agent's life: it takes clients, and ends when nobody needs it any more.
 //!
-//! Listening → leaving → gone. While it listens it holds `agent.lock`. It leaves when it is told to, by a request or a signal, when it has had
-//! no client and no connection for its idle time, or when its socket is not there any more. Then the socket goes first, and the lock after it,
-//! so that another agent can start at once; who has connected before is served, or told to ask the next one before anything was begun for
-//! them. What runs goes on to its end, or for as long as the one who has told it to leave has patience. A second signal does not wait.
+//! Listening → leaving → gone. While it listens it holds `agent.lock`. It leaves when it is told
+//! to, by a request or a signal, when it has had no client and no connection for its idle time, or
+//! when its socket is not there any more. Then the socket goes first, and the lock after it, so
+//! that another agent can start at once; who has connected before is served, or told to ask the
+//! next one before anything was begun for them. What runs goes on to its end, or for as long as the
+//! one who has told it to leave has patience. A second signal does not wait.
 
 use std::convert::Infallible;
 use std::os::unix::net::UnixListener;
@@ -36,9 +38,11 @@ use crate::openssh::CLOSED;
 pub(super) const MOST_CLIENTS: usize = 2000;
 /// Commands at once.
 pub(super) const MOST_COMMANDS: usize = 1000;
-/// How long a client may take to say what it wants, and how long it may say nothing between two requests.
+/// How long a client may take to say what it wants, and how long it may say nothing between two
+/// requests.
 pub(super) const SPEECH: Duration = Duration::from_secs(30);
-/// How long whoever has connected just before the end may take for that; and the last answers to be read.
+/// How long whoever has connected just before the end may take for that; and the last answers to be
+/// read.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Why a command has no end that ran when the agent was told to end.
 const STOPPED: &str = "the agent was stopped";
@@ -87,7 +91,8 @@ impl Drop for Present {
     }
 }
 
-/// One of the commands that run, as long as anything of it is there; or a process that has a connection to itself for a while.
+/// One of the commands that run, as long as anything of it is there; or a process that has a
+/// connection to itself for a while.
 pub(super) struct Running(Arc<Agent>);
 
 impl Running {
@@ -117,8 +122,9 @@ impl Drop for Running {
     }
 }
 
-/// Listens until a signal has come or nobody needs it any more, and returns when nothing is left: with the signal, if it was one. `ready` is
-/// called when clients can connect. `lock` is the right to be the agent.
+/// Listens until a signal has come or nobody needs it any more, and returns when nothing is left:
+/// with the signal, if it was one. `ready` is called when clients can connect. `lock` is the right
+/// to be the agent.
 pub(crate) async fn serve(
     plan: Plan,
     lock: Lock,
@@ -178,8 +184,9 @@ impl Agent {
         socket: &Socket,
         signals: &mut impl AsyncFnMut() -> Signal,
     ) -> Option<Signal> {
-        let mut look =
-            interval((self.plan.idle_timeout / 20).clamp(Duration::from_millis(20), Duration::from_secs(2)));
+        let mut look = interval(
+            (self.plan.idle_timeout / 20).clamp(Duration::from_millis(20), Duration::from_secs(2)),
+        );
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut life = self.life.subscribe();
         let mut told = pin!(signals());
@@ -267,7 +274,9 @@ impl Agent {
             _ => false,
         };
         // Those that have connected just now have not said yet what they want.
-        while !is_over() && (self.commands() > 0 || (self.clients() > 0 && began.elapsed() < LAST_WORDS)) {
+        while !is_over()
+            && (self.commands() > 0 || (self.clients() > 0 && began.elapsed() < LAST_WORDS))
+        {
             sleep(Duration::from_millis(5)).await;
         }
         self.pools.close(Duration::ZERO).await;
@@ -295,14 +304,17 @@ impl Agent {
         *self.life.borrow() != Life::Listening
     }
 
-    /// Why something was not started, or has no end. What the end of this agent has kept from its start, another agent can do.
+    /// Why something was not started, or has no end. What the end of this agent has kept from its
+    /// start, another agent can do.
     pub(super) fn refusal(&self, error: &Error, host: &Host) -> Refusal {
         match error {
             Error::Closed { .. } if self.is_leaving() => {
                 Refusal::new(Cause::Leaving, "the agent is about to end")
             }
             // Whoever waits for it did not close anything.
-            Error::Lost { host: name, reason, partial } if self.is_leaving() && reason == CLOSED => {
+            Error::Lost { host: name, reason, partial }
+                if self.is_leaving() && reason == CLOSED =>
+            {
                 let (name, partial) = (name.clone(), Arc::clone(partial));
                 let error = Error::Lost { host: name, reason: STOPPED.to_owned(), partial };
                 Refusal::of(&error, host.name())

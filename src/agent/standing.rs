@@ -1,5 +1,6 @@
-//! What of a process's place an agent cannot take upon itself: the root directory, the namespaces, the
-//! ids. The agent answers only for clients that stand where it does; the others use pools of their own.
+//! What of a process's place an agent cannot take upon itself: the root directory, the namespaces,
+//! the ids. The agent answers only for clients that stand where it does; the others use pools of
+//! their own.
 //!
 //! The agent writes its standing into its directory, so that a client can compare without asking. A
 //! request carries the client's, for the case that another agent has come in between.
@@ -29,8 +30,8 @@ impl Standing {
         Standing { place: place(), limits: limits() }
     }
 
-    /// Whether an agent that stands so would hold this process back: it may use less of something, and
-    /// more of nothing.
+    /// Whether an agent that stands so would hold this process back: it may use less of something,
+    /// and more of nothing.
     pub(crate) fn holds_back(&self, client: &Standing) -> bool {
         let pairs = || self.limits.iter().zip(&client.limits);
         self.limits.len() == client.limits.len()
@@ -87,7 +88,10 @@ mod tests {
         let of = |limits: &[u64]| Standing { place: String::new(), limits: limits.to_vec() };
         assert!(of(&[64, 10]).holds_back(&of(&[1024, 10])));
         assert!(!of(&[64, 10]).holds_back(&of(&[64, 10])));
-        assert!(!of(&[64, 20]).holds_back(&of(&[1024, 10])), "they would replace each other for ever");
+        assert!(
+            !of(&[64, 20]).holds_back(&of(&[1024, 10])),
+            "they would replace each other for ever"
+        );
         assert!(!of(&[64]).holds_back(&of(&[1024, 10])), "another version's");
         assert_eq!(Standing::own(), Standing::own());
     }

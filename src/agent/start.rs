@@ -14,16 +14,22 @@ use super::client::NoAgent;
 use super::place::{Place, create, is_us};
 use crate::error::plain;
 
-/// How long another one may take to start an agent, or an old one to make room; and how long an agent may be too busy to take a client.
+/// How long another one may take to start an agent, or an old one to make room; and how long an
+/// agent may be too busy to take a client.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// An agent can leave, or be killed, as soon as it was started. More often than that something is wrong.
+/// An agent can leave, or be killed, as soon as it was started. More often than that something is
+/// wrong.
 const STARTS: usize = 3;
 
 /// What an agent says when clients can connect.
 pub(crate) const READY: &str = "ready\n";
 
-/// A connection to an agent that listens. Where there is none it is started, unless `arguments`, those of `sshpool agent`, are `None`.
-pub(crate) async fn connect(place: &Place, arguments: Option<&[OsString]>) -> Result<UnixStream, NoAgent> {
+/// A connection to an agent that listens. Where there is none it is started, unless `arguments`,
+/// those of `sshpool agent`, are `None`.
+pub(crate) async fn connect(
+    place: &Place,
+    arguments: Option<&[OsString]>,
+) -> Result<UnixStream, NoAgent> {
     let deadline = Instant::now() + PATIENCE;
     let (mut started, mut pause) = (0, Duration::from_millis(1));
     loop {
@@ -58,23 +64,33 @@ async fn try_connect(place: &Place) -> Result<Option<UnixStream>, NoAgent> {
     let mut pause = Duration::from_millis(1);
     loop {
         match UnixStream::connect(place.socket()).await {
-            Ok(stream) if stream.peer_cred().is_ok_and(|peer| is_us(peer.uid())) => return Ok(Some(stream)),
+            Ok(stream) if stream.peer_cred().is_ok_and(|peer| is_us(peer.uid())) => {
+                return Ok(Some(stream));
+            }
             Ok(_) => {
                 let why = "another user's process is at the agent's socket";
                 return Err(NoAgent::Failed(why.to_owned()));
             }
             Err(error)
-                if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) =>
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+                ) =>
             {
                 return Ok(None);
             }
             // More clients wait to be taken than the system lets wait.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < deadline => {
+            Err(error)
+                if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < deadline =>
+            {
                 sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_millis(20));
             }
             Err(error) => {
-                return Err(NoAgent::Failed(format!("cannot connect to the agent: {}", plain(&error))));
+                return Err(NoAgent::Failed(format!(
+                    "cannot connect to the agent: {}",
+                    plain(&error)
+                )));
             }
         }
     }
@@ -82,8 +98,8 @@ async fn try_connect(place: &Place) -> Result<Option<UnixStream>, NoAgent> {
 
 /// Starts one, and returns when it listens.
 async fn start(place: &Place, arguments: &[OsString]) -> Result<(), String> {
-    let program =
-        std::env::current_exe().map_err(|error| format!("cannot find this program: {}", plain(&error)))?;
+    let program = std::env::current_exe()
+        .map_err(|error| format!("cannot find this program: {}", plain(&error)))?;
     let log = create(&place.log())?;
     // Of the agent before.
     let _ = log.set_len(0);
@@ -95,12 +111,13 @@ async fn start(place: &Place, arguments: &[OsString]) -> Result<(), String> {
     command.arg("agent").arg("--detach").args(arguments).current_dir("/");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
     command.env_clear().envs(own_environment());
-    // SAFETY: setsid, sigaction and sigprocmask are async-signal-safe. A session of its own keeps the signals of the terminal away, and the
-    // terminal from being held.
+    // SAFETY: setsid, sigaction and sigprocmask are async-signal-safe. A session of its own keeps
+    // the signals of the terminal away, and the terminal from being held.
     unsafe {
         command.pre_exec(|| {
             nix::unistd::setsid()?;
-            // Started under nohup or by a job that blocks signals, an agent for everybody is not to be deaf.
+            // Started under nohup or by a job that blocks signals, an agent for everybody is not to
+            // be deaf.
             for signal in Signal::iterator() {
                 // Two of them cannot be changed.
                 let _ = signal::signal(signal, SigHandler::SigDfl);
@@ -109,8 +126,9 @@ async fn start(place: &Place, arguments: &[OsString]) -> Result<(), String> {
             Ok(())
         });
     }
-    let mut child =
-        command.spawn().map_err(|error| format!("cannot start {}: {}", program.display(), plain(&error)))?;
+    let mut child = command
+        .spawn()
+        .map_err(|error| format!("cannot start {}: {}", program.display(), plain(&error)))?;
     let stdout = child.stdout.take().expect("it is piped");
     // It says one word, and closes its stdout then, or by ending.
     let said = tokio::task::spawn_blocking(move || {
@@ -129,8 +147,8 @@ async fn start(place: &Place, arguments: &[OsString]) -> Result<(), String> {
     Err(crate::error::printable(last.unwrap_or("it has said nothing")))
 }
 
-/// The environment of an agent: nothing of whoever starts it but where its own files are. What its masters need of their callers they are
-/// given by each.
+/// The environment of an agent: nothing of whoever starts it but where its own files are. What its
+/// masters need of their callers they are given by each.
 fn own_environment() -> Vec<(&'static str, OsString)> {
     const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/run/current-system/sw/bin:/opt/homebrew/bin";
     let mut environment = vec![("PATH", PATH.into())];
@@ -142,17 +160,21 @@ fn own_environment() -> Vec<(&'static str, OsString)> {
         ]);
     }
     let directories = ["XDG_RUNTIME_DIR", "TMPDIR", "XDG_CONFIG_HOME"];
-    environment.extend(directories.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+    environment
+        .extend(directories.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
     environment
 }
 
-/// What this program was given by whoever has started it, beside the three standard streams, is not for the agent: a pipe would never
-/// end, and a lock never be free, for as long as it lives.
+/// What this program was given by whoever has started it, beside the three standard streams, is not
+/// for the agent: a pipe would never end, and a lock never be free, for as long as it lives.
 fn keep_descriptors() {
     let Ok(listed) = std::fs::read_dir("/dev/fd") else { return };
-    for number in listed.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()) {
+    for number in
+        listed.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
+    {
         if number > 2 {
-            // SAFETY: it changes a flag of the descriptor, or fails where that is not open any more. Nobody here hands one on by number.
+            // SAFETY: it changes a flag of the descriptor, or fails where that is not open any
+            // more. Nobody here hands one on by number.
             unsafe { nix::libc::fcntl(number, nix::libc::F_SETFD, nix::libc::FD_CLOEXEC) };
         }
     }

@@ -1,4 +1,5 @@
-//! What is said between the agent and its clients: JSON in requests and answers, and frames where bytes stream both ways.
+//! What is said between the agent and its clients: JSON in requests and answers, and frames where
+//! bytes stream both ways.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -30,7 +31,8 @@ pub(crate) const FRAMES: &str = "sshpool-frames";
 /// The header with a client's version. Only the program itself sends it.
 pub(crate) const VERSION_HEADER: &str = "sshpool-version";
 
-/// A host, by what is written for it (which the agent looks up in its configuration file), or in full.
+/// A host, by what is written for it (which the agent looks up in its configuration file), or in
+/// full.
 #[derive(Clone, Debug, Serialize)]
 #[serde(untagged)]
 pub(crate) enum HostSpec {
@@ -85,13 +87,16 @@ pub(crate) struct WholeHost {
 
 impl From<&Host> for WholeHost {
     fn from(host: &Host) -> Self {
-        // The agent's directory is another one than the client's. "none" is a word of ssh's, not a file.
+        // The agent's directory is another one than the client's. "none" is a word of ssh's, not a
+        // file.
         let absolute = |path: &std::path::Path| match path.to_str() {
             Some("none") => path.to_owned(),
             _ => std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
         };
         let encoded = |path: Option<&std::path::Path>| {
-            path.map_or((None, None), |path| text_or_base64(absolute(path).into_os_string().into_vec()))
+            path.map_or((None, None), |path| {
+                text_or_base64(absolute(path).into_os_string().into_vec())
+            })
         };
         let (identity_file, identity_file_base64) = encoded(host.get_identity_file());
         let (ssh_config, ssh_config_base64) = encoded(host.get_config_file());
@@ -104,7 +109,10 @@ impl From<&Host> for WholeHost {
             identity_file_base64,
             ssh_config,
             ssh_config_base64,
-            options: host.get_options().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+            options: host
+                .get_options()
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .collect(),
         }
     }
 }
@@ -112,13 +120,21 @@ impl From<&Host> for WholeHost {
 impl WholeHost {
     /// The host, or why it is none.
     pub(crate) fn host(self) -> Result<Host, String> {
-        let identity_file =
-            one_of("identity_file", self.identity_file.as_ref(), self.identity_file_base64.as_ref())?;
-        let config_file = one_of("ssh_config", self.ssh_config.as_ref(), self.ssh_config_base64.as_ref())?;
+        let identity_file = one_of(
+            "identity_file",
+            self.identity_file.as_ref(),
+            self.identity_file_base64.as_ref(),
+        )?;
+        let config_file =
+            one_of("ssh_config", self.ssh_config.as_ref(), self.ssh_config_base64.as_ref())?;
         self.with(identity_file, config_file).map_err(|error| error.to_string())
     }
 
-    fn with(self, identity_file: Option<OsString>, config_file: Option<OsString>) -> Result<Host, HostError> {
+    fn with(
+        self,
+        identity_file: Option<OsString>,
+        config_file: Option<OsString>,
+    ) -> Result<Host, HostError> {
         let mut host = Host::new(self.name)?;
         if let Some(address) = self.address {
             host = host.address(address)?;
@@ -147,8 +163,13 @@ fn text_or_base64(bytes: Vec<u8>) -> (Option<String>, Option<String>) {
     }
 }
 
-/// The bytes of such a pair, of which there is one at most. The second key is that of the first with `_base64` behind it.
-fn one_of(key: &str, text: Option<&String>, base64: Option<&String>) -> Result<Option<OsString>, String> {
+/// The bytes of such a pair, of which there is one at most. The second key is that of the first
+/// with `_base64` behind it.
+fn one_of(
+    key: &str,
+    text: Option<&String>,
+    base64: Option<&String>,
+) -> Result<Option<OsString>, String> {
     match (text, base64) {
         (Some(_), Some(_)) => Err(format!("{key} and {key}_base64: give one of them")),
         (Some(text), None) => Ok(Some(text.into())),
@@ -168,12 +189,14 @@ pub(crate) struct Origin {
     pub place: Option<PlaceSpec>,
     /// The settings of the pool.
     pub settings: Option<Settings>,
-    /// The client's `SSH_AUTH_SOCK`, for a login that the request causes; empty for none, the agent's own when it is left out.
+    /// The client's `SSH_AUTH_SOCK`, for a login that the request causes; empty for none, the
+    /// agent's own when it is left out.
     pub auth_sock: Option<String>,
 }
 
 impl Origin {
-    /// The place that the request is answered in: the client's, or the agent's own. `Err` says in one line what is wrong with it.
+    /// The place that the request is answered in: the client's, or the agent's own. `Err` says in
+    /// one line what is wrong with it.
     pub(crate) fn place(self) -> Result<Place, String> {
         let mut place = match self.place {
             Some(place) => place.place()?,
@@ -196,7 +219,8 @@ impl Origin {
     }
 }
 
-/// The settings of a pool, but for those that each command has by itself. What is left out is as the agent was started with.
+/// The settings of a pool, but for those that each command has by itself. What is left out is as
+/// the agent was started with.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Settings {
@@ -216,7 +240,8 @@ pub(crate) struct Settings {
     acquire_timeout_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     standby_sessions: Option<usize>,
-    /// Whether `connect_timeout_ms` counts though the ssh_config's `ConnectTimeout` is longer: so it does where it is given.
+    /// Whether `connect_timeout_ms` counts though the ssh_config's `ConnectTimeout` is longer: so
+    /// it does where it is given.
     #[serde(skip_serializing_if = "Option::is_none")]
     keep_connect_timeout: Option<bool>,
 }
@@ -247,8 +272,13 @@ impl Settings {
             idle_timeout: time(self.idle_timeout_ms, default.idle_timeout),
             connect_timeout: time(self.connect_timeout_ms, default.connect_timeout),
             health_checks: self.health_checks.unwrap_or(default.health_checks),
-            health_check_interval: time(self.health_check_interval_ms, default.health_check_interval),
-            sessions_per_connection: self.sessions_per_connection.unwrap_or(default.sessions_per_connection),
+            health_check_interval: time(
+                self.health_check_interval_ms,
+                default.health_check_interval,
+            ),
+            sessions_per_connection: self
+                .sessions_per_connection
+                .unwrap_or(default.sessions_per_connection),
             acquire_timeout: time(self.acquire_timeout_ms, default.acquire_timeout),
             standby_sessions: self.standby_sessions.unwrap_or(default.standby_sessions),
             keep_connect_timeout: self
@@ -359,7 +389,8 @@ impl Exec {
             (Some(_), Some(_)) => return Err("argv and argv_base64: give one of them".to_owned()),
             (Some(words), None) => Some(words.iter().map(OsString::from).collect()),
             (None, Some(words)) => {
-                let words = words.iter().map(|word| of_base64("argv", word).map(OsString::from_vec));
+                let words =
+                    words.iter().map(|word| of_base64("argv", word).map(OsString::from_vec));
                 Some(words.collect::<Result<_, _>>()?)
             }
             (None, None) => None,
@@ -401,7 +432,8 @@ impl Exec {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Connect {
     pub host: HostSpec,
-    /// Keep a session of it for the process that asks, until that ends: it is going to use the control socket.
+    /// Keep a session of it for the process that asks, until that ends: it is going to use the
+    /// control socket.
     #[serde(default)]
     pub hold: bool,
     /// Try now: what has failed before is forgotten.
@@ -448,17 +480,24 @@ impl Connected {
     pub(crate) fn of(lease: &Lease) -> Self {
         let path = lease.control_path().as_os_str().to_owned();
         let (control_path, control_path_base64) = text_or_base64(path.into_vec());
-        Connected { pid: lease.master_pid(), control_path, control_path_base64, forced: lease.is_silent() }
+        Connected {
+            pid: lease.master_pid(),
+            control_path,
+            control_path_base64,
+            forced: lease.is_silent(),
+        }
     }
 
     /// Where its control socket is. An agent says it rightly; what is none is no path.
     pub(crate) fn control_path(&self) -> std::path::PathBuf {
-        let path = one_of("control_path", self.control_path.as_ref(), self.control_path_base64.as_ref());
+        let path =
+            one_of("control_path", self.control_path.as_ref(), self.control_path_base64.as_ref());
         path.ok().flatten().unwrap_or_default().into()
     }
 }
 
-/// The connections that a host's next command could run on, by the process ids of their control masters.
+/// The connections that a host's next command could run on, by the process ids of their control
+/// masters.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Masters {
     pub pids: Vec<u32>,
@@ -471,7 +510,8 @@ pub(crate) struct Question {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub token: String,
     pub prompt: String,
-    /// "confirm" for a yes or no, "none" for something to be done (touch a key); otherwise an answer is wanted.
+    /// "confirm" for a yes or no, "none" for something to be done (touch a key); otherwise an
+    /// answer is wanted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
@@ -489,7 +529,8 @@ pub(crate) struct Close {
     pub now: bool,
 }
 
-/// The agent is to end. One of another version must be able to read it: what it does not know it passes over.
+/// The agent is to end. One of another version must be able to read it: what it does not know it
+/// passes over.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Stop {
     #[serde(default)]
@@ -642,12 +683,14 @@ pub(crate) enum Cause {
     Leaving,
     /// The agent is of another version than the client.
     OtherVersion,
-    /// More has to be known of the client's place: these variables, by names and patterns, or all of the environment.
+    /// More has to be known of the client's place: these variables, by names and patterns, or all
+    /// of the environment.
     Place {
         variables: std::collections::BTreeSet<String>,
         whole: bool,
     },
-    /// The client stands where the agent cannot: with another root, in other namespaces, with other ids.
+    /// The client stands where the agent cannot: with another root, in other namespaces, with other
+    /// ids.
     Elsewhere,
     Connect {
         host: String,
@@ -752,11 +795,15 @@ impl Refusal {
                 tried_ms_ago: source.tried_ago().map(ms),
                 next_try_in_ms: source.next_try_in().map(ms),
             },
-            Error::Exhausted { key, max, .. } => {
-                Cause::Exhausted { host: key.name().to_owned(), port: key.port(), max_connections: *max }
-            }
+            Error::Exhausted { key, max, .. } => Cause::Exhausted {
+                host: key.name().to_owned(),
+                port: key.port(),
+                max_connections: *max,
+            },
             Error::Closed { .. } => Cause::Closed { host },
-            Error::NeverStarted { reason, .. } => Cause::NeverStarted { host, reason: reason.clone() },
+            Error::NeverStarted { reason, .. } => {
+                Cause::NeverStarted { host, reason: reason.clone() }
+            }
             Error::Lost { reason, .. } => Cause::Lost { host, reason: reason.clone() },
             Error::TimedOut { after, remote, .. } => Cause::TimedOut {
                 host,
@@ -795,7 +842,15 @@ impl Refusal {
         let (stdout, stderr) = partial.bytes();
         let partial = Arc::new(PartialOutput { stdout, stderr });
         match cause {
-            Cause::Connect { cause, detail, advice, ssh_output, tried_ms_ago, next_try_in_ms, .. } => {
+            Cause::Connect {
+                cause,
+                detail,
+                advice,
+                ssh_output,
+                tried_ms_ago,
+                next_try_in_ms,
+                ..
+            } => {
                 let mut source = ConnectError::new(cause, detail, ssh_output).advising(advice);
                 if let (Some(ago), Some(next)) = (tried_ms_ago, next_try_in_ms) {
                     let (ago, next) = (Duration::from_millis(ago), Duration::from_millis(next));
@@ -844,8 +899,8 @@ impl Refusal {
 
 // ---- frames ----
 
-/// A frame: a byte that says what it is, three of 0, the length in four bytes (the highest first), and so many bytes. As Docker's engine
-/// has them.
+/// A frame: a byte that says what it is, three of 0, the length in four bytes (the highest first),
+/// and so many bytes. As Docker's engine has them.
 pub(crate) mod frame {
     /// To the agent: input, of any length. One without bytes is its end.
     pub(crate) const STDIN: u8 = 0;
@@ -856,8 +911,9 @@ pub(crate) mod frame {
     pub(crate) const END: u8 = 3;
     /// To the client: the command has begun.
     pub(crate) const STARTED: u8 = 4;
-    /// To the agent: end the command. The last frame comes when that is done. Closing this side of the connection does the same, and is heard
-    /// even where input is on its way that the command does not read.
+    /// To the agent: end the command. The last frame comes when that is done. Closing this side of
+    /// the connection does the same, and is heard even where input is on its way that the command
+    /// does not read.
     pub(crate) const KILL: u8 = 5;
     /// To the client: somebody is to be asked. To the agent: the answer.
     pub(crate) const QUESTION: u8 = 6;
@@ -888,7 +944,8 @@ pub(crate) async fn write_frame(
     to.flush().await
 }
 
-/// Reads one frame into `bytes`, and gives its kind; `None` at the end between two frames. Not cancel safe.
+/// Reads one frame into `bytes`, and gives its kind; `None` at the end between two frames. Not
+/// cancel safe.
 pub(crate) async fn read_frame(
     from: &mut (impl AsyncRead + Unpin),
     bytes: &mut Vec<u8>,

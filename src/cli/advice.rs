@@ -14,12 +14,13 @@ pub(super) fn parse(words: &[OsString]) -> Result<Cli, clap::Error> {
     Cli::from_arg_matches(&matches)
 }
 
-/// Behind an action of Compose there is no `-v`: for Compose it means something else there, and with `down` that is the end of the volumes.
-/// Who means that is not to see a log in its place.
+/// Behind an action of Compose there is no `-v`: for Compose it means something else there, and
+/// with `down` that is the end of the volumes. Who means that is not to see a log in its place.
 pub(super) fn command() -> clap::Command {
     let verbose = Arg::new("verbose").long("verbose").action(ArgAction::Count);
-    let verbose =
-        verbose.help("Write a log to stderr; twice for details (its short form, -v, stands before the host)");
+    let verbose = verbose.help(
+        "Write a log to stderr; twice for details (its short form, -v, stands before the host)",
+    );
     Cli::command().mut_subcommand("compose", |compose| {
         compose.mut_subcommands(|action| action.arg(verbose.clone().global(true)))
     })
@@ -31,14 +32,16 @@ fn advised(mut error: clap::Error, words: &[OsString]) -> clap::Error {
         && let Some(word) = words.iter().find(|word| word.to_str().is_none())
     {
         let shown = shortened(&format!("{word:?}"));
-        let text = format!("{shown} is not UTF-8: only commands, their words and paths need not be\n");
+        let text =
+            format!("{shown} is not UTF-8: only commands, their words and paths need not be\n");
         return clap::Error::raw(ErrorKind::InvalidUtf8, text);
     }
     let long = |value: &ContextValue| match value {
         ContextValue::String(text) if shortened(text) != *text => Some(shortened(text)),
         _ => None,
     };
-    let long: Vec<_> = error.context().filter_map(|(kind, value)| Some((kind, long(value)?))).collect();
+    let long: Vec<_> =
+        error.context().filter_map(|(kind, value)| Some((kind, long(value)?))).collect();
     for (kind, text) in long {
         error.insert(kind, ContextValue::String(text));
     }
@@ -50,7 +53,9 @@ fn advised(mut error: clap::Error, words: &[OsString]) -> clap::Error {
     let of_compose = usage.split_once("sshpool compose ").map(|(_, usage)| usage);
     let tip = match (error.kind(), of_compose) {
         // With a name that is nearly one of the subcommands clap says that.
-        (ErrorKind::InvalidSubcommand, _) if error.get(ContextKind::SuggestedSubcommand).is_none() => {
+        (ErrorKind::InvalidSubcommand, _)
+            if error.get(ContextKind::SuggestedSubcommand).is_none() =>
+        {
             text(ContextKind::InvalidSubcommand).map(|name| no_subcommand(&name))
         }
         (ErrorKind::UnknownArgument | ErrorKind::MissingRequiredArgument, Some(_))
@@ -59,10 +64,12 @@ fn advised(mut error: clap::Error, words: &[OsString]) -> clap::Error {
             let action = first_word_of_compose(words).unwrap_or_default();
             Some(format!("the host comes first: sshpool compose HOST {action} …"))
         }
-        // Compose has many more options than we have; clap would advise to take them for services. With one that is nearly one of ours clap
-        // says that, and it is enough.
+        // Compose has many more options than we have; clap would advise to take them for services.
+        // With one that is nearly one of ours clap says that, and it is enough.
         (ErrorKind::UnknownArgument, Some(usage)) => match error.get(ContextKind::SuggestedArg) {
-            None => text(ContextKind::InvalidArg).map(|word| not_of_compose(action_of(usage), &word)),
+            None => {
+                text(ContextKind::InvalidArg).map(|word| not_of_compose(action_of(usage), &word))
+            }
             Some(_) => {
                 error.insert(ContextKind::Suggested, ContextValue::StyledStrs(Vec::new()));
                 None
@@ -76,7 +83,8 @@ fn advised(mut error: clap::Error, words: &[OsString]) -> clap::Error {
     error
 }
 
-/// A host where the name of a subcommand belongs is a slip that comes easily: ssh takes it. But not every word there is one.
+/// A host where the name of a subcommand belongs is a slip that comes easily: ssh takes it. But not
+/// every word there is one.
 fn no_subcommand(name: &str) -> String {
     if is_action(name) {
         format!("did you mean \"sshpool compose HOST {name} …\"?")
@@ -87,13 +95,17 @@ fn no_subcommand(name: &str) -> String {
     }
 }
 
-/// What to write instead of a word that this action of Compose, if it is known which, does not take.
+/// What to write instead of a word that this action of Compose, if it is known which, does not
+/// take.
 fn not_of_compose(action: Option<&str>, word: &str) -> String {
     let option = word.split('=').next().unwrap_or(word);
     match (action, option) {
-        (None, _) => "options of an action stand behind it: sshpool compose HOST ACTION …".to_owned(),
+        (None, _) => {
+            "options of an action stand behind it: sshpool compose HOST ACTION …".to_owned()
+        }
         (Some("down"), "-v") => {
-            "to remove volumes write -o=--volumes; this program's own -v stands before the host".to_owned()
+            "to remove volumes write -o=--volumes; this program's own -v stands before the host"
+                .to_owned()
         }
         (Some(_), "-v") => {
             "this program's own -v stands before the host: sshpool compose -v HOST …".to_owned()
@@ -101,7 +113,9 @@ fn not_of_compose(action: Option<&str>, word: &str) -> String {
         (Some("up"), "-d" | "--detach") => {
             format!("up works in the background by itself: leave {option} out")
         }
-        (Some(action), "-f") if action != "logs" => "a Compose file is given by --file=FILE".to_owned(),
+        (Some(action), "-f") if action != "logs" => {
+            "a Compose file is given by --file=FILE".to_owned()
+        }
         (Some("exec"), "-i" | "--interactive") => {
             "--stdin gives the command this program's stdin; there is no terminal".to_owned()
         }
@@ -112,14 +126,18 @@ fn not_of_compose(action: Option<&str>, word: &str) -> String {
             format!("ps shows containers that have ended, too: leave {option} out")
         }
         (Some("ls"), option) if option.starts_with('-') => {
-            format!("ls takes no options of Compose's own: sshpool exec HOST -- docker compose ls {word}")
+            format!(
+                "ls takes no options of Compose's own: sshpool exec HOST -- docker compose ls {word}"
+            )
         }
         (Some("ps"), option) if option.starts_with('-') => {
             format!(
                 "ps takes no options of Compose's own: sshpool exec HOST -- docker compose -p PROJECT ps {word}"
             )
         }
-        (Some(action @ ("ls" | "ps")), _) => format!("{action} takes nothing more: leave {word} out"),
+        (Some(action @ ("ls" | "ps")), _) => {
+            format!("{action} takes nothing more: leave {word} out")
+        }
         (Some(_), _) => format!("an option of Compose's own is given by --option={word}"),
     }
 }
@@ -131,7 +149,9 @@ fn action_of(usage: &str) -> Option<&str> {
 
 fn is_action(word: &str) -> bool {
     let command = Cli::command();
-    command.find_subcommand("compose").is_some_and(|compose| compose.find_subcommand(word).is_some())
+    command
+        .find_subcommand("compose")
+        .is_some_and(|compose| compose.find_subcommand(word).is_some())
 }
 
 /// An action where the host belongs.
@@ -172,7 +192,10 @@ mod tests {
     #[case("sshpool web1 true", "did you mean \"sshpool exec web1 …\"?")]
     #[case("sshpool cmd web1 true", "did you mean \"sshpool exec HOST COMMAND…\"?")]
     #[case("sshpool restart web1 shop", "did you mean \"sshpool compose HOST restart …\"?")]
-    #[case("sshpool compose web1 ps shop -a", "ps shows containers that have ended, too: leave -a out")]
+    #[case(
+        "sshpool compose web1 ps shop -a",
+        "ps shows containers that have ended, too: leave -a out"
+    )]
     #[case(
         "sshpool compose web1 ps shop -q",
         "ps takes no options of Compose's own: sshpool exec HOST -- docker compose -p PROJECT ps -q"
@@ -180,7 +203,10 @@ mod tests {
     #[case("sshpool compose web1 ps shop web", "ps takes nothing more: leave web out")]
     #[case("sshpool compose web1 up shop -d", "up works in the background by itself: leave -d out")]
     #[case("sshpool compose web1 up shop -f x.yaml", "a Compose file is given by --file=FILE")]
-    #[case("sshpool compose web1 up shop --build", "an option of Compose's own is given by --option=--build")]
+    #[case(
+        "sshpool compose web1 up shop --build",
+        "an option of Compose's own is given by --option=--build"
+    )]
     #[case(
         "sshpool compose web1 exec shop -it web sh",
         "--stdin gives the command this program's stdin; there is no terminal"
@@ -191,7 +217,10 @@ mod tests {
     )]
     #[case("sshpool compose ls web1", "the host comes first: sshpool compose HOST ls …")]
     #[case("sshpool compose -v --timeout 1s ls", "the host comes first: sshpool compose HOST ls …")]
-    #[case("sshpool compose restart web1 shop", "the host comes first: sshpool compose HOST restart …")]
+    #[case(
+        "sshpool compose restart web1 shop",
+        "the host comes first: sshpool compose HOST restart …"
+    )]
     #[case(
         "sshpool compose web1 down shop -v",
         "to remove volumes write -o=--volumes; this program's own -v stands before the host"
@@ -207,7 +236,8 @@ mod tests {
     #[case("sshpool compose web1 ls --verbos", "a similar argument exists: '--verbose'")]
     fn one_tip_says_what_was_meant(#[case] line: &str, #[case] tip: &str) {
         let text = parsed(line).expect_err("it is not understood").to_string();
-        let tips: Vec<_> = text.lines().filter_map(|line| line.trim().strip_prefix("tip: ")).collect();
+        let tips: Vec<_> =
+            text.lines().filter_map(|line| line.trim().strip_prefix("tip: ")).collect();
         assert_eq!(tips, [tip], "{text}");
     }
 

@@ -68,8 +68,9 @@ impl Agent {
         let place = Place::find().map_err(Failure::Output)?;
         // Whatever it was started with: what it makes is for its user alone.
         nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
-        let mut heard = signals_heard()
-            .map_err(|error| Failure::Output(format!("cannot handle signals: {}", plain(&error))))?;
+        let mut heard = signals_heard().map_err(|error| {
+            Failure::Output(format!("cannot handle signals: {}", plain(&error)))
+        })?;
         let signals = async || next(&mut heard).await;
         raise_limit();
         keep_secrets();
@@ -78,7 +79,9 @@ impl Agent {
             match place.lock_agent().map_err(Failure::Output)? {
                 Some(lock) => break lock,
                 // The one before is about to go.
-                None if self.detach && Instant::now() < deadline => sleep(Duration::from_millis(5)).await,
+                None if self.detach && Instant::now() < deadline => {
+                    sleep(Duration::from_millis(5)).await
+                }
                 None => {
                     return Err(Failure::Output(
                         "an agent runs already (`sshpool agent stop` ends it)".to_owned(),
@@ -118,7 +121,8 @@ fn say_ready() {
 
 type Heard = Vec<(Signal, tokio::signal::unix::Signal)>;
 
-/// The signals that ask for the end, but for those that it was started with ignoring, as under nohup.
+/// The signals that ask for the end, but for those that it was started with ignoring, as under
+/// nohup.
 fn signals_heard() -> std::io::Result<Heard> {
     let all = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
     let wanted = all.into_iter().filter(|signal| !crate::signals::is_ignored(*signal));
@@ -136,8 +140,8 @@ async fn next(heard: &mut Heard) -> Signal {
     .await
 }
 
-/// Many connections take many descriptors, and the system's habit is to allow 1024 of them. What is started for callers gets the old limit
-/// back.
+/// Many connections take many descriptors, and the system's habit is to allow 1024 of them. What is
+/// started for callers gets the old limit back.
 fn raise_limit() {
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
         crate::openssh::give_back_descriptors(soft, hard);
@@ -146,7 +150,8 @@ fn raise_limit() {
     }
 }
 
-/// It knows variables of its callers: no other process of the user reads them out of it, and no core dump has them.
+/// It knows variables of its callers: no other process of the user reads them out of it, and no
+/// core dump has them.
 fn keep_secrets() {
     #[cfg(target_os = "linux")]
     if let Err(error) = nix::sys::prctl::set_dumpable(false) {
@@ -161,7 +166,8 @@ async fn stop(setup: &Setup, now: bool) -> Result<u8, Failure> {
     };
     let stop = wire::Stop { now, ..wire::Stop::default() };
     let mut stopping = client.stop(&stop).await;
-    // One that has begun to leave may be gone before it answers. Whether there is another one then, the next attempt shows.
+    // One that has begun to leave may be gone before it answers. Whether there is another one then,
+    // the next attempt shows.
     for _ in 1..ATTEMPTS {
         let Err(NoAgent::NoAnswer(_)) = stopping else { break };
         sleep(Duration::from_millis(5)).await;
@@ -179,6 +185,8 @@ async fn stop(setup: &Setup, now: bool) -> Result<u8, Failure> {
     let Some(pid) = pid else { return Ok(0) };
     match timeout(GONE, held::until_gone(pid)).await {
         Ok(()) => Ok(0),
-        Err(_) => Err(Failure::Output(format!("the agent (pid {pid}) has not ended within {GONE:?}"))),
+        Err(_) => {
+            Err(Failure::Output(format!("the agent (pid {pid}) has not ended within {GONE:?}")))
+        }
     }
 }

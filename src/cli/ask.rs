@@ -54,7 +54,8 @@ impl Terminal {
     }
 }
 
-/// A terminal that does not show what is typed, and how it was before. A std mutex: held to change it.
+/// A terminal that does not show what is typed, and how it was before. A std mutex: held to change
+/// it.
 static HIDDEN: Mutex<Option<(File, Termios)>> = Mutex::new(None);
 
 /// As long as this is there nothing is shown.
@@ -95,7 +96,8 @@ fn hidden() -> MutexGuard<'static, Option<(File, Termios)>> {
 /// What ssh starts to ask: gives the question to the agent, and the answer to ssh.
 pub(super) fn askpass(prompt: String) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let answer = runtime.ok().and_then(|runtime| runtime.block_on(crate::agent::client::pass_on(prompt)));
+    let answer =
+        runtime.ok().and_then(|runtime| runtime.block_on(crate::agent::client::pass_on(prompt)));
     match answer {
         Some(answer) => {
             let written = std::io::stdout().write_all(format!("{answer}\n").as_bytes());

@@ -1,4 +1,5 @@
-//! Colours on a terminal, for whoever wants them: `NO_COLOR` (<https://no-color.org>) and a terminal that is `dumb` have none.
+//! Colours on a terminal, for whoever wants them: `NO_COLOR` (<https://no-color.org>) and a
+//! terminal that is `dumb` have none.
 
 use std::fmt::Display;
 use std::io::IsTerminal;

@@ -38,7 +38,8 @@ pub(super) struct Compose {
     #[arg(long = "file", value_name = "FILE", global = true, value_parser = compose_file())]
     files: Vec<OsString>,
 
-    /// Give an action up after this time; 0 for no limit [default: 30s, none for up, pull and logs --follow]
+    /// Give an action up after this time; 0 for no limit [default: 30s, none for up, pull and logs
+    /// --follow]
     #[arg(long, value_name = "DURATION", value_parser = config::parse_duration, global = true)]
     timeout: Option<Duration>,
 
@@ -95,10 +96,16 @@ enum What {
         options: Vec<OsString>,
         project: String,
         service: String,
-        #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        #[arg(
+            value_name = "COMMAND",
+            required = true,
+            trailing_var_arg = true,
+            allow_hyphen_values = true
+        )]
         words: Vec<OsString>,
     },
-    /// Any other action of docker compose: ACTION PROJECT [ARGUMENT]…; --file and --timeout stand before the host
+    /// Any other action of docker compose: ACTION PROJECT [ARGUMENT]…; --file and --timeout stand
+    /// before the host
     #[command(external_subcommand)]
     Other(Vec<OsString>),
 }
@@ -128,8 +135,10 @@ impl Compose {
         match &self.what {
             What::Ls { all, many } => {
                 let list = |host| async move {
-                    let projects =
-                        Docker::over(way, host).list_projects(*all).await.map_err(|e| failure(host, &e))?;
+                    let projects = Docker::over(way, host)
+                        .list_projects(*all)
+                        .await
+                        .map_err(|e| failure(host, &e))?;
                     Ok(Projects { projects })
                 };
                 let answers = many.ask(hosts, list).await?;
@@ -140,7 +149,10 @@ impl Compose {
             }
             What::Ps { project, many } => {
                 let status = |host| async move {
-                    Docker::over(way, host).project_status(project).await.map_err(|e| failure(host, &e))
+                    Docker::over(way, host)
+                        .project_status(project)
+                        .await
+                        .map_err(|e| failure(host, &e))
                 };
                 let answers = many.ask(hosts, status).await?;
                 let status = many.show(&answers, |answers| {
@@ -162,9 +174,11 @@ impl Compose {
                 match action.verdict(relayed.status, relayed.no_stdout, &relayed.last_words).await {
                     // Its own words are there to be read already.
                     Ok(()) | Err(ComposeError::Failed { .. }) => Ok(status),
-                    Err(error) => {
-                        Err(Failure::of_host(host, &error, if status == 0 { FAILED } else { status }))
-                    }
+                    Err(error) => Err(Failure::of_host(
+                        host,
+                        &error,
+                        if status == 0 { FAILED } else { status },
+                    )),
                 }
             }
         }
@@ -175,9 +189,13 @@ impl Compose {
         let action = match &self.what {
             What::Up(change) => docker.up(&change.project).and_then(|action| change.to(action)),
             What::Down(change) => docker.down(&change.project).and_then(|action| change.to(action)),
-            What::Start(change) => docker.start(&change.project).and_then(|action| change.to(action)),
+            What::Start(change) => {
+                docker.start(&change.project).and_then(|action| change.to(action))
+            }
             What::Stop(change) => docker.stop(&change.project).and_then(|action| change.to(action)),
-            What::Restart(change) => docker.restart(&change.project).and_then(|action| change.to(action)),
+            What::Restart(change) => {
+                docker.restart(&change.project).and_then(|action| change.to(action))
+            }
             What::Pull(change) => docker.pull(&change.project).and_then(|action| change.to(action)),
             What::Logs { follow, tail, change } => {
                 let action = docker.logs(&change.project, *follow).map(|action| match tail {
@@ -189,7 +207,9 @@ impl Compose {
             What::Exec { stdin, options, project, service, words } => {
                 let stdin = if *stdin { Stdin::Piped } else { Stdin::Empty };
                 let action = docker.exec(project, service, words).map(|action| action.stdin(stdin));
-                action.map(|action| options.iter().fold(action, |action, option| action.option(option)))
+                action.map(|action| {
+                    options.iter().fold(action, |action, option| action.option(option))
+                })
             }
             What::Other(words) => {
                 let (action, words) = words.split_first().expect("clap gives the action's name");
@@ -264,7 +284,8 @@ const SERVICE_COLUMNS: &[&str] = &["SERVICE", "STATE", "HEALTH", "EXIT", "PORTS"
 fn service_row(service: &Service) -> Vec<String> {
     let ports = service.publishers.iter().map(|port| match (&port.address, port.published_port) {
         (Some(address), Some(published)) => {
-            let address = if address.contains(':') { format!("[{address}]") } else { address.clone() };
+            let address =
+                if address.contains(':') { format!("[{address}]") } else { address.clone() };
             format!("{address}:{published}->{}/{}", port.target_port, port.protocol)
         }
         _ => format!("{}/{}", port.target_port, port.protocol),
@@ -282,7 +303,10 @@ fn service_row(service: &Service) -> Vec<String> {
 fn warn_unreadable(status: u8, answer: &Answer<ProjectStatus>) -> u8 {
     let unreadable = answer.found.iter().flat_map(|project| &project.unreadable);
     unreadable.fold(status, |_, line| {
-        complain(format_args!("{}: cannot read the answer of docker compose ps: {line}", answer.host));
+        complain(format_args!(
+            "{}: cannot read the answer of docker compose ps: {line}",
+            answer.host
+        ));
         NOT_RUN
     })
 }

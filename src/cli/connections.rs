@@ -55,8 +55,9 @@ impl Warm {
         let mut terminal = if self.batch { None } else { ask::Terminal::open() };
         if terminal.is_some() {
             // For the terminal's sake.
-            signals::end_on_signals()
-                .map_err(|error| Failure::Output(format!("cannot handle signals: {}", plain(&error))))?;
+            signals::end_on_signals().map_err(|error| {
+                Failure::Output(format!("cannot handle signals: {}", plain(&error)))
+            })?;
         }
         let mut all = Vec::new();
         match &mut terminal {
@@ -64,8 +65,9 @@ impl Warm {
             Some(terminal) => {
                 for host in &hosts {
                     let started = Instant::now();
-                    let connected =
-                        client.connect_asking(host, async |question| terminal.ask(question).await).await;
+                    let connected = client
+                        .connect_asking(host, async |question| terminal.ask(question).await)
+                        .await;
                     all.push((connected, started.elapsed()));
                 }
             }
@@ -80,7 +82,8 @@ impl Warm {
         let mut status = 0;
         let mut report = Vec::new();
         for (host, (connected, elapsed)) in hosts.iter().zip(&all) {
-            let error = connected.as_ref().err().map(|error: &Error| super::told(error, host.name()));
+            let error =
+                connected.as_ref().err().map(|error: &Error| super::told(error, host.name()));
             if let Some(error) = &error {
                 status = NOT_RUN;
                 complain(format_args!("{}: {error}", host.name()));
@@ -115,7 +118,8 @@ impl Status {
             let found = found(setup).await?;
             let text = match (self.json, &found) {
                 (true, found) => {
-                    serde_json::to_string(found).expect("it has text keys and finite numbers") + "\n"
+                    serde_json::to_string(found).expect("it has text keys and finite numbers")
+                        + "\n"
                 }
                 (false, None) => "no agent runs\n".to_owned(),
                 (false, Some(status)) => shown(status),
@@ -162,7 +166,8 @@ fn shown(status: &wire::Status) -> String {
     if status.connections.is_empty() {
         return format!("{heading}\nno connections\n");
     }
-    let titles = ["HOST", "SLOT", "PID", "AGE", "IDLE", "SESSIONS", "STANDBY", "ECHO"].map(str::to_owned);
+    let titles =
+        ["HOST", "SLOT", "PID", "AGE", "IDLE", "SESSIONS", "STANDBY", "ECHO"].map(str::to_owned);
     let row = |of: &ConnectionInfo| {
         vec![
             of.host.clone(),

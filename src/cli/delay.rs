@@ -1,8 +1,9 @@
 //! A distant host that is near: a port of this machine that leads to another one with a delay.
 //!
-//! It stands by itself, so that benchmarks can use the file too; for that reason its tests are in tests/delay.rs. What is delayed are the
-//! bytes, half a round trip each way. The handshake of TCP is not: a connection is there at once, and so a login takes one round trip less
-//! than it would over a real distance.
+//! It stands by itself, so that benchmarks can use the file too; for that reason its tests are in
+//! tests/delay.rs. What is delayed are the bytes, half a round trip each way. The handshake of TCP
+//! is not: a connection is there at once, and so a login takes one round trip less than it would
+//! over a real distance.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,9 +15,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
-/// How many bytes of one direction of a connection may be under way. With a round trip of 40 ms it lets pass 200 MB a second.
+/// How many bytes of one direction of a connection may be under way. With a round trip of 40 ms it
+/// lets pass 200 MB a second.
 const UNDER_WAY: u32 = 4 << 20;
-/// As which a piece counts at least, for what it takes beside its bytes: single bytes must not add up to more than the limit allows for.
+/// As which a piece counts at least, for what it takes beside its bytes: single bytes must not add
+/// up to more than the limit allows for.
 const LEAST: u32 = 256;
 const MOST_AT_ONCE: usize = 64 << 10;
 
@@ -27,8 +30,8 @@ pub struct Delay {
 }
 
 impl Delay {
-    /// Opens a port of 127.0.0.1 that leads to this host and port, so that an answer takes as much longer as `round_trip` says. The name is
-    /// looked up once, here.
+    /// Opens a port of 127.0.0.1 that leads to this host and port, so that an answer takes as much
+    /// longer as `round_trip` says. The name is looked up once, here.
     ///
     /// # Errors
     ///
@@ -54,8 +57,8 @@ impl Drop for Delay {
     }
 }
 
-/// Tells when the delay is over. A thread, since the timers of tokio count in milliseconds and round up: that would be some of them in each
-/// round trip. It ends with the last handle.
+/// Tells when the delay is over. A thread, since the timers of tokio count in milliseconds and
+/// round up: that would be some of them in each round trip. It ends with the last handle.
 #[derive(Clone)]
 struct Clock(blocking::Sender<(Instant, oneshot::Sender<()>)>);
 
@@ -90,7 +93,8 @@ async fn serve(listener: TcpListener, to: Arc<[SocketAddr]>, clock: Clock) {
                 Ok((client, _)) => {
                     let (to, clock) = (Arc::clone(&to), clock.clone());
                     connections.spawn(async move {
-                        // A server that cannot be reached closes the connection, and a lost connection is lost on both sides.
+                        // A server that cannot be reached closes the connection, and a lost
+                        // connection is lost on both sides.
                         let _ = connect(client, &to, &clock).await;
                     });
                 }
@@ -119,7 +123,8 @@ struct Piece {
     _room: OwnedSemaphorePermit,
 }
 
-/// Passes on what comes, in order, each piece as much later as it came. The end is passed on in the same way.
+/// Passes on what comes, in order, each piece as much later as it came. The end is passed on in the
+/// same way.
 async fn pass(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
@@ -135,7 +140,8 @@ async fn pass(
             let read = from.read(&mut buffer).await?;
             let due = clock.begin();
             let size = u32::try_from(read).unwrap_or(UNDER_WAY).max(LEAST);
-            let room = Arc::clone(&room).acquire_many_owned(size).await.expect("it is never closed");
+            let room =
+                Arc::clone(&room).acquire_many_owned(size).await.expect("it is never closed");
             let piece = Piece { due, bytes: buffer[..read].to_vec(), _room: room };
             if sender.send(piece).is_err() || read == 0 {
                 return Ok(());

@@ -24,13 +24,14 @@ Examples:
   sshpool exec --timeout 5m --max-output 1MiB web1 -- 'apt-get update'
   sshpool exec --json web1 -- cat /etc/os-release | jq -r .stdout")]
 pub(super) struct Exec {
-    /// End the command after this time, such as 90s or 5m; 0 for no limit. Connecting does not count: it has the connect_timeout of the
-    /// settings [default: the command_timeout of the settings, 30s]
+    /// End the command after this time, such as 90s or 5m; 0 for no limit. Connecting does not
+    /// count: it has the connect_timeout of the settings [default: the command_timeout of the
+    /// settings, 30s]
     #[arg(long, value_name = "DURATION", value_parser = config::parse_duration)]
     timeout: Option<Duration>,
 
-    /// Give up, with status 255, when the command has written more than this to stdout or to stderr, such as 64KiB [default: no limit,
-    /// with --json the max_output of the settings, 10MiB]
+    /// Give up, with status 255, when the command has written more than this to stdout or to
+    /// stderr, such as 64KiB [default: no limit, with --json the max_output of the settings, 10MiB]
     #[arg(long, value_name = "SIZE", value_parser = parse_limit)]
     max_output: Option<usize>,
 
@@ -46,7 +47,12 @@ pub(super) struct Exec {
     pub(super) target: Target,
 
     /// The command and its words
-    #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(
+        value_name = "COMMAND",
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
     command: Vec<OsString>,
 }
 
@@ -54,7 +60,8 @@ pub(super) struct Exec {
 #[derive(Serialize)]
 struct Report<'a> {
     host: &'a str,
-    /// The remote command's status; null when a signal ended it or when `error` says why there is none.
+    /// The remote command's status; null when a signal ended it or when `error` says why there is
+    /// none.
     exit_code: Option<i32>,
     error: Option<String>,
     stdout: String,

@@ -31,7 +31,11 @@ impl Man {
         program.build();
         if let Some(directory) = &self.out {
             write_all(&program, directory).map_err(|error| {
-                Failure::Output(format!("cannot write to {}: {}", directory.display(), plain(&error)))
+                Failure::Output(format!(
+                    "cannot write to {}: {}",
+                    directory.display(),
+                    plain(&error)
+                ))
             })?;
             return Ok(0);
         }
@@ -66,14 +70,17 @@ fn write_all(program: &Command, directory: &Path) -> io::Result<()> {
 fn page(command: &Command, program: &Command) -> io::Result<String> {
     let is_program = command.get_name() == program.get_name();
     // Examples and the like have a section of their own, as they are.
-    let after = command.get_after_long_help().or_else(|| command.get_after_help()).map(ToString::to_string);
+    let after =
+        command.get_after_long_help().or_else(|| command.get_after_help()).map(ToString::to_string);
     // As the help shows it; of an option that has a value the other form would not say so.
     let usage = command.clone().render_usage().to_string();
     let usage = usage.trim_start_matches("Usage:").trim_start().to_owned();
-    let man = clap_mangen::Man::new(command.clone().override_usage(usage).mut_args(with_values_in_line));
+    let man =
+        clap_mangen::Man::new(command.clone().override_usage(usage).mut_args(with_values_in_line));
     let mut bytes = Vec::new();
     let out = &mut bytes;
-    let (title, version) = (name(command).to_uppercase(), program.get_version().unwrap_or_default());
+    let (title, version) =
+        (name(command).to_uppercase(), program.get_version().unwrap_or_default());
     // Without a date: the same version is the same page, whenever it is built.
     writeln!(out, ".TH \"{title}\" \"1\" \"\" \"sshpool {version}\" \"sshpool\"")?;
     man.render_name_section(out)?;
@@ -95,7 +102,8 @@ fn page(command: &Command, program: &Command) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The values that an option can have as the help shows them: the list that would be made of them is not well-formed.
+/// The values that an option can have as the help shows them: the list that would be made of them
+/// is not well-formed.
 fn with_values_in_line(argument: Arg) -> Arg {
     let values = argument.get_possible_values();
     if values.is_empty() || argument.is_hide_possible_values_set() {
@@ -148,7 +156,10 @@ fn tail(out: &mut dyn Write) -> io::Result<()> {
                 "$XDG_CONFIG_HOME/sshpool/config.toml",
                 "Settings and hosts, below ~/.config where the variable is not set. --config names another.",
             ),
-            ("~/.ssh/config, /etc/ssh/ssh_config", "As for ssh(1). -F names another in their place."),
+            (
+                "~/.ssh/config, /etc/ssh/ssh_config",
+                "As for ssh(1). -F names another in their place.",
+            ),
             (
                 "$XDG_RUNTIME_DIR/sshpool",
                 "The agent's socket, in a directory of the user's own in TMPDIR or /tmp where the variable is not set.",
@@ -163,7 +174,10 @@ fn tail(out: &mut dyn Write) -> io::Result<()> {
                 "SSH_POOL_*",
                 "Settings, over those of the file: SSH_POOL_MAX_CONNECTIONS, SSH_POOL_IDLE_TIMEOUT_MS and so on.",
             ),
-            ("SSHPOOL_AGENT", "on or off: whether there is an agent, as --no-agent says it for one command."),
+            (
+                "SSHPOOL_AGENT",
+                "on or off: whether there is an agent, as --no-agent says it for one command.",
+            ),
             ("SSH_AUTH_SOCK", "The agent that has the keys, as for ssh(1)."),
             ("NO_COLOR", "No colours, if it is set to anything."),
         ],
@@ -171,7 +185,12 @@ fn tail(out: &mut dyn Write) -> io::Result<()> {
     roff.to_writer(out)
 }
 
-fn see_also(command: &Command, program: &Command, is_program: bool, out: &mut dyn Write) -> io::Result<()> {
+fn see_also(
+    command: &Command,
+    program: &Command,
+    is_program: bool,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let mut pages: Vec<String> = Vec::new();
     if !is_program {
         pages.push(program.get_name().to_owned());

@@ -35,7 +35,8 @@ pub(super) struct Answer<T> {
 }
 
 impl Many {
-    /// Asks all hosts at once. What one of them cannot answer is in its place; wrong usage ends it all.
+    /// Asks all hosts at once. What one of them cannot answer is in its place; wrong usage ends it
+    /// all.
     pub(super) async fn ask<'a, T, F: Future<Output = Result<T, Failure>>>(
         &self,
         hosts: &'a [Host],
@@ -95,7 +96,8 @@ pub(super) fn rows<'a, T, R: 'a>(
         }
         cells
     };
-    let mut table = vec![with_host("HOST", columns.iter().map(|column| (*column).to_owned()).collect())];
+    let mut table =
+        vec![with_host("HOST", columns.iter().map(|column| (*column).to_owned()).collect())];
     for answer in answers {
         let items = answer.found.iter().flat_map(&items);
         table.extend(items.map(|item| with_host(&answer.host, row(item))));

@@ -63,7 +63,8 @@ struct Cli {
     #[arg(short = 'F', value_name = "FILE", global = true)]
     ssh_config: Option<PathBuf>,
 
-    /// Read settings and hosts from this TOML file [default: sshpool/config.toml in the user's configuration directory]
+    /// Read settings and hosts from this TOML file [default: sshpool/config.toml in the user's
+    /// configuration directory]
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
 
@@ -83,22 +84,24 @@ struct Cli {
 enum Command {
     /// Run a command on a host
     ///
-    /// The words are joined by spaces and given to the remote shell, as ssh does. There is no terminal. The exit status is the command's
-    /// own; 124 when it timed out; 255 when it could not be run, a signal killed it, its connection was lost or it wrote more than
-    /// --max-output; 141 when whoever read the output has gone away; 2 for wrong usage or configuration. After SIGINT and SIGTERM the
-    /// connection is closed, and then this program ends as by that signal.
+    /// The words are joined by spaces and given to the remote shell, as ssh does. There is no
+    /// terminal. The exit status is the command's own; 124 when it timed out; 255 when it could not
+    /// be run, a signal killed it, its connection was lost or it wrote more than --max-output; 141
+    /// when whoever read the output has gone away; 2 for wrong usage or configuration. After SIGINT
+    /// and SIGTERM the connection is closed, and then this program ends as by that signal.
     Exec(exec::Exec),
     /// Run a command on many hosts
     ///
-    /// The words are joined by spaces and given to the remote shells, as ssh does. There is no terminal. Each line comes with its host
-    /// before it, as soon as it is there. What failed is summed up at the end. The first Ctrl-C shows what is still running, the second one
-    /// ends it, here and there.
+    /// The words are joined by spaces and given to the remote shells, as ssh does. There is no
+    /// terminal. Each line comes with its host before it, as soon as it is there. What failed is
+    /// summed up at the end. The first Ctrl-C shows what is still running, the second one ends it,
+    /// here and there.
     #[command(override_usage = run::USAGE, after_help = run::HELP)]
     Run(run::Run),
     /// Look at Docker Compose projects on hosts, and change them
     ///
-    /// Runs `docker compose` there. The exit status is its own; 255 when it could not be run, and for ls and ps when some host did not
-    /// answer.
+    /// Runs `docker compose` there. The exit status is its own; 255 when it could not be run, and
+    /// for ls and ps when some host did not answer.
     Compose(compose::Compose),
     /// Show CPU, memory and disks of hosts
     ///
@@ -106,8 +109,9 @@ enum Command {
     Resources(resources::Resources),
     /// Connect to hosts now, so that the next commands find a connection
     ///
-    /// On a terminal it asks what ssh asks: passwords, one-time codes, passphrases, unknown host keys. Afterwards nothing is asked until the
-    /// connection ends. The exit status is 255 when some host could not be connected to.
+    /// On a terminal it asks what ssh asks: passwords, one-time codes, passphrases, unknown host
+    /// keys. Afterwards nothing is asked until the connection ends. The exit status is 255 when
+    /// some host could not be connected to.
     Warm(connections::Warm),
     /// Show the connections that the agent keeps
     Status(connections::Status),
@@ -119,34 +123,41 @@ enum Command {
     Metrics,
     /// Run the agent in the foreground, or stop it
     ///
-    /// The agent is one background process of a user that keeps the connections of all commands. The first command that needs it starts it, and
-    /// it ends when it has had no client and no connection for its idle time. Programs in any language can use it by HTTP over its Unix socket.
+    /// The agent is one background process of a user that keeps the connections of all commands.
+    /// The first command that needs it starts it, and it ends when it has had no client and no
+    /// connection for its idle time. Programs in any language can use it by HTTP over its Unix
+    /// socket.
     Agent(agent::Agent),
     /// Be ssh, over a connection of the agent
     ///
-    /// Takes what ssh takes and does what ssh does, with a terminal where ssh has one; the options of this program stand before the word ssh.
-    /// What cannot go over a shared connection, such as forwards of ports, is left to plain ssh. So is everything where there is no agent,
-    /// where a password has to be asked, and where the agent cannot connect; -v says so. A link of the name ssh to this program does the
-    /// same, for programs that take a path.
+    /// Takes what ssh takes and does what ssh does, with a terminal where ssh has one; the options
+    /// of this program stand before the word ssh. What cannot go over a shared connection, such as
+    /// forwards of ports, is left to plain ssh. So is everything where there is no agent, where a
+    /// password has to be asked, and where the agent cannot connect; -v says so. A link of the name
+    /// ssh to this program does the same, for programs that take a path.
     #[command(disable_help_flag = true, override_usage = ssh::USAGE, after_help = ssh::HELP)]
     Ssh(ssh::Ssh),
     /// Measure a command through the pool against plain ssh
     ///
-    /// The command is `true`, which does nothing. It is run by plain ssh with a login each time, by the pool, and by a pool that opens no
-    /// session ahead of need (standby_sessions = 0), in turns: with a pause before each command, and by the pools also tight, one directly
-    /// after another. With many logins at once a real server may drop some (MaxStartups) or ban this machine (fail2ban). The exit status is 1
-    /// when some run failed, 255 when no login was possible, 2 for wrong usage.
+    /// The command is `true`, which does nothing. It is run by plain ssh with a login each time, by
+    /// the pool, and by a pool that opens no session ahead of need (standby_sessions = 0), in
+    /// turns: with a pause before each command, and by the pools also tight, one directly after
+    /// another. With many logins at once a real server may drop some (MaxStartups) or ban this
+    /// machine (fail2ban). The exit status is 1 when some run failed, 255 when no login was
+    /// possible, 2 for wrong usage.
     Bench(bench::Bench),
     /// Find out what is wrong with a host, or that nothing is
     ///
-    /// Looks at ssh, its configuration for this host, keys, agent and known hosts, logs in once as any command does, with the time of each
-    /// step, and sees what the account and the server are like. It says what is wrong, why, and what to do about it. Nothing secret is
-    /// shown. The exit status is 0 when commands can run, 255 when not, 124 when that is because the time ran out (connect_timeout), 2 for
-    /// wrong usage or configuration.
+    /// Looks at ssh, its configuration for this host, keys, agent and known hosts, logs in once as
+    /// any command does, with the time of each step, and sees what the account and the server are
+    /// like. It says what is wrong, why, and what to do about it. Nothing secret is shown. The exit
+    /// status is 0 when commands can run, 255 when not, 124 when that is because the time ran out
+    /// (connect_timeout), 2 for wrong usage or configuration.
     Doctor(doctor::Doctor),
     /// Print a script that completes command lines, for bash, zsh or fish
     ///
-    /// It completes subcommands, options, files, and hosts and groups from the TOML file and the ssh_config.
+    /// It completes subcommands, options, files, and hosts and groups from the TOML file and the
+    /// ssh_config.
     Completions(completions::Completions),
     /// Print or write the man pages
     Man(man::Man),
@@ -155,7 +166,8 @@ enum Command {
 /// Where to.
 #[derive(Debug, Args)]
 struct Target {
-    /// [user@]HOST[:port], where HOST is a name from the [hosts] of the TOML file, an alias of the ssh_config, or a name or address
+    /// [user@]HOST[:port], where HOST is a name from the [hosts] of the TOML file, an alias of the
+    /// ssh_config, or a name or address
     #[arg(value_name = "HOST")]
     host: String,
 }
@@ -204,7 +216,10 @@ pub fn main() -> ExitCode {
     });
     if let Command::Ssh(_) = cli.command {
         let Cli { ssh_config, config, verbose, no_agent, .. } = cli;
-        return ssh::main(ssh::Own { ssh_config, config, verbose: verbose > 0, no_agent }, &words[end..]);
+        return ssh::main(
+            ssh::Own { ssh_config, config, verbose: verbose > 0, no_agent },
+            &words[end..],
+        );
     }
     stdio::make_blocking();
     signals::at_the_end(leave);
@@ -234,7 +249,9 @@ fn run_to_the_end(cli: Cli) -> ExitCode {
         Err(Failure::Output(message)) => fail(one_line(&message), NOT_RUN),
         Err(Failure::NobodyReads) => ExitCode::from(NOBODY_READS),
         Err(Failure::Interrupted) => ExitCode::from(INTERRUPTED),
-        Err(Failure::Host { host, text, status }) => fail(one_line(&format!("{host}: {text}")), status),
+        Err(Failure::Host { host, text, status }) => {
+            fail(one_line(&format!("{host}: {text}")), status)
+        }
     }
 }
 
@@ -321,7 +338,8 @@ fn from_a_pipe(file: &std::path::Path) -> Result<Option<tempfile::NamedTempFile>
     {
         return Ok(None);
     }
-    let cannot = |error: std::io::Error| Failure::Usage(format!("-F {}: {}", file.display(), plain(&error)));
+    let cannot =
+        |error: std::io::Error| Failure::Usage(format!("-F {}: {}", file.display(), plain(&error)));
     let mut copy = tempfile::Builder::new().prefix("sshpool-config-").tempfile().map_err(cannot)?;
     let mut from = std::fs::File::open(file).map_err(cannot)?.take(MOST + 1);
     if std::io::copy(&mut from, &mut copy).map_err(cannot)? > MOST {
@@ -342,7 +360,11 @@ struct Setup {
 }
 
 impl Setup {
-    fn new(ssh_config: Option<PathBuf>, named: Option<PathBuf>, no_agent: bool) -> Result<Self, Failure> {
+    fn new(
+        ssh_config: Option<PathBuf>,
+        named: Option<PathBuf>,
+        no_agent: bool,
+    ) -> Result<Self, Failure> {
         let (file, config) = load(named.clone())?;
         let agent = match std::env::var_os("SSHPOOL_AGENT") {
             None => true,
@@ -359,8 +381,9 @@ impl Setup {
 
     /// The agent, started if it is to be. `Err` says why there is none.
     fn client(&self, start: bool) -> Result<Client, NoAgent> {
-        let absolute =
-            |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone()).into_os_string();
+        let absolute = |path: &PathBuf| {
+            std::path::absolute(path).unwrap_or_else(|_| path.clone()).into_os_string()
+        };
         let arguments = || {
             let mut arguments = Vec::new();
             // An agent's own idea of where the file is may be another one.
@@ -380,8 +403,8 @@ impl Setup {
         self.agent
     }
 
-    /// Who runs the commands: the agent; or a pool in this process, where the user does not want an agent or where there can be none.
-    /// `host` is the one to name when that fails.
+    /// Who runs the commands: the agent; or a pool in this process, where the user does not want an
+    /// agent or where there can be none. `host` is the one to name when that fails.
     async fn way(&self, host: &str, more: bool) -> Result<Way, Failure> {
         if !self.agent {
             return Ok(Way::Pool(self.pool(host, more)?));
@@ -432,8 +455,8 @@ impl Setup {
         Ok((self.way(hosts[0].name(), more).await?, hosts))
     }
 
-    /// What ssh would take. Where the configuration file has a host of that name, it is that one, with the user and the port that are said
-    /// here put over its own.
+    /// What ssh would take. Where the configuration file has a host of that name, it is that one,
+    /// with the user and the port that are said here put over its own.
     fn host(&self, text: &str) -> Result<Host, Failure> {
         let host = self.config.host(text);
         let host = match &self.ssh_config {
@@ -462,7 +485,8 @@ impl Setup {
         self.host_set(words)?.iter().map(|name| self.host(name)).collect()
     }
 
-    /// The pool for it all. `host` is the one to name when that fails. Sessions are opened ahead of need where more commands come.
+    /// The pool for it all. `host` is the one to name when that fails. Sessions are opened ahead of
+    /// need where more commands come.
     fn pool(&self, host: &str, more: bool) -> Result<Pool, Failure> {
         let config = self.config.pool.clone();
         Pool::new(if more { config } else { PoolConfig { standby_sessions: 0, ..config } })
@@ -485,10 +509,12 @@ fn joined(words: &[OsString]) -> OsString {
 /// A word that has to be text.
 fn text_of<'a>(what: &str, word: &'a OsStr) -> Result<&'a str, Failure> {
     let shown = || crate::host::shortened(&format!("{word:?}"));
-    word.to_str().ok_or_else(|| Failure::Usage(format!("{} is not UTF-8, as {what} has to be", shown())))
+    word.to_str()
+        .ok_or_else(|| Failure::Usage(format!("{} is not UTF-8, as {what} has to be", shown())))
 }
 
-/// The file that was named, or the one in the user's configuration directory if there is one; then the environment.
+/// The file that was named, or the one in the user's configuration directory if there is one; then
+/// the environment.
 fn load(named: Option<PathBuf>) -> Result<(Option<PathBuf>, Config), Failure> {
     let must_be_there = named.is_some();
     let file = named.or_else(default_config);
@@ -557,8 +583,8 @@ fn fail(message: impl Display, status: u8) -> ExitCode {
     ExitCode::from(status)
 }
 
-/// A message without what a terminal or a reader of lines takes for more than letters, whatever names and values are in it. Of one that is too
-/// long the beginning and the end are left.
+/// A message without what a terminal or a reader of lines takes for more than letters, whatever
+/// names and values are in it. Of one that is too long the beginning and the end are left.
 fn one_line(message: &str) -> String {
     const LONGEST: usize = 4000;
     let line = printable(message);
@@ -584,7 +610,8 @@ fn complain(message: impl Display) {
 /// Writes to stderr, if that takes it.
 fn tell(line: String) {
     use std::io::Write;
-    // A pipe that is full and that nobody reads would keep us for ever. When it cannot be written there is nobody left to tell.
+    // A pipe that is full and that nobody reads would keep us for ever. When it cannot be written
+    // there is nobody left to tell.
     let (written, done) = std::sync::mpsc::channel();
     let write = {
         let line = line.clone();
@@ -642,7 +669,8 @@ fn told(error: &Error, host: &str) -> String {
     match error {
         // Where one of the files has an address for the host, it is that which cannot be resolved.
         Error::Connect { source, .. }
-            if source.kind() == ConnectErrorKind::Name && text.contains(&format!(" hostname {host}:")) =>
+            if source.kind() == ConnectErrorKind::Name
+                && text.contains(&format!(" hostname {host}:")) =>
         {
             format!(
                 "{text} (neither [hosts] of the TOML file nor the ssh_config has an address for \"{host}\")"

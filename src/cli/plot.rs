@@ -1,7 +1,9 @@
-//! A picture of how long things took: an SVG with a row for each way of doing them, on one logarithmic axis.
+//! A picture of how long things took: an SVG with a row for each way of doing them, on one
+//! logarithmic axis.
 //!
-//! It stands by itself, so that benchmarks can use the file too; for that reason its tests are in tests/plot.rs. There is no background, and
-//! all colours are of a middle lightness: what is drawn can be read on white and on black.
+//! It stands by itself, so that benchmarks can use the file too; for that reason its tests are in
+//! tests/plot.rs. There is no background, and all colours are of a middle lightness: what is drawn
+//! can be read on white and on black.
 
 use std::fmt::Write as _;
 
@@ -29,8 +31,8 @@ const COLUMN: f64 = 3.0;
 const CHARACTER: f64 = 7.3;
 /// Labels of ticks that are nearer than this run into each other.
 const LABEL: f64 = 42.0;
-/// A logarithm needs a least value: a microsecond, which nothing that goes through a network is below. What is over the most, some years,
-/// is no time that was measured.
+/// A logarithm needs a least value: a microsecond, which nothing that goes through a network is
+/// below. What is over the most, some years, is no time that was measured.
 const BOUNDS: (f64, f64) = (0.001, 1e12);
 
 const INK: &str = "#7d838c";
@@ -38,8 +40,9 @@ const COLOURS: [&str; 6] = ["#d9622b", "#2f8fd0", "#1f9e75", "#b8689f", "#c08a00
 
 /// An SVG of these series, a row for each from top to bottom.
 ///
-/// Columns show where the times lie, the thin bar reaches from the 5th to the 95th percentile, the thick one from quartile to quartile, and
-/// the stroke and the number at the right are the median. The same input gives the same text.
+/// Columns show where the times lie, the thin bar reaches from the 5th to the 95th percentile, the
+/// thick one from quartile to quartile, and the stroke and the number at the right are the median.
+/// The same input gives the same text.
 pub fn distributions(title: &str, series: &[Series]) -> String {
     let rows: Vec<Row> = series.iter().map(Row::of).collect();
     let longest = rows.iter().map(|row| row.label.chars().count()).max().unwrap_or(0);
@@ -55,7 +58,9 @@ pub fn distributions(title: &str, series: &[Series]) -> String {
     let title = escaped(&shortened(title, 100));
     line(
         &mut svg,
-        format_args!("<text x=\"12\" y=\"24\" font-size=\"15\" font-weight=\"bold\">{title}</text>"),
+        format_args!(
+            "<text x=\"12\" y=\"24\" font-size=\"15\" font-weight=\"bold\">{title}</text>"
+        ),
     );
     axis.draw(&mut svg, foot);
     for (index, row) in rows.iter().enumerate() {
@@ -81,7 +86,8 @@ impl Row {
         Row { name: escaped(&series.name), label: shortened(&series.name, 40), values }
     }
 
-    /// The smallest value that at least this part of all do not exceed. Only where there are values.
+    /// The smallest value that at least this part of all do not exceed. Only where there are
+    /// values.
     fn percentile(&self, part: f64) -> f64 {
         let rank = (self.values.len() as f64 * part).ceil() as usize;
         self.values[rank.saturating_sub(1)]
@@ -100,7 +106,12 @@ impl Row {
         );
         if self.values.is_empty() {
             let x = axis.left + 8.0;
-            line(svg, format_args!("<text x=\"{x:.1}\" y=\"{base:.1}\" fill=\"{INK}\">no data</text></g>"));
+            line(
+                svg,
+                format_args!(
+                    "<text x=\"{x:.1}\" y=\"{base:.1}\" fill=\"{INK}\">no data</text></g>"
+                ),
+            );
             return;
         }
         let [low, first, median, third, high] =
@@ -114,7 +125,13 @@ impl Row {
                 self.name
             ),
         );
-        line(svg, format_args!("<path fill-opacity=\"0.55\" d=\"{}\"/>", columns(&self.values, axis, base)));
+        line(
+            svg,
+            format_args!(
+                "<path fill-opacity=\"0.55\" d=\"{}\"/>",
+                columns(&self.values, axis, base)
+            ),
+        );
         bar(svg, axis, [low, high], base + 5.5, 3.0);
         bar(svg, axis, [first, third], base + 3.0, 8.0);
         let x = axis.x(median);
@@ -130,7 +147,8 @@ impl Row {
     }
 }
 
-/// Counts what lies within the same few pixels. One path, so that a picture of many values is not large.
+/// Counts what lies within the same few pixels. One path, so that a picture of many values is not
+/// large.
 fn columns(values: &[f64], axis: &Axis, base: f64) -> String {
     let mut counts: Vec<(usize, usize)> = Vec::new();
     for &value in values {
@@ -174,7 +192,8 @@ struct Axis {
 
 impl Axis {
     fn over(rows: &[Row], left: f64) -> Self {
-        let least = rows.iter().filter_map(|row| row.values.first()).copied().min_by(f64::total_cmp);
+        let least =
+            rows.iter().filter_map(|row| row.values.first()).copied().min_by(f64::total_cmp);
         let most = rows.iter().filter_map(|row| row.values.last()).copied().max_by(f64::total_cmp);
         let (least, most) = (least.unwrap_or(1.0), most.unwrap_or(10.0));
         let mut first = 3 * least.log10().floor() as i32 - 3;
@@ -231,7 +250,8 @@ impl Axis {
 fn tick(index: i32) -> f64 {
     let digit = [1.0, 2.0, 5.0][index.rem_euclid(3) as usize];
     let decade = index.div_euclid(3);
-    // Powers of ten are exact where their exponent is not negative, and so the number is printed without a tail.
+    // Powers of ten are exact where their exponent is not negative, and so the number is printed
+    // without a tail.
     let power = 10_f64.powi(decade.abs());
     if decade < 0 { digit / power } else { digit * power }
 }

@@ -26,7 +26,8 @@ pub(super) struct Relayed {
 }
 
 impl Relayed {
-    /// The status for this program to end with, after a line about a signal if one ended the command.
+    /// The status for this program to end with, after a line about a signal if one ended the
+    /// command.
     pub(super) fn exit_code(&self, host: &str) -> u8 {
         if let Some(words) = killed(self.status) {
             super::complain(format_args!("{host}: {words}"));
@@ -35,7 +36,8 @@ impl Relayed {
     }
 }
 
-/// How long what a command has written is still passed on when it was given up: whoever is to read it may not do so.
+/// How long what a command has written is still passed on when it was given up: whoever is to read
+/// it may not do so.
 pub(super) const LAST_WRITES: Duration = Duration::from_secs(1);
 
 /// Relays the command's streams until it has ended. `most` limits each output.
@@ -80,7 +82,10 @@ pub(super) async fn relay(mut child: Child, host: &str, most: usize) -> Result<R
         Unfinished::Stopped(Stopped::NobodyReads) => Failure::NobodyReads,
         Unfinished::Stopped(Stopped::Limit(stream)) => {
             let (name, partial) = (host.to_owned(), Arc::default());
-            Failure::of(host, &Error::OutputLimit { host: name, stream, limit: most, remote, partial })
+            Failure::of(
+                host,
+                &Error::OutputLimit { host: name, stream, limit: most, remote, partial },
+            )
         }
         Unfinished::Stopped(Stopped::Failed(stream, error)) => {
             let error = crate::error::plain(&error);
@@ -126,7 +131,8 @@ enum Stopped {
     Failed(&'static str, io::Error),
 }
 
-/// Copies until the end, or until `most` bytes were written and there are more. Gives the last that it has copied.
+/// Copies until the end, or until `most` bytes were written and there are more. Gives the last that
+/// it has copied.
 async fn copy(
     from: Option<impl AsyncRead + Unpin>,
     mut to: impl AsyncWrite + Unpin,
@@ -144,7 +150,8 @@ async fn copy(
     let mut left = most;
     let mut buffer = vec![0; 64 * 1024];
     loop {
-        // A pipe of ours does not fail to be read; if it does, there is nothing more to come from it.
+        // A pipe of ours does not fail to be read; if it does, there is nothing more to come from
+        // it.
         let read = from.read(&mut buffer).await.unwrap_or(0);
         if read == 0 {
             return Ok(last);

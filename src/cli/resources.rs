@@ -24,7 +24,8 @@ pub(super) struct Resources {
     #[arg(value_name = "HOST", required = true)]
     hosts: Vec<String>,
 
-    /// Ask again and again, with this pause, until interrupted; a terminal is refreshed in place, and with --json each time is a line
+    /// Ask again and again, with this pause, until interrupted; a terminal is refreshed in place,
+    /// and with --json each time is a line
     #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "2s", value_parser = config::parse_duration)]
     watch: Option<Duration>,
 
@@ -46,7 +47,9 @@ impl Resources {
         if let (Some(_), Some(pause)) =
             (self.watch, self.hosts().find(|host| config::parse_duration(host).is_ok()))
         {
-            return Err(Failure::Usage(format!("{pause} is taken for a host: write --watch={pause}")));
+            return Err(Failure::Usage(format!(
+                "{pause} is taken for a host: write --watch={pause}"
+            )));
         }
         let ask = |host| async move {
             let found = HostResources::over(way, host).await;
@@ -56,10 +59,12 @@ impl Resources {
         loop {
             let answers = self.many.ask(hosts, ask).await?;
             if signals::is_ending() {
-                // What was asked was cut off by us. The handler closes the pool and ends the process.
+                // What was asked was cut off by us. The handler closes the pool and ends the
+                // process.
                 return Ok(0);
             }
-            let tables = |answers: &[_]| format!("{}\n\n{}", hosts_table(answers), disks_table(answers));
+            let tables =
+                |answers: &[_]| format!("{}\n\n{}", hosts_table(answers), disks_table(answers));
             let Some(pause) = self.watch else {
                 let status = self.many.show(&answers, tables).await?;
                 if !self.many.json() {
@@ -70,14 +75,19 @@ impl Resources {
             if self.many.json() {
                 self.many.show(&answers, tables).await?;
             } else {
-                // What is wrong has its place on the screen, before the disks: these are what does not fit.
-                let errors = answers
-                    .iter()
-                    .filter_map(|answer| Some(format!("{}: {}", answer.host, answer.error.as_ref()?)));
+                // What is wrong has its place on the screen, before the disks: these are what does
+                // not fit.
+                let errors = answers.iter().filter_map(|answer| {
+                    Some(format!("{}: {}", answer.host, answer.error.as_ref()?))
+                });
                 let remarks = errors.chain(answers.iter().flat_map(unreadable));
                 let remarks: String = remarks.map(|line| format!("{line}\n")).collect();
                 screen
-                    .show(&format!("{}\n{remarks}\n{}", hosts_table(&answers), disks_table(&answers)))
+                    .show(&format!(
+                        "{}\n{remarks}\n{}",
+                        hosts_table(&answers),
+                        disks_table(&answers)
+                    ))
                     .await?;
             }
             tokio::time::sleep(pause).await;
@@ -108,9 +118,9 @@ fn host_row(found: &HostResources) -> Vec<String> {
     vec![
         found.hostname.clone().unwrap_or_else(dash),
         found.uptime_seconds.map_or_else(dash, uptime),
-        found
-            .load_average
-            .map_or_else(dash, |load| format!("{:.2} {:.2} {:.2}", load.one, load.five, load.fifteen)),
+        found.load_average.map_or_else(dash, |load| {
+            format!("{:.2} {:.2} {:.2}", load.one, load.five, load.fifteen)
+        }),
         or_dash(found.cpu_count),
         percent(found.cpu_percent),
         memory.map_or_else(dash, |memory| size(memory.total_bytes)),

@@ -1,5 +1,5 @@
-//! Standard streams that wait. A parent may have left them non-blocking: a read or a write then fails where it should wait, and data would
-//! be lost.
+//! Standard streams that wait. A parent may have left them non-blocking: a read or a write then
+//! fails where it should wait, and data would be lost.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::OnceLock;
@@ -14,8 +14,9 @@ pub(super) fn make_blocking() {
     let streams = [stream(std::io::stdin()), stream(std::io::stdout()), stream(std::io::stderr())];
     let changed = streams.into_iter().filter(|stream| {
         let flags = flags(*stream);
-        flags
-            .is_some_and(|flags| flags.contains(OFlag::O_NONBLOCK) && set(*stream, flags - OFlag::O_NONBLOCK))
+        flags.is_some_and(|flags| {
+            flags.contains(OFlag::O_NONBLOCK) && set(*stream, flags - OFlag::O_NONBLOCK)
+        })
     });
     // Two streams can be one; then only the first is changed, and that is enough.
     let _ = CHANGED.set(changed.collect());

@@ -1,4 +1,5 @@
-//! What is shown again and again, with `--watch`: on a terminal each time takes the place of the one before.
+//! What is shown again and again, with `--watch`: on a terminal each time takes the place of the
+//! one before.
 
 use std::io::IsTerminal;
 
@@ -11,12 +12,14 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    /// Shows it in the place of what was there before; where nobody looks, below that and an empty line.
+    /// Shows it in the place of what was there before; where nobody looks, below that and an empty
+    /// line.
     pub(super) async fn show(&mut self, text: &str) -> Result<(), Failure> {
         if !std::io::stdout().is_terminal() {
             return print(&format!("{text}\n")).await;
         }
-        // Cleared once; then each line is written over the one before it, which does not flicker. What does not fit would scroll.
+        // Cleared once; then each line is written over the one before it, which does not flicker.
+        // What does not fit would scroll.
         let start = if std::mem::replace(&mut self.began, true) { "" } else { "\x1b[2J" };
         let (width, height) = terminal_size::terminal_size()
             .map_or((usize::MAX, usize::MAX), |(width, height)| {
@@ -30,7 +33,8 @@ impl Watched {
 
 /// The lines as far as they fit; the last one says how many do not.
 fn fitted(text: &str, width: usize, height: usize) -> Vec<String> {
-    let mut lines: Vec<String> = text.lines().map(|line| line.chars().take(width).collect()).collect();
+    let mut lines: Vec<String> =
+        text.lines().map(|line| line.chars().take(width).collect()).collect();
     if lines.len() > height {
         let kept = height.saturating_sub(1);
         let left = format!("… {} more lines", lines.len() - kept);

@@ -1,4 +1,5 @@
-//! Reading the TOML file. Values are taken from the parsed document with their places, so that every error has its line.
+//! Reading the TOML file. Values are taken from the parsed document with their places, so that
+//! every error has its line.
 
 use std::borrow::Cow;
 use std::fs;
@@ -28,25 +29,34 @@ impl Config {
     /// When it cannot be read, and as [`Config::from_toml`].
     pub fn load(path: &Path) -> Result<Config, ConfigError> {
         let bytes = fs::read(path).map_err(|error| {
-            ConfigError::new(format!("cannot read {}: {}", path.display(), crate::error::plain(&error)))
+            ConfigError::new(format!(
+                "cannot read {}: {}",
+                path.display(),
+                crate::error::plain(&error)
+            ))
         })?;
         let text = std::str::from_utf8(&bytes).map_err(|error| {
             let line = line_of(&bytes, error.valid_up_to());
-            ConfigError::new(format!("{}:{line}: not UTF-8: save the file as UTF-8 text", path.display()))
+            ConfigError::new(format!(
+                "{}:{line}: not UTF-8: save the file as UTF-8 text",
+                path.display()
+            ))
         })?;
         Config::from_toml(text, path)
     }
 
-    /// Reads the text of a file. `origin` is that file's path: errors begin with it, and its directory is what relative paths in the
-    /// text are relative to.
+    /// Reads the text of a file. `origin` is that file's path: errors begin with it, and its
+    /// directory is what relative paths in the text are relative to.
     ///
     /// # Errors
     ///
-    /// For text that is not TOML, an unknown or repeated key, and a value or a host that is not valid: the first in the file.
+    /// For text that is not TOML, an unknown or repeated key, and a value or a host that is not
+    /// valid: the first in the file.
     pub fn from_toml(text: &str, origin: &Path) -> Result<Config, ConfigError> {
         let reader = Reader { text, origin };
         let document = DeTable::parse(text).map_err(|error| {
-            // An error without a place is none that the parser is known to make; the first line is then as good as any.
+            // An error without a place is none that the parser is known to make; the first line is
+            // then as good as any.
             reader.error(
                 error.span().unwrap_or_default(),
                 format!("not valid TOML: {}", one_line(error.message())),
@@ -80,15 +90,17 @@ impl Reader<'_> {
     fn pool(&self, table: &DeTable<'_>) -> Result<PoolConfig, ConfigError> {
         let mut pool = PoolConfig::default();
         for (key, value) in in_file_order(table) {
-            let Some(setting) = SETTINGS.iter().find(|setting| setting.name == key.get_ref()) else {
+            let Some(setting) = SETTINGS.iter().find(|setting| setting.name == key.get_ref())
+            else {
                 return Err(self.unknown_key(
                     key,
                     "in [pool]",
                     &SETTINGS.each_ref().map(|setting| setting.name),
                 ));
             };
-            pool.apply_toml(setting, value.get_ref())
-                .map_err(|expected| self.invalid(&format!("pool.{}", setting.name), value, &expected))?;
+            pool.apply_toml(setting, value.get_ref()).map_err(|expected| {
+                self.invalid(&format!("pool.{}", setting.name), value, &expected)
+            })?;
         }
         Ok(pool)
     }
@@ -114,10 +126,12 @@ impl Reader<'_> {
 
     fn host(&self, name: &Key<'_>, value: &Value<'_>) -> Result<Host, ConfigError> {
         let place = format!("hosts.{}", written_key(name.get_ref()));
-        let refused = |span: Range<usize>, error: HostError| self.error(span, format!("{place}: {error}"));
+        let refused =
+            |span: Range<usize>, error: HostError| self.error(span, format!("{place}: {error}"));
 
         let table = self.table(&place, value)?;
-        let mut host = Host::new(name.get_ref().as_ref()).map_err(|error| refused(name.span(), error))?;
+        let mut host =
+            Host::new(name.get_ref().as_ref()).map_err(|error| refused(name.span(), error))?;
         for (key, value) in in_file_order(table) {
             let place = format!("{place}.{}", written_key(key.get_ref()));
             let changed = match key.get_ref().as_ref() {
@@ -148,8 +162,15 @@ impl Reader<'_> {
 
     // ---- values ----
 
-    fn table<'t, 'i>(&self, place: &str, value: &'t Value<'i>) -> Result<&'t DeTable<'i>, ConfigError> {
-        value.get_ref().as_table().ok_or_else(|| self.invalid(place, value, &format!("a table, [{place}]")))
+    fn table<'t, 'i>(
+        &self,
+        place: &str,
+        value: &'t Value<'i>,
+    ) -> Result<&'t DeTable<'i>, ConfigError> {
+        value
+            .get_ref()
+            .as_table()
+            .ok_or_else(|| self.invalid(place, value, &format!("a table, [{place}]")))
     }
 
     fn string<'t>(&self, place: &str, value: &'t Value<'_>) -> Result<&'t str, ConfigError> {
@@ -158,14 +179,17 @@ impl Reader<'_> {
 
     fn port(&self, place: &str, value: &Value<'_>) -> Result<u16, ConfigError> {
         let port = match value.get_ref() {
-            DeValue::Integer(integer) => u16::from_str_radix(integer.as_str(), integer.radix()).ok(),
+            DeValue::Integer(integer) => {
+                u16::from_str_radix(integer.as_str(), integer.radix()).ok()
+            }
             _ => None,
         };
         port.filter(|port| *port != 0)
             .ok_or_else(|| self.invalid(place, value, "a whole number from 1 to 65535"))
     }
 
-    /// Makes a relative path begin in the file's directory. The home directory, ssh's `none` and the empty path are [`Host`]'s affair.
+    /// Makes a relative path begin in the file's directory. The home directory, ssh's `none` and
+    /// the empty path are [`Host`]'s affair.
     fn path(&self, place: &str, value: &Value<'_>) -> Result<PathBuf, ConfigError> {
         let text = self.string(place, value)?;
         let path = Path::new(text);
@@ -177,7 +201,11 @@ impl Reader<'_> {
         Ok(origin.with_file_name(path))
     }
 
-    fn option_value<'t>(&self, place: &str, value: &'t Value<'_>) -> Result<Cow<'t, str>, ConfigError> {
+    fn option_value<'t>(
+        &self,
+        place: &str,
+        value: &'t Value<'_>,
+    ) -> Result<Cow<'t, str>, ConfigError> {
         match value.get_ref() {
             DeValue::String(text) => Ok(Cow::Borrowed(text.as_ref())),
             DeValue::Boolean(true) => Ok(Cow::Borrowed("yes")),
@@ -231,8 +259,8 @@ fn line_of(text: &[u8], index: usize) -> usize {
 
 /// A key as the file has it: in quotes only where it needs them.
 pub(super) fn written_key(key: &str) -> String {
-    let bare =
-        !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    let bare = !key.is_empty()
+        && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
     if bare { key.to_owned() } else { quoted(key) }
 }
 
@@ -317,14 +345,18 @@ mod tests {
     fn every_bad_value(#[case] key: &str, #[case] expected: &str, #[case] values: &[&str]) {
         for value in values {
             let text = format!("[pool] # one\n# two\n{key} = {value}\n");
-            let line = format!("config.toml:3: pool.{key}: {value} is not valid: expected {expected}");
+            let line =
+                format!("config.toml:3: pool.{key}: {value} is not valid: expected {expected}");
             assert_eq!(message(&text), line);
         }
-        for (value, shown) in
-            [("[1]", "an array"), ("{ a = 1 }", "a table"), ("\"\"\"\na\\u0007\nb\"\"\"", r#""a\u{7}\nb""#)]
-        {
+        for (value, shown) in [
+            ("[1]", "an array"),
+            ("{ a = 1 }", "a table"),
+            ("\"\"\"\na\\u0007\nb\"\"\"", r#""a\u{7}\nb""#),
+        ] {
             let text = format!("[pool] # one\n# two\n{key} = {value}\n");
-            let line = format!("config.toml:3: pool.{key}: {shown} is not valid: expected {expected}");
+            let line =
+                format!("config.toml:3: pool.{key}: {shown} is not valid: expected {expected}");
             assert_eq!(message(&text), line);
         }
     }
@@ -354,7 +386,10 @@ mod tests {
         r#"config.toml:2: unknown key "a\n\u{1b}" in [pool]: expected one of"#
     )]
     #[case::first_in_the_file("[pool]\nzzz = 1\naaa = 1", r#"config.toml:2: unknown key "zzz""#)]
-    #[case::pool_is_no_table("pool = 5", "config.toml:1: pool: 5 is not valid: expected a table, [pool]")]
+    #[case::pool_is_no_table(
+        "pool = 5",
+        "config.toml:1: pool: 5 is not valid: expected a table, [pool]"
+    )]
     #[case::hosts_is_no_table(
         "[[hosts]]\nname = 'web1'",
         "config.toml:1: hosts: an array is not valid: expected a table, [hosts]"
@@ -438,7 +473,8 @@ mod tests {
     #[case::none("none", "none")]
     fn paths_begin_in_the_directory_of_the_file(#[case] written: &str, #[case] expected: &str) {
         let text = format!("[hosts.web1]\nidentity_file = '{written}'\nssh_config = '{written}'");
-        let config = Config::from_toml(&text, Path::new("/etc/sshpool/config.toml")).expect("valid");
+        let config =
+            Config::from_toml(&text, Path::new("/etc/sshpool/config.toml")).expect("valid");
         let host = &config.hosts["web1"];
         assert_eq!(host.get_identity_file(), Some(Path::new(expected)));
         assert_eq!(host.get_config_file(), Some(Path::new(expected)));
@@ -468,7 +504,10 @@ mod tests {
         r#"config.toml:2: hosts.web1: invalid address "-oProxyCommand=x": "#
     )]
     #[case::name("[pool]\n[hosts.-x]", r#"config.toml:2: hosts.-x: invalid host name "-x": "#)]
-    #[case::name_first("[hosts.'a b']\nport = 0", r#"config.toml:1: hosts."a b": invalid host name "a b": "#)]
+    #[case::name_first(
+        "[hosts.'a b']\nport = 0",
+        r#"config.toml:1: hosts."a b": invalid host name "a b": "#
+    )]
     #[case::empty_name("[hosts.'']", r#"config.toml:1: hosts."": invalid host name "": "#)]
     #[case::dotted_name(
         "[hosts.web1.example]\nport = 22",
@@ -530,9 +569,11 @@ mod tests {
 
     #[test]
     fn the_environment_wins_over_the_file() {
-        let mut pool = read("[pool]\nmax_connections = 3\nstandby_sessions = 1").expect("valid").pool;
+        let mut pool =
+            read("[pool]\nmax_connections = 3\nstandby_sessions = 1").expect("valid").pool;
         let result = pool.apply_variables([("SSH_POOL_MAX_CONNECTIONS".into(), "7".into())]);
-        let expected = PoolConfig { max_connections: 7, standby_sessions: 1, ..PoolConfig::default() };
+        let expected =
+            PoolConfig { max_connections: 7, standby_sessions: 1, ..PoolConfig::default() };
         assert_eq!((result, pool), (Ok(()), expected));
     }
 
@@ -547,7 +588,10 @@ mod tests {
         let shown = path.display();
 
         let config = load(b"[hosts.web1]\nidentity_file = 'key'").expect("valid");
-        assert_eq!(config.hosts["web1"].get_identity_file(), Some(directory.path().join("key").as_path()));
+        assert_eq!(
+            config.hosts["web1"].get_identity_file(),
+            Some(directory.path().join("key").as_path())
+        );
         let error = load(b"[pool]\nx = 1").expect_err("unknown key").to_string();
         assert!(error.starts_with(&format!("{shown}:2: unknown key \"x\" in [pool]: ")), "{error}");
         let error = load(b"[pool]\n# \xff").expect_err("not UTF-8").to_string();
@@ -560,14 +604,18 @@ mod tests {
         "cannot read no-such-directory/config.toml: No such file or directory"
     )]
     #[case::directory("/", "cannot read /: Is a directory")]
-    #[case::control_characters("no\nsuch\u{1b}", "cannot read no\\nsuch\\u{1b}: No such file or directory")]
+    #[case::control_characters(
+        "no\nsuch\u{1b}",
+        "cannot read no\\nsuch\\u{1b}: No such file or directory"
+    )]
     fn a_file_that_cannot_be_read(#[case] path: &str, #[case] expected: &str) {
         assert_eq!(Config::load(Path::new(path)).expect_err("unreadable").to_string(), expected);
     }
 
     #[test]
     fn b10_a_mark_and_the_line_ends_of_windows_say_nothing() {
-        let text = "\u{feff}[hosts.\"a+b\"]  \r\nport = 2222\t\r\n[groups]\r\nall = 'a+b,x^y[1-2]'\r\n";
+        let text =
+            "\u{feff}[hosts.\"a+b\"]  \r\nport = 2222\t\r\n[groups]\r\nall = 'a+b,x^y[1-2]'\r\n";
         let config = read(text).expect("valid");
         assert_eq!(config.host("a+b").expect("a host").get_port(), Some(2222));
         assert_eq!(config.host_set("@all").expect("a group").to_string(), "a+b,x^y[1-2]");
@@ -575,7 +623,8 @@ mod tests {
         assert!(message.starts_with("config.toml:2: unknown key \"x\""), "{message}");
     }
 
-    /// A good file, damaged at every place in many ways: no panic, and every error is one line with a place.
+    /// A good file, damaged at every place in many ways: no panic, and every error is one line with
+    /// a place.
     #[test]
     fn damaged_files_never_panic() {
         let good = "[pool]\nidle_timeout = \"1.5s\"\nmax_output = 0x10\n[hosts.'ä']\nport = 22\noptions = { A = true, B = [1] }\n";

@@ -15,11 +15,13 @@ use crate::host_set::{HostSet, HostSetError, Item, read};
 const DEEPEST: usize = 32;
 
 impl Config {
-    /// Reads hosts, ranges of them (see [`HostSet`]) and groups of this configuration: `web[1-3],@db`.
+    /// Reads hosts, ranges of them (see [`HostSet`]) and groups of this configuration:
+    /// `web[1-3],@db`.
     ///
     /// # Errors
     ///
-    /// For what is neither a host nor a group of this configuration, and for more than [`MOST_HOSTS`](crate::MOST_HOSTS).
+    /// For what is neither a host nor a group of this configuration, and for more than
+    /// [`MOST_HOSTS`](crate::MOST_HOSTS).
     pub fn host_set(&self, text: &str) -> Result<HostSet, HostSetError> {
         let mut set = HostSet::new();
         for item in read(text)? {
@@ -49,7 +51,10 @@ fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a String>) -> HostSetEr
 type Members = Vec<(Item, Range<usize>)>;
 
 impl Reader<'_> {
-    pub(super) fn groups(&self, table: &DeTable<'_>) -> Result<BTreeMap<String, HostSet>, ConfigError> {
+    pub(super) fn groups(
+        &self,
+        table: &DeTable<'_>,
+    ) -> Result<BTreeMap<String, HostSet>, ConfigError> {
         let mut written = BTreeMap::new();
         let mut order = Vec::new();
         for (key, value) in in_file_order(table) {
@@ -57,7 +62,8 @@ impl Reader<'_> {
             let place = format!("groups.{}", written_key(name));
             let word = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
             if name.is_empty() || !name.chars().all(word) {
-                let reason = "the name of a group is made of letters, digits, \".\", \"_\" and \"-\"";
+                let reason =
+                    "the name of a group is made of letters, digits, \".\", \"_\" and \"-\"";
                 return Err(self.error(key.span(), format!("{place}: {reason}")));
             }
             written.insert(name.to_string(), self.members(&place, value)?);
@@ -80,14 +86,17 @@ impl Reader<'_> {
         };
         let mut members = Vec::new();
         for value in texts {
-            let text = value.get_ref().as_str().ok_or_else(|| self.invalid(place, value, EXPECTED))?;
-            let items = read(text).map_err(|error| self.error(value.span(), format!("{place}: {error}")))?;
+            let text =
+                value.get_ref().as_str().ok_or_else(|| self.invalid(place, value, EXPECTED))?;
+            let items = read(text)
+                .map_err(|error| self.error(value.span(), format!("{place}: {error}")))?;
             members.extend(items.into_iter().map(|item| (item, value.span())));
         }
         Ok(members)
     }
 
-    /// Adds a group to those that are resolved, and before it those that it names. `path` is the way by which it was come to.
+    /// Adds a group to those that are resolved, and before it those that it names. `path` is the
+    /// way by which it was come to.
     fn resolve(
         &self,
         name: &str,
@@ -101,19 +110,30 @@ impl Reader<'_> {
         path.push(name.to_owned());
         let mut set = HostSet::new();
         for (item, span) in &written[name] {
-            let wrong =
-                |reason: String| self.error(span.clone(), format!("groups.{}: {reason}", written_key(name)));
+            let wrong = |reason: String| {
+                self.error(span.clone(), format!("groups.{}: {reason}", written_key(name)))
+            };
             match item {
                 Item::Host(host) => set.insert(host.clone()),
-                Item::Group(other) if !written.contains_key(other) => Err(unknown(other, written.keys())),
+                Item::Group(other) if !written.contains_key(other) => {
+                    Err(unknown(other, written.keys()))
+                }
                 Item::Group(other) => {
                     if let Some(start) = path.iter().position(|name| name == other) {
-                        let way: Vec<String> =
-                            path[start..].iter().chain([other]).map(|name| format!("@{name}")).collect();
-                        return Err(wrong(format!("a group that has itself in it: {}", way.join(" in "))));
+                        let way: Vec<String> = path[start..]
+                            .iter()
+                            .chain([other])
+                            .map(|name| format!("@{name}"))
+                            .collect();
+                        return Err(wrong(format!(
+                            "a group that has itself in it: {}",
+                            way.join(" in ")
+                        )));
                     }
                     if path.len() == DEEPEST {
-                        return Err(wrong(format!("groups are in each other more than {DEEPEST} deep")));
+                        return Err(wrong(format!(
+                            "groups are in each other more than {DEEPEST} deep"
+                        )));
                     }
                     self.resolve(other, written, resolved, path)?;
                     set.add(&resolved[other])
@@ -151,14 +171,21 @@ mod tests {
             none = []
         ";
         let config = config(text).expect("valid");
-        let set = |text: &str| config.host_set(text).expect("known").iter().cloned().collect::<Vec<_>>();
-        assert_eq!(set("@all"), ["web1", "web2", "web3", "deploy@db1:2222", "deploy@db2:2222", "bastion"]);
+        let set =
+            |text: &str| config.host_set(text).expect("known").iter().cloned().collect::<Vec<_>>();
+        assert_eq!(
+            set("@all"),
+            ["web1", "web2", "web3", "deploy@db1:2222", "deploy@db2:2222", "bastion"]
+        );
         assert_eq!(set("x[1-2],@rack[1-2],web1"), ["x1", "x2", "web1", "db1", "web2"]);
         assert_eq!(set("@nobody @none"), [""; 0]);
         let error = |text: &str| config.host_set(text).expect_err("unknown").to_string();
         assert_eq!(error("@webs"), "unknown group \"webs\": did you mean \"web\"?");
         let known = "all, db, nobody, none, rack1, rack2, web";
-        assert_eq!(error("@kitchen"), format!("unknown group \"kitchen\": expected one of {known}"));
+        assert_eq!(
+            error("@kitchen"),
+            format!("unknown group \"kitchen\": expected one of {known}")
+        );
         let error = Config::default().host_set("@web").expect_err("unknown").to_string();
         assert_eq!(error, "unknown group \"web\": the configuration file has no [groups]");
     }
@@ -196,8 +223,14 @@ mod tests {
         "[groups]\na = 'a[1-60000]'\nb = 'b[1-60000]'\nc = '@a,@b'",
         "config.toml:4: groups.c: \"b5537\" makes it more than 65536 hosts"
     )]
-    #[case::name("[groups]\n'a b' = 'web1'", "config.toml:2: groups.\"a b\": the name of a group is made of")]
-    #[case::at("[groups]\n'@web' = 'web1'", "config.toml:2: groups.\"@web\": the name of a group is made of")]
+    #[case::name(
+        "[groups]\n'a b' = 'web1'",
+        "config.toml:2: groups.\"a b\": the name of a group is made of"
+    )]
+    #[case::at(
+        "[groups]\n'@web' = 'web1'",
+        "config.toml:2: groups.\"@web\": the name of a group is made of"
+    )]
     #[case::unknown(
         "[groups]\nweb = 'a'\n\nall = 'b,@wep'",
         "config.toml:4: groups.all: unknown group \"wep\": did you mean \"web\"?"
@@ -223,7 +256,10 @@ mod tests {
         };
         assert!(chain(DEEPEST).is_ok());
         let message = chain(DEEPEST + 1).expect_err("too deep").to_string();
-        assert_eq!(message, "config.toml:33: groups.g32: groups are in each other more than 32 deep");
+        assert_eq!(
+            message,
+            "config.toml:33: groups.g32: groups are in each other more than 32 deep"
+        );
         assert!(chain(100_000).is_err());
     }
 }

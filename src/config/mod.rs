@@ -1,11 +1,13 @@
 //! What the user may set, where it is read from, and what is allowed.
 //!
-//! This module owns the pool's settings ([`PoolConfig`]: names, defaults, ranges, environment variables) and the TOML file
-//! ([`Config`]). It promises that nothing is guessed: a value that is not valid, an unknown key or a file that cannot be read is a
-//! [`ConfigError`] of one line that names the place, the value and what is allowed, and never falls back to a default.
-//! No input makes it panic.
+//! This module owns the pool's settings ([`PoolConfig`]: names, defaults, ranges, environment
+//! variables) and the TOML file ([`Config`]). It promises that nothing is guessed: a value that is
+//! not valid, an unknown key or a file that cannot be read is a [`ConfigError`] of one line that
+//! names the place, the value and what is allowed, and never falls back to a default. No input
+//! makes it panic.
 //!
-//! The order of precedence is file, then environment, then what the program sets in code or by a flag:
+//! The order of precedence is file, then environment, then what the program sets in code or by a
+//! flag:
 //!
 //! ```no_run
 //! use sshpool::config::Config;
@@ -67,9 +69,9 @@ pub use units::{UnitError, parse_duration, parse_size};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// A relative `identity_file` or `ssh_config` is relative to the directory of the configuration file, `~/` is the user's home
-/// directory, and `none` is ssh's own word for no file. An option's value may be a string, a whole number, or `true` and `false`, which
-/// ssh reads as `yes` and `no`.
+/// A relative `identity_file` or `ssh_config` is relative to the directory of the configuration
+/// file, `~/` is the user's home directory, and `none` is ssh's own word for no file. An option's
+/// value may be a string, a whole number, or `true` and `false`, which ssh reads as `yes` and `no`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Config {
     /// The `[pool]` table. What it does not set has its default.
@@ -86,7 +88,8 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AgentConfig {
-    /// The agent ends when there was no client and no connection for so long. From 1 ms, default 10 min.
+    /// The agent ends when there was no client and no connection for so long. From 1 ms, default 10
+    /// min.
     pub idle_timeout: std::time::Duration,
 }
 
@@ -97,8 +100,8 @@ impl Default for AgentConfig {
 }
 
 impl Config {
-    /// The host that is meant by `[user@]name[:port]`. Where the file has a host of that name, it is that one, with the user and the port that
-    /// are said here put over its own.
+    /// The host that is meant by `[user@]name[:port]`. Where the file has a host of that name, it
+    /// is that one, with the user and the port that are said here put over its own.
     ///
     /// # Errors
     ///
@@ -117,7 +120,8 @@ impl Config {
     }
 }
 
-/// A setting, a host or a file that is not acceptable: one line that says what, where, why and what is allowed.
+/// A setting, a host or a file that is not acceptable: one line that says what, where, why and what
+/// is allowed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct ConfigError {

@@ -1,4 +1,5 @@
-//! What holds for any configuration: it is read as it is meant, or refused in one line that names the place.
+//! What holds for any configuration: it is read as it is meant, or refused in one line that names
+//! the place.
 
 use std::path::Path;
 use std::time::Duration;

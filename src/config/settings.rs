@@ -1,4 +1,5 @@
-//! The pool's settings: one table has every name, variable and range, and whoever reads a value asks that table.
+//! The pool's settings: one table has every name, variable and range, and whoever reads a value
+//! asks that table.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -8,40 +9,52 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::advice::advice;
-use super::units::{LARGEST, LONGEST, format_millis, format_size, is_digits, parse_duration, parse_size};
+use super::units::{
+    LARGEST, LONGEST, format_millis, format_size, is_digits, parse_duration, parse_size,
+};
 use super::{ConfigError, quoted};
 
 /// How a pool behaves.
 ///
-/// Durations can be at most 8760 hours (a year of 365 days), so that a deadline can always be worked out.
+/// Durations can be at most 8760 hours (a year of 365 days), so that a deadline can always be
+/// worked out.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PoolConfig {
-    /// Control masters per host (`name:port`), at most, over all users and keys. From 1 to 1000, default 5, `SSH_POOL_MAX_CONNECTIONS`.
+    /// Control masters per host (`name:port`), at most, over all users and keys. From 1 to 1000,
+    /// default 5, `SSH_POOL_MAX_CONNECTIONS`.
     pub max_connections: usize,
-    /// An unused connection is closed after this. From 1 ms, default 60 s, `SSH_POOL_IDLE_TIMEOUT_MS` in milliseconds.
+    /// An unused connection is closed after this. From 1 ms, default 60 s,
+    /// `SSH_POOL_IDLE_TIMEOUT_MS` in milliseconds.
     pub idle_timeout: Duration,
-    /// For the whole of a connect, login included. From 1 ms, default 5 s, `SSH_POOL_CONNECTION_TIMEOUT_MS` in milliseconds.
+    /// For the whole of a connect, login included. From 1 ms, default 5 s,
+    /// `SSH_POOL_CONNECTION_TIMEOUT_MS` in milliseconds.
     pub connect_timeout: Duration,
-    /// Whether connections are probed periodically: idle ones up to the server's shell, used ones up to their control master. Default true, `SSH_POOL_HEALTH_CHECKS` (`true`, `false`, `1` or `0`).
+    /// Whether connections are probed periodically: idle ones up to the server's shell, used ones
+    /// up to their control master. Default true, `SSH_POOL_HEALTH_CHECKS` (`true`, `false`, `1` or
+    /// `0`).
     pub health_checks: bool,
-    /// The time from one probe of an idle connection to the next. From 1 ms, default 30 s, `SSH_POOL_HEALTH_CHECK_INTERVAL_MS` in
-    /// milliseconds.
+    /// The time from one probe of an idle connection to the next. From 1 ms, default 30 s,
+    /// `SSH_POOL_HEALTH_CHECK_INTERVAL_MS` in milliseconds.
     pub health_check_interval: Duration,
-    /// Commands at once on one connection. From 1, which makes connections exclusive, to 1000; default 8, as sshd's `MaxSessions` is 10
-    /// unless it is set. `SSH_POOL_SESSIONS_PER_CONNECTION`.
+    /// Commands at once on one connection. From 1, which makes connections exclusive, to 1000;
+    /// default 8, as sshd's `MaxSessions` is 10 unless it is set.
+    /// `SSH_POOL_SESSIONS_PER_CONNECTION`.
     pub sessions_per_connection: usize,
-    /// How long a caller queues when all connections are taken. 0 fails at once. Default 30 s, `SSH_POOL_ACQUIRE_TIMEOUT_MS` in
-    /// milliseconds.
+    /// How long a caller queues when all connections are taken. 0 fails at once. Default 30 s,
+    /// `SSH_POOL_ACQUIRE_TIMEOUT_MS` in milliseconds.
     pub acquire_timeout: Duration,
-    /// Sessions kept open ahead of need, per host. From 0, which turns it off, to 1000; default 2, `SSH_POOL_STANDBY_SESSIONS`.
+    /// Sessions kept open ahead of need, per host. From 0, which turns it off, to 1000; default 2,
+    /// `SSH_POOL_STANDBY_SESSIONS`.
     pub standby_sessions: usize,
-    /// The time that one command may take. From 1 ms, default 30 s, `SSH_POOL_COMMAND_TIMEOUT_MS` in milliseconds.
+    /// The time that one command may take. From 1 ms, default 30 s, `SSH_POOL_COMMAND_TIMEOUT_MS`
+    /// in milliseconds.
     pub command_timeout: Duration,
-    /// Captured bytes of stdout, and of stderr, for one command. From 1 byte to 1 GiB, default 10 MiB, `SSH_POOL_MAX_OUTPUT_BYTES` in
-    /// bytes.
+    /// Captured bytes of stdout, and of stderr, for one command. From 1 byte to 1 GiB, default 10
+    /// MiB, `SSH_POOL_MAX_OUTPUT_BYTES` in bytes.
     pub max_output: usize,
-    /// `connect_timeout` counts though the ssh_config's `ConnectTimeout` is longer. Set where a file or a variable sets `connect_timeout`, and
-    /// without a meaning where that is not its default; default false.
+    /// `connect_timeout` counts though the ssh_config's `ConnectTimeout` is longer. Set where a
+    /// file or a variable sets `connect_timeout`, and without a meaning where that is not its
+    /// default; default false.
     pub keep_connect_timeout: bool,
 }
 
@@ -64,7 +77,8 @@ impl Default for PoolConfig {
 }
 
 impl PoolConfig {
-    /// Whether somebody has said how long a connect may take. Where nobody has, the `ConnectTimeout` of the ssh_config counts if it is longer.
+    /// Whether somebody has said how long a connect may take. Where nobody has, the
+    /// `ConnectTimeout` of the ssh_config counts if it is longer.
     pub(crate) fn connect_timeout_is_set(&self) -> bool {
         self.keep_connect_timeout || self.connect_timeout != PoolConfig::default().connect_timeout
     }
@@ -84,8 +98,8 @@ impl PoolConfig {
     ///
     /// # Errors
     ///
-    /// For a variable whose value is not valid, an empty one included, and for one that begins with `SSH_POOL_` and is not known.
-    /// Nothing is changed then.
+    /// For a variable whose value is not valid, an empty one included, and for one that begins with
+    /// `SSH_POOL_` and is not known. Nothing is changed then.
     pub fn apply_env(&mut self) -> Result<(), ConfigError> {
         self.apply_variables(std::env::vars_os())
     }
@@ -116,8 +130,10 @@ impl PoolConfig {
         environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<(), ConfigError> {
         let ours = |name: &OsString| name.as_encoded_bytes().starts_with(PREFIX.as_bytes());
-        // In the order of their names, so that of several mistakes it is always the same one that is told.
-        let variables: BTreeMap<_, _> = environment.into_iter().filter(|(name, _)| ours(name)).collect();
+        // In the order of their names, so that of several mistakes it is always the same one that
+        // is told.
+        let variables: BTreeMap<_, _> =
+            environment.into_iter().filter(|(name, _)| ours(name)).collect();
         let mut changed = self.clone();
         for (name, value) in &variables {
             let Some(setting) = SETTINGS.iter().find(|setting| setting.variable == name) else {
@@ -145,7 +161,11 @@ impl PoolConfig {
     }
 
     /// Sets what the file says for `setting`. `Err` is what is expected instead.
-    pub(super) fn apply_toml(&mut self, setting: &Setting, value: &DeValue<'_>) -> Result<(), String> {
+    pub(super) fn apply_toml(
+        &mut self,
+        setting: &Setting,
+        value: &DeValue<'_>,
+    ) -> Result<(), String> {
         self.keep_connect_timeout |= setting.name == "connect_timeout";
         let mut field = (setting.field)(self);
         match field.read_toml(value) {
@@ -160,7 +180,8 @@ pub(super) struct Setting {
     /// Its name in code and its key in the file.
     pub(super) name: &'static str,
     pub(super) variable: &'static str,
-    /// What is allowed, in the unit that the environment variable has (milliseconds, bytes). `true` and `false` have no range.
+    /// What is allowed, in the unit that the environment variable has (milliseconds, bytes). `true`
+    /// and `false` have no range.
     range: RangeInclusive<u64>,
     field: for<'a> fn(&'a mut PoolConfig) -> Field<'a>,
 }
@@ -238,7 +259,9 @@ impl Setting {
         let (least, most) = (*self.range.start(), *self.range.end());
         match field {
             Field::Count(number) | Field::Size(number) => self.range.contains(&(**number as u64)),
-            Field::Time(time) => (Duration::from_millis(least)..=Duration::from_millis(most)).contains(*time),
+            Field::Time(time) => {
+                (Duration::from_millis(least)..=Duration::from_millis(most)).contains(*time)
+            }
             Field::Flag(_) => true,
         }
     }
@@ -248,17 +271,23 @@ impl Setting {
         let (least, most) = (*self.range.start(), *self.range.end());
         match (field, source) {
             (Field::Count(_), _) => format!("a whole number from {least} to {most}"),
-            (Field::Time(_), Source::Variable) => format!("whole milliseconds from {least} to {most}"),
+            (Field::Time(_), Source::Variable) => {
+                format!("whole milliseconds from {least} to {most}")
+            }
             (Field::Time(_), Source::File) => {
                 let (least, most) = (format_millis(least), format_millis(most));
-                format!("a duration of one number and one unit, such as \"60s\", from {least} to {most}")
+                format!(
+                    "a duration of one number and one unit, such as \"60s\", from {least} to {most}"
+                )
             }
             (Field::Time(_), Source::Code) => {
                 format!("a duration from {} to {}", format_millis(least), format_millis(most))
             }
             (Field::Size(_), Source::File) => {
                 let (least, most) = (format_size(least), format_size(most));
-                format!("a size such as \"10MiB\", or a whole number of bytes, from {least} to {most}")
+                format!(
+                    "a size such as \"10MiB\", or a whole number of bytes, from {least} to {most}"
+                )
             }
             (Field::Size(_), _) => format!("a whole number of bytes from {least} to {most}"),
             (Field::Flag(_), Source::Variable) => "true, false, 1 or 0".to_owned(),
@@ -287,7 +316,9 @@ impl Field<'_> {
     /// Sets what an environment variable says; `None` when that is nothing of this kind.
     fn read_variable(&mut self, text: &str) -> Option<()> {
         match self {
-            Field::Count(number) | Field::Size(number) => **number = whole_number(text)?.try_into().ok()?,
+            Field::Count(number) | Field::Size(number) => {
+                **number = whole_number(text)?.try_into().ok()?
+            }
             Field::Time(time) => **time = Duration::from_millis(whole_number(text)?),
             Field::Flag(flag) => {
                 **flag = match text {
@@ -372,7 +403,8 @@ mod tests {
         let mut config = PoolConfig { max_connections: 7, ..PoolConfig::default() };
         let before = config.clone();
         // What only looks like one of ours is somebody else's.
-        let others = ["PATH", "SSHPOOL_X", "ssh_pool_max_connections", "X_SSH_POOL_MAX_CONNECTIONS"];
+        let others =
+            ["PATH", "SSHPOOL_X", "ssh_pool_max_connections", "X_SSH_POOL_MAX_CONNECTIONS"];
         assert_eq!(config.apply_variables(others.map(|name| (name.into(), "x".into()))), Ok(()));
         assert_eq!(config.apply_variables([]), Ok(()));
         assert_eq!(config, before);
@@ -393,7 +425,11 @@ mod tests {
     #[case("SSH_POOL_STANDBY_SESSIONS", "0", |c: &mut PoolConfig| c.standby_sessions = 0)]
     #[case("SSH_POOL_COMMAND_TIMEOUT_MS", "31536000000", |c: &mut PoolConfig| c.command_timeout = LONGEST)]
     #[case("SSH_POOL_MAX_OUTPUT_BYTES", "4096", |c: &mut PoolConfig| c.max_output = 4096)]
-    fn every_variable(#[case] name: &str, #[case] value: &str, #[case] change: fn(&mut PoolConfig)) {
+    fn every_variable(
+        #[case] name: &str,
+        #[case] value: &str,
+        #[case] change: fn(&mut PoolConfig),
+    ) {
         let mut expected = PoolConfig { health_checks: value == "false", ..PoolConfig::default() };
         change(&mut expected);
         let mut config = PoolConfig { health_checks: value == "false", ..PoolConfig::default() };
@@ -413,10 +449,23 @@ mod tests {
     #[case("SSH_POOL_COMMAND_TIMEOUT_MS", "whole milliseconds from 1 to 31536000000", &["0", "30.5"])]
     #[case("SSH_POOL_MAX_OUTPUT_BYTES", "a whole number of bytes from 1 to 1073741824", &["0", "1073741825", "10MiB"])]
     fn every_bad_value(#[case] name: &str, #[case] expected: &str, #[case] values: &[&str]) {
-        let never =
-            ["", " ", "many", "-1", "+1", " 1", "1 ", "1\n", "0x1", "1e2", "٣", "99999999999999999999999999"];
+        let never = [
+            "",
+            " ",
+            "many",
+            "-1",
+            "+1",
+            " 1",
+            "1 ",
+            "1\n",
+            "0x1",
+            "1e2",
+            "٣",
+            "99999999999999999999999999",
+        ];
         for value in values.iter().chain(&never) {
-            let text = format!("environment variable {name}: {value:?} is not valid: expected {expected}");
+            let text =
+                format!("environment variable {name}: {value:?} is not valid: expected {expected}");
             assert_eq!(message(name, value), text);
         }
     }
@@ -432,7 +481,10 @@ mod tests {
     fn an_unknown_variable_is_refused(#[case] name: &str, #[case] advice: &str) {
         // Whatever its value is: a good one would otherwise have no effect, without a word.
         for value in ["", "5", "many"] {
-            assert_eq!(message(name, value), format!("unknown environment variable \"{name}\": {advice}"));
+            assert_eq!(
+                message(name, value),
+                format!("unknown environment variable \"{name}\": {advice}")
+            );
         }
     }
 
@@ -443,7 +495,10 @@ mod tests {
         for _ in 0..2 {
             let result = PoolConfig::default().apply_variables(variables.clone());
             let message = result.expect_err("there are three").to_string();
-            assert!(message.starts_with("unknown environment variable \"SSH_POOL_IDLE\": "), "{message}");
+            assert!(
+                message.starts_with("unknown environment variable \"SSH_POOL_IDLE\": "),
+                "{message}"
+            );
             variables.reverse();
         }
     }

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-/// The longest duration that is accepted anywhere: a year of 365 days. `Instant::now() + LONGEST` cannot overflow.
+/// The longest duration that is accepted anywhere: a year of 365 days. `Instant::now() + LONGEST`
+/// cannot overflow.
 pub(crate) const LONGEST: Duration = Duration::from_secs(8760 * 3600);
 
-/// The largest size that is accepted anywhere: 1 GiB, which is also safe where a pointer has 32 bits.
+/// The largest size that is accepted anywhere: 1 GiB, which is also safe where a pointer has 32
+/// bits.
 pub(super) const LARGEST: usize = 1 << 30;
 
 const DURATION_UNITS: [(&str, u128); 4] =
@@ -28,15 +30,16 @@ const SIZE_UNITS: [(&str, usize); 9] = [
 #[error("{0}")]
 pub struct UnitError(&'static str);
 
-const NOT_A_DURATION: UnitError = UnitError("write one number and one unit (ms, s, m or h), such as \"90s\"");
+const NOT_A_DURATION: UnitError =
+    UnitError("write one number and one unit (ms, s, m or h), such as \"90s\"");
 const TOO_LONG: UnitError = UnitError("a duration can be at most 8760h (a year)");
 const NOT_A_SIZE: UnitError = UnitError(
     "write a size with a unit (B, kB, MB, GB, KiB, MiB or GiB), such as \"10MiB\", or a whole number of bytes",
 );
 const TOO_LARGE: UnitError = UnitError("a size can be at most 1GiB");
 
-/// Reads a duration such as `60s`, `500ms`, `1.5m` or `1h`: a decimal number of at most nine places and one unit, nothing between
-/// them. `0` needs no unit. What is left of a nanosecond is dropped.
+/// Reads a duration such as `60s`, `500ms`, `1.5m` or `1h`: a decimal number of at most nine places
+/// and one unit, nothing between them. `0` needs no unit. What is left of a nanosecond is dropped.
 ///
 /// # Errors
 ///
@@ -46,12 +49,14 @@ pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
         return Ok(Duration::ZERO);
     }
     let (number, unit) = split_unit(text);
-    let (_, unit) = DURATION_UNITS.into_iter().find(|(name, _)| *name == unit).ok_or(NOT_A_DURATION)?;
+    let (_, unit) =
+        DURATION_UNITS.into_iter().find(|(name, _)| *name == unit).ok_or(NOT_A_DURATION)?;
     let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
     if !is_digits(whole) || !is_digits(fraction) || fraction.len() > 9 {
         return Err(NOT_A_DURATION);
     }
-    // Digits only: what does not parse is too large. With at most nine places the fraction cannot overflow.
+    // Digits only: what does not parse is too large. With at most nine places the fraction cannot
+    // overflow.
     let whole: u64 = whole.parse().map_err(|_| TOO_LONG)?;
     let places = fraction.len() as u32;
     let fraction: u128 = fraction.parse().map_err(|_| NOT_A_DURATION)?;
@@ -59,11 +64,14 @@ pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     if nanos > LONGEST.as_nanos() {
         return Err(TOO_LONG);
     }
-    Ok(u64::try_from(nanos).map(Duration::from_nanos).expect("a year of nanoseconds fits in 64 bits"))
+    Ok(u64::try_from(nanos)
+        .map(Duration::from_nanos)
+        .expect("a year of nanoseconds fits in 64 bits"))
 }
 
-/// Reads a size in bytes such as `10MiB`, `64KiB`, `1MB` or `4096`: a whole number and one unit, nothing between them. `KiB`, `MiB` and
-/// `GiB` are powers of 1024; `kB` (or `KB`), `MB` and `GB` are powers of 1000; no unit, or `B`, is bytes.
+/// Reads a size in bytes such as `10MiB`, `64KiB`, `1MB` or `4096`: a whole number and one unit,
+/// nothing between them. `KiB`, `MiB` and `GiB` are powers of 1024; `kB` (or `KB`), `MB` and `GB`
+/// are powers of 1000; no unit, or `B`, is bytes.
 ///
 /// # Errors
 ///

@@ -40,7 +40,8 @@ impl Action {
         }
     }
 
-    /// Adds an option of the action, such as `"--build"` or `"--tail=100"`. Options come before services.
+    /// Adds an option of the action, such as `"--build"` or `"--tail=100"`. Options come before
+    /// services.
     pub fn option(mut self, option: impl Into<OsString>) -> Self {
         self.options.push(option.into());
         self
@@ -62,7 +63,8 @@ impl Action {
         self
     }
 
-    /// Uses this Compose file, a path on the host, instead of the ones that the project was made from. Several calls name several.
+    /// Uses this Compose file, a path on the host, instead of the ones that the project was made
+    /// from. Several calls name several.
     pub fn file(mut self, path: impl Into<OsString>) -> Self {
         self.files.push(path.into());
         self
@@ -84,7 +86,8 @@ impl Action {
     ///
     /// # Errors
     ///
-    /// [`ComposeError`] says which of the usual causes it was, for [`exec`](Compose::exec) too when its program fails.
+    /// [`ComposeError`] says which of the usual causes it was, for [`exec`](Compose::exec) too when
+    /// its program fails.
     ///
     /// # Cancel safety
     ///
@@ -95,11 +98,13 @@ impl Action {
         Ok(output)
     }
 
-    /// Says whether an action that was [spawned](Self::spawn) did what it was to do, from its status, whether it wrote nothing to stdout, and
-    /// (the end of) its stderr. [`output`](Self::output) has done this already.
+    /// Says whether an action that was [spawned](Self::spawn) did what it was to do, from its
+    /// status, whether it wrote nothing to stdout, and (the end of) its stderr.
+    /// [`output`](Self::output) has done this already.
     ///
-    /// Compose is content when it is to restart or to stop a project that there is not, and writes nothing. So where `restart`, `stop`,
-    /// `pause`, `unpause` or `logs` has written nothing, the project is looked for.
+    /// Compose is content when it is to restart or to stop a project that there is not, and writes
+    /// nothing. So where `restart`, `stop`, `pause`, `unpause` or `logs` has written nothing, the
+    /// project is looked for.
     ///
     /// # Errors
     ///
@@ -113,11 +118,18 @@ impl Action {
         if !status.success() {
             let text = String::from_utf8_lossy(stderr);
             let foreign = matches!(self.name.as_str(), "exec" | "run");
-            return Err(error::explain(self.compose.name(), &self.project, status.code(), &text, foreign));
+            return Err(error::explain(
+                self.compose.name(),
+                &self.project,
+                status.code(),
+                &text,
+                foreign,
+            ));
         }
         // Warnings about the configuration of the account are no progress.
         let stderr = String::from_utf8_lossy(stderr);
-        let silent = stderr.lines().all(|line| line.trim().is_empty() || line.contains("level=warning"));
+        let silent =
+            stderr.lines().all(|line| line.trim().is_empty() || line.contains("level=warning"));
         let wrote_nothing = match self.name.as_str() {
             "restart" | "stop" | "pause" | "unpause" => silent,
             "logs" => no_stdout && silent,
@@ -133,7 +145,8 @@ impl Action {
         Ok(())
     }
 
-    /// Starts the action and gives its streams, for what runs long: `logs` that are followed, `pull`, `up`.
+    /// Starts the action and gives its streams, for what runs long: `logs` that are followed,
+    /// `pull`, `up`.
     ///
     /// # Errors
     ///
@@ -162,7 +175,8 @@ impl Action {
     /// What Compose remembers of where the project came from.
     async fn files_of_the_project(&self) -> Result<Vec<String>, ComposeError> {
         let projects = self.compose.list_projects(true).await?;
-        let Some(project) = projects.into_iter().find(|project| project.name == self.project) else {
+        let Some(project) = projects.into_iter().find(|project| project.name == self.project)
+        else {
             let text = "it has no containers that would tell its files; name a file (--file)";
             return Err(self.no_project(text.to_owned()));
         };

@@ -2,7 +2,8 @@
 
 use crate::error::{Error, printable};
 
-/// What can go wrong with a Compose project on a host. One line each, with Docker's own words where there are any.
+/// What can go wrong with a Compose project on a host. One line each, with Docker's own words where
+/// there are any.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ComposeError {
@@ -38,7 +39,9 @@ pub enum ComposeError {
     },
 
     /// The account may not use Docker's socket.
-    #[error("{host}: no permission for Docker's socket: {text} (is the account in the group docker?)")]
+    #[error(
+        "{host}: no permission for Docker's socket: {text} (is the account in the group docker?)"
+    )]
     Permission {
         /// The host's name.
         host: String,
@@ -55,8 +58,11 @@ pub enum ComposeError {
         text: String,
     },
 
-    /// Compose does not know the files of the project: name them with [`Action::file`](super::Action::file).
-    #[error("{host}: the Compose files of project {project:?} are not known: {reason}; name them (--file)")]
+    /// Compose does not know the files of the project: name them with
+    /// [`Action::file`](super::Action::file).
+    #[error(
+        "{host}: the Compose files of project {project:?} are not known: {reason}; name them (--file)"
+    )]
     NoFiles {
         /// The host's name.
         host: String,
@@ -104,8 +110,9 @@ fn status(code: Option<i32>) -> String {
     code.map_or_else(|| "a signal".to_owned(), |code| format!("code {code}"))
 }
 
-/// The usual causes by the texts that give them away. `foreign` is for what a program in a container can have written, too: then only
-/// Docker's own last line counts, and only with Docker's own status.
+/// The usual causes by the texts that give them away. `foreign` is for what a program in a
+/// container can have written, too: then only Docker's own last line counts, and only with Docker's
+/// own status.
 pub(super) fn explain(
     host: &str,
     project: &str,
@@ -128,7 +135,8 @@ pub(super) fn explain(
     const NO_COMPOSE: &[&str] = &["is not a docker command", "unknown command: docker compose"];
     // A docker without the plugin takes Compose's options for its own.
     const NOT_ITS_OPTION: &[&str] = &["unknown shorthand flag: ", "unknown flag: "];
-    const PERMISSION: &[&str] = &["permission denied while trying to connect", "Got permission denied"];
+    const PERMISSION: &[&str] =
+        &["permission denied while trying to connect", "Got permission denied"];
     const NO_DAEMON: &[&str] = &[
         "Cannot connect to the Docker daemon",
         "error during connect",
@@ -160,7 +168,8 @@ pub(super) fn explain(
     for (texts, make) in [
         (
             NO_COMPOSE,
-            (|host, text| ComposeError::NoCompose { host, text }) as fn(String, String) -> ComposeError,
+            (|host, text| ComposeError::NoCompose { host, text })
+                as fn(String, String) -> ComposeError,
         ),
         (PERMISSION, |host, text| ComposeError::Permission { host, text }),
         (NO_DAEMON, |host, text| ComposeError::NoDaemon { host, text }),
@@ -170,7 +179,11 @@ pub(super) fn explain(
         }
     }
     if !foreign && says(NO_PROJECT) {
-        return ComposeError::NoProject { host, project: project.to_owned(), text: line(NO_PROJECT) };
+        return ComposeError::NoProject {
+            host,
+            project: project.to_owned(),
+            text: line(NO_PROJECT),
+        };
     }
     ComposeError::Failed { host, code, text: printable(last) }
 }
@@ -185,8 +198,11 @@ mod tests {
     #[test]
     fn recorded_texts_have_their_causes() {
         for line in RECORDED.lines() {
-            let [cause, code, text] = line.split('\t').collect::<Vec<_>>()[..] else { panic!("{line}") };
-            let stderr = format!("time=\"2026-01-01\" level=warning msg=\"something else\"\n{text}\n\n");
+            let [cause, code, text] = line.split('\t').collect::<Vec<_>>()[..] else {
+                panic!("{line}")
+            };
+            let stderr =
+                format!("time=\"2026-01-01\" level=warning msg=\"something else\"\n{text}\n\n");
             let error = explain("web1", "shop", code.parse().ok(), &stderr, false);
             let found = match &error {
                 ComposeError::NoDocker { .. } => "no_docker",
@@ -199,7 +215,10 @@ mod tests {
             };
             assert_eq!(found, cause, "{text}");
             assert!(error.to_string().starts_with("web1: "), "{error}");
-            assert!(cause == "no_docker" || error.to_string().contains(text), "{error} does not say {text}");
+            assert!(
+                cause == "no_docker" || error.to_string().contains(text),
+                "{error} does not say {text}"
+            );
         }
         assert!(RECORDED.lines().count() > 20);
     }
@@ -207,8 +226,7 @@ mod tests {
     #[test]
     fn the_newer_texts_of_permission_and_daemon_are_known() {
         let of = |text: &str| explain("web1", "shop", Some(1), text, false);
-        let text =
-            "permission denied while trying to connect to the docker API at unix:///var/run/docker.sock";
+        let text = "permission denied while trying to connect to the docker API at unix:///var/run/docker.sock";
         assert!(matches!(of(text), ComposeError::Permission { .. }));
         let text = "failed to connect to the docker API at unix:///var/run/docker.sock; check if the path is correct and if the daemon is running";
         assert!(matches!(of(text), ComposeError::NoDaemon { .. }));
@@ -226,13 +244,19 @@ mod tests {
             assert!(matches!(error, ComposeError::Failed { .. }), "{error}");
         }
         let text = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?\n";
-        assert!(matches!(explain("web1", "shop", Some(1), text, true), ComposeError::NoDaemon { .. }));
+        assert!(matches!(
+            explain("web1", "shop", Some(1), text, true),
+            ComposeError::NoDaemon { .. }
+        ));
     }
 
     #[test]
     fn a_silent_failure_is_told_with_its_status() {
         let error = explain("web1", "shop", Some(14), "\n", false);
-        assert_eq!(error.to_string(), "web1: docker compose failed with code 14: it wrote nothing to stderr");
+        assert_eq!(
+            error.to_string(),
+            "web1: docker compose failed with code 14: it wrote nothing to stderr"
+        );
         let error = explain("web1", "shop", None, "", false);
         assert_eq!(
             error.to_string(),

@@ -1,8 +1,9 @@
 //! Docker Compose projects on hosts of a pool.
 //!
-//! [`Compose`] runs `docker compose` on a host, by [`Pool::command`]: names are checked, arguments are escaped, nothing is ever part of a
-//! shell's text. What Compose prints for programs is read into plain values; what it says when it fails becomes a [`ComposeError`] that
-//! says which of the usual causes it was.
+//! [`Compose`] runs `docker compose` on a host, by [`Pool::command`]: names are checked, arguments
+//! are escaped, nothing is ever part of a shell's text. What Compose prints for programs is read
+//! into plain values; what it says when it fails becomes a [`ComposeError`] that says which of the
+//! usual causes it was.
 //!
 //! ```no_run
 //! use sshpool::docker::Compose;
@@ -51,7 +52,8 @@ pub type Overview = Vec<(Project, Result<ProjectStatus, ComposeError>)>;
 
 /// The actions that work with the files of a project, and not with its containers only.
 const NEED_FILES: &[&str] = &[
-    "build", "config", "convert", "create", "publish", "pull", "push", "run", "scale", "up", "viz", "watch",
+    "build", "config", "convert", "create", "publish", "pull", "push", "run", "scale", "up", "viz",
+    "watch",
 ];
 
 /// `docker compose` on one host. Cheap to make and to clone.
@@ -71,8 +73,8 @@ impl Compose {
         Compose { way: way.clone(), host: host.clone() }
     }
 
-    /// The projects that Compose knows there: those with something running, or with `all` every one that has containers. By
-    /// `docker compose ls --format json`, within 15 s.
+    /// The projects that Compose knows there: those with something running, or with `all` every one
+    /// that has containers. By `docker compose ls --format json`, within 15 s.
     ///
     /// # Errors
     ///
@@ -90,28 +92,32 @@ impl Compose {
         read::projects(&text).map_err(|reason| self.malformed("docker compose ls", reason))
     }
 
-    /// What became of a project's services. By `docker compose -p PROJECT ps --all --format json`, within 15 s. A project that Compose does
-    /// not know has no services, and is stopped.
+    /// What became of a project's services. By `docker compose -p PROJECT ps --all --format json`,
+    /// within 15 s. A project that Compose does not know has no services, and is stopped.
     ///
     /// # Errors
     ///
-    /// [`ComposeError::Name`] before anything runs; else as [`list_projects`](Self::list_projects). A line of the answer that cannot be read
-    /// is no error: it is in [`ProjectStatus::unreadable`].
+    /// [`ComposeError::Name`] before anything runs; else as [`list_projects`](Self::list_projects).
+    /// A line of the answer that cannot be read is no error: it is in
+    /// [`ProjectStatus::unreadable`].
     ///
     /// # Cancel safety
     ///
     /// As [`Command::output`].
     pub async fn project_status(&self, project: &str) -> Result<ProjectStatus, ComposeError> {
         let project = names::project(project)?;
-        let command = self.docker_compose().args(["-p", project, "ps", "--all", "--format", "json"]);
+        let command =
+            self.docker_compose().args(["-p", project, "ps", "--all", "--format", "json"]);
         let text = self.answer(command.timeout(LOOK), project).await?;
         Ok(read::project_status(project, &text))
     }
 
-    /// What became of each project that [`list_projects(true)`](Self::list_projects) lists, in its order. At most 8 commands run at once.
+    /// What became of each project that [`list_projects(true)`](Self::list_projects) lists, in its
+    /// order. At most 8 commands run at once.
     ///
-    /// `known` are names that are expected, such as those of the last time: they are asked for beside the list and not after it, which saves
-    /// a good part of the time. One that is not listed any more is left out.
+    /// `known` are names that are expected, such as those of the last time: they are asked for
+    /// beside the list and not after it, which saves a good part of the time. One that is not
+    /// listed any more is left out.
     ///
     /// # Errors
     ///
@@ -132,7 +138,10 @@ impl Compose {
         let known: Vec<String> = known.iter().map(|name| name.as_ref().to_owned()).collect();
         let known = async { Ok(ask_all(known).await) };
         let (listed, mut found) = try_join(self.list_projects(true), known).await?;
-        let new = listed.iter().map(|project| project.name.clone()).filter(|name| !found.contains_key(name));
+        let new = listed
+            .iter()
+            .map(|project| project.name.clone())
+            .filter(|name| !found.contains_key(name));
         found.extend(ask_all(new.collect()).await);
         let answers = listed.into_iter().filter_map(|project| {
             let status = found.remove(&project.name)?;
@@ -141,8 +150,9 @@ impl Compose {
         Ok(answers.collect())
     }
 
-    /// Creates and starts a project's services, in the background (`up --detach`). No time limit unless one is set. The files are those that
-    /// [`Action::file`] names, or the ones that the project was made from.
+    /// Creates and starts a project's services, in the background (`up --detach`). No time limit
+    /// unless one is set. The files are those that [`Action::file`] names, or the ones that the
+    /// project was made from.
     ///
     /// # Errors
     ///
@@ -187,7 +197,8 @@ impl Compose {
         self.action(project, "restart")
     }
 
-    /// Pulls the images of a project. No time limit unless one is set; files as for [`up`](Self::up).
+    /// Pulls the images of a project. No time limit unless one is set; files as for
+    /// [`up`](Self::up).
     ///
     /// # Errors
     ///
@@ -196,7 +207,8 @@ impl Compose {
         Ok(self.action(project, "pull")?.timeout(None))
     }
 
-    /// The logs of a project. With `follow` they go on until the [`Child`](crate::Child) is dropped, without a time limit.
+    /// The logs of a project. With `follow` they go on until the [`Child`](crate::Child) is
+    /// dropped, without a time limit.
     ///
     /// # Errors
     ///
@@ -220,8 +232,9 @@ impl Compose {
         Ok(self.action(project, "exec")?.option("-T").service(service)?.args(words))
     }
 
-    /// Any action of `docker compose`, such as `"kill"` or `"top"`. It has 30 s unless another limit is set. Actions that work with the
-    /// files of a project, `"build"` or `"run"` say, have them as for [`up`](Self::up).
+    /// Any action of `docker compose`, such as `"kill"` or `"top"`. It has 30 s unless another
+    /// limit is set. Actions that work with the files of a project, `"build"` or `"run"` say, have
+    /// them as for [`up`](Self::up).
     ///
     /// # Errors
     ///

@@ -1,4 +1,5 @@
-//! Names of projects, services and actions: what could be read as an option or as something else is refused before anything runs.
+//! Names of projects, services and actions: what could be read as an option or as something else is
+//! refused before anything runs.
 
 use super::ComposeError;
 
@@ -94,6 +95,9 @@ mod tests {
     #[test]
     fn long_names_are_refused_and_cut_in_the_message() {
         let error = project(&"a".repeat(300)).unwrap_err().to_string();
-        assert!(error.ends_with("it is longer than 200 characters") && error.len() < 300, "{error}");
+        assert!(
+            error.ends_with("it is longer than 200 characters") && error.len() < 300,
+            "{error}"
+        );
     }
 }

@@ -14,8 +14,8 @@ pub struct Project {
     pub status: Status,
     /// The same in Compose's own words, such as `running(2), exited(1)`.
     pub detail: String,
-    /// The files that its containers were made from: paths on the host. Compose gives them for all containers together, also where a later
-    /// `up` has left some of them as they were.
+    /// The files that its containers were made from: paths on the host. Compose gives them for all
+    /// containers together, also where a later `up` has left some of them as they were.
     pub config_files: Vec<String>,
     /// It was made from standard input, or a part of it was.
     pub from_stdin: bool,
@@ -219,8 +219,9 @@ pub(super) fn projects(text: &str) -> Result<Vec<Project>, String> {
     Ok(raw.into_iter().map(project).collect())
 }
 
-/// Paths with commas between them. They are absolute, so that what does not begin with `/` belongs to the path before it; `-` was standard
-/// input, and `N/A` is what Compose says of containers without that label.
+/// Paths with commas between them. They are absolute, so that what does not begin with `/` belongs
+/// to the path before it; `-` was standard input, and `N/A` is what Compose says of containers
+/// without that label.
 fn files(list: &str) -> Vec<String> {
     let mut files: Vec<String> = Vec::new();
     for part in list.split(',') {
@@ -233,7 +234,8 @@ fn files(list: &str) -> Vec<String> {
     files
 }
 
-/// Start-up files of the account can print before Docker does. Where nothing looks like an answer it is left as it is, to be reported.
+/// Start-up files of the account can print before Docker does. Where nothing looks like an answer
+/// it is left as it is, to be reported.
 fn without_greeting(text: &str) -> &str {
     let begins = |line: &str| ["{\"", "[{", "[]"].iter().any(|text| line.starts_with(text));
     let is_answer = |line: &str| begins(line) || line.trim_end() == "[";
@@ -268,7 +270,9 @@ struct RawPublisher {
     protocol: String,
 }
 
-fn null_is_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<RawPublisher>, D::Error> {
+fn null_is_empty<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<RawPublisher>, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
@@ -288,13 +292,19 @@ impl From<RawService> for Service {
             health: Some(raw.health).filter(|health| !health.is_empty()),
             exit_code: raw.exit_code.filter(|_| ended),
             // A range that is only exposed is told as port 0.
-            publishers: raw.publishers.into_iter().filter(|raw| raw.target_port > 0).map(publisher).collect(),
+            publishers: raw
+                .publishers
+                .into_iter()
+                .filter(|raw| raw.target_port > 0)
+                .map(publisher)
+                .collect(),
             state,
         }
     }
 }
 
-/// Reads the answer of `docker compose ps --format json` in both of its shapes: one array (until Compose 2.20), or one object in each line.
+/// Reads the answer of `docker compose ps --format json` in both of its shapes: one array (until
+/// Compose 2.20), or one object in each line.
 pub(super) fn project_status(project: &str, text: &str) -> ProjectStatus {
     let text = without_greeting(text);
     let (mut services, mut unreadable) = (Vec::new(), Vec::new());
@@ -310,7 +320,9 @@ pub(super) fn project_status(project: &str, text: &str) -> ProjectStatus {
             }
         }
         Err(_) => {
-            for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+            for (index, line) in
+                text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty())
+            {
                 take(format!("line {}", index + 1), serde_json::from_str(line), line);
             }
         }
@@ -391,8 +403,12 @@ mod tests {
 
     #[test]
     fn one_line_is_a_whole_document_too() {
-        let found = project_status("notes", include_str!("../../tests/recorded/ps-2.40.3-lines-one.json"));
-        assert_eq!((found.status, found.services.len(), found.unreadable.len()), (Status::Running, 1, 0));
+        let found =
+            project_status("notes", include_str!("../../tests/recorded/ps-2.40.3-lines-one.json"));
+        assert_eq!(
+            (found.status, found.services.len(), found.unreadable.len()),
+            (Status::Running, 1, 0)
+        );
     }
 
     #[rstest]
@@ -407,7 +423,10 @@ mod tests {
     #[case::line("{\"Service\":\"web\",\"State\":\"running\"}\n{\"Service\":\"db\"\nWARN[0000] text\n", &["line 2: ", "line 3: "])]
     #[case::array("[{\"Service\":\"web\",\"State\":\"running\"},{\"Service\":\"db\"}]", &["entry 2: missing field `State`"])]
     #[case::kind("{\"Service\":\"web\",\"State\":\"running\"}\n{\"Service\":\"web\",\"State\":1}", &["line 2: "])]
-    fn what_cannot_be_read_is_reported_and_the_rest_is_there(#[case] text: &str, #[case] reports: &[&str]) {
+    fn what_cannot_be_read_is_reported_and_the_rest_is_there(
+        #[case] text: &str,
+        #[case] reports: &[&str],
+    ) {
         let found = project_status("shop", text);
         assert_eq!((found.status, found.services.len()), (Status::Unknown, 1));
         assert_eq!(found.unreadable.len(), reports.len(), "{:?}", found.unreadable);
@@ -421,7 +440,8 @@ mod tests {
     #[case::v2_40_3(include_str!("../../tests/recorded/ls-2.40.3-all.json"))]
     fn projects_are_listed(#[case] recorded: &str) {
         let found = projects(recorded).expect("it can be read");
-        let found: Vec<_> = found.iter().map(|p| (&*p.name, p.status, p.config_files.join(" "))).collect();
+        let found: Vec<_> =
+            found.iter().map(|p| (&*p.name, p.status, p.config_files.join(" "))).collect();
         let expected = [
             ("harbour", Status::Partial, "/srv/harbour/compose.yaml"),
             ("notes", Status::Running, "/srv/notes/compose.yaml /srv/notes/compose.override.yaml"),
@@ -435,7 +455,9 @@ mod tests {
                 .is_empty()
         );
         assert_eq!(
-            projects(include_str!("../../tests/recorded/ls-2.40.3.json")).expect("it can be read").len(),
+            projects(include_str!("../../tests/recorded/ls-2.40.3.json"))
+                .expect("it can be read")
+                .len(),
             3
         );
     }
@@ -449,8 +471,9 @@ mod tests {
     #[case("N/A", &[], false)]
     #[case("", &[], false)]
     fn files_of_a_project(#[case] list: &str, #[case] files: &[&str], #[case] from_stdin: bool) {
-        let text =
-            format!("Welcome!\n[{{\"Name\":\"shop\",\"Status\":\"running(1)\",\"ConfigFiles\":{list:?}}}]\n");
+        let text = format!(
+            "Welcome!\n[{{\"Name\":\"shop\",\"Status\":\"running(1)\",\"ConfigFiles\":{list:?}}}]\n"
+        );
         let found = &projects(&text).expect("it can be read")[0];
         assert_eq!(
             (&found.config_files[..], found.from_stdin),
@@ -462,7 +485,10 @@ mod tests {
     fn a_greeting_before_the_answer_is_not_part_of_it() {
         let line = "{\"Service\":\"web\",\"State\":\"running\"}\n";
         let found = project_status("shop", &format!("[info] welcome to web1\n\n{line}{line}"));
-        assert_eq!((found.status, found.services.len(), found.unreadable.len()), (Status::Running, 2, 0));
+        assert_eq!(
+            (found.status, found.services.len(), found.unreadable.len()),
+            (Status::Running, 2, 0)
+        );
         let found = project_status("shop", "Welcome to web1\n");
         assert_eq!((found.status, found.unreadable.len()), (Status::Unknown, 1));
     }

@@ -35,10 +35,14 @@ fn printed(shell: &PathBuf, options: &[&str], command: &[u8]) -> Vec<u8> {
 
 /// Any text but for NUL, which no shell can be given, and much of what shells mean something by.
 fn word() -> impl Strategy<Value = Vec<u8>> {
-    let special =
-        "[ \t\n\r'\"\\\\!$`~*?\\[\\]{}()<>|&;#^=%,@:+\\-a-c0-2\u{1}\u{1b}\u{7f}äß€\u{1f600}\u{202e}]{0,12}";
-    let text =
-        prop_oneof![special, "[^\0]{0,20}", "-[a-z-]{0,4}", "[$!\\\\'\"]{0,8}", Just("\\c".to_owned())];
+    let special = "[ \t\n\r'\"\\\\!$`~*?\\[\\]{}()<>|&;#^=%,@:+\\-a-c0-2\u{1}\u{1b}\u{7f}äß€\u{1f600}\u{202e}]{0,12}";
+    let text = prop_oneof![
+        special,
+        "[^\0]{0,20}",
+        "-[a-z-]{0,4}",
+        "[$!\\\\'\"]{0,8}",
+        Just("\\c".to_owned())
+    ];
     let bytes = vec(prop_oneof![1..=255_u8, Just(b'\''), Just(b'\\'), 0x80..=255_u8], 0..12);
     prop_oneof![4 => text.prop_map(String::into_bytes), 1 => bytes]
 }
@@ -48,7 +52,8 @@ proptest! {
 
     #[test]
     fn every_shell_gives_back_what_was_said(words in vec(word(), 1..20)) {
-        // Not the shell's own printf: it is the words that are looked at, and each program gets them as they are.
+        // Not the shell's own printf: it is the words that are looked at, and each program gets
+        // them as they are.
         let mut command = b"/usr/bin/env printf '%s\\0'".to_vec();
         for word in &words {
             command.push(b' ');
@@ -66,7 +71,8 @@ proptest! {
         }
     }
 
-    /// It can be told where a word ends: what follows is not part of it, and what came before is not either.
+    /// It can be told where a word ends: what follows is not part of it, and what came before is
+    /// not either.
     #[test]
     fn a_word_ends_where_it_ends(word in word()) {
         let mut command = b"printf %s ".to_vec();

@@ -39,7 +39,8 @@ pub struct Fleet<'a> {
     fail_fast: bool,
 }
 
-/// What is too much for this machine at once is not decided here: the pool has few logins under way at a time.
+/// What is too much for this machine at once is not decided here: the pool has few logins under way
+/// at a time.
 const WIDTH: NonZeroUsize = NonZeroUsize::new(32).expect("it is not 0");
 
 impl<'a> Fleet<'a> {
@@ -54,8 +55,9 @@ impl<'a> Fleet<'a> {
         self
     }
 
-    /// Whether the first host that fails is the last one to be started: by an error or by a status other than 0. Those that run then are let
-    /// finish: to cut a command off in the middle may do more harm than it has done.
+    /// Whether the first host that fails is the last one to be started: by an error or by a status
+    /// other than 0. Those that run then are let finish: to cut a command off in the middle may do
+    /// more harm than it has done.
     pub fn fail_fast(mut self, fail_fast: bool) -> Self {
         self.fail_fast = fail_fast;
         self
@@ -71,7 +73,11 @@ impl<'a> Fleet<'a> {
                 (result, begun.elapsed())
             }
         };
-        Outcomes { each: Each::new(self.hosts, self.width, run), fail_fast: self.fail_fast, left: &[] }
+        Outcomes {
+            each: Each::new(self.hosts, self.width, run),
+            fail_fast: self.fail_fast,
+            left: &[],
+        }
     }
 }
 
@@ -96,8 +102,8 @@ impl Outcome<'_> {
 
 /// What becomes of one command on many hosts. Made by [`Fleet::run`].
 ///
-/// The commands go on only while [`next`](Self::next) is awaited. Dropping it ends those that run, as dropping the future of
-/// [`Command::output`] does.
+/// The commands go on only while [`next`](Self::next) is awaited. Dropping it ends those that run,
+/// as dropping the future of [`Command::output`] does.
 #[must_use = "nothing is run until next is awaited"]
 pub struct Outcomes<'a> {
     each: Each<'a, Host, (Result<Output, Error>, Duration)>,

@@ -9,7 +9,8 @@ use futures_util::stream::FuturesUnordered;
 
 type Asked<'a, H, T> = Pin<Box<dyn Future<Output = (&'a H, T)> + Send + 'a>>;
 
-/// Asks hosts, or whatever has one, at most so many of them at a time, and gives each answer when it is there.
+/// Asks hosts, or whatever has one, at most so many of them at a time, and gives each answer when
+/// it is there.
 ///
 /// ```no_run
 /// # async fn example(pool: &sshpool::Pool, hosts: &[sshpool::Host]) {
@@ -24,7 +25,8 @@ type Asked<'a, H, T> = Pin<Box<dyn Future<Output = (&'a H, T)> + Send + 'a>>;
 /// # }
 /// ```
 ///
-/// Those that are asked go on only while [`next`](Self::next) is awaited. Dropping it drops those that have not answered.
+/// Those that are asked go on only while [`next`](Self::next) is awaited. Dropping it drops those
+/// that have not answered.
 #[must_use = "nothing is asked until next is awaited"]
 pub struct Each<'a, H, T> {
     waiting: slice::Iter<'a, H>,
@@ -47,7 +49,8 @@ impl<'a, H: Sync, T: Send + 'a> Each<'a, H, T> {
         Each { waiting: hosts.iter(), running: FuturesUnordered::new(), ask, width }
     }
 
-    /// The next host that has answered, in the order in which they do. `None` when there is none left.
+    /// The next host that has answered, in the order in which they do. `None` when there is none
+    /// left.
     ///
     /// # Cancel safety
     ///
@@ -100,8 +103,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_was_not_asked_yet_can_be_left_out() {
         let seconds: Vec<u64> = vec![1, 5, 2, 3];
-        let mut each =
-            Each::new(&seconds, width(2), |seconds| tokio::time::sleep(Duration::from_secs(*seconds)));
+        let mut each = Each::new(&seconds, width(2), |seconds| {
+            tokio::time::sleep(Duration::from_secs(*seconds))
+        });
         assert_eq!(each.next().await, Some((&1, ())));
         // The place of the one that has answered is given away with the next call only.
         assert_eq!(each.stop(), [2, 3]);
@@ -112,8 +116,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_call_that_is_dropped_loses_no_answer() {
         let seconds: Vec<u64> = vec![1, 2, 3];
-        let mut each =
-            Each::new(&seconds, width(3), |seconds| tokio::time::sleep(Duration::from_secs(*seconds)));
+        let mut each = Each::new(&seconds, width(3), |seconds| {
+            tokio::time::sleep(Duration::from_secs(*seconds))
+        });
         let mut answers = Vec::new();
         loop {
             match tokio::time::timeout(Duration::from_millis(300), each.next()).await {

@@ -1,6 +1,7 @@
 //! Many hosts at once, so many at a time.
 //!
-//! [`on_each`] waits for all answers, [`Each`] gives them as they come, and [`Fleet`] is one command on many hosts over that.
+//! [`on_each`] waits for all answers, [`Each`] gives them as they come, and [`Fleet`] is one
+//! command on many hosts over that.
 
 mod commands;
 mod each;
@@ -14,8 +15,8 @@ use crate::host::Host;
 pub use commands::{Fleet, Outcome, Outcomes};
 pub use each::Each;
 
-/// Asks every host, at most `width` of them at a time, and gives the answers in the order of the hosts. What one host cannot answer is in
-/// its place and keeps nobody else from answering.
+/// Asks every host, at most `width` of them at a time, and gives the answers in the order of the
+/// hosts. What one host cannot answer is in its place and keeps nobody else from answering.
 ///
 /// ```no_run
 /// use sshpool::docker::Compose;
@@ -40,7 +41,8 @@ pub async fn on_each<'a, T, F: Future<Output = T>>(
     ask: impl Fn(&'a Host) -> F,
 ) -> Vec<T> {
     let numbered = async |place: usize, asked: F| (place, asked.await);
-    let asked: Vec<_> = hosts.iter().enumerate().map(|(place, host)| numbered(place, ask(host))).collect();
+    let asked: Vec<_> =
+        hosts.iter().enumerate().map(|(place, host)| numbered(place, ask(host))).collect();
     // In the order of their ends, so that a slow host does not keep the next ones waiting.
     let mut answers: Vec<_> = stream::iter(asked).buffer_unordered(width.get()).collect().await;
     answers.sort_by_key(|(place, _)| *place);
@@ -56,7 +58,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn answers_have_the_order_of_the_hosts_and_no_more_than_the_width_are_asked_at_once() {
-        let hosts: Vec<Host> = (0..20).map(|n| Host::new(format!("web{n}")).expect("a name")).collect();
+        let hosts: Vec<Host> =
+            (0..20).map(|n| Host::new(format!("web{n}")).expect("a name")).collect();
         let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let (now, most) = (&now, &most);
         let answers = on_each(&hosts, NonZeroUsize::new(3).expect("not 0"), |host| async move {

@@ -1,4 +1,5 @@
-//! What holds for any destination: nothing that a shell or ssh could take for something else gets through.
+//! What holds for any destination: nothing that a shell or ssh could take for something else gets
+//! through.
 
 use proptest::prelude::*;
 
@@ -30,7 +31,8 @@ fn destination() -> impl Strategy<Value = String> {
     (user, name, port).prop_map(|(user, name, port)| user + &name + &port)
 }
 
-/// Made of nothing that ssh takes for an option, a shell for more than letters, or a terminal for a command.
+/// Made of nothing that ssh takes for an option, a shell for more than letters, or a terminal for a
+/// command.
 fn is_harmless(text: &str, more: &str) -> bool {
     let text_of_shells = |c: char| "'`\"$\\;&<>|(){}".contains(c) && !more.contains(c);
     !text.is_empty()

@@ -8,8 +8,9 @@ use super::natural::{Number, Part, compare, parts};
 /// The numbers that stand in one place of a name.
 type Numbers = BTreeSet<Number>;
 
-/// Writes names with ranges, in the order in which people count: `db1,web[1-3,5]`. Read as a [`HostSet`](super::HostSet) it is the same hosts
-/// again; a name that is given twice is there once.
+/// Writes names with ranges, in the order in which people count: `db1,web[1-3,5]`. Read as a
+/// [`HostSet`](super::HostSet) it is the same hosts again; a name that is given twice is there
+/// once.
 ///
 /// ```
 /// assert_eq!(sshpool::fold(["web10", "db1", "web9", "web8"]), "db1,web[8-10]");
@@ -20,7 +21,8 @@ pub fn fold<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> String {
     let mut alike: BTreeMap<Vec<&str>, BTreeSet<Vec<Number>>> = BTreeMap::new();
     let mut words: BTreeSet<(Name, String)> = BTreeSet::new();
     for name in names.iter().map(AsRef::as_ref) {
-        // The digits of an IPv6 address are not decimal ones, nor those of a URI, and brackets are the name's own.
+        // The digits of an IPv6 address are not decimal ones, nor those of a URI, and brackets are
+        // the name's own.
         if name.matches(':').count() > 1 || name.contains(['[', ']', '%']) {
             words.insert((Name(name.to_owned()), name.to_owned()));
             continue;
@@ -53,7 +55,8 @@ impl PartialOrd for Name {
     }
 }
 
-/// The numbers of a name and what stands before, between and behind them: one text more than numbers.
+/// The numbers of a name and what stands before, between and behind them: one text more than
+/// numbers.
 fn split(name: &str) -> (Vec<&str>, Vec<Number>) {
     let (mut texts, mut numbers) = (Vec::new(), Vec::new());
     let mut start = 0;
@@ -73,10 +76,13 @@ fn split(name: &str) -> (Vec<&str>, Vec<Number>) {
     (texts, numbers)
 }
 
-/// Puts members together that differ in one place only, place by place. Each is in one block, and a block has nothing that is no member.
+/// Puts members together that differ in one place only, place by place. Each is in one block, and a
+/// block has nothing that is no member.
 fn blocks(members: &BTreeSet<Vec<Number>>) -> Vec<Vec<Numbers>> {
-    let mut blocks: Vec<Vec<Numbers>> =
-        members.iter().map(|member| member.iter().map(|number| Numbers::from([*number])).collect()).collect();
+    let mut blocks: Vec<Vec<Numbers>> = members
+        .iter()
+        .map(|member| member.iter().map(|number| Numbers::from([*number])).collect())
+        .collect();
     let places = blocks.first().map_or(0, Vec::len);
     for place in (0..places).rev() {
         let mut merged: BTreeMap<Vec<Numbers>, Numbers> = BTreeMap::new();
@@ -105,14 +111,18 @@ fn ranges(numbers: &Numbers) -> String {
         return written(numbers.first());
     }
     let mut runs: Vec<(Number, Number)> = Vec::new();
-    // The run that may go on, for each number of digits with leading zeros and for those without: a range has either.
+    // The run that may go on, for each number of digits with leading zeros and for those without: a
+    // range has either.
     let mut open: BTreeMap<Option<usize>, usize> = BTreeMap::new();
     for number in numbers.iter().copied() {
         let kind = is_padded(number).then_some(number.digits);
-        let of_kind =
-            |kind| open.get(&kind).copied().filter(|run: &usize| runs[*run].1.value + 1 == number.value);
+        let of_kind = |kind| {
+            open.get(&kind).copied().filter(|run: &usize| runs[*run].1.value + 1 == number.value)
+        };
         // 09 is followed by 10, which has no leading zero by itself.
-        match of_kind(Some(number.digits)).or_else(|| if kind.is_none() { of_kind(None) } else { None }) {
+        match of_kind(Some(number.digits))
+            .or_else(|| if kind.is_none() { of_kind(None) } else { None })
+        {
             Some(run) => runs[run].1 = number,
             None => {
                 open.insert(kind, runs.len());

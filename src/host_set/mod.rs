@@ -1,7 +1,8 @@
 //! Many hosts in few words: `web[01-20],db1`.
 //!
-//! [`HostSet`] reads the notation of pdsh, ClusterShell and Slurm and writes it again ([`fold`]). What may be the name of a host is not decided
-//! here but by [`Host`]: every word that the ranges stand for is read as one.
+//! [`HostSet`] reads the notation of pdsh, ClusterShell and Slurm and writes it again ([`fold`]).
+//! What may be the name of a host is not decided here but by [`Host`]: every word that the ranges
+//! stand for is read as one.
 
 mod fold;
 mod natural;
@@ -25,8 +26,9 @@ pub const MOST_HOSTS: usize = 65_536;
 
 /// Destinations, `[user@]host[:port]`, in the order in which they were named, each of them once.
 ///
-/// Words stand between commas or blanks. Brackets have numbers and ranges: `web[1-3,7]`, with leading zeros `[01-20]`, every second one
-/// `[0-8/2]`, and as many of them as are wanted: `rack[1-2]-node[1-4]`. Brackets around an IPv6 address are not a range: `[::1]:2222`.
+/// Words stand between commas or blanks. Brackets have numbers and ranges: `web[1-3,7]`, with
+/// leading zeros `[01-20]`, every second one `[0-8/2]`, and as many of them as are wanted:
+/// `rack[1-2]-node[1-4]`. Brackets around an IPv6 address are not a range: `[::1]:2222`.
 ///
 /// ```
 /// use sshpool::HostSet;
@@ -38,7 +40,8 @@ pub const MOST_HOSTS: usize = 65_536;
 /// # Ok::<(), sshpool::HostSetError>(())
 /// ```
 ///
-/// Groups, such as `@web`, are known to a configuration: [`Config::host_set`](crate::Config::host_set).
+/// Groups, such as `@web`, are known to a configuration:
+/// [`Config::host_set`](crate::Config::host_set).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostSet {
     hosts: Vec<String>,
@@ -111,8 +114,9 @@ impl HostSet {
         others.iter().try_for_each(|host| self.insert(host.clone()))
     }
 
-    /// Takes out what the other set names, and says how many that were. A name alone takes out that host for every user and port: who writes
-    /// `web1` wants nothing to happen on web1. With a user or a port only these are meant.
+    /// Takes out what the other set names, and says how many that were. A name alone takes out that
+    /// host for every user and port: who writes `web1` wants nothing to happen on web1. With a user
+    /// or a port only these are meant.
     pub fn remove(&mut self, others: &HostSet) -> usize {
         let mut named: HashMap<String, Vec<Host>> = HashMap::new();
         for host in others.iter().map(|host| parsed(host)) {
@@ -145,7 +149,8 @@ impl HostSet {
 }
 
 fn parsed(destination: &str) -> Host {
-    // UNWRAP: what is in a set was read as a host, and what a host is written as is read as the same again.
+    // UNWRAP: what is in a set was read as a host, and what a host is written as is read as the
+    // same again.
     destination.parse().expect("it was a host")
 }
 
@@ -224,6 +229,9 @@ mod tests {
     #[test]
     fn a_group_is_not_known_here() {
         let error = "web1,@web".parse::<HostSet>().expect_err("no groups");
-        assert_eq!(error.to_string(), "unknown group \"web\": groups are known to a configuration only");
+        assert_eq!(
+            error.to_string(),
+            "unknown group \"web\": groups are known to a configuration only"
+        );
     }
 }

@@ -11,7 +11,8 @@ pub(super) enum Part<'a> {
     Number(Number),
 }
 
-/// Digits as they are written: their value, and how many they are. With leading zeros they are more than the value needs.
+/// Digits as they are written: their value, and how many they are. With leading zeros they are more
+/// than the value needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Number {
     pub value: u64,
@@ -30,7 +31,8 @@ pub(super) fn parts(name: &str) -> Vec<Part<'_>> {
         };
         let (part, after) = rest.split_at(end);
         rest = after;
-        let number = (is_digit(first) && part.len() <= MOST_DIGITS).then(|| part.parse().ok()).flatten();
+        let number =
+            (is_digit(first) && part.len() <= MOST_DIGITS).then(|| part.parse().ok()).flatten();
         parts.push(match number {
             Some(value) => Part::Number(Number { value, digits: part.len() }),
             None => Part::Text(part),

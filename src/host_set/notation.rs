@@ -31,8 +31,8 @@ pub(crate) fn read(text: &str) -> Result<Vec<Item>, HostSetError> {
     Ok(items)
 }
 
-/// The one way to write a destination. It is read as the same again, and is one word of the notation: as a URI where its user has a comma,
-/// a blank or a bracket.
+/// The one way to write a destination. It is read as the same again, and is one word of the
+/// notation: as a URI where its user has a comma, a blank or a bracket.
 fn written(host: &Host) -> Result<String, HostSetError> {
     let place = match host.get_port() {
         // The key puts a name with colons into brackets.
@@ -42,7 +42,8 @@ fn written(host: &Host) -> Result<String, HostSetError> {
     };
     let Some(user) = host.get_user() else { return of_one_word(place, host) };
     let plain = format!("{user}@{place}");
-    of_one_word(plain, host).or_else(|_| of_one_word(format!("ssh://{}@{place}", encoded(user)), host))
+    of_one_word(plain, host)
+        .or_else(|_| of_one_word(format!("ssh://{}@{place}", encoded(user)), host))
 }
 
 fn is_read_as_name(name: &str) -> bool {
@@ -57,9 +58,10 @@ fn of_one_word(word: String, host: &Host) -> Result<String, HostSetError> {
         && word.parse::<Host>().is_ok_and(|again| again == *host);
     match is_one {
         true => Ok(word),
-        false => {
-            Err(wrong(&word, "it cannot stand among others: give it a name of its own in the ssh_config"))
-        }
+        false => Err(wrong(
+            &word,
+            "it cannot stand among others: give it a name of its own in the ssh_config",
+        )),
     }
 }
 
@@ -73,10 +75,15 @@ fn words(text: &str) -> Result<Vec<&str>, HostSetError> {
     let (mut start, mut open) = (0, None);
     for (at, c) in text.char_indices() {
         match c {
-            '[' if open.is_some() => return Err(wrong(word_from(text, start), "brackets within brackets")),
+            '[' if open.is_some() => {
+                return Err(wrong(word_from(text, start), "brackets within brackets"));
+            }
             '[' => open = Some(at),
             ']' if open.is_none() => {
-                return Err(wrong(word_from(text, start), "a bracket is closed that was not opened"));
+                return Err(wrong(
+                    word_from(text, start),
+                    "a bracket is closed that was not opened",
+                ));
             }
             ']' => open = None,
             c if open.is_none() && (c == ',' || c.is_whitespace()) => {
@@ -194,7 +201,10 @@ fn number(word: &str, part: &str, digits: &str) -> Result<u64, HostSetError> {
         ));
     }
     if digits.len() > MOST_DIGITS {
-        return Err(wrong(word, format!("{} has more than {MOST_DIGITS} digits", shortened(digits))));
+        return Err(wrong(
+            word,
+            format!("{} has more than {MOST_DIGITS} digits", shortened(digits)),
+        ));
     }
     Ok(digits.parse().expect("so few digits fit"))
 }
@@ -272,7 +282,10 @@ mod tests {
         "invalid hosts \"web[1-2-3]\": \"1-2-3\" is no number and no range: brackets have such as [1-3,7] or [01-20]"
     )]
     #[case("web[5-3]", "invalid hosts \"web[5-3]\": 5-3 goes down: write the smaller number first")]
-    #[case("web[1-9/0]", "invalid hosts \"web[1-9/0]\": 1-9/0 never gets on: write a step of 1 or more")]
+    #[case(
+        "web[1-9/0]",
+        "invalid hosts \"web[1-9/0]\": 1-9/0 never gets on: write a step of 1 or more"
+    )]
     #[case("web[1-020]", "invalid hosts \"web[1-020]\": 1-020 has leading zeros on one side only")]
     #[case(
         "web[1-1000000000000000000]",
@@ -281,7 +294,10 @@ mod tests {
     #[case("web[0-65536]", "\"web[0-65536]\" makes it more than 65536 hosts")]
     #[case("a,web[1-256][0-256]", "\"web[1-256][0-256]\" makes it more than 65536 hosts")]
     #[case("a,web[1-65536]", "\"web[1-65536]\" makes it more than 65536 hosts")]
-    #[case("web[0-999999999999999999]", "\"web[0-999999999999999999]\" makes it more than 65536 hosts")]
+    #[case(
+        "web[0-999999999999999999]",
+        "\"web[0-999999999999999999]\" makes it more than 65536 hosts"
+    )]
     #[case(
         "a;b[1-2]",
         "invalid host name \"a;b1\": it must not contain ';'; \

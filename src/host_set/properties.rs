@@ -1,4 +1,5 @@
-//! What holds for any hosts: what is folded is unfolded again, and nothing that is no host gets through.
+//! What holds for any hosts: what is folded is unfolded again, and nothing that is no host gets
+//! through.
 
 use std::collections::BTreeSet;
 
@@ -16,11 +17,13 @@ fn destination() -> impl Strategy<Value = String> {
         1 => (95..105_u32).prop_map(|number| format!("{number:03}")),
         1 => "[0-9]{17,21}",
     ];
-    let name =
-        vec(prop_oneof![3 => number, 2 => "[a-c.]", 1 => Just("-".to_owned()), 1 => "[+~^=/#%ü]"], 1..5);
-    let user =
-        prop_oneof![4 => Just(String::new()), 1 => "u[0-9]{1,2}@", 1 => "a@", 1 => "[a:#%/0-2+]{1,4}@"];
-    let port = prop_oneof![4 => Just(String::new()), 1 => (1..70_u32).prop_map(|port| format!(":{port}"))];
+    let name = vec(
+        prop_oneof![3 => number, 2 => "[a-c.]", 1 => Just("-".to_owned()), 1 => "[+~^=/#%ü]"],
+        1..5,
+    );
+    let user = prop_oneof![4 => Just(String::new()), 1 => "u[0-9]{1,2}@", 1 => "a@", 1 => "[a:#%/0-2+]{1,4}@"];
+    let port =
+        prop_oneof![4 => Just(String::new()), 1 => (1..70_u32).prop_map(|port| format!(":{port}"))];
     let plain = (user, name, port).prop_map(|(user, name, port)| user + &name.concat() + &port);
     let address = prop_oneof![
         (0..20_u32).prop_map(|last| format!("fe80::{last}")),

@@ -34,8 +34,8 @@ const LONGEST: Duration = Duration::from_secs(365 * 86_400);
 /// Words that such an option has in the place of a path.
 const WORDS: &[&str] = &["none", "no", "yes", "any", "internal", "SSH_AUTH_SOCK"];
 
-/// Options by which a program of the user's takes part in a login. (A PKCS#11 provider is loaded into
-/// ssh, and sees as much as a program.)
+/// Options by which a program of the user's takes part in a login. (A PKCS#11 provider is loaded
+/// into ssh, and sees as much as a program.)
 const PROGRAMS: &[&str] = &["proxycommand", "knownhostscommand", "pkcs11provider"];
 
 impl Answer {
@@ -89,12 +89,15 @@ impl Answer {
 
     /// Whether a program of the user's takes part.
     pub(crate) fn runs_a_program(&self) -> bool {
-        PROGRAMS.iter().any(|option| self.values(option).any(|value| !value.eq_ignore_ascii_case("none")))
+        PROGRAMS
+            .iter()
+            .any(|option| self.values(option).any(|value| !value.eq_ignore_ascii_case("none")))
     }
 
     /// Whether the connection goes another way than straight over TCP.
     pub(crate) fn has_proxy(&self) -> bool {
-        let is_set = |option| self.value(option).is_some_and(|value| !value.eq_ignore_ascii_case("none"));
+        let is_set =
+            |option| self.value(option).is_some_and(|value| !value.eq_ignore_ascii_case("none"));
         is_set("proxyjump") || is_set("proxycommand")
     }
 
@@ -132,8 +135,8 @@ impl Answer {
         seconds.map(Duration::from_secs)
     }
 
-    /// What `ConnectTimeout` and `ConnectionAttempts` allow for a login. ssh waits a second between two
-    /// attempts.
+    /// What `ConnectTimeout` and `ConnectionAttempts` allow for a login. ssh waits a second between
+    /// two attempts.
     pub(crate) fn allows(&self) -> Option<Duration> {
         const PAUSE: Duration = Duration::from_secs(1);
         let attempts: u32 =
@@ -161,9 +164,12 @@ impl Answer {
         names
     }
 
-    /// Whether some path is relative to the caller's directory. `variable` gives what stands first in
-    /// a path that begins with a variable.
-    pub(crate) fn has_relative_path(&self, mut variable: impl FnMut(&str) -> Option<String>) -> bool {
+    /// Whether some path is relative to the caller's directory. `variable` gives what stands first
+    /// in a path that begins with a variable.
+    pub(crate) fn has_relative_path(
+        &self,
+        mut variable: impl FnMut(&str) -> Option<String>,
+    ) -> bool {
         let mut is_relative = |path: &str| match path.as_bytes().first() {
             None | Some(b'/' | b'~') => false,
             _ if WORDS.contains(&path) || path.starts_with("%d") => false,
@@ -207,7 +213,10 @@ mod tests {
     fn options_of_sessions_stand_aside() {
         let answer = of("user lab\nsendenv LANG\nport 22\nsendenv LC_*\nhostname h\n");
         assert_eq!(answer.send, ["LANG", "LC_*"]);
-        assert_eq!(answer, Answer { send: answer.send.clone(), ..of("user lab\nport 22\nhostname h\n") });
+        assert_eq!(
+            answer,
+            Answer { send: answer.send.clone(), ..of("user lab\nport 22\nhostname h\n") }
+        );
         assert_eq!(answer.destination(), Some(("lab", "h", 22)));
     }
 
@@ -232,7 +241,8 @@ mod tests {
 
     #[test]
     fn variables_are_named() {
-        let answer = of("identityfile a/${A}/${B}\nforwardagent $FA\nidentityagent ${C}\nuser x${\n");
+        let answer =
+            of("identityfile a/${A}/${B}\nforwardagent $FA\nidentityagent ${C}\nuser x${\n");
         assert_eq!(answer.variables(), ["A", "B", "C", "FA"]);
     }
 
@@ -253,7 +263,8 @@ mod tests {
         assert_eq!((answer.connect_timeout(), answer.allows()), (seconds(30), seconds(92)));
         assert_eq!(of("connecttimeout 7\n").allows(), seconds(7));
         assert_eq!(of("connecttimeout none\nconnectionattempts 3\n").allows(), None);
-        let endless = of("connecttimeout 18446744073709551615\nconnectionattempts 4294967295\n").allows();
+        let endless =
+            of("connecttimeout 18446744073709551615\nconnectionattempts 4294967295\n").allows();
         assert!(endless.is_some_and(|time| time <= LONGEST), "{endless:?}");
     }
 }

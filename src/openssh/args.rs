@@ -1,8 +1,9 @@
 //! The command lines: what each kind of ssh process is told, and why.
 //!
-//! A *master* holds the authenticated connection, a *session* runs one command over it, a *control* call asks the master something.
-//! The first value that ssh sees for an option wins, and the command line comes before every file: what stands here cannot be
-//! undone by a user's configuration, and what must stay the user's choice does not stand here.
+//! A *master* holds the authenticated connection, a *session* runs one command over it, a *control*
+//! call asks the master something. The first value that ssh sees for an option wins, and the
+//! command line comes before every file: what stands here cannot be undone by a user's
+//! configuration, and what must stay the user's choice does not stand here.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -12,13 +13,15 @@ use std::time::Duration;
 use super::program::SshVersion;
 use crate::host::{Host, Variables};
 
-/// What a session or control call names as its destination. It never goes there: the socket is all it uses, and the name is one that
-/// cannot exist (RFC 6761), in case something goes wrong with that.
+/// What a session or control call names as its destination. It never goes there: the socket is all
+/// it uses, and the name is one that cannot exist (RFC 6761), in case something goes wrong with
+/// that.
 const NOWHERE: &str = "sshpool.invalid";
 
-/// The longest path that a master can bind. It first binds a temporary name, 17 bytes longer, and `sun_path` ends with a NUL byte
-/// (108 bytes on Linux, 104 on macOS and the BSDs).
-pub(super) const LONGEST_SOCKET: usize = if cfg!(target_os = "linux") { 108 - 1 - 17 } else { 104 - 1 - 17 };
+/// The longest path that a master can bind. It first binds a temporary name, 17 bytes longer, and
+/// `sun_path` ends with a NUL byte (108 bytes on Linux, 104 on macOS and the BSDs).
+pub(super) const LONGEST_SOCKET: usize =
+    if cfg!(target_os = "linux") { 108 - 1 - 17 } else { 104 - 1 - 17 };
 
 /// A list of arguments that grows by options.
 #[derive(Default)]
@@ -73,9 +76,13 @@ fn host_args(args: Args, host: &Host, config_file: Option<&Path>) -> Args {
     if let Some(address) = host.get_address() {
         // The zone of an IPv6 address stands behind a `%`.
         let text = address.replace('%', "%%");
-        // A `#` would begin a comment, and old clients end a value at a `=`. Quotes are in no address.
+        // A `#` would begin a comment, and old clients end a value at a `=`. Quotes are in no
+        // address.
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-:%".contains(c);
-        args = args.option("HostName", if text.chars().all(is_plain) { text } else { format!("\"{text}\"") });
+        args = args.option(
+            "HostName",
+            if text.chars().all(is_plain) { text } else { format!("\"{text}\"") },
+        );
     }
     if let Some(port) = host.get_port() {
         args = args.pair("-p", port.to_string());
@@ -87,8 +94,8 @@ fn host_args(args: Args, host: &Host, config_file: Option<&Path>) -> Args {
         args = args.option(key, value);
     }
     if let Some(file) = host.get_identity_file() {
-        // Without IdentitiesOnly the keys of an agent are offered first, and a server stops listening after six.
-        // Not `-i`, which looks for the file before it has read `%%` as `%`.
+        // Without IdentitiesOnly the keys of an agent are offered first, and a server stops
+        // listening after six. Not `-i`, which looks for the file before it has read `%%` as `%`.
         let mut quoted = OsString::from("\"");
         quoted.push(literal(file));
         quoted.push("\"");
@@ -102,17 +109,25 @@ pub(super) fn resolve(host: &Host, config_file: Option<&Path>) -> Vec<OsString> 
     host_args(Args::default().flag("-G").flag("-T"), host, config_file).destination(host.name()).0
 }
 
-/// The same words, for an ssh of this version. Without a command ssh would have nothing to do in the background, and refuse to answer.
-pub(super) fn in_the_foreground(mut arguments: Vec<OsString>, version: &SshVersion) -> Vec<OsString> {
+/// The same words, for an ssh of this version. Without a command ssh would have nothing to do in
+/// the background, and refuse to answer.
+pub(super) fn in_the_foreground(
+    mut arguments: Vec<OsString>,
+    version: &SshVersion,
+) -> Vec<OsString> {
     if version.at_least(8, 7) {
         arguments.splice(0..0, ["-o".into(), "ForkAfterAuthentication=no".into()]);
     }
     arguments
 }
 
-/// The same of a hop on the way, `[user@]host[:port]` or a URI, with the hops before it: as ssh starts
-/// itself for it. What was said of the target does not reach a hop, but for the file.
-pub(super) fn resolve_hop(hop: &str, before: &[String], config_file: Option<&Path>) -> Vec<OsString> {
+/// The same of a hop on the way, `[user@]host[:port]` or a URI, with the hops before it: as ssh
+/// starts itself for it. What was said of the target does not reach a hop, but for the file.
+pub(super) fn resolve_hop(
+    hop: &str,
+    before: &[String],
+    config_file: Option<&Path>,
+) -> Vec<OsString> {
     let mut args = Args::default().flag("-G").flag("-T");
     if let Some(file) = config_file {
         args = args.pair("-F", file);
@@ -155,10 +170,13 @@ pub(super) enum System {
     Copied,
 }
 
-/// What counts where the configuration says nothing of it: unknown host keys are accepted, and a server
-/// that says nothing any more is noticed after 60 s even where no probe is made.
-pub(super) const DEFAULTS: [(&str, &str); 3] =
-    [("StrictHostKeyChecking", "accept-new"), ("ServerAliveInterval", "15"), ("ServerAliveCountMax", "3")];
+/// What counts where the configuration says nothing of it: unknown host keys are accepted, and a
+/// server that says nothing any more is noticed after 60 s even where no probe is made.
+pub(super) const DEFAULTS: [(&str, &str); 3] = [
+    ("StrictHostKeyChecking", "accept-new"),
+    ("ServerAliveInterval", "15"),
+    ("ServerAliveCountMax", "3"),
+];
 
 /// An ssh_config that says what this one says, and last what counts where that says nothing. With
 /// `last`, the defaults stand in a final block, as the configuration has such blocks, too.
@@ -175,14 +193,17 @@ pub(super) fn config_with_defaults(
         None => {
             let mut config = b"Include ~/.ssh/config\n".to_vec();
             match system {
-                System::Included => config.extend_from_slice(format!("Include {SYSTEM}\n").as_bytes()),
+                System::Included => {
+                    config.extend_from_slice(format!("Include {SYSTEM}\n").as_bytes())
+                }
                 // One that is not there says nothing.
                 System::Copied => config.extend(std::fs::read(SYSTEM).unwrap_or_default()),
             }
             config
         }
         Some(file) if file == Path::new("none") => Vec::new(),
-        // Not included: ssh is stricter about the permissions of what is, and takes the path for a pattern.
+        // Not included: ssh is stricter about the permissions of what is, and takes the path for a
+        // pattern.
         Some(file) => std::fs::read(file)?,
     };
     config.extend_from_slice(if last { b"\nMatch final all\n" } else { b"\nHost *\n" });
@@ -192,7 +213,8 @@ pub(super) fn config_with_defaults(
     Ok(config)
 }
 
-/// Plain ssh with a login of its own, as a user without a pool would run it: what `sshpool bench` compares with.
+/// Plain ssh with a login of its own, as a user without a pool would run it: what `sshpool bench`
+/// compares with.
 #[cfg(feature = "cli")]
 pub(super) fn login(host: &Host, verbose: bool, command: &str) -> Vec<OsString> {
     let args = if verbose { Args::default().flag("-v") } else { Args::default() };
@@ -214,8 +236,8 @@ pub(crate) fn of_host(host: &Host) -> Vec<OsString> {
     host_args(Args::default(), host, host.get_config_file()).0
 }
 
-/// What makes an ssh that somebody else has called a client of a master, whatever else it is told. Without the master it logs in by itself,
-/// and leaves no master of its own behind.
+/// What makes an ssh that somebody else has called a client of a master, whatever else it is told.
+/// Without the master it logs in by itself, and leaves no master of its own behind.
 #[cfg(feature = "cli")]
 pub(crate) fn over(socket: &Path) -> Vec<OsString> {
     Args::default().pair("-S", literal(socket)).option("ControlMaster", "no").0
@@ -238,17 +260,20 @@ pub(super) struct MasterPlan<'a> {
 
 pub(super) fn master(host: &Host, plan: &MasterPlan<'_>) -> Vec<OsString> {
     let mut args =
-        Args::default().flag("-M").flag("-N").flag("-T").pair("-S", literal(plan.socket)).options(&[
-            // It stays our child: its end, and the reason, are seen at once.
-            ("ControlPersist", "no"),
-            ("BatchMode", if plan.asks { "no" } else { "yes" }),
-            // A shell for it, a forward, a local command or a tty is nothing a connection of the pool should bring along.
-            ("RemoteCommand", "none"),
-            ("RequestTTY", "no"),
-            ("PermitLocalCommand", "no"),
-            ("ClearAllForwardings", "yes"),
-            ("LogLevel", plan.log_level),
-        ]);
+        Args::default().flag("-M").flag("-N").flag("-T").pair("-S", literal(plan.socket)).options(
+            &[
+                // It stays our child: its end, and the reason, are seen at once.
+                ("ControlPersist", "no"),
+                ("BatchMode", if plan.asks { "no" } else { "yes" }),
+                // A shell for it, a forward, a local command or a tty is nothing a connection of
+                // the pool should bring along.
+                ("RemoteCommand", "none"),
+                ("RequestTTY", "no"),
+                ("PermitLocalCommand", "no"),
+                ("ClearAllForwardings", "yes"),
+                ("LogLevel", plan.log_level),
+            ],
+        );
     if plan.version.at_least(8, 7) {
         args = args.option("ForkAfterAuthentication", "no");
     }
@@ -259,13 +284,14 @@ pub(super) fn master(host: &Host, plan: &MasterPlan<'_>) -> Vec<OsString> {
     for (option, value) in plan.defaults {
         args = args.option(option, value);
     }
-    // Which variables are sent is up to the client of each session; a master passes on only those that
-    // it may send itself.
+    // Which variables are sent is up to the client of each session; a master passes on only those
+    // that it may send itself.
     args.option("SendEnv", "*").destination(host.name()).0
 }
 
-/// A client of a master. It fails closed: without its master it does not log in by itself, which a plain `ssh -S` would do, silently
-/// (test `a_session_never_logs_in_by_itself`). `-F none` keeps a user's `Host *` out of it.
+/// A client of a master. It fails closed: without its master it does not log in by itself, which a
+/// plain `ssh -S` would do, silently (test `a_session_never_logs_in_by_itself`). `-F none` keeps a
+/// user's `Host *` out of it.
 fn client(socket: &Path) -> Args {
     Args::default().pair("-F", "none").pair("-S", literal(socket)).options(&[
         ("ControlMaster", "no"),
@@ -274,8 +300,9 @@ fn client(socket: &Path) -> Args {
     ])
 }
 
-/// A session that runs `command`. `log` takes ssh's own messages, so that the remote's stderr stays pure, and tells afterwards what
-/// became of the session. It sends these variables, which it finds in its environment.
+/// A session that runs `command`. `log` takes ssh's own messages, so that the remote's stderr stays
+/// pure, and tells afterwards what became of the session. It sends these variables, which it finds
+/// in its environment.
 pub(super) fn session(
     socket: &Path,
     log: &Path,
@@ -354,18 +381,32 @@ mod tests {
     #[test]
     fn every_client_fails_closed() {
         for line in [
-            words(session(Path::new("/s"), Path::new("/l"), "true".as_ref(), &Variables::default(), false)),
+            words(session(
+                Path::new("/s"),
+                Path::new("/l"),
+                "true".as_ref(),
+                &Variables::default(),
+                false,
+            )),
             words(control(Path::new("/s"), "check")),
         ] {
-            assert!(line.starts_with("-F none -S /s -o ControlMaster=no -o ProxyCommand=false "), "{line}");
+            assert!(
+                line.starts_with("-F none -S /s -o ControlMaster=no -o ProxyCommand=false "),
+                "{line}"
+            );
             assert!(line.contains(" -- sshpool.invalid"), "{line}");
         }
     }
 
     #[test]
     fn a_command_is_one_argument_behind_the_destination() {
-        let args =
-            session(Path::new("/s"), Path::new("/l"), "-x 'a  b'".as_ref(), &Variables::default(), false);
+        let args = session(
+            Path::new("/s"),
+            Path::new("/l"),
+            "-x 'a  b'".as_ref(),
+            &Variables::default(),
+            false,
+        );
         assert_eq!(args[args.len() - 3..], ["--", NOWHERE, "-x 'a  b'"]);
     }
 }

@@ -1,14 +1,18 @@
 //! The bootstrap: how a command reaches a POSIX shell that is there already.
 //!
-//! A session is opened with the bootstrap as its command, and the real command is written to its standard input as one line, with what the
-//! command is to read behind it. So the session can be opened before the command is known, the command is in no process list, neither here
-//! nor there, and as long as the server's memory has room for it, it may be of any length. The bootstrap takes not a byte too many from the
-//! input. When it has the command it says so on the standard output, with a marker that also carries the process group to signal; a command
-//! without a marker has not begun.
+//! A session is opened with the bootstrap as its command, and the real command is written to its
+//! standard input as one line, with what the command is to read behind it. So the session can be
+//! opened before the command is known, the command is in no process list, neither here nor there,
+//! and as long as the server's memory has room for it, it may be of any length. The bootstrap takes
+//! not a byte too many from the input. When it has the command it says so on the standard output,
+//! with a marker that also carries the process group to signal; a command without a marker has not
+//! begun.
 //!
-//! It works in sh, dash, bash, ksh, zsh and BusyBox ash, and in them the outcome is that of the same command as an argument (test
-//! `random_commands_end_as_they_do_by_plain_ssh`), but for the place that the shell names in its own messages, and for a last command that a
-//! signal kills: plain shells put it in their place, so that ssh sees the signal, where here they tell 128 and its number.
+//! It works in sh, dash, bash, ksh, zsh and BusyBox ash, and in them the outcome is that of the
+//! same command as an argument (test `random_commands_end_as_they_do_by_plain_ssh`), but for the
+//! place that the shell names in its own messages, and for a last command that a signal kills:
+//! plain shells put it in their place, so that ssh sees the signal, where here they tell 128 and
+//! its number.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write;
@@ -19,17 +23,19 @@ use std::sync::{Arc, LazyLock, OnceLock};
 
 /// What the readiness proof of an account prints that has any shell at all.
 const WORD: &str = "sshpool-echo";
-/// Up to here the shell's `read`, which takes byte after byte, is faster than a dd that has to be started first (measured: 0.4 s and 0.02 s
-/// for a megabyte, break-even at some kilobytes).
+/// Up to here the shell's `read`, which takes byte after byte, is faster than a dd that has to be
+/// started first (measured: 0.4 s and 0.02 s for a megabyte, break-even at some kilobytes).
 const SHORT: usize = 4 * 1024;
 
-/// What only this process knows: output that is not ours cannot be taken for the marker by chance, nor input for a command.
+/// What only this process knows: output that is not ours cannot be taken for the marker by chance,
+/// nor input for a command.
 static NONCE: LazyLock<String> =
     LazyLock::new(|| format!("sshpool-{:016x}", RandomState::new().hash_one(std::process::id())));
 
-/// The command of a session that takes its real command from its input. No marker comes without a POSIX shell: the others stumble over
-/// the first word. Nor does one where a start-up file has read what was meant for us, and what comes is the command's input. Where the shell
-/// leads no process group (Dropbear's do not) there is none to signal, and the marker has a 0.
+/// The command of a session that takes its real command from its input. No marker comes without a
+/// POSIX shell: the others stumble over the first word. Nor does one where a start-up file has read
+/// what was meant for us, and what comes is the command's input. Where the shell leads no process
+/// group (Dropbear's do not) there is none to signal, and the marker has a 0.
 pub(super) static BOOTSTRAP: LazyLock<String> = LazyLock::new(|| {
     let nonce = NONCE.as_str();
     format!(
@@ -39,8 +45,8 @@ pub(super) static BOOTSTRAP: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// The command that finds out what an account is like. csh and fish get as far as the word; the line that they do not understand is a
-/// string to them until then.
+/// The command that finds out what an account is like. csh and fish get as far as the word; the
+/// line that they do not understand is a string to them until then.
 pub(super) fn probe() -> String {
     format!("echo {WORD}; eval 'IFS= && printf \"\\036{} %d\\n\" \"$$\"'", *NONCE)
 }
@@ -162,12 +168,15 @@ impl Marker {
         &self.group
     }
 
-    /// Takes the marker out of the output, if it is there. `output` is everything so far: a start-up file may print before it.
+    /// Takes the marker out of the output, if it is there. `output` is everything so far: a
+    /// start-up file may print before it.
     pub(crate) fn take_from(&mut self, output: &mut Vec<u8>) -> bool {
         if self.found {
             return true;
         }
-        while let Some(at) = find(&output[self.searched..], &self.needle).map(|at| at + self.searched) {
+        while let Some(at) =
+            find(&output[self.searched..], &self.needle).map(|at| at + self.searched)
+        {
             let number = at + self.needle.len();
             let rest = &output[number..output.len().min(number + Self::LONGEST)];
             let Some(length) = rest.iter().position(|&byte| byte == b'\n') else {
@@ -175,11 +184,13 @@ impl Marker {
                     self.searched = at;
                     return false;
                 }
-                // A line without an end is none of the bootstrap's, and is not kept until it has one.
+                // A line without an end is none of the bootstrap's, and is not kept until it has
+                // one.
                 self.searched = number;
                 continue;
             };
-            let group = std::str::from_utf8(&rest[..length]).ok().and_then(|text| text.parse().ok());
+            let group =
+                std::str::from_utf8(&rest[..length]).ok().and_then(|text| text.parse().ok());
             // Less would be a signal to more than the command; 0 says that there is none.
             if let Some(group) = group.filter(|&group| group >= 0) {
                 self.group.learn(group);
@@ -201,11 +212,13 @@ fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
 
 /// A command as the line that the bootstrap reads, its end included.
 ///
-/// Printable text goes as it is. Everything else is encoded for `printf %b`, which every shell has built in; the point at its end keeps the
-/// line breaks before it, which a command substitution would take away.
+/// Printable text goes as it is. Everything else is encoded for `printf %b`, which every shell has
+/// built in; the point at its end keeps the line breaks before it, which a command substitution
+/// would take away.
 fn line(command: &[u8]) -> String {
     let printable = |byte: &u8| (b' '..=b'~').contains(byte);
-    let text = str::from_utf8(command).ok().filter(|text| text.bytes().all(|byte| printable(&byte)));
+    let text =
+        str::from_utf8(command).ok().filter(|text| text.bytes().all(|byte| printable(&byte)));
     let line = if let Some(text) = text {
         format!("unset sshpool; {text}")
     } else {
@@ -224,8 +237,9 @@ fn line(command: &[u8]) -> String {
     format!("{}{}", *NONCE, if line.len() <= SHORT { line + "\n" } else { long(&line) })
 }
 
-/// A line that reads the real one by dd, in one piece. Where dd does not know its options, or is not there, it has read nothing, and `read`
-/// reads the same. A line that was cut off on its way lacks its end, and is not run.
+/// A line that reads the real one by dd, in one piece. Where dd does not know its options, or is
+/// not there, it has read nothing, and `read` reads the same. A line that was cut off on its way
+/// lacks its end, and is not run.
 fn long(line: &str) -> String {
     const END: &str = "#sshpool";
     let length = line.len() + END.len() + 1;
@@ -244,13 +258,22 @@ mod tests {
     #[rstest]
     #[case::plain("echo 'a  b' \\ \"$x\" !", "unset sshpool; echo 'a  b' \\ \"$x\" !\n")]
     #[case::empty("", "unset sshpool; \n")]
-    #[case::lines("a\nb\n", "sshpool=$(printf %b 'a\\0012b\\0012.');eval \"unset sshpool; ${sshpool%.}\"\n")]
+    #[case::lines(
+        "a\nb\n",
+        "sshpool=$(printf %b 'a\\0012b\\0012.');eval \"unset sshpool; ${sshpool%.}\"\n"
+    )]
     #[case::quote(
         "\t'\\",
         "sshpool=$(printf %b '\\0011\\0047\\0134.');eval \"unset sshpool; ${sshpool%.}\"\n"
     )]
-    #[case::utf8("é", "sshpool=$(printf %b '\\0303\\0251.');eval \"unset sshpool; ${sshpool%.}\"\n")]
-    #[case::b9_bytes(b"caf\xe9", "sshpool=$(printf %b 'caf\\0351.');eval \"unset sshpool; ${sshpool%.}\"\n")]
+    #[case::utf8(
+        "é",
+        "sshpool=$(printf %b '\\0303\\0251.');eval \"unset sshpool; ${sshpool%.}\"\n"
+    )]
+    #[case::b9_bytes(
+        b"caf\xe9",
+        "sshpool=$(printf %b 'caf\\0351.');eval \"unset sshpool; ${sshpool%.}\"\n"
+    )]
     fn a_command_is_one_line(#[case] command: impl AsRef<[u8]>, #[case] expected: &str) {
         assert_eq!(line(command.as_ref()).strip_prefix(NONCE.as_str()), Some(expected));
     }
@@ -270,7 +293,11 @@ mod tests {
     #[case::noise(&["noise\nno end", "M", "out"], "noise\nno endout", true)]
     #[case::noise_alone(&["noise"], "noise", false)]
     #[case::nothing(&[], "", false)]
-    fn the_marker_is_taken_out(#[case] pieces: &[&str], #[case] expected: &str, #[case] there: bool) {
+    fn the_marker_is_taken_out(
+        #[case] pieces: &[&str],
+        #[case] expected: &str,
+        #[case] there: bool,
+    ) {
         let sign = format!("\x1e{} 4711\n", *NONCE);
         let whole = pieces.concat().replace('M', &sign).into_bytes();
         // In one piece, cut in two at every place, and byte by byte.
@@ -284,7 +311,10 @@ mod tests {
                 marker.take_from(&mut output);
             }
             assert_eq!(String::from_utf8_lossy(&output), expected);
-            assert_eq!((marker.was_found(), marker.group().known()), (there, there.then_some(4711)));
+            assert_eq!(
+                (marker.was_found(), marker.group().known()),
+                (there, there.then_some(4711))
+            );
         }
     }
 

@@ -1,9 +1,10 @@
-//! What ssh's texts mean: those of a failed login are in the table of `texts`. No other module knows them, but for those that only `sshpool
-//! doctor` asks for (`trace`, `examine`).
+//! What ssh's texts mean: those of a failed login are in the table of `texts`. No other module
+//! knows them, but for those that only `sshpool doctor` asks for (`trace`, `examine`).
 //!
-//! A *master's* stderr tells why a login failed: [`connect_failure`]. A *session's* debug log tells, when the status is 255, whether
-//! the command exited with 255, ended in some other way, or never started: [`session_log`]. Only an explicit refusal or a socket that
-//! could not be used counts as "never started"; where the text leaves a doubt, the command may have run.
+//! A *master's* stderr tells why a login failed: [`connect_failure`]. A *session's* debug log
+//! tells, when the status is 255, whether the command exited with 255, ended in some other way, or
+//! never started: [`session_log`]. Only an explicit refusal or a socket that could not be used
+//! counts as "never started"; where the text leaves a doubt, the command may have run.
 
 use std::path::Path;
 
@@ -28,11 +29,13 @@ pub(super) fn connect_failure(stderr: &str, fallback: &str) -> ConnectError {
     if is_denied(&lines) { error.refused() } else { error }
 }
 
-/// Whether the server's last word was a refusal. Its banner comes before that, and may say anything.
+/// Whether the server's last word was a refusal. Its banner comes before that, and may say
+/// anything.
 fn is_denied(lines: &[Line<'_>]) -> bool {
     let was_heard = lines.iter().rev().find(|line| !line.text.starts_with("Disconnected from "));
     was_heard.is_some_and(|line| {
-        line.text.contains("Permission denied (") || line.text.contains("Too many authentication failures")
+        line.text.contains("Permission denied (")
+            || line.text.contains("Too many authentication failures")
     })
 }
 
@@ -53,7 +56,8 @@ fn of_the_login(lines: &[Line<'_>], fallback: &str) -> (Kind, String, Option<&'s
     }
 }
 
-/// Where ssh says that the other end of a pipe is gone: the server itself was not reached, or is no longer. 7.6 does not say that it is one.
+/// Where ssh says that the other end of a pipe is gone: the server itself was not reached, or is no
+/// longer. 7.6 does not say that it is one.
 fn end_of_the_way(lines: &[Line<'_>]) -> Option<usize> {
     const PIPE: &str = "UNKNOWN port 65535";
     let at = lines.iter().position(|line| {
@@ -73,8 +77,12 @@ fn end_of_the_way(lines: &[Line<'_>]) -> Option<usize> {
 fn of_the_way(before: &[Line<'_>], end: &str) -> (Kind, String, Option<&'static str>) {
     // That of ssh itself, which heard nothing.
     let ours = before.iter().rposition(|line| line.text.contains("exchange_identification: "));
-    let said: Vec<Line<'_>> =
-        before.iter().enumerate().filter(|(at, _)| Some(*at) != ours).map(|(_, line)| *line).collect();
+    let said: Vec<Line<'_>> = before
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| Some(*at) != ours)
+        .map(|(_, line)| *line)
+        .collect();
     let heard = ours.map_or(end, |at| before[at].text);
     let (kind, detail, advice) = of_the_login(&said, heard);
     (kind, format!("{WAY}{detail}"), advice)
@@ -85,7 +93,8 @@ pub(super) fn is_of_the_way(error: &ConnectError) -> bool {
     error.detail().starts_with(WAY)
 }
 
-/// The same error, in which the way has its name: a line of ssh_config, such as `ProxyJump bastion`.
+/// The same error, in which the way has its name: a line of ssh_config, such as `ProxyJump
+/// bastion`.
 pub(super) fn by_way_of(proxy: &str, error: ConnectError) -> ConnectError {
     match error.detail().strip_prefix(WAY) {
         Some(rest) => {
@@ -96,15 +105,17 @@ pub(super) fn by_way_of(proxy: &str, error: ConnectError) -> ConnectError {
     }
 }
 
-/// The line for people: that which names the cause, and where it is a banner the one that says more.
+/// The line for people: that which names the cause, and where it is a banner the one that says
+/// more.
 fn detail(kind: Kind, line: &str, lines: &[Line<'_>]) -> String {
     let texts = || lines.iter().map(|line| line.text);
     match kind {
-        // The telling line is a banner; what the user needs is the host and the file, which stand further down.
+        // The telling line is a banner; what the user needs is the host and the file, which stand
+        // further down.
         Kind::HostKeyChanged => {
             let offending = texts().find(|line| line.starts_with("Offending "));
-            let host =
-                texts().find_map(|line| line.strip_prefix("Host key for ")?.split_once(" has changed"));
+            let host = texts()
+                .find_map(|line| line.strip_prefix("Host key for ")?.split_once(" has changed"));
             let place = offending.unwrap_or("remote host identification has changed");
             host.map_or(place.to_owned(), |(host, _)| format!("{place} for {host}"))
         }
@@ -115,15 +126,18 @@ fn detail(kind: Kind, line: &str, lines: &[Line<'_>]) -> String {
         // The line of the file; what is wrong with it may stand before.
         Kind::BadOption => {
             let at = texts().position(|other| other == line).unwrap_or_default();
-            let before =
-                at.checked_sub(1).map(|at| lines[at].text).filter(|line| texts::is_before_a_line(line));
+            let before = at
+                .checked_sub(1)
+                .map(|at| lines[at].text)
+                .filter(|line| texts::is_before_a_line(line));
             before.map_or(line.to_owned(), |before| format!("{line} ({before})"))
         }
         _ => line.trim_start_matches("ssh: ").trim_start_matches("Warning: ").to_owned(),
     }
 }
 
-/// The lines of a master's stderr, without those by which it tells of its steps to whoever watches a login.
+/// The lines of a master's stderr, without those by which it tells of its steps to whoever watches
+/// a login.
 fn said(stderr: &str) -> impl DoubleEndedIterator<Item = Line<'_>> {
     let of_steps = |line: &str| line.starts_with(DEBUG) || line.starts_with("Authenticated to ");
     // Not `lines`, which takes away the CR by which ssh's own lines are known.
@@ -134,19 +148,25 @@ fn said(stderr: &str) -> impl DoubleEndedIterator<Item = Line<'_>> {
 /// The last of what ssh wrote, for an error to keep.
 pub(super) fn last_lines(stderr: &str) -> Vec<String> {
     let lines: Vec<_> = said(stderr).collect();
-    lines[lines.len().saturating_sub(LINES_KEPT)..].iter().map(|line| line.text.to_owned()).collect()
+    lines[lines.len().saturating_sub(LINES_KEPT)..]
+        .iter()
+        .map(|line| line.text.to_owned())
+        .collect()
 }
 
-/// The last line that may say why something ended. A host key that was accepted and a session that was refused are no reasons.
+/// The last line that may say why something ended. A host key that was accepted and a session that
+/// was refused are no reasons.
 pub(super) fn last_word(stderr: &str) -> Option<&str> {
     last_reason(said(stderr))
 }
 
-/// The last line that may say what a login waits for. It has not ended, so only what names a cause counts: another line is the server's
-/// banner, or a warning that is not known yet. By a proxy it may be a word of the program that makes the connection, and that has no form.
+/// The last line that may say what a login waits for. It has not ended, so only what names a cause
+/// counts: another line is the server's banner, or a warning that is not known yet. By a proxy it
+/// may be a word of the program that makes the connection, and that has no form.
 pub(super) fn waits_for(stderr: &str, by_proxy: bool) -> Option<&str> {
     let may_be = |line: &str| {
-        // A certificate that does not do was followed by a key that did: otherwise ssh would have ended.
+        // A certificate that does not do was followed by a key that did: otherwise ssh would have
+        // ended.
         !line.starts_with("Certificate ") && (by_proxy || texts::is_cause(line))
     };
     last_reason(said(stderr).filter(|line| may_be(line.text)))
@@ -164,10 +184,12 @@ pub(super) fn master_end(stderr: &str, fallback: &str) -> String {
     crate::error::printable(last_word(stderr).unwrap_or(fallback))
 }
 
-/// Whether it was the server that has closed a connection after its login. Before one ssh says so in other words.
+/// Whether it was the server that has closed a connection after its login. Before one ssh says so
+/// in other words.
 pub(super) fn is_closed_by_server(stderr: &str) -> bool {
-    said(stderr)
-        .any(|line| line.text.starts_with("Connection to ") && line.text.contains(" closed by remote host"))
+    said(stderr).any(|line| {
+        line.text.starts_with("Connection to ") && line.text.contains(" closed by remote host")
+    })
 }
 
 /// The pid in `Master running (pid=N)`, which `-O check` prints on stderr.
@@ -187,7 +209,8 @@ pub(super) fn kex_algorithm(verbose: &str) -> Option<String> {
 pub(super) enum SessionLog {
     /// It started, and no exit status came back.
     StartedAndEnded,
-    /// The local ssh got a signal that it ends by itself on. Whether the command ran, and to its end, is not known.
+    /// The local ssh got a signal that it ends by itself on. Whether the command ran, and to its
+    /// end, is not known.
     Signalled(String),
     /// The server would not open another session: not executed.
     Refused(String),
@@ -204,7 +227,8 @@ pub(super) fn was_opened(log: &str) -> bool {
 
 const OPENED: &str = "mux_client_request_session: master session id: ";
 
-/// The status of the remote command, in the log of a session that may still run. Its line is ssh's last but for those of its own end.
+/// The status of the remote command, in the log of a session that may still run. Its line is ssh's
+/// last but for those of its own end.
 pub(super) fn exit_status(log: &str) -> Option<i32> {
     let (before, _) = log.rsplit_once('\n')?;
     before.lines().rev().find_map(|line| {
@@ -223,9 +247,11 @@ pub(super) fn session_log(log: &str) -> SessionLog {
     if let Some(line) = find("mux_client_request_session: session request failed: ") {
         return SessionLog::Refused(reason(line));
     }
-    for text in
-        ["Control socket ", "muxclient: master hello exchange failed", "master refused session request: "]
-    {
+    for text in [
+        "Control socket ",
+        "muxclient: master hello exchange failed",
+        "master refused session request: ",
+    ] {
         if let Some(line) = find(text) {
             return SessionLog::NotReached(reason(line));
         }
@@ -241,8 +267,8 @@ fn reason(line: &str) -> String {
     crate::error::printable(line)
 }
 
-/// The last part of a file that ssh wrote, from `from` on. The start of a long one (a banner of megabytes, say) is of no interest. `None`
-/// for a file that is not there.
+/// The last part of a file that ssh wrote, from `from` on. The start of a long one (a banner of
+/// megabytes, say) is of no interest. `None` for a file that is not there.
 pub(super) fn read_tail(path: &Path, from: u64) -> Option<String> {
     use std::io::{Read, Seek, SeekFrom};
     const MOST: u64 = 64 * 1024;
@@ -271,7 +297,10 @@ mod tests {
     #[case::by_a_host_key("Host key verification failed.\n", true)]
     #[case::by_a_key_file("Load key \"/k\": invalid format\n", false)]
     #[case::by_nobody("ssh: connect to host h port 1: Connection refused\n", false)]
-    #[case::by_a_busy_server("kex_exchange_identification: read: Connection reset by peer\n", false)]
+    #[case::by_a_busy_server(
+        "kex_exchange_identification: read: Connection reset by peer\n",
+        false
+    )]
     fn what_the_server_has_refused_counts(#[case] stderr: &str, #[case] counts: bool) {
         let error = connect_failure(stderr, "it ended");
         assert_eq!(error.is_counted(), counts, "{error}");
@@ -371,14 +400,18 @@ mod tests {
     )]
     #[case::other("first\r\nsomething new\r\n", Kind::Other, "something new")]
     #[case::nothing("", Kind::Other, "it ended with status 255")]
-    fn each_cause_has_its_kind_and_its_line(#[case] stderr: &str, #[case] kind: Kind, #[case] detail: &str) {
+    fn each_cause_has_its_kind_and_its_line(
+        #[case] stderr: &str,
+        #[case] kind: Kind,
+        #[case] detail: &str,
+    ) {
         let error = connect_failure(stderr, "it ended with status 255");
         assert_eq!(error.kind(), kind);
         assert!(error.to_string().contains(detail), "{error}");
     }
 
-    /// Each is followed by the lines that ssh writes behind it; the first line of the expected is a piece of the detail, the second one of the
-    /// advice, or `-` where there is none.
+    /// Each is followed by the lines that ssh writes behind it; the first line of the expected is a
+    /// piece of the detail, the second one of the advice, or `-` where there is none.
     #[rstest]
     #[case::f1_agent_refused(
         "sign_and_send_pubkey: signing failed for ED25519 \"me@x\" from agent: agent refused operation\r\nlab@h: Permission denied (publickey).\r\n",
@@ -658,7 +691,9 @@ mod tests {
         assert!(is_of_the_way(&error), "{error}");
         let named = by_way_of("ProxyJump bastion", error.clone());
         assert!(
-            named.to_string().contains(": ProxyJump bastion failed: Host key verification failed. ("),
+            named
+                .to_string()
+                .contains(": ProxyJump bastion failed: Host key verification failed. ("),
             "{named}"
         );
         assert_eq!(
@@ -677,7 +712,10 @@ mod tests {
     )]
     #[case::banner("Authorized users only: all timed\nsessions are logged\n", None)]
     #[case::banner_of_a_device("***\r\nWARNING: go away\r\n***\r\n", None)]
-    #[case::accepted("Warning: Permanently added 'h' (ED25519) to the list of known hosts.\r\n", None)]
+    #[case::accepted(
+        "Warning: Permanently added 'h' (ED25519) to the list of known hosts.\r\n",
+        None
+    )]
     #[case::certificate("Certificate invalid: expired\r\n", None)]
     #[case::one_address(
         "ssh: connect to host ::1 port 22: Network is unreachable\r\nWelcome\n",
@@ -693,7 +731,10 @@ mod tests {
 
     #[test]
     fn by_a_proxy_its_own_words_may_be_what_is_waited_for() {
-        assert_eq!(waits_for("log in at https://x\n** WARNING: y\r\n", true), Some("log in at https://x"));
+        assert_eq!(
+            waits_for("log in at https://x\n** WARNING: y\r\n", true),
+            Some("log in at https://x")
+        );
     }
 
     #[test]
@@ -737,15 +778,17 @@ mod tests {
     #[case("debug2: Received exit status from master 255\r\n", Some(255))]
     #[case("debug1: x\r\ndebug2: Received exit status from master 0\r\ndebug1: y\r\n", Some(0))]
     #[case("debug2: Received exit status from master 25", None)]
-    fn the_log_has_the_status_as_soon_as_its_line_is_whole(#[case] log: &str, #[case] status: Option<i32>) {
+    fn the_log_has_the_status_as_soon_as_its_line_is_whole(
+        #[case] log: &str,
+        #[case] status: Option<i32>,
+    ) {
         assert_eq!(exit_status(log), status);
     }
 
     #[cfg(feature = "cli")]
     #[test]
     fn the_key_exchange_is_read() {
-        let text =
-            "debug1: kex: algorithm: curve25519-sha256\r\ndebug1: kex: host key algorithm: ssh-ed25519\r\n";
+        let text = "debug1: kex: algorithm: curve25519-sha256\r\ndebug1: kex: host key algorithm: ssh-ed25519\r\n";
         assert_eq!(kex_algorithm(text).as_deref(), Some("curve25519-sha256"));
         assert_eq!(kex_algorithm(""), None);
     }

@@ -1,8 +1,8 @@
 //! Ending remote commands: their process groups get TERM, and KILL when that was not enough.
 //!
-//! Ending the local ssh does not do it: a remote command that neither reads nor writes would not notice. So a small script signals the groups
-//! from another session of the same account, waits there until they are gone, and says what it saw. One session is enough for any number of
-//! groups.
+//! Ending the local ssh does not do it: a remote command that neither reads nor writes would not
+//! notice. So a small script signals the groups from another session of the same account, waits
+//! there until they are gone, and says what it saw. One session is enough for any number of groups.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -14,7 +14,8 @@ use super::bootstrap::Script;
 use super::master::Master;
 use super::session::{Input, Session, SessionEnd, Streams};
 
-/// How long the whole may take. The script gives the groups two seconds after TERM, and they get KILL then.
+/// How long the whole may take. The script gives the groups two seconds after TERM, and they get
+/// KILL then.
 pub(crate) const LIMIT: Duration = Duration::from_secs(4);
 
 /// What the script has to say: nothing is left, some of it is somebody else's, it is still there.
@@ -24,7 +25,8 @@ const LEFT: &str = "sshpool-left";
 
 /// More than any start-up file writes.
 const MOST_NOISE: usize = 1024 * 1024;
-/// How long a session may take until its shell has begun with the script. It takes a round trip or three, and what start-up files take.
+/// How long a session may take until its shell has begun with the script. It takes a round trip or
+/// three, and what start-up files take.
 const BEGINS: Duration = Duration::from_millis(1500);
 
 /// Why groups were not ended, or may not be.
@@ -39,12 +41,18 @@ pub(crate) enum NotEnded {
 }
 
 impl Master {
-    /// Ends these process groups. Completes when nothing is left of them. Takes a session in standby where there is one.
-    pub(crate) async fn end_groups(&self, standby: Option<Session>, groups: &[i32]) -> Result<(), NotEnded> {
+    /// Ends these process groups. Completes when nothing is left of them. Takes a session in
+    /// standby where there is one.
+    pub(crate) async fn end_groups(
+        &self,
+        standby: Option<Session>,
+        groups: &[i32],
+    ) -> Result<(), NotEnded> {
         let script = Script::new(script(groups));
         if let Some(mut session) = standby {
             match self.answer(&mut session, &script).await.and_then(|answer| judge(&answer)) {
-                // It had ended just now, and another one does it. Where one that is there hears nothing, another one would not, either.
+                // It had ended just now, and another one does it. Where one that is there hears
+                // nothing, another one would not, either.
                 Err(NotEnded::Refused | NotEnded::NotHere(_)) if !session.is_there() => {}
                 outcome => return outcome,
             }
@@ -84,9 +92,9 @@ impl Master {
             .map_err(|_| NotEnded::NotHere(format!("no answer within {LIMIT:?}")))?
         {
             SessionEnd::Refused(_) => Err(NotEnded::Refused),
-            SessionEnd::Lost(reason) | SessionEnd::NotReached(reason) | SessionEnd::ClientKilled(reason) => {
-                Err(NotEnded::NotHere(reason))
-            }
+            SessionEnd::Lost(reason)
+            | SessionEnd::NotReached(reason)
+            | SessionEnd::ClientKilled(reason) => Err(NotEnded::NotHere(reason)),
             SessionEnd::Exited(_) | SessionEnd::Killed | SessionEnd::NotBegun => {
                 Ok(String::from_utf8_lossy(&output).into_owned())
             }
@@ -109,9 +117,10 @@ pub(super) fn judge(answer: &str) -> Result<(), NotEnded> {
 
 /// Signals the groups, waits, and says what is left.
 ///
-/// `kill -TERM -PID` is the form that every sh understands (test `groups_are_ended_by_every_shell`). A process that is stopped takes its TERM
-/// when it goes on. A zombie, which some containers never reap, is nothing that lives; where there is a /proc it tells. A sleep
-/// that knows whole seconds only sleeps them.
+/// `kill -TERM -PID` is the form that every sh understands (test
+/// `groups_are_ended_by_every_shell`). A process that is stopped takes its TERM when it goes on. A
+/// zombie, which some containers never reap, is nothing that lives; where there is a /proc it
+/// tells. A sleep that knows whole seconds only sleeps them.
 pub(super) fn script(groups: &[i32]) -> String {
     let groups = groups.iter().fold(String::new(), |mut text, group| {
         write!(text, " {group}").expect("writing to a String cannot fail");

@@ -1,5 +1,5 @@
-//! What `sshpool doctor` asks of ssh and its helpers before a login: the whole configuration of a host, the agent, known hosts, and room
-//! for control sockets. Nothing here connects to a host.
+//! What `sshpool doctor` asks of ssh and its helpers before a login: the whole configuration of a
+//! host, the agent, known hosts, and room for control sockets. Nothing here connects to a host.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -16,7 +16,8 @@ use crate::error::{ConnectError, plain, printable};
 use crate::host::Host;
 use crate::place::Place;
 
-/// How long an agent may take. One that is somewhere else (forwarded) answers in a round trip; one that has hung never does.
+/// How long an agent may take. One that is somewhere else (forwarded) answers in a round trip; one
+/// that has hung never does.
 const AGENT: Duration = Duration::from_secs(2);
 
 /// Room that a master's log and its socket take, with an ample margin.
@@ -103,9 +104,9 @@ impl Resolved {
         let or_empty = |option| answer.value(option).unwrap_or_default().trim().to_owned();
         let identity_files = answer.values("identityfile");
         let known = ["userknownhostsfile", "globalknownhostsfile"].map(or_empty);
-        let read = verbose
-            .lines()
-            .filter_map(|line| line.trim().strip_prefix(DEBUG)?.strip_prefix("Reading configuration data "));
+        let read = verbose.lines().filter_map(|line| {
+            line.trim().strip_prefix(DEBUG)?.strip_prefix("Reading configuration data ")
+        });
         let mut files: Vec<PathBuf> = Vec::new();
         for file in read.map(PathBuf::from) {
             // A `Match final` has them read again.
@@ -116,11 +117,17 @@ impl Resolved {
         Ok(Resolved {
             destination: Destination::of(answer)?,
             user: or_empty("user"),
-            identity_files: identity_files.map(|file| file.trim().trim_matches('"').to_owned()).collect(),
+            identity_files: identity_files
+                .map(|file| file.trim().trim_matches('"').to_owned())
+                .collect(),
             identities_only: answer.value("identitiesonly") == Some("yes"),
             identity_agent: answer.value("identityagent").map(str::to_owned),
             // Names with blanks are in quotes, and nobody has them.
-            known_hosts: known.iter().flat_map(|list| list.split_whitespace()).map(PathBuf::from).collect(),
+            known_hosts: known
+                .iter()
+                .flat_map(|list| list.split_whitespace())
+                .map(PathBuf::from)
+                .collect(),
             strict: or_empty("stricthostkeychecking"),
             address_family: or_empty("addressfamily"),
             files,
@@ -131,14 +138,17 @@ impl Resolved {
 /// Asks the agent behind this socket for its keys.
 pub(crate) async fn agent(socket: &Path) -> Agent {
     let environment = [("SSH_AUTH_SOCK", socket)];
-    let called = program::call_other("ssh-add", vec!["-l".into()], &environment, Instant::now() + AGENT);
+    let called =
+        program::call_other("ssh-add", vec!["-l".into()], &environment, Instant::now() + AGENT);
     match called.await {
         // 1: it has none, and says so.
         Ok(finished) if matches!(finished.code, Some(0 | 1)) => {
             let is_key = |line: &&str| line.starts_with(|c: char| c.is_ascii_digit());
             Agent::Keys(finished.stdout.lines().filter(is_key).map(printable).collect())
         }
-        Ok(finished) => Agent::Silent(printable(finished.stderr.lines().next().unwrap_or("ssh-add failed"))),
+        Ok(finished) => {
+            Agent::Silent(printable(finished.stderr.lines().next().unwrap_or("ssh-add failed")))
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Agent::NotAsked,
         Err(error) if error.kind() == io::ErrorKind::TimedOut => {
             Agent::Silent(format!("no answer within {AGENT:?}"))
@@ -160,7 +170,8 @@ pub(crate) struct Known {
 /// What this file knows about a host; `None` when it cannot be asked.
 pub(crate) async fn known_keys(known_as: &str, file: &Path, limit: Duration) -> Option<Known> {
     let args = vec!["-F".into(), known_as.into(), "-f".into(), file.into()];
-    let finished = program::call_other("ssh-keygen", args, &[], Instant::now() + limit).await.ok()?;
+    let finished =
+        program::call_other("ssh-keygen", args, &[], Instant::now() + limit).await.ok()?;
     Some(Known::of(&finished.stdout))
 }
 

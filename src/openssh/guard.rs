@@ -1,10 +1,12 @@
 //! The guard: what leaves nothing behind when we are gone, however we went.
 //!
-//! A guard is one `sh` per pool whose stdin is a pipe that only we hold. It is told of every master before that becomes ssh (the
-//! forked child writes its own pid, so that there is no instant at which a master runs unannounced) and again when it was reaped. When
-//! the pipe closes, because the pool was closed or because this process died, the guard ends the process groups that are left,
-//! removes the socket directory and itself. Sessions need no guard, they end with their master, but for one thing: one that has not opened
-//! its log yet would wait for a reader, so that the guard is one, for a moment.
+//! A guard is one `sh` per pool whose stdin is a pipe that only we hold. It is told of every master
+//! before that becomes ssh (the forked child writes its own pid, so that there is no instant at
+//! which a master runs unannounced) and again when it was reaped. When the pipe closes, because the
+//! pool was closed or because this process died, the guard ends the process groups that are left,
+//! removes the socket directory and itself. Sessions need no guard, they end with their master, but
+//! for one thing: one that has not opened its log yet would wait for a reader, so that the guard is
+//! one, for a moment.
 
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -21,9 +23,10 @@ use tokio::time::{Duration, timeout};
 
 use super::program;
 
-/// `kill -TERM -PID` is the form that every sh understands (BusyBox does not know `--`, dash no `kill -s TERM -PID`); the whole takes about
-/// 0.2 s. The directory is moved away, so that nobody opens a log in it any more, into one that was not there before: in a shared place a link
-/// of somebody else could lead it anywhere.
+/// `kill -TERM -PID` is the form that every sh understands (BusyBox does not know `--`, dash no
+/// `kill -s TERM -PID`); the whole takes about 0.2 s. The directory is moved away, so that nobody
+/// opens a log in it any more, into one that was not there before: in a shared place a link of
+/// somebody else could lead it anywhere.
 const SCRIPT: &str = r#"
 trap '' HUP INT TERM QUIT PIPE
 live=
@@ -71,14 +74,16 @@ impl Guard {
         Ok(Guard { directory: directory.to_owned(), state })
     }
 
-    /// Spawns `command` as the leader of a new session, announced to the guard. A new session has no terminal: whatever a login
-    /// starts (a jump host's ssh, a ProxyCommand) cannot ask there, where nobody would see it or could answer.
+    /// Spawns `command` as the leader of a new session, announced to the guard. A new session has
+    /// no terminal: whatever a login starts (a jump host's ssh, a ProxyCommand) cannot ask there,
+    /// where nobody would see it or could answer.
     pub(super) fn spawn(&self, command: &mut Command) -> io::Result<(Child, u32)> {
         let mut state = self.lock();
         let guard = Arc::new(AtomicI32::new(-1));
         let told = Arc::clone(&guard);
-        // SAFETY: between fork and exec only async-signal-safe calls are made (setsid, getpid, sigaction, write), nothing is allocated,
-        // and the descriptor is open in the child since the lock keeps it open here until the spawn has returned.
+        // SAFETY: between fork and exec only async-signal-safe calls are made (setsid, getpid,
+        // sigaction, write), nothing is allocated, and the descriptor is open in the child since
+        // the lock keeps it open here until the spawn has returned.
         unsafe {
             command.pre_exec(move || {
                 nix::unistd::setsid()?;
@@ -90,7 +95,8 @@ impl Guard {
             guard.store(state.pipe.as_ref().ok_or_else(finished)?.as_raw_fd(), Ordering::Relaxed);
             command.spawn()
         };
-        // Somebody may have killed the guard. Another one takes over, and knows what the first one knew.
+        // Somebody may have killed the guard. Another one takes over, and knows what the first one
+        // knew.
         if state.shell.as_mut().ok_or_else(finished)?.try_wait()?.is_some() {
             state.replace(&self.directory)?;
         }
@@ -125,8 +131,9 @@ impl Guard {
         }
     }
 
-    /// Closes the pipe and waits until the guard has cleaned up and ended. One that does not (somebody has stopped it) is killed: nothing is
-    /// left that it would have to end, and the directory is looked at by the caller.
+    /// Closes the pipe and waits until the guard has cleaned up and ended. One that does not
+    /// (somebody has stopped it) is killed: nothing is left that it would have to end, and the
+    /// directory is looked at by the caller.
     pub(super) async fn finish(&self) {
         let shell = {
             let mut state = self.lock();
@@ -180,9 +187,11 @@ fn start_shell(directory: &Path) -> io::Result<(Child, io::PipeWriter)> {
         .stdin(Stdio::from(OwnedFd::from(reader)))
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        // The guard must outlive us by a moment: dropping its handle closes the pipe, and that ends it.
+        // The guard must outlive us by a moment: dropping its handle closes the pipe, and that ends
+        // it.
         .kill_on_drop(false);
-    // SAFETY: setsid is async-signal-safe. A session of its own keeps a Ctrl-C or a hang-up of the terminal away from the guard.
+    // SAFETY: setsid is async-signal-safe. A session of its own keeps a Ctrl-C or a hang-up of the
+    // terminal away from the guard.
     unsafe {
         command.pre_exec(|| {
             nix::unistd::setsid()?;
@@ -192,11 +201,12 @@ fn start_shell(directory: &Path) -> io::Result<(Child, io::PipeWriter)> {
     Ok((command.spawn()?, writer))
 }
 
-/// The limit of descriptors for programs of callers: soft and hard, where this process has raised its own.
+/// The limit of descriptors for programs of callers: soft and hard, where this process has raised
+/// its own.
 static DESCRIPTORS: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 
-/// From now on masters, and what they start, are started with this limit of descriptors, as those are that do not ask for more: programs that
-/// use select break above 1024.
+/// From now on masters, and what they start, are started with this limit of descriptors, as those
+/// are that do not ask for more: programs that use select break above 1024.
 #[cfg(feature = "cli")]
 pub(crate) fn give_back_descriptors(soft: u64, hard: u64) {
     DESCRIPTORS[1].store(hard, Ordering::Relaxed);
@@ -224,7 +234,8 @@ fn announce(guard: RawFd) -> io::Result<()> {
         pid /= 10;
     }
     line[0] = b'+';
-    // SAFETY: the caller keeps the descriptor open, and this process has no handlers and no threads yet.
+    // SAFETY: the caller keeps the descriptor open, and this process has no handlers and no threads
+    // yet.
     let (guard, before) =
         unsafe { (BorrowedFd::borrow_raw(guard), signal(Signal::SIGPIPE, SigHandler::SigIgn)?) };
     // Where the guard is gone that is an error of the spawn, and not the death of the child.

@@ -1,5 +1,6 @@
-//! The keys that an ssh-agent holds, asked for over its socket in its own protocol (draft-miller-ssh-agent): one request and
-//! one answer, each behind its length in four bytes. No process is started for it.
+//! The keys that an ssh-agent holds, asked for over its socket in its own protocol
+//! (draft-miller-ssh-agent): one request and one answer, each behind its length in four bytes. No
+//! process is started for it.
 
 use std::ffi::OsStr;
 use std::io;
@@ -18,7 +19,8 @@ const ANSWER: u8 = 12;
 /// ssh takes no longer answer either.
 const LONGEST: usize = 256 * 1024;
 
-/// The public keys of the agent behind this socket, each as it is sent over the wire, in the agent's order.
+/// The public keys of the agent behind this socket, each as it is sent over the wire, in the
+/// agent's order.
 pub(super) async fn listed(socket: &OsStr) -> io::Result<Vec<Vec<u8>>> {
     match timeout(DEADLINE, ask(socket)).await {
         Ok(answer) => keys(&answer?).ok_or_else(|| io::ErrorKind::InvalidData.into()),
@@ -83,10 +85,16 @@ mod tests {
         assert_eq!(keys(answer).map(|keys| keys.len()), count);
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the rule is for ssh; this is a test's own helper")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the rule is for ssh; this is a test's own helper"
+    )]
     fn run(program: &str, arguments: &[&str], directory: &Path) -> String {
         let mut command = std::process::Command::new(program);
-        command.args(arguments).current_dir(directory).env("SSH_AUTH_SOCK", directory.join("agent"));
+        command
+            .args(arguments)
+            .current_dir(directory)
+            .env("SSH_AUTH_SOCK", directory.join("agent"));
         let output = command.output().expect("OpenSSH's programs are there");
         assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).into_owned()
@@ -98,7 +106,9 @@ mod tests {
         let path = directory.path();
         let started = run("ssh-agent", &["-a", "agent"], path);
         let pid = started.split("SSH_AGENT_PID=").nth(1).and_then(|rest| rest.split(';').next());
-        let pid = nix::unistd::Pid::from_raw(pid.and_then(|pid| pid.parse().ok()).expect("it says its pid"));
+        let pid = nix::unistd::Pid::from_raw(
+            pid.and_then(|pid| pid.parse().ok()).expect("it says its pid"),
+        );
         let socket = path.join("agent");
         assert_eq!(listed(socket.as_os_str()).await.expect("an answer"), Vec::<Vec<u8>>::new());
         for name in ["a", "b"] {

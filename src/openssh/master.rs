@@ -1,9 +1,11 @@
 //! A master: one supervised `ssh -M` process, one authenticated connection.
 //!
-//! Its life: launched → ready → ended. From its launch on, a task of its own (the supervisor) holds the process, waits for its end,
-//! notes why, and removes what it leaves. Whoever holds the [`Master`] asks the supervisor to end it; dropping the last handle asks too.
-//! A master is ready when that was proven: its socket is there, the process behind the socket is our child, and the server ran a
-//! command. "Ready" is what `connect` returns; a master that never got there is ended by the drop of its handle.
+//! Its life: launched → ready → ended. From its launch on, a task of its own (the supervisor) holds
+//! the process, waits for its end, notes why, and removes what it leaves. Whoever holds the
+//! [`Master`] asks the supervisor to end it; dropping the last handle asks too. A master is ready
+//! when that was proven: its socket is there, the process behind the socket is our child, and the
+//! server ran a command. "Ready" is what `connect` returns; a master that never got there is ended
+//! by the drop of its handle.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -33,22 +35,27 @@ use crate::error::{ConnectError, ConnectErrorKind, plain};
 use crate::host::{Host, Login, Variables};
 use crate::pool;
 
-/// How often a launching master is looked at. A login takes some hundred milliseconds, and nothing tells when the socket is bound.
+/// How often a launching master is looked at. A login takes some hundred milliseconds, and nothing
+/// tells when the socket is bound.
 const LOOK: Duration = Duration::from_millis(3);
 /// How long the reason of an end is waited for, once something of it was heard.
 const DYING: Duration = Duration::from_millis(200);
 /// Said where the task that watched a master was stopped from outside.
 const SUPERVISOR_GONE: &str = "the runtime that the pool lived in was shut down";
-/// How often it is looked whether a master was alive when a session had ended, where the first look does not tell, and how long after one
-/// another. A dying master needs a few milliseconds from the closing of its sockets to its end, and one that nobody can see at the moment
-/// ends as quickly. Looks are counted and not time: where the whole machine stands still, no time has passed for the master.
+/// How often it is looked whether a master was alive when a session had ended, where the first look
+/// does not tell, and how long after one another. A dying master needs a few milliseconds from the
+/// closing of its sockets to its end, and one that nobody can see at the moment ends as quickly.
+/// Looks are counted and not time: where the whole machine stands still, no time has passed for the
+/// master.
 const MOST_LOOKS: usize = 100;
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
-/// How long the words of commands that have just begun are waited for when the connection is closed.
+/// How long the words of commands that have just begun are waited for when the connection is
+/// closed.
 const BEGINNING: Duration = Duration::from_millis(100);
 
-/// So much of what an account prints is looked through for the answer to an echo. No start-up file prints that much.
+/// So much of what an account prints is looked through for the answer to an echo. No start-up file
+/// prints that much.
 const MOST_NOISE: u64 = 1024 * 1024;
 
 #[derive(Debug)]
@@ -100,8 +107,8 @@ pub(super) struct Launch<'a> {
 }
 
 impl Master {
-    /// Logs in and proves the connection; an account that is known to be silent is not asked to run anything. Dropping the future ends
-    /// what it had started.
+    /// Logs in and proves the connection; an account that is known to be silent is not asked to run
+    /// anything. Dropping the future ends what it had started.
     pub(super) async fn connect(
         host: &Host,
         route: &Arc<Route>,
@@ -142,7 +149,11 @@ impl Master {
                     Some(last) => format!("{stage}; ssh's last word: {last}"),
                     None => stage,
                 };
-                Err(ConnectError::new(ConnectErrorKind::TimedOut, detail, diagnosis::last_lines(&stderr)))
+                Err(ConnectError::new(
+                    ConnectErrorKind::TimedOut,
+                    detail,
+                    diagnosis::last_lines(&stderr),
+                ))
             }
         }
     }
@@ -156,10 +167,14 @@ impl Master {
     ) -> Result<Self, ConnectError> {
         let login = host.login();
         let log = log_of(&socket);
-        let stderr = Runtime::create_file(&log)
-            .map_err(|error| local(format!("cannot create {}: {}", log.display(), plain(&error))))?;
+        let stderr = Runtime::create_file(&log).map_err(|error| {
+            local(format!("cannot create {}: {}", log.display(), plain(&error)))
+        })?;
         let mut command = launch.program.command(args);
-        command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null()).stderr(stderr);
+        command
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::null())
+            .stderr(stderr);
         route.prepare(&mut command);
         set_askpass(&mut command, login, route.asks);
         // The guard makes it the leader of a session, and with that of a process group.
@@ -202,7 +217,11 @@ impl Master {
         })
     }
 
-    async fn become_ready(&self, is_silent: bool, trace: Option<&Trace>) -> Result<(), ConnectError> {
+    async fn become_ready(
+        &self,
+        is_silent: bool,
+        trace: Option<&Trace>,
+    ) -> Result<(), ConnectError> {
         let done = |step| trace.into_iter().for_each(|trace| trace.done(step));
         let mut ended = self.ended.clone();
         let socket_appears = async {
@@ -246,8 +265,9 @@ impl Master {
                 self.account.store(account as u8, Ordering::Relaxed);
             }
             Echo::Refused(reason) => {
-                let reason =
-                    format!("logged in, but the server opens no session: {reason} (is its MaxSessions 0?)");
+                let reason = format!(
+                    "logged in, but the server opens no session: {reason} (is its MaxSessions 0?)"
+                );
                 return Err(ConnectError::new(ConnectErrorKind::Other, reason, Vec::new()));
             }
             Echo::Failed(reason) => {
@@ -265,7 +285,8 @@ impl Master {
         Ok(())
     }
 
-    /// Proves that a command could run now: the master answers for itself, and the server runs an echo. `Err` says what did not work.
+    /// Proves that a command could run now: the master answers for itself, and the server runs an
+    /// echo. `Err` says what did not work.
     pub(crate) async fn probe(&self) -> Result<(), String> {
         let deadline = Instant::now() + self.call_timeout;
         self.check(deadline).await?;
@@ -285,7 +306,8 @@ impl Master {
         self.check(Instant::now() + self.call_timeout).await
     }
 
-    /// Whether the master behind the socket is our child and answers. Says nothing about the server.
+    /// Whether the master behind the socket is our child and answers. Says nothing about the
+    /// server.
     pub(super) async fn check(&self, deadline: Instant) -> Result<(), String> {
         if let Some(reason) = self.end_reason() {
             return Err(reason);
@@ -294,12 +316,14 @@ impl Master {
         match diagnosis::check_pid(&finished.stderr) {
             Some(pid) if pid == self.pid => Ok(()),
             Some(pid) => Err(format!("another process ({pid}) answers on the control socket")),
-            None => Err(diagnosis::master_end(&finished.stderr, "the control master does not answer")),
+            None => {
+                Err(diagnosis::master_end(&finished.stderr, "the control master does not answer"))
+            }
         }
     }
 
-    /// Whether our child is who listens on the socket. The system knows, and that costs no process; what else `ssh -O check` would say the echo
-    /// says, too.
+    /// Whether our child is who listens on the socket. The system knows, and that costs no process;
+    /// what else `ssh -O check` would say the echo says, too.
     async fn is_behind_its_socket(&self, deadline: Instant) -> Result<(), String> {
         let listener = tokio::net::UnixStream::connect(&self.socket).await;
         match listener.and_then(|stream| stream.peer_cred()).ok().and_then(|peer| peer.pid()) {
@@ -312,14 +336,16 @@ impl Master {
     /// A session that prints a word, and what it tells of the account.
     async fn echo(&self, command: &str) -> Echo {
         let started = Instant::now();
-        let mut session = match self.spawn(command, Input::Bytes(b""), "", None, &Variables::default()) {
-            Ok(session) => session,
-            Err(why) => return Echo::Failed(why.to_string()),
-        };
+        let mut session =
+            match self.spawn(command, Input::Bytes(b""), "", None, &Variables::default()) {
+                Ok(session) => session,
+                Err(why) => return Echo::Failed(why.to_string()),
+            };
         let Streams { stdout, mut stderr, .. } = session.take_streams();
         let mut text = Vec::new();
-        // A forced command may write for ever. Then the session is ended, and not only its output: a server that was told that one stream
-        // is not read any more does not read the other one either, and what runs there would wait.
+        // A forced command may write for ever. Then the session is ended, and not only its output:
+        // a server that was told that one stream is not read any more does not read the other one
+        // either, and what runs there would wait.
         let read = async {
             // A pipe does not fail; if it ever does, the word is missing, and that is the answer.
             let _ = stdout.take(MOST_NOISE).read_to_end(&mut text).await;
@@ -351,9 +377,9 @@ impl Master {
                 })
             }
             SessionEnd::Refused(reason) => Echo::Refused(reason),
-            SessionEnd::NotReached(reason) | SessionEnd::Lost(reason) | SessionEnd::ClientKilled(reason) => {
-                Echo::Failed(reason)
-            }
+            SessionEnd::NotReached(reason)
+            | SessionEnd::Lost(reason)
+            | SessionEnd::ClientKilled(reason) => Echo::Failed(reason),
         }
     }
 
@@ -382,10 +408,12 @@ impl Master {
         self.account() == Account::Silent
     }
 
-    /// How many sessions the server opens on this connection at once, found out by opening them one after another up to so many. They wait
-    /// for input and do nothing, and they end with it. `others` says how many wait in standby.
+    /// How many sessions the server opens on this connection at once, found out by opening them one
+    /// after another up to so many. They wait for input and do nothing, and they end with it.
+    /// `others` says how many wait in standby.
     ///
-    /// `None` where what runs in a session is not ours to choose. `Err` says what else came in between.
+    /// `None` where what runs in a session is not ours to choose. `Err` says what else came in
+    /// between.
     #[cfg(feature = "cli")]
     pub(crate) async fn most_sessions(
         &self,
@@ -397,7 +425,9 @@ impl Master {
         while opened.len() + others() < most {
             let session = match self.account() {
                 Account::Posix => self.bootstrap(Input::Piped, ""),
-                Account::Shell => self.spawn("cat >/dev/null", Input::Piped, "", None, &Variables::default()),
+                Account::Shell => {
+                    self.spawn("cat >/dev/null", Input::Piped, "", None, &Variables::default())
+                }
                 Account::Silent => return None,
             };
             let mut session = match session {
@@ -428,8 +458,9 @@ impl Master {
         self.account() != Account::Posix
     }
 
-    /// Finds out, once, whether a start-up file takes what is written to a shell. A command with an input of its own cannot: it would wait for its
-    /// line, and that would wait for somebody to write.
+    /// Finds out, once, whether a start-up file takes what is written to a shell. A command with an
+    /// input of its own cannot: it would wait for its line, and that would wait for somebody to
+    /// write.
     pub(crate) async fn prove_input(&self) {
         if self.is_plain() || self.input_proven.load(Ordering::Relaxed) {
             return;
@@ -445,7 +476,9 @@ impl Master {
         })
         .await;
         match ended {
-            Ok(_) if marker.take_from(&mut text) => self.input_proven.store(true, Ordering::Relaxed),
+            Ok(_) if marker.take_from(&mut text) => {
+                self.input_proven.store(true, Ordering::Relaxed)
+            }
             Ok(end) => drop(session.not_begun(end, self)),
             // The command itself will find out.
             Err(_) => {}
@@ -473,14 +506,17 @@ impl Master {
         }
         match self.account() {
             Account::Posix => self.bootstrap_with(input, script.line(), variables),
-            Account::Shell | Account::Silent => self.spawn(script.text(), input, "", None, variables),
+            Account::Shell | Account::Silent => {
+                self.spawn(script.text(), input, "", None, variables)
+            }
         }
     }
 
-    /// Starts a session for a command that nobody has yet; none where the account does not allow that or no process can be started.
+    /// Starts a session for a command that nobody has yet; none where the account does not allow
+    /// that or no process can be started.
     pub(crate) fn standby(&self, variables: &Variables) -> Option<Session> {
-        // Whoever closes waits for all processes when the connection has ended. So this one is counted first: then it is waited for, or
-        // the end is seen here.
+        // Whoever closes waits for all processes when the connection has ended. So this one is
+        // counted first: then it is waited for, or the end is seen here.
         let _counted = self.runtime.claim();
         if self.is_plain() || !self.is_alive() {
             return None;
@@ -522,7 +558,8 @@ impl Master {
         log.push(format!(".{number}"));
         let log = Log::create(log.into())?;
         let forwards = self.route.answer.forwards_agent();
-        let arguments = args::session(&self.socket, log.path(), command.as_ref(), variables, forwards);
+        let arguments =
+            args::session(&self.socket, log.path(), command.as_ref(), variables, forwards);
         let mut command = self.program.client(arguments);
         command.envs(&variables.0);
         let group = marker.as_ref().map_or_else(Group::none, |marker| marker.group().clone());
@@ -530,11 +567,12 @@ impl Master {
         Session::spawn(command, log, claims, stdin, marker, group)
     }
 
-    /// Whether the connection was there when a session on it had ended, so that the session's end and all its output are the command's.
-    /// `Err` says why it was not.
+    /// Whether the connection was there when a session on it had ended, so that the session's end
+    /// and all its output are the command's. `Err` says why it was not.
     ///
-    /// [`sight`] says why a master that listens was alive when the session had ended. One that listens no more has lost its connection, and
-    /// ends; or it was told to drain, and ends later (tests `a_loss_is_told_though_a_status_had_come`, `c6_…`).
+    /// [`sight`] says why a master that listens was alive when the session had ended. One that
+    /// listens no more has lost its connection, and ends; or it was told to drain, and ends later
+    /// (tests `a_loss_is_told_though_a_status_had_come`, `c6_…`).
     pub(super) async fn outlived(&self) -> Result<(), String> {
         let seen = Instant::now();
         // Since when it is known to leave by itself.
@@ -573,7 +611,8 @@ impl Master {
         self.notes.ends_commands.load(Ordering::Relaxed).then_some(CLOSED)
     }
 
-    /// Whether the process runs at this instant. The system knows of its end a moment before the supervisor does.
+    /// Whether the process runs at this instant. The system knows of its end a moment before the
+    /// supervisor does.
     pub(crate) fn is_alive(&self) -> bool {
         self.end_reason().is_none() && runs(Pid::from_raw(self.pid.cast_signed()))
     }
@@ -581,7 +620,8 @@ impl Master {
     /// Completes when the process has ended, and says why.
     pub(crate) async fn ended(&self) -> pool::End {
         let mut ended = self.ended.clone();
-        // Without a supervisor (its runtime was shut down) the process is gone as well: it dies with its handle.
+        // Without a supervisor (its runtime was shut down) the process is gone as well: it dies
+        // with its handle.
         let _ = ended.wait_for(Option::is_some).await;
         let reason = self.end_reason().unwrap_or_else(|| SUPERVISOR_GONE.to_owned());
         let by_server = self.ended.borrow().as_ref().is_some_and(|end| end.by_server);
@@ -602,13 +642,16 @@ impl Master {
         self.ended.borrow().as_ref().map(|end| end.reason.clone())
     }
 
-    /// Ends it: with patience, sessions that run may finish within it, and no new ones are taken; without, at once. Returns when the
-    /// process is gone.
+    /// Ends it: with patience, sessions that run may finish within it, and no new ones are taken;
+    /// without, at once. Returns when the process is gone.
     pub(crate) async fn close(&self, patience: Duration) {
         if self.end_reason().is_none() && !patience.is_zero() {
             let deadline = Instant::now() + patience;
             if timeout_at(deadline, self.drain()).await.is_err() {
-                tracing::debug!(pid = self.pid, "sessions still run at the deadline and are cut off");
+                tracing::debug!(
+                    pid = self.pid,
+                    "sessions still run at the deadline and are cut off"
+                );
             }
         }
         self.end_what_runs().await;
@@ -654,7 +697,8 @@ impl Master {
         }
     }
 
-    /// Where the commands take all sessions that the server opens on one connection another one is made, for this alone.
+    /// Where the commands take all sessions that the server opens on one connection another one is
+    /// made, for this alone.
     async fn end_groups_from_elsewhere(&self, groups: &[i32]) -> Result<(), NotEnded> {
         let deadline = Instant::now() + self.call_timeout;
         let launch = Launch {
@@ -673,8 +717,9 @@ impl Master {
         outcome
     }
 
-    /// Takes no new sessions and waits until the last one has ended: ours, and then what others run over its socket. As long as ours run it
-    /// listens on, so that they can be ended. Called again, it goes on waiting.
+    /// Takes no new sessions and waits until the last one has ended: ours, and then what others run
+    /// over its socket. As long as ours run it listens on, so that they can be ended. Called again,
+    /// it goes on waiting.
     async fn drain(&self) {
         self.notes.draining.store(true, Ordering::Relaxed);
         tokio::select! {
@@ -683,7 +728,9 @@ impl Master {
         }
         if !self.notes.heard.load(Ordering::Relaxed) {
             let told = self.call("stop", Instant::now() + self.call_timeout).await;
-            self.notes.heard.store(told.is_ok_and(|finished| finished.code == Some(0)), Ordering::Relaxed);
+            self.notes
+                .heard
+                .store(told.is_ok_and(|finished| finished.code == Some(0)), Ordering::Relaxed);
         }
         // Where there is no way to tell it nothing of ours is left on it.
         if self.notes.heard.load(Ordering::Relaxed) {
@@ -704,7 +751,8 @@ impl Master {
 /// Who is asked what ssh wants to know.
 fn set_askpass(command: &mut tokio::process::Command, login: &Login, asks: bool) {
     match &login.askpass {
-        // As the caller has it. ssh has no terminal here, where a caller's ssh would take the program by itself.
+        // As the caller has it. ssh has no terminal here, where a caller's ssh would take the
+        // program by itself.
         None if asks => drop(command.env("SSH_ASKPASS_REQUIRE", "force")),
         // Where a DISPLAY is set, ssh would open a window to ask for a passphrase.
         None => drop(command.env("SSH_ASKPASS_REQUIRE", "never")),

@@ -1,4 +1,5 @@
-//! What could mend a failed login, as far as it can be seen from here. A change of it is worth a try.
+//! What could mend a failed login, as far as it can be seen from here. A change of it is worth a
+//! try.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::MetadataExt;
@@ -9,13 +10,15 @@ use crate::error::ConnectErrorKind;
 use crate::host::Host;
 use crate::pool::Configuration;
 
-/// A digest of what could mend a failure of this kind: for host keys the files of known hosts, for an authentication the configuration with
-/// all its files, the keys and what the ssh-agent holds. Which these are the route knows.
+/// A digest of what could mend a failure of this kind: for host keys the files of known hosts, for
+/// an authentication the configuration with all its files, the keys and what the ssh-agent holds.
+/// Which these are the route knows.
 pub(super) async fn fingerprint(host: &Host, kind: ConnectErrorKind) -> Configuration {
     use ConnectErrorKind::{HostCertificate, HostKeyChanged, HostKeyRevoked, HostKeyUnknown};
     let mut hasher = DefaultHasher::new();
     let Some(route) = &host.login().route else { return hasher.finish() };
-    let is_of_the_server = matches!(kind, HostCertificate | HostKeyChanged | HostKeyRevoked | HostKeyUnknown);
+    let is_of_the_server =
+        matches!(kind, HostCertificate | HostKeyChanged | HostKeyRevoked | HostKeyUnknown);
     let files = if is_of_the_server { &route.known_hosts } else { &route.keys };
     for path in files {
         let found = std::fs::metadata(path).ok();

@@ -1,4 +1,5 @@
-//! The mechanism: real ssh processes. It knows command lines, texts and processes, and nothing of slots, queues or leases.
+//! The mechanism: real ssh processes. It knows command lines, texts and processes, and nothing of
+//! slots, queues or leases.
 
 mod answer;
 mod args;
@@ -77,10 +78,12 @@ pub(crate) use supervisor::CLOSED;
 #[cfg(feature = "cli")]
 pub(crate) use trace::{Step, Trace};
 
-/// Makes masters. What it needs on this machine (a directory, a guard process) is made with the first one.
+/// Makes masters. What it needs on this machine (a directory, a guard process) is made with the
+/// first one.
 #[derive(Debug)]
 pub(crate) struct OpenSsh {
-    /// By its path. A caller's PATH may lead to another ssh than the next one's. A std mutex: held for a look.
+    /// By its path. A caller's PATH may lead to another ssh than the next one's. A std mutex: held
+    /// for a look.
     programs: Mutex<HashMap<PathBuf, Arc<Program>>>,
     /// The ssh of this process's own PATH.
     own: Option<Arc<Program>>,
@@ -88,8 +91,9 @@ pub(crate) struct OpenSsh {
     limit: LoginLimit,
     /// A std mutex: held to make or to take the runtime, never across an await.
     runtime: Mutex<State>,
-    /// Accounts that did not even answer an echo: a forced command, an appliance. What runs there runs each time that it is asked, so that
-    /// it is not asked again. A std mutex: held for a look.
+    /// Accounts that did not even answer an echo: a forced command, an appliance. What runs there
+    /// runs each time that it is asked, so that it is not asked again. A std mutex: held for a
+    /// look.
     silent: Mutex<HashSet<HostIdentity>>,
     /// Who watches the next login. A std mutex: held to put it there or to take it.
     watched: Mutex<Option<Arc<trace::Trace>>>,
@@ -123,7 +127,11 @@ impl OpenSsh {
     pub(crate) fn program(&self, place: &Place) -> Result<Arc<Program>, ConnectError> {
         let Some(path) = &place.ssh else {
             return self.own.clone().ok_or_else(|| {
-                ConnectError::new(ConnectErrorKind::SshMissing, "no ssh program found in PATH", Vec::new())
+                ConnectError::new(
+                    ConnectErrorKind::SshMissing,
+                    "no ssh program found in PATH",
+                    Vec::new(),
+                )
             });
         };
         let mut programs = self.programs.lock().unwrap_or_else(|poison| poison.into_inner());
@@ -131,12 +139,13 @@ impl OpenSsh {
         if programs.len() > MOST_PROGRAMS {
             programs.clear();
         }
-        let program = programs.entry(path.clone()).or_insert_with(|| Arc::new(Program::of(path.clone())));
+        let program =
+            programs.entry(path.clone()).or_insert_with(|| Arc::new(Program::of(path.clone())));
         Ok(Arc::clone(program))
     }
 
-    /// This host as a caller in its place would reach it: whom it shares connections with, and how long
-    /// a login may take.
+    /// This host as a caller in its place would reach it: whom it shares connections with, and how
+    /// long a login may take.
     pub(crate) async fn resolve(&self, host: &Host) -> Result<Host, NoRoute> {
         let place = host.login().place.clone().unwrap_or_else(|| Arc::new(Place::own()));
         check_files(host, &place)?;
@@ -178,7 +187,8 @@ impl OpenSsh {
         master::Launch { program, runtime, connect_timeout, deadline, trace: None }
     }
 
-    /// Begins to remove what there is, unless somebody has begun already. A task, so that it goes on when nobody waits for it.
+    /// Begins to remove what there is, unless somebody has begun already. A task, so that it goes
+    /// on when nobody waits for it.
     fn finish(&self) -> watch::Receiver<bool> {
         let mut state = self.lock();
         if let State::Finished(finished) = &*state {
@@ -217,11 +227,18 @@ impl OpenSsh {
     }
 
     /// One command with a login of its own. `Err` says why it did not succeed.
-    pub(crate) async fn cold(&self, host: &Host, command: &str, limit: Duration) -> Result<(), String> {
+    pub(crate) async fn cold(
+        &self,
+        host: &Host,
+        command: &str,
+        limit: Duration,
+    ) -> Result<(), String> {
         let finished = self.login(host, false, command, limit).await?;
         match finished.code {
             Some(0) => Ok(()),
-            Some(255) => Err(diagnosis::connect_failure(&finished.stderr, "ssh failed").told_of(host.name())),
+            Some(255) => {
+                Err(diagnosis::connect_failure(&finished.stderr, "ssh failed").told_of(host.name()))
+            }
             Some(code) => Err(format!("exit status: {code}")),
             None => Err("killed by a signal".to_owned()),
         }
@@ -255,8 +272,10 @@ impl Transport for OpenSsh {
         };
         let is_silent = self.silent().contains(host.identity());
         let watched = self.watched.lock().unwrap_or_else(|poison| poison.into_inner()).take();
-        let launch =
-            master::Launch { trace: watched.as_deref(), ..self.launch(&route.program, &runtime, deadline) };
+        let launch = master::Launch {
+            trace: watched.as_deref(),
+            ..self.launch(&route.program, &runtime, deadline)
+        };
         let master = match Master::connect(host, &route, launch, is_silent).await {
             Ok(master) => master,
             Err(error) if diagnosis::is_of_the_way(&error) => {
@@ -280,12 +299,14 @@ impl Transport for OpenSsh {
 
     async fn shutdown(&self) {
         let mut finished = self.finish();
-        // The sender is gone without a word only when the runtime was shut down, and then there is nobody to wait.
+        // The sender is gone without a word only when the runtime was shut down, and then there is
+        // nobody to wait.
         let _ = finished.wait_for(|finished| *finished).await;
     }
 }
 
-/// Looks at the files that the host names. ssh would go on without a key that is not there, and then say that something else is wrong.
+/// Looks at the files that the host names. ssh would go on without a key that is not there, and
+/// then say that something else is wrong.
 fn check_files(host: &Host, place: &Place) -> Result<(), ConnectError> {
     let files = [
         (ConnectErrorKind::KeyFile, host.get_identity_file()),

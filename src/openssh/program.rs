@@ -1,7 +1,8 @@
 //! The `ssh` program: where it is, which version it is, and short calls of it.
 //!
-//! This is the only place that creates processes (clippy's `disallowed-methods` keeps it so). Everything that is started here is
-//! killed when its handle is dropped, and every short call has a deadline: an `ssh -O check` can hang for ever (a stopped master).
+//! This is the only place that creates processes (clippy's `disallowed-methods` keeps it so).
+//! Everything that is started here is killed when its handle is dropped, and every short call has a
+//! deadline: an `ssh -O check` can hang for ever (a stopped master).
 
 use std::ffi::OsString;
 use std::io;
@@ -21,7 +22,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 /// How much of what a short call prints is kept. `ssh -G` prints about 6 KiB.
 const MOST_OUTPUT: u64 = 256 * 1024;
 
-/// The version that ssh reports of itself, such as `OpenSSH_9.2p1 Debian-2+deb12u7, OpenSSL 3.0.17`.
+/// The version that ssh reports of itself, such as `OpenSSH_9.2p1 Debian-2+deb12u7, OpenSSL
+/// 3.0.17`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SshVersion {
     text: String,
@@ -78,7 +80,8 @@ pub(super) struct Finished {
 }
 
 impl Program {
-    /// Finds `ssh` on PATH. Nothing is started. This program itself can be there by that name (`sshpool ssh`), and is not what is meant.
+    /// Finds `ssh` on PATH. Nothing is started. This program itself can be there by that name
+    /// (`sshpool ssh`), and is not what is meant.
     pub(crate) fn find() -> Result<Self, which::Error> {
         Self::find_but(|_| false)
     }
@@ -108,14 +111,22 @@ impl Program {
 
     /// What `ssh -G` prints with these arguments; `None` where it fails.
     #[cfg(feature = "cli")]
-    pub(crate) async fn resolved(&self, arguments: Vec<OsString>, deadline: Instant) -> Option<String> {
+    pub(crate) async fn resolved(
+        &self,
+        arguments: Vec<OsString>,
+        deadline: Instant,
+    ) -> Option<String> {
         let finished = self.call([vec!["-G".into()], arguments].concat(), deadline).await.ok()?;
         (finished.code == Some(0)).then_some(finished.stdout)
     }
 
     /// Becomes this program. Returns only where it cannot.
     #[cfg(feature = "cli")]
-    pub(crate) fn become_it(&self, arguments: &[OsString], environment: &[(&str, OsString)]) -> io::Error {
+    pub(crate) fn become_it(
+        &self,
+        arguments: &[OsString],
+        environment: &[(&str, OsString)],
+    ) -> io::Error {
         use std::os::unix::process::CommandExt;
         #[expect(clippy::disallowed_methods, reason = "this is the one place that the rule leaves")]
         let mut command = std::process::Command::new(&self.path);
@@ -133,9 +144,11 @@ impl Program {
         let mut command = command(&self.path);
         command.args(arguments).envs(environment.iter().map(|(name, value)| (*name, value)));
         #[cfg(target_os = "linux")]
-        // SAFETY: between fork and exec it makes one system call, which takes no memory and no lock.
+        // SAFETY: between fork and exec it makes one system call, which takes no memory and no
+        // lock.
         unsafe {
-            // Where somebody kills us, ssh is not to go on. It fails for numbers only that are no signal.
+            // Where somebody kills us, ssh is not to go on. It fails for numbers only that are no
+            // signal.
             command.pre_exec(|| Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)?));
         }
         command.spawn()
@@ -158,15 +171,21 @@ impl Program {
         command
     }
 
-    /// A client of a master, in a process group of its own: a Ctrl-C typed at our terminal is ours to handle, not its.
+    /// A client of a master, in a process group of its own: a Ctrl-C typed at our terminal is ours
+    /// to handle, not its.
     pub(super) fn client(&self, args: Vec<OsString>) -> Command {
         let mut command = self.command(args);
         command.process_group(0);
         command
     }
 
-    /// Runs a short call with empty input to its end, or to the deadline (`ErrorKind::TimedOut`), where it is killed.
-    pub(super) async fn call(&self, args: Vec<OsString>, deadline: Instant) -> io::Result<Finished> {
+    /// Runs a short call with empty input to its end, or to the deadline (`ErrorKind::TimedOut`),
+    /// where it is killed.
+    pub(super) async fn call(
+        &self,
+        args: Vec<OsString>,
+        deadline: Instant,
+    ) -> io::Result<Finished> {
         self.call_with(args, deadline, ()).await
     }
 
@@ -200,7 +219,8 @@ fn is_a_copy(own: &Path, other: &Path) -> bool {
         && matches!((std::fs::read(own), std::fs::read(other)), (Ok(a), Ok(b)) if a == b)
 }
 
-/// Runs a short call of one of ssh's other programs (`ssh-add`, `ssh-keygen`), found on PATH. `environment` is added to ours.
+/// Runs a short call of one of ssh's other programs (`ssh-add`, `ssh-keygen`), found on PATH.
+/// `environment` is added to ours.
 #[cfg(feature = "cli")]
 pub(super) async fn call_other(
     name: &str,
@@ -222,8 +242,8 @@ pub(super) fn captured(command: &mut Command) -> &mut Command {
 /// How long output is still read after the end: what a configuration has started may hold it open.
 const LAST_WORDS: Duration = Duration::from_millis(50);
 
-/// Waits for the end of a process that leads a group and whose output is [`captured`]. The group is killed at the deadline, and when the
-/// future is dropped.
+/// Waits for the end of a process that leads a group and whose output is [`captured`]. The group is
+/// killed at the deadline, and when the future is dropped.
 pub(super) async fn finish<K: Send + 'static>(
     mut child: Child,
     deadline: Instant,
@@ -235,7 +255,8 @@ pub(super) async fn finish<K: Send + 'static>(
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let status = timeout_at(deadline, async {
         let (mut stdout, mut stderr) = (stdout.take(MOST_OUTPUT), stderr.take(MOST_OUTPUT));
-        let read = async { tokio::join!(stdout.read_to_end(&mut out), stderr.read_to_end(&mut err)) };
+        let read =
+            async { tokio::join!(stdout.read_to_end(&mut out), stderr.read_to_end(&mut err)) };
         let mut read = pin!(read);
         tokio::select! {
             // A pipe does not fail; if it ever does, there is nothing more to come from it.

@@ -1,4 +1,5 @@
-//! What holds for any text that ssh, a server or a start-up file may come up with: `diagnosis` and `bootstrap` take it in.
+//! What holds for any text that ssh, a server or a start-up file may come up with: `diagnosis` and
+//! `bootstrap` take it in.
 
 use std::ffi::OsStr;
 use std::io::Write as _;
@@ -44,7 +45,8 @@ fn text() -> impl Strategy<Value = String> {
     let line = prop_oneof![
         said.clone(),
         any::<String>(),
-        (any::<String>(), said, any::<String>()).prop_map(|(before, said, after)| before + &said + &after),
+        (any::<String>(), said, any::<String>())
+            .prop_map(|(before, said, after)| before + &said + &after),
     ];
     let end = prop_oneof![Just("\r\n"), Just("\n"), Just("\r"), Just("")];
     vec((line, end), 0..30)
@@ -53,7 +55,9 @@ fn text() -> impl Strategy<Value = String> {
 
 /// Fit for a terminal: it stays in its line and does not reorder what stands around it.
 fn is_printable(text: &str) -> bool {
-    !text.contains(|c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'))
+    !text.contains(|c: char| {
+        c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    })
 }
 
 proptest! {
@@ -129,8 +133,11 @@ proptest! {
 /// The sign that a command has begun, as the other side prints it.
 fn sign(group: &str) -> Vec<u8> {
     let probe = bootstrap::probe();
-    let needle =
-        probe.split_once("\\036").and_then(|(_, rest)| rest.split_once("%d")).expect("it is there").0;
+    let needle = probe
+        .split_once("\\036")
+        .and_then(|(_, rest)| rest.split_once("%d"))
+        .expect("it is there")
+        .0;
     format!("\x1e{needle}{group}\n").into_bytes()
 }
 
@@ -208,7 +215,8 @@ proptest! {
         prop_assert_eq!((output, marker.group().known()), (whole, None));
     }
 
-    /// A process group has a number above 0, and 0 says that there is none: a server that says another one is not to choose what is ended.
+    /// A process group has a number above 0, and 0 says that there is none: a server that says
+    /// another one is not to choose what is ended.
     #[test]
     fn no_group_is_none_or_everybody(group in i32::MIN..0) {
         let mut output = sign(&group.to_string());
@@ -239,7 +247,8 @@ fn by_the_bootstrap(command: &[u8], input: &[u8]) -> Vec<u8> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever a command contains, the shell has it as it was, and the input is the command's to the byte.
+    /// Whatever a command contains, the shell has it as it was, and the input is the command's to
+    /// the byte.
     #[test]
     fn a_command_arrives_as_it_is(
         text in prop_oneof!["[^\0]*".prop_map(String::into_bytes), vec(1..=255_u8, 0..20)],

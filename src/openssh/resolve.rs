@@ -1,4 +1,5 @@
-//! What the ssh_config says about a host: `ssh -G`, asked before each login, and before a benchmark that puts a distance in between.
+//! What the ssh_config says about a host: `ssh -G`, asked before each login, and before a benchmark
+//! that puts a distance in between.
 
 use std::ffi::OsString;
 
@@ -22,14 +23,17 @@ pub(super) async fn defaults(
 ) -> Result<Vec<(&'static str, String)>, ConnectError> {
     let ours = || args::DEFAULTS.map(|(option, value)| (option, value.to_owned()));
     let is_ours = |option: &str, answer: Option<&Answer>| match (option, answer) {
-        ("StrictHostKeyChecking", answer) if route.mentions_host_keys => {
-            answer?.value("stricthostkeychecking").filter(|value| *value == "accept-new").map(str::to_owned)
-        }
+        ("StrictHostKeyChecking", answer) if route.mentions_host_keys => answer?
+            .value("stricthostkeychecking")
+            .filter(|value| *value == "accept-new")
+            .map(str::to_owned),
         ("StrictHostKeyChecking", _) => Some("accept-new".to_owned()),
         (option, answer) if route.mentions_keepalive => {
             answer?.value(&option.to_ascii_lowercase()).map(str::to_owned)
         }
-        (option, _) => ours().into_iter().find_map(|(known, value)| (known == option).then_some(value)),
+        (option, _) => {
+            ours().into_iter().find_map(|(known, value)| (known == option).then_some(value))
+        }
     };
     let told = |answer: Option<&Answer>| {
         let options = ours().into_iter().map(|(option, _)| option);
@@ -42,9 +46,14 @@ pub(super) async fn defaults(
     }
     for system in [System::Included, System::Copied] {
         let path = launch.runtime.fresh_path();
-        let written = args::config_with_defaults(route.config_file.as_deref(), system, route.has_final)
-            .and_then(|config| std::io::Write::write_all(&mut Runtime::create_file(&path)?, &config));
-        written.map_err(|error| local(format!("cannot write {}: {}", path.display(), plain(&error))))?;
+        let written =
+            args::config_with_defaults(route.config_file.as_deref(), system, route.has_final)
+                .and_then(|config| {
+                    std::io::Write::write_all(&mut Runtime::create_file(&path)?, &config)
+                });
+        written.map_err(|error| {
+            local(format!("cannot write {}: {}", path.display(), plain(&error)))
+        })?;
         let arguments = args::resolve(host, Some(&path));
         let finished = ask(launch, arguments, |command| route.prepare(command)).await;
         // It is missed by nobody, and goes with its directory at the latest.
@@ -53,7 +62,8 @@ pub(super) async fn defaults(
         if finished.code == Some(0) {
             return Ok(told(Some(&Answer::new(&finished.stdout))));
         }
-        // ssh is stricter about the owner of what is included than about its own file, which may belong to nobody in a container.
+        // ssh is stricter about the owner of what is included than about its own file, which may
+        // belong to nobody in a container.
         tracing::debug!(
             stderr = finished.stderr.trim(),
             "the configuration cannot be read with defaults behind it"
@@ -75,7 +85,10 @@ pub(crate) struct Destination {
 }
 
 #[cfg(feature = "cli")]
-pub(super) async fn destination(launch: &Launch<'_>, host: &Host) -> Result<Destination, ConnectError> {
+pub(super) async fn destination(
+    launch: &Launch<'_>,
+    host: &Host,
+) -> Result<Destination, ConnectError> {
     let finished = ask(launch, args::resolve(host, host.get_config_file()), |_| ()).await?;
     answered(&finished).and_then(|answer| Destination::of(&answer))
 }
@@ -96,11 +109,13 @@ impl Destination {
 
 /// The line of ssh_config by which a host is reached another way than straight over TCP.
 pub(super) fn proxy_of(answer: &Answer) -> Option<String> {
-    [("proxyjump", "ProxyJump"), ("proxycommand", "ProxyCommand")].into_iter().find_map(|(option, name)| {
-        // `none` is a word of ssh's, which some versions print.
-        let value = answer.value(option).filter(|value| *value != "none")?;
-        Some(format!("{name} {}", crate::error::printable(value)))
-    })
+    [("proxyjump", "ProxyJump"), ("proxycommand", "ProxyCommand")].into_iter().find_map(
+        |(option, name)| {
+            // `none` is a word of ssh's, which some versions print.
+            let value = answer.value(option).filter(|value| *value != "none")?;
+            Some(format!("{name} {}", crate::error::printable(value)))
+        },
+    )
 }
 
 /// `ssh -G`, under the eyes of the guard like a master: a configuration can run programs. `prepare`
@@ -110,7 +125,8 @@ pub(super) async fn ask(
     arguments: Vec<OsString>,
     prepare: impl FnOnce(&mut Command),
 ) -> Result<program::Finished, ConnectError> {
-    let version = launch.program.version(launch.deadline).await.map_err(|e| call_failed("ssh -V", &e))?;
+    let version =
+        launch.program.version(launch.deadline).await.map_err(|e| call_failed("ssh -V", &e))?;
     let mut command = launch.program.command(args::in_the_foreground(arguments, version));
     prepare(&mut command);
     let spawned = launch.runtime.spawn(program::captured(&mut command));
@@ -143,9 +159,11 @@ pub(super) fn call_failed(what: &str, error: &std::io::Error) -> ConnectError {
             "the ssh program is gone from where it was found",
             Vec::new(),
         ),
-        std::io::ErrorKind::TimedOut => {
-            ConnectError::new(ConnectErrorKind::TimedOut, format!("{what} did not end in time"), Vec::new())
-        }
+        std::io::ErrorKind::TimedOut => ConnectError::new(
+            ConnectErrorKind::TimedOut,
+            format!("{what} did not end in time"),
+            Vec::new(),
+        ),
         _ => local(format!("{what}: {}", plain(error))),
     }
 }
@@ -160,15 +178,20 @@ mod tests {
     #[case::port("port 2222\n", "[web1.example]:2222", None)]
     #[case::alias("port 2222\nhostkeyalias web\n", "web", None)]
     #[case::jump("port 22\nproxyjump a,b\n", "web1.example", Some("ProxyJump a,b"))]
-    #[case::command("port 22\nproxycommand nc %h %p\n", "web1.example", Some("ProxyCommand nc %h %p"))]
+    #[case::command(
+        "port 22\nproxycommand nc %h %p\n",
+        "web1.example",
+        Some("ProxyCommand nc %h %p")
+    )]
     #[case::none("port 22\nproxyjump none\nproxyusefdpass no\n", "web1.example", None)]
     fn the_destination_is_what_ssh_says(
         #[case] more: &str,
         #[case] known_as: &str,
         #[case] proxy: Option<&str>,
     ) {
-        let found = Destination::of(&Answer::new(&format!("user deploy\nhostname web1.example\n{more}")))
-            .expect("said");
+        let found =
+            Destination::of(&Answer::new(&format!("user deploy\nhostname web1.example\n{more}")))
+                .expect("said");
         assert_eq!((&*found.hostname, &*found.known_as), ("web1.example", known_as));
         assert_eq!(found.proxy.as_deref(), proxy);
     }

@@ -1,10 +1,11 @@
 //! Routes: how a login goes, as ssh says it in the caller's place, and what it depends on.
 //!
 //! The [`Resolver`] asks `ssh -G` in the caller's place and keeps the answer for as long as nothing
-//! changes that it was made from: the configuration with all files that it includes, and the variables
-//! that these mention. Where the configuration has ssh look at more than that (`Match exec` and the
-//! like), ssh is asked for each command. From the answer it works out what else a login depends on,
-//! which is what callers have to have in common to share a connection ([`Sharing`]).
+//! changes that it was made from: the configuration with all files that it includes, and the
+//! variables that these mention. Where the configuration has ssh look at more than that (`Match
+//! exec` and the like), ssh is asked for each command. From the answer it works out what else a
+//! login depends on, which is what callers have to have in common to share a connection
+//! ([`Sharing`]).
 
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
@@ -84,7 +85,10 @@ impl Eq for Route {}
 #[derive(Debug)]
 pub(crate) enum NoRoute {
     /// More has to be known of the caller's place.
-    Needs(#[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "only an agent asks for it"))] Needs),
+    Needs(
+        #[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "only an agent asks for it"))]
+        Needs,
+    ),
     Failed(ConnectError),
 }
 
@@ -175,8 +179,10 @@ impl Resolver {
         }
         // The address that somebody gives a host is not part of what its connections are shared by.
         let named = host.without_address();
-        let question = Question { host: &named, place, read: &read, config_file: config_file.as_deref() };
-        let answer = self.ask(args::resolve(&named, config_file.as_deref()), &question, launch).await?;
+        let question =
+            Question { host: &named, place, read: &read, config_file: config_file.as_deref() };
+        let answer =
+            self.ask(args::resolve(&named, config_file.as_deref()), &question, launch).await?;
         let hops = self.hops(&answer, &question, launch).await?;
         let all: Vec<&Arc<Answer>> = std::iter::once(&answer).chain(&hops).collect();
         let runs_a_program = all.iter().any(|answer| answer.runs_a_program());
@@ -235,7 +241,8 @@ impl Resolver {
         }
 
         // The keys that ssh-agents hold.
-        let auth_sock = place.variable("SSH_AUTH_SOCK".as_ref(), &mut needs).filter(|path| !path.is_empty());
+        let auth_sock =
+            place.variable("SSH_AUTH_SOCK".as_ref(), &mut needs).filter(|path| !path.is_empty());
         let uses_it = all.iter().any(|answer| answer.uses_auth_sock());
         let itself_counts = all.iter().any(|answer| answer.forwards_agent() || answer.adds_keys());
         let mut compared = None;
@@ -256,24 +263,32 @@ impl Resolver {
             });
         }
         let endpoint = Arc::new(self.endpoint(host, &answer).await);
-        // An ssh that was built for another place may read a file of the system's that nobody has looked at.
+        // An ssh that was built for another place may read a file of the system's that nobody has
+        // looked at.
         let is_the_systems = config_file.is_some()
             || ["/usr/bin/ssh", "/bin/ssh"].map(Path::new).contains(&launch.program.path());
         let says = |keywords: &[&str]| !is_the_systems || mentions(host, reading, keywords);
         let tilde = |path: &str| place.path(&expand_home(path));
         let agent = answer.identity_agent().map(&tilde);
-        let mut key_files: Vec<PathBuf> = reading.files().iter().map(|file| file.path().to_owned()).collect();
+        let mut key_files: Vec<PathBuf> =
+            reading.files().iter().map(|file| file.path().to_owned()).collect();
         key_files.extend(answer.keys().map(tilde));
         Ok(Route {
             program: Arc::clone(launch.program),
             mentions_host_keys: says(&["stricthostkeychecking"]),
-            has_final: reading.match_criteria().iter().any(|word| word == "final" || word == "canonical"),
+            has_final: reading
+                .match_criteria()
+                .iter()
+                .any(|word| word == "final" || word == "canonical"),
             mentions_keepalive: says(&["serveraliveinterval", "serveralivecountmax"]),
             keys: key_files,
             known_hosts: answer.known_hosts().map(tilde).collect(),
             auth_sock: agent.or_else(|| auth_sock.map(|path| place.path(Path::new(&path)))),
             environment: (!place.is_own()).then_some(environment),
-            directory: place.directory.clone().filter(|_| directory_counts || reading.needs_asking()),
+            directory: place
+                .directory
+                .clone()
+                .filter(|_| directory_counts || reading.needs_asking()),
             config_file,
             allows: answer.allows(),
             answer,
@@ -295,8 +310,8 @@ impl Resolver {
         }
     }
 
-    /// What callers with the ssh-agent behind this socket have in common: its keys, or the socket where
-    /// it does not tell.
+    /// What callers with the ssh-agent behind this socket have in common: its keys, or the socket
+    /// where it does not tell.
     async fn keys_behind(&self, path: &Path, fresh: bool) -> Part {
         match self.held(path, fresh).await {
             Some(keys) => Part::Keys(keys),
@@ -327,8 +342,12 @@ impl Resolver {
         *looked_up.borrow_mut() = Needs::default();
         let source = config::Source::of(file);
         let directory = place.directory.as_deref().unwrap_or(Path::new("/"));
-        let reading =
-            Arc::new(config::read(source, directory, &config::home().unwrap_or_default(), &variable));
+        let reading = Arc::new(config::read(
+            source,
+            directory,
+            &config::home().unwrap_or_default(),
+            &variable,
+        ));
         let missed = looked_up.borrow().clone();
         if !missed.is_empty() {
             return Err(NoRoute::Needs(missed));
@@ -430,7 +449,9 @@ impl Resolver {
         let found = timeout(LOOKUP, tokio::net::lookup_host((name.clone(), port))).await;
         // Of several the least, so that it is the same one each time.
         let address = match found {
-            Ok(Ok(found)) => found.map(|address| address.ip()).min().map(|address| address.to_string()),
+            Ok(Ok(found)) => {
+                found.map(|address| address.ip()).min().map(|address| address.to_string())
+            }
             _ => None,
         };
         let address = address.unwrap_or(name);
@@ -442,8 +463,8 @@ impl Resolver {
         Endpoint { user, address, port }
     }
 
-    /// The keys that the ssh-agent behind this socket holds, as it said when the socket was first seen
-    /// or before the last login.
+    /// The keys that the ssh-agent behind this socket holds, as it said when the socket was first
+    /// seen or before the last login.
     async fn held(&self, path: &Path, fresh: bool) -> Option<Arc<[Vec<u8>]>> {
         let found = std::fs::metadata(path).ok()?;
         let socket = (found.dev(), found.ino(), found.ctime(), found.ctime_nsec());
@@ -490,7 +511,10 @@ impl Resolver {
 impl State {
     /// Makes room: what was not used for longest goes.
     fn forget(&mut self) {
-        fn half<K: Clone + Eq + std::hash::Hash, V>(map: &mut HashMap<K, V>, used: impl Fn(&V) -> Instant) {
+        fn half<K: Clone + Eq + std::hash::Hash, V>(
+            map: &mut HashMap<K, V>,
+            used: impl Fn(&V) -> Instant,
+        ) {
             let mut times: Vec<Instant> = map.values().map(&used).collect();
             times.sort_unstable();
             let Some(&middle) = times.get(times.len() / 2) else { return };
@@ -572,19 +596,22 @@ fn mentioned(host: &Host, reading: &Reading) -> BTreeSet<OsString> {
 }
 
 fn mentions(host: &Host, reading: &Reading, keywords: &[&str]) -> bool {
-    let is_said = |keyword: &&str| host.get_options().any(|(option, _)| option.eq_ignore_ascii_case(keyword));
+    let is_said =
+        |keyword: &&str| host.get_options().any(|(option, _)| option.eq_ignore_ascii_case(keyword));
     keywords.iter().any(is_said) || reading.may_set(keywords)
 }
 
 /// Whether ssh runs programs to find out what counts, or may: these see the whole environment.
 fn runs_programs(reading: &Reading) -> bool {
     const NONE: &[&str] = &["localnetwork", "sessiontype", "command", "version"];
-    let is_none =
-        |criterion: &String| NONE.contains(&criterion.as_str()) || config::is_the_same_everywhere(criterion);
+    let is_none = |criterion: &String| {
+        NONE.contains(&criterion.as_str()) || config::is_the_same_everywhere(criterion)
+    };
     !reading.unclear().is_empty() || !reading.match_criteria().iter().all(is_none)
 }
 
-/// Whether ssh would ask by a program: where it is told to, or where there is a display and no terminal.
+/// Whether ssh would ask by a program: where it is told to, or where there is a display and no
+/// terminal.
 fn asks_by_program(place: &Place) -> bool {
     let variable = |name: &str| place.variable(name.as_ref(), &mut Needs::default());
     let is_set = |name: &str| variable(name).is_some_and(|value| !value.is_empty());

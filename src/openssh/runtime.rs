@@ -1,4 +1,5 @@
-//! What one pool has on this machine: a private directory for sockets and logs, and the guard that removes it.
+//! What one pool has on this machine: a private directory for sockets and logs, and the guard that
+//! removes it.
 
 use std::fs::{File, Metadata, OpenOptions, metadata, symlink_metadata};
 use std::io;
@@ -17,8 +18,9 @@ use super::args::LONGEST_SOCKET;
 use super::guard::Guard;
 use crate::error::{ConnectError, ConnectErrorKind, plain};
 
-/// How long the end of the last processes is waited for. A master's supervisor needs half a second at most, and a session ends with its
-/// master; but whoever holds a session may never look at it again.
+/// How long the end of the last processes is waited for. A master's supervisor needs half a second
+/// at most, and a session ends with its master; but whoever holds a session may never look at it
+/// again.
 const LAST_PROCESSES: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
@@ -64,7 +66,8 @@ impl Drop for Tenancy {
 impl Runtime {
     pub(super) fn create() -> Result<Self, ConnectError> {
         let parent = parent_directory()?;
-        // Checked before anything is started: ssh itself finds out only after it has logged in. 20 digits are the longest number.
+        // Checked before anything is started: ssh itself finds out only after it has logged in. 20
+        // digits are the longest number.
         let longest = parent.join("sshpool-XXXXXX").as_os_str().len() + "/".len() + 20;
         if longest > LONGEST_SOCKET {
             return Err(local(format!(
@@ -87,11 +90,18 @@ impl Runtime {
             .map_err(cannot)?;
         let identity = identity_of(directory.path()).map_err(cannot)?;
         let guard = Guard::start(directory.path()).map_err(|error| {
-            // Removing all of a directory takes a descriptor, and there may be none; removing an empty one does not.
+            // Removing all of a directory takes a descriptor, and there may be none; removing an
+            // empty one does not.
             let _ = std::fs::remove_dir(directory.path());
             local(format!("cannot start /bin/sh: {}", plain(&error)))
         })?;
-        Ok(Runtime { guard, directory, identity, next: AtomicU64::new(0), processes: watch::Sender::new(0) })
+        Ok(Runtime {
+            guard,
+            directory,
+            identity,
+            next: AtomicU64::new(0),
+            processes: watch::Sender::new(0),
+        })
     }
 
     /// Whether the directory is still there, and the one that was made.
@@ -99,12 +109,14 @@ impl Runtime {
         identity_of(self.directory.path()).is_ok_and(|identity| identity == self.identity)
     }
 
-    /// A path that nothing has used before: a master that finds its socket's path taken runs on without one.
+    /// A path that nothing has used before: a master that finds its socket's path taken runs on
+    /// without one.
     pub(super) fn fresh_path(&self) -> PathBuf {
         self.directory.path().join(self.next.fetch_add(1, Ordering::Relaxed).to_string())
     }
 
-    /// A file for our user alone, whatever the umask is. Nobody else is to have put something there.
+    /// A file for our user alone, whatever the umask is. Nobody else is to have put something
+    /// there.
     pub(super) fn create_file(path: &Path) -> io::Result<File> {
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
     }
@@ -120,11 +132,15 @@ impl Runtime {
         Claim(Arc::clone(self))
     }
 
-    /// Waits until every process is gone, then removes the directory and waits for the guard to end.
+    /// Waits until every process is gone, then removes the directory and waits for the guard to
+    /// end.
     pub(super) async fn finish(self: Arc<Self>) {
         // The sender is in `self`: the channel is open.
-        let _ =
-            timeout(LAST_PROCESSES, self.processes.subscribe().wait_for(|&processes| processes == 0)).await;
+        let _ = timeout(
+            LAST_PROCESSES,
+            self.processes.subscribe().wait_for(|&processes| processes == 0),
+        )
+        .await;
         self.guard.finish().await;
         // The guard has removed it, unless somebody killed the guard.
         let path = self.directory.path();
@@ -140,7 +156,8 @@ fn identity_of(directory: &Path) -> io::Result<(u64, u64)> {
     symlink_metadata(directory).map(|found| (found.dev(), found.ino()))
 }
 
-/// `$XDG_RUNTIME_DIR`, which belongs to the user alone and is emptied at logout, or the directory for temporary files.
+/// `$XDG_RUNTIME_DIR`, which belongs to the user alone and is emptied at logout, or the directory
+/// for temporary files.
 pub(crate) fn parent_directory() -> Result<PathBuf, ConnectError> {
     if let Some(path) = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from)
         && path.is_absolute()
@@ -157,14 +174,16 @@ pub(crate) fn parent_directory() -> Result<PathBuf, ConnectError> {
         )));
     }
     if metadata(&path).is_ok_and(|found| is_open(&found)) {
-        // Refusing it would leave nothing where the only directory for temporary files is like that, as a volume of a container may be.
+        // Refusing it would leave nothing where the only directory for temporary files is like
+        // that, as a volume of a container may be.
         tracing::warn!(path = %path.display(), "other users can rename what is in this directory: it should have the sticky bit");
     }
     Ok(path)
 }
 
-/// Whether it is as the XDG specification demands it, as far as that keeps others from changing what is in it. After `su` the variable
-/// often still names the directory of somebody else, which root could write to.
+/// Whether it is as the XDG specification demands it, as far as that keeps others from changing
+/// what is in it. After `su` the variable often still names the directory of somebody else, which
+/// root could write to.
 fn is_own(path: &Path) -> bool {
     use nix::unistd::AccessFlags;
     stranger(path).is_none()
@@ -172,8 +191,8 @@ fn is_own(path: &Path) -> bool {
         && nix::unistd::access(path, AccessFlags::W_OK | AccessFlags::X_OK).is_ok()
 }
 
-/// Who else it belongs to, be it a symbolic link or what that leads to: whoever owns a directory can rename what is in it. Root can do so
-/// anyway.
+/// Who else it belongs to, be it a symbolic link or what that leads to: whoever owns a directory
+/// can rename what is in it. Root can do so anyway.
 fn stranger(path: &Path) -> Option<u32> {
     /// What those look like that a user namespace does not know; root is mostly one of them.
     const NOBODY: u32 = 65534;

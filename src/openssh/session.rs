@@ -1,10 +1,12 @@
 //! A session: one spawned `ssh -S` process, one remote command.
 //!
-//! Its end is never ambiguous. ssh gives 255 for a command that exited with 255, for one that a signal killed, for a lost connection and
-//! for a session that was never opened; its own log tells these apart. The log is a FIFO that we read, so the end is known as soon as ssh
-//! tells of it, which it does when the master has closed the session and all output is in our pipes; what ssh still has to do until its
-//! process is gone takes longer than many a command. Whether a command without an exit status was killed or lost, and whether all output of
-//! one with a status has arrived, is told by the master: it must have outlived the session.
+//! Its end is never ambiguous. ssh gives 255 for a command that exited with 255, for one that a
+//! signal killed, for a lost connection and for a session that was never opened; its own log tells
+//! these apart. The log is a FIFO that we read, so the end is known as soon as ssh tells of it,
+//! which it does when the master has closed the session and all output is in our pipes; what ssh
+//! still has to do until its process is gone takes longer than many a command. Whether a command
+//! without an exit status was killed or lost, and whether all output of one with a status has
+//! arrived, is told by the master: it must have outlived the session.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -37,11 +39,13 @@ pub(crate) enum SessionEnd {
     Lost(String),
     /// Somebody killed the local ssh; the connection lives.
     ClientKilled(String),
-    /// The server would not open one more session. The command was not executed; the connection lives.
+    /// The server would not open one more session. The command was not executed; the connection
+    /// lives.
     Refused(String),
     /// The master could not be reached. The command was not executed.
     NotReached(String),
-    /// The shell ended before it had taken its command. The command was not executed; the connection lives.
+    /// The shell ended before it had taken its command. The command was not executed; the
+    /// connection lives.
     NotBegun,
 }
 
@@ -58,7 +62,8 @@ pub(crate) enum Input<'a> {
 const PIPE: usize = 4096;
 
 impl Input<'_> {
-    /// The input of a process that reads `preface` first; all of it in a pipe already, where it fits.
+    /// The input of a process that reads `preface` first; all of it in a pipe already, where it
+    /// fits.
     pub(super) fn behind(self, preface: &str) -> io::Result<Stdio> {
         match self {
             Input::Bytes([]) if preface.is_empty() => Ok(Stdio::null()),
@@ -79,7 +84,8 @@ pub(crate) struct Streams {
     pub stdin: Option<ChildStdin>,
     pub stdout: ChildStdout,
     pub stderr: ChildStderr,
-    /// What takes the sign that the command has begun out of `stdout`. A command that is an argument gives none.
+    /// What takes the sign that the command has begun out of `stdout`. A command that is an
+    /// argument gives none.
     pub marker: Option<Marker>,
 }
 
@@ -95,7 +101,8 @@ impl Streams {
 pub(crate) struct Session {
     /// There until it is dropped.
     process: Option<Process>,
-    /// What the bootstrap prints when it has its command; nothing where the command was an argument.
+    /// What the bootstrap prints when it has its command; nothing where the command was an
+    /// argument.
     marker: Option<Marker>,
     /// Of the command, until its end is known.
     group: Group,
@@ -128,8 +135,8 @@ impl Process {
 }
 
 impl Drop for Session {
-    /// A process that was waited for is gone. One whose end was only told has a little left to do, which nobody needs; it counts until it is
-    /// gone, without anybody waiting.
+    /// A process that was waited for is gone. One whose end was only told has a little left to do,
+    /// which nobody needs; it counts until it is gone, without anybody waiting.
     fn drop(&mut self) {
         if let Some(mut process) = self.process.take()
             && process.child.id().is_some()
@@ -244,7 +251,8 @@ impl Session {
     ) -> Result<Self, NotOpened> {
         command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().map_err(NotOpened::NoProcess)?;
-        let (process, bootstrapped) = (Some(Process { child, log, _claims: claims }), marker.is_some());
+        let (process, bootstrapped) =
+            (Some(Process { child, log, _claims: claims }), marker.is_some());
         Ok(Session { process, marker, group, bootstrapped, ahead: false })
     }
 
@@ -290,12 +298,14 @@ impl Session {
     pub(crate) fn take_streams(&mut self) -> Streams {
         const ONCE: &str = "they were piped, and nobody has taken them";
         let child = &mut self.process().child;
-        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let (stdin, stdout, stderr) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let (stdout, stderr) = (stdout.expect(ONCE), stderr.expect(ONCE));
         Streams { stdin, stdout, stderr, marker: self.marker.take() }
     }
 
-    /// Waits for its end. All that the command has written is then in the pipes; they stay open until the process is gone.
+    /// Waits for its end. All that the command has written is then in the pipes; they stay open
+    /// until the process is gone.
     ///
     /// Cancel safe: dropped and called again, it gives the same.
     pub(crate) async fn wait(&mut self, master: &Master) -> SessionEnd {
@@ -311,13 +321,18 @@ impl Session {
                         let reason = "the directory of the control sockets is gone".to_owned();
                         SessionEnd::NotReached(reason)
                     } else {
-                        // Where a FIFO without a writer is at its end (not on Linux) nobody has looked yet.
+                        // Where a FIFO without a writer is at its end (not on Linux) nobody has
+                        // looked yet.
                         diagnosis::exit_status(&log)
                             .map_or_else(|| classify(&log, status), SessionEnd::Exited)
                     }
                 }
-                Ok((status, None)) => SessionEnd::ClientKilled(format!("the local ssh ended ({status})")),
-                Err(error) => SessionEnd::Lost(format!("the local ssh cannot be waited for: {error}")),
+                Ok((status, None)) => {
+                    SessionEnd::ClientKilled(format!("the local ssh ended ({status})"))
+                }
+                Err(error) => {
+                    SessionEnd::Lost(format!("the local ssh cannot be waited for: {error}"))
+                }
             },
         };
         if !matches!(end, SessionEnd::Lost(_) | SessionEnd::ClientKilled(_)) {
@@ -327,27 +342,31 @@ impl Session {
             master.ran();
         }
         match end {
-            // ssh passes a status on as soon as it has come, and output that was still on its way when the connection went is missing. And
-            // what the end of the master was says more of a loss than what its client makes of that.
+            // ssh passes a status on as soon as it has come, and output that was still on its way
+            // when the connection went is missing. And what the end of the master was says more of
+            // a loss than what its client makes of that.
             SessionEnd::Exited(_)
             | SessionEnd::Killed
             | SessionEnd::ClientKilled(_)
             | SessionEnd::Lost(_) => match (master.outlived().await, master.why_commands_end()) {
                 (Err(reason), _) => SessionEnd::Lost(reason),
                 // That signal was ours.
-                (Ok(()), Some(reason)) if end == SessionEnd::Killed => SessionEnd::Lost(reason.to_owned()),
+                (Ok(()), Some(reason)) if end == SessionEnd::Killed => {
+                    SessionEnd::Lost(reason.to_owned())
+                }
                 (Ok(()), _) => end,
             },
             end => end,
         }
     }
 
-    /// The end of a session whose command has not begun: the shell ended before. Where the session was opened for it, the bootstrap does not
-    /// work on this account (a start-up file exits, or reads the input), and commands go as arguments from now on. One that was opened ahead
-    /// of need may just have been there for too long (`TMOUT`).
+    /// The end of a session whose command has not begun: the shell ended before. Where the session
+    /// was opened for it, the bootstrap does not work on this account (a start-up file exits, or
+    /// reads the input), and commands go as arguments from now on. One that was opened ahead of
+    /// need may just have been there for too long (`TMOUT`).
     ///
-    /// Without a status nothing is known: the server may have closed the session while the shell took its command, and ran it unheard (test
-    /// `what_dropbear_ran_unheard_does_not_run_again`).
+    /// Without a status nothing is known: the server may have closed the session while the shell
+    /// took its command, and ran it unheard (test `what_dropbear_ran_unheard_does_not_run_again`).
     pub(crate) fn not_begun(&self, end: SessionEnd, master: &Master) -> SessionEnd {
         match end {
             SessionEnd::Exited(_) if self.ahead => SessionEnd::NotBegun,
@@ -364,12 +383,15 @@ impl Session {
 /// What a status means that ssh's log does not confirm as the remote command's own.
 fn classify(log: &str, code: i32) -> SessionEnd {
     match diagnosis::session_log(log) {
-        // Nothing but a command that exited with 0 makes ssh do so, whatever it calls that in its log.
+        // Nothing but a command that exited with 0 makes ssh do so, whatever it calls that in its
+        // log.
         _ if code == 0 => SessionEnd::Exited(0),
         SessionLog::Refused(reason) => SessionEnd::Refused(reason),
         SessionLog::NotReached(reason) => SessionEnd::NotReached(reason),
         SessionLog::StartedAndEnded => SessionEnd::Killed,
-        SessionLog::Signalled(reason) => SessionEnd::ClientKilled(format!("the local ssh ended ({reason})")),
+        SessionLog::Signalled(reason) => {
+            SessionEnd::ClientKilled(format!("the local ssh ended ({reason})"))
+        }
         // Among others: a broken ssh writes no log.
         SessionLog::Unknown(reason) => SessionEnd::Lost(format!("{reason} (its status is {code})")),
     }

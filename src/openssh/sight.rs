@@ -1,9 +1,11 @@
 //! What the system shows of a master from outside, without asking anything of it.
 //!
-//! It matters at one moment: a session has ended, and its end counts only if the connection was there to bring it. A master that loses its
-//! connection closes the socket on which it listens, then those of its sessions, and only then its connection; it removes the path of
-//! its socket last, and exits. One that is killed counts for the system as exiting before any of its sockets is closed. So a master that
-//! listens and does not exit, seen after the end of a session, was alive at that end.
+//! It matters at one moment: a session has ended, and its end counts only if the connection was
+//! there to bring it. A master that loses its connection closes the socket on which it listens,
+//! then those of its sessions, and only then its connection; it removes the path of its socket
+//! last, and exits. One that is killed counts for the system as exiting before any of its sockets
+//! is closed. So a master that listens and does not exit, seen after the end of a session, was
+//! alive at that end.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -44,7 +46,8 @@ fn listens(path: &Path) -> Option<bool> {
         // `EAGAIN` is a listener with many who wait to be heard.
         Ok(()) | Err(Errno::EAGAIN) => Some(true),
         Err(Errno::ECONNREFUSED) => Some(false),
-        // The path is gone, which its master removes last; or somebody has removed the directory, and the master listens on.
+        // The path is gone, which its master removes last; or somebody has removed the directory,
+        // and the master listens on.
         Err(_) => is_listed(path),
     }
 }
@@ -55,20 +58,24 @@ fn is_listed(path: &Path) -> Option<bool> {
     // ssh binds a temporary name, the path with something behind it, and links the path to that.
     let path = path.to_str()?;
     match std::fs::read("/proc/net/unix") {
-        Ok(table) => Some(String::from_utf8_lossy(&table).lines().any(|line| is_listener(line, path))),
+        Ok(table) => {
+            Some(String::from_utf8_lossy(&table).lines().any(|line| is_listener(line, path)))
+        }
         Err(error) if is_shortage(&error) => None,
         Err(_) => Some(false),
     }
 }
 
-/// A line of /proc/net/unix (unix(7)): number, references, protocol, flags, type, state, inode, path.
+/// A line of /proc/net/unix (unix(7)): number, references, protocol, flags, type, state, inode,
+/// path.
 #[cfg(target_os = "linux")]
 fn is_listener(line: &str, path: &str) -> bool {
     const SO_ACCEPTCON: &str = "00010000";
     let mut fields = line.split_ascii_whitespace();
     let flags = fields.nth(3);
     let bound = line.find(path).map(|at| &line[at + path.len()..]);
-    flags == Some(SO_ACCEPTCON) && bound.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    flags == Some(SO_ACCEPTCON)
+        && bound.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 /// Nobody tells: as good as not there.
@@ -77,24 +84,27 @@ fn is_listed(_: &Path) -> Option<bool> {
     Some(false)
 }
 
-/// Whether the process has begun to exit: `PF_EXITING` in the flags of proc_pid_stat(5), which stands there before its descriptors are
-/// closed. `None` where that cannot be known now.
+/// Whether the process has begun to exit: `PF_EXITING` in the flags of proc_pid_stat(5), which
+/// stands there before its descriptors are closed. `None` where that cannot be known now.
 #[cfg(target_os = "linux")]
 fn is_exiting(pid: u32) -> Option<bool> {
     const PF_EXITING: u64 = 0x4;
     let stat = match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
         Ok(stat) => stat,
         Err(error) if is_shortage(&error) => return None,
-        // One that is not there has exited, where any can be seen. What cannot be read for another reason says nothing.
+        // One that is not there has exited, where any can be seen. What cannot be read for another
+        // reason says nothing.
         Err(error) => {
             // `ESRCH`: it went between the opening of the file and the reading.
-            let gone =
-                error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(Errno::ESRCH as i32);
+            let gone = error.kind() == io::ErrorKind::NotFound
+                || error.raw_os_error() == Some(Errno::ESRCH as i32);
             return Some(gone && Path::new("/proc/self/stat").exists());
         }
     };
-    // Behind the name in brackets, which can contain anything: state, parent, group, session, terminal, its group, flags.
-    let flags = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(6)?.parse::<u64>().ok());
+    // Behind the name in brackets, which can contain anything: state, parent, group, session,
+    // terminal, its group, flags.
+    let flags =
+        stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(6)?.parse::<u64>().ok());
     Some(flags.is_some_and(|flags| flags & PF_EXITING != 0))
 }
 
@@ -152,7 +162,8 @@ mod tests {
 
     #[test]
     fn connections_of_a_listener_are_no_listeners() {
-        let (own, listener) = ("/tmp/x/1", "0000000000000000: 00000002 00000000 00010000 0001 01 34 ");
+        let (own, listener) =
+            ("/tmp/x/1", "0000000000000000: 00000002 00000000 00010000 0001 01 34 ");
         let connection = "0000000000000000: 00000003 00000000 00000000 0001 03 35 ";
         for (line, path, expected) in [
             (listener, "/tmp/x/1.AbCd", true),

@@ -1,12 +1,16 @@
-//! Ending the remote command of a client that is none of the pool's sessions: a plain `ssh -S` that somebody else has started.
+//! Ending the remote command of a client that is none of the pool's sessions: a plain `ssh -S` that
+//! somebody else has started.
 //!
-//! Nobody knows the process group of such a command: its session says nothing of its own, and must not. So another session of the same
-//! connection looks which processes the server has started for this connection, and of those the one is ended that has the command of the
-//! client and is as old as the client. (Each session's process leads a group of its own and is a child of the same sshd.)
+//! Nobody knows the process group of such a command: its session says nothing of its own, and must
+//! not. So another session of the same connection looks which processes the server has started for
+//! this connection, and of those the one is ended that has the command of the client and is as old
+//! as the client. (Each session's process leads a group of its own and is a child of the same
+//! sshd.)
 //!
-//! Where several could be it, or the text of none is that of the command, the client is let go first: the server then closes its end of the
-//! pipe that the command writes to. Of the processes of that age the one is ended whose output nobody reads any more. Where that cannot be
-//! found out (GNU's tail tells), or is not one, none is ended.
+//! Where several could be it, or the text of none is that of the command, the client is let go
+//! first: the server then closes its end of the pipe that the command writes to. Of the processes
+//! of that age the one is ended whose output nobody reads any more. Where that cannot be found out
+//! (GNU's tail tells), or is not one, none is ended.
 
 use std::ffi::OsString;
 use std::fmt::{self, Write};
@@ -59,7 +63,9 @@ impl fmt::Display for NotDone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             NotDone::NoSession(why) => write!(f, "no session to end it with: {why}"),
-            NotDone::NotFound => f.write_str("it was not found among the processes of the connection"),
+            NotDone::NotFound => {
+                f.write_str("it was not found among the processes of the connection")
+            }
             NotDone::NotEnded(why) => write!(f, "{why:?}"),
         }
     }
@@ -109,13 +115,15 @@ impl Client<'_> {
         for group in groups {
             write!(text, " {group}").expect("writing to a String cannot fail");
         }
-        // tail is ended by SIGPIPE where nobody reads, as soon as it looks, without having written anything.
+        // tail is ended by SIGPIPE where nobody reads, as soon as it looks, without having written
+        // anything.
         text.push_str(
             "; do { timeout 0.4 tail -f /dev/null >/proc/$g/fd/1; [ $? -eq 141 ] && echo \"sshpool-abandoned $g\"; } & done 2>/dev/null; \
              wait; exit 0",
         );
         let seen = self.ask(program, &text, LOOKS).await?;
-        let named = seen.lines().filter_map(|line| line.strip_prefix("sshpool-abandoned ")?.parse().ok());
+        let named =
+            seen.lines().filter_map(|line| line.strip_prefix("sshpool-abandoned ")?.parse().ok());
         Ok(named.filter(|group| groups.contains(group)).collect())
     }
 
@@ -130,14 +138,17 @@ impl Client<'_> {
         let call = program.call(arguments, tokio::time::Instant::now() + limit).await;
         match call {
             Ok(finished) if finished.code == Some(0) => Ok(finished.stdout),
-            Ok(finished) => Err(NotDone::NoSession(format!("the status of ssh is {:?}", finished.code))),
+            Ok(finished) => {
+                Err(NotDone::NoSession(format!("the status of ssh is {:?}", finished.code)))
+            }
             Err(error) => Err(NotDone::NoSession(error.to_string())),
         }
     }
 }
 
-/// Writes a line for each process that leads a session and has the same parent as this shell: `sshpool-started PID START LINE`, with the time
-/// of its start in ticks; and before them the ticks in a second. Where there is no /proc ps tells ages instead.
+/// Writes a line for each process that leads a session and has the same parent as this shell:
+/// `sshpool-started PID START LINE`, with the time of its start in ticks; and before them the ticks
+/// in a second. Where there is no /proc ps tells ages instead.
 const LOOK: &str = r#"LC_ALL=C; export LC_ALL
 if [ -r /proc/self/stat ]; then
 echo "sshpool-ticks $$ $(getconf CLK_TCK 2>/dev/null || echo 100)"
@@ -160,14 +171,15 @@ exit 0"#;
 
 /// Reads what [`LOOK`] has written, without the process that looked.
 fn started(seen: &str) -> Vec<Started> {
-    let mut lines = seen
-        .lines()
-        .skip_while(|line| !line.starts_with("sshpool-ticks ") && !line.starts_with("sshpool-ages "));
+    let mut lines = seen.lines().skip_while(|line| {
+        !line.starts_with("sshpool-ticks ") && !line.starts_with("sshpool-ages ")
+    });
     let Some(first) = lines.next() else { return Vec::new() };
     let mut words = first.split(' ');
     let has_ticks = words.next() == Some("sshpool-ticks");
     let own = words.next().unwrap_or_default();
-    let ticks: f64 = words.next().and_then(|text| text.parse().ok()).filter(|n| *n > 0.0).unwrap_or(100.0);
+    let ticks: f64 =
+        words.next().and_then(|text| text.parse().ok()).filter(|n| *n > 0.0).unwrap_or(100.0);
     let all = lines.filter_map(|line| {
         let mut parts = line.strip_prefix("sshpool-started ")?.splitn(3, ' ');
         let (pid, time, line) = (parts.next()?, parts.next()?, parts.next().unwrap_or_default());
@@ -194,14 +206,15 @@ fn elapsed(text: &str) -> Option<f64> {
     let parts: Vec<f64> = rest.split(':').map(str::parse).collect::<Result<_, _>>().ok()?;
     for (place, unit) in (0..3).rev().zip([1.0, 60.0, 60.0]) {
         // Hours can be missing.
-        let part = parts.len().checked_sub(place + 1).and_then(|at| parts.get(at)).copied().unwrap_or(0.0);
+        let part =
+            parts.len().checked_sub(place + 1).and_then(|at| parts.get(at)).copied().unwrap_or(0.0);
         seconds = seconds * unit + part;
     }
     Some(seconds)
 }
 
-/// The groups that could be the client's command: those of its age with its text, or where there are none all of its age that are no
-/// sessions of a pool.
+/// The groups that could be the client's command: those of its age with its text, or where there
+/// are none all of its age that are no sessions of a pool.
 fn choose(all: &[Started], command: &str, age: f64) -> Found {
     let wanted = plainly(command);
     let last = replaced(&wanted);
@@ -234,7 +247,8 @@ fn plainly(text: &str) -> String {
     words.join(" ")
 }
 
-/// What a shell is replaced by that has nothing more to do behind a simple command, the last one of a list.
+/// What a shell is replaced by that has nothing more to do behind a simple command, the last one of
+/// a list.
 fn replaced(text: &str) -> String {
     let is_assignment = |word: &&str| {
         let name = word.split_once('=').map_or("", |(name, _)| name);

@@ -1,7 +1,8 @@
 //! What watches a master: the task that owns its process from the launch to the end.
 //!
-//! It waits for the end, or is asked for it; notes why; and removes what the process leaves. Whoever holds the master learns of the end by
-//! a watch channel, a moment after the system knows: [`runs`] and [`sight`](super::sight) ask the system itself.
+//! It waits for the end, or is asked for it; notes why; and removes what the process leaves.
+//! Whoever holds the master learns of the end by a watch channel, a moment after the system knows:
+//! [`runs`] and [`sight`](super::sight) ask the system itself.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -19,7 +20,8 @@ use super::bootstrap::Group;
 use super::diagnosis;
 use super::runtime::Tenancy;
 
-/// How often SIGTERM is sent: ssh can miss one that comes just before it begins to wait for something else.
+/// How often SIGTERM is sent: ssh can miss one that comes just before it begins to wait for
+/// something else.
 const REPEAT: Duration = Duration::from_millis(50);
 /// Between the first SIGTERM and SIGKILL. A master that is not stopped needs a few milliseconds.
 const GRACE: Duration = Duration::from_millis(500);
@@ -133,7 +135,8 @@ impl Supervisor {
                 (self.end().await, asked)
             }
         };
-        // What it left in its group (a jump host's ssh, a ProxyCommand) has nobody to talk to any more.
+        // What it left in its group (a jump host's ssh, a ProxyCommand) has nobody to talk to any
+        // more.
         self.signal(Signal::SIGKILL);
         let fallback = match &status {
             Ok(status) => format!("the control master ended ({status})"),
@@ -150,7 +153,8 @@ impl Supervisor {
         // One that we have ended does not say so.
         let is_lost = matches!(&status, Ok(status) if status.code() == Some(255));
         let by_server = is_lost && diagnosis::is_closed_by_server(&stderr);
-        // A master that was drained ends with 255 and has nothing to say; one that got a SIGTERM ends with 0.
+        // A master that was drained ends with 255 and has nothing to say; one that got a SIGTERM
+        // ends with 0.
         let drained = has_log
             && self.notes.draining.load(Ordering::Relaxed)
             && status.is_ok_and(|status| status.code() == Some(255))
@@ -161,7 +165,8 @@ impl Supervisor {
             None => How::Lost,
         };
         tracing::debug!(pid = self.pid, reason, "master ended");
-        // ssh removes its socket unless it was killed; neither file is missed if it is gone already.
+        // ssh removes its socket unless it was killed; neither file is missed if it is gone
+        // already.
         let _ = std::fs::remove_file(&self.socket);
         let _ = std::fs::remove_file(&log);
         let Supervisor { tenancy, ended, .. } = self;
@@ -183,8 +188,9 @@ impl Supervisor {
     }
 
     fn signal(&self, signal: Signal) {
-        // The group may be gone already. Its number is not given to a new process while the
-        // group has members, and a moment after the end of the last one it has not been given to anybody either.
+        // The group may be gone already. Its number is not given to a new process while the group
+        // has members, and a moment after the end of the last one it has not been given to anybody
+        // either.
         let _ = killpg(Pid::from_raw(self.pid.cast_signed()), signal);
     }
 }
@@ -197,7 +203,8 @@ pub(super) fn runs(child: Pid) -> bool {
     matches!(waitid(Id::Pid(child), look), Ok(WaitStatus::StillAlive))
 }
 
-/// Where nix has no waitid, a process that has ended counts as running until the supervisor has heard of it.
+/// Where nix has no waitid, a process that has ended counts as running until the supervisor has
+/// heard of it.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn runs(child: Pid) -> bool {
     nix::sys::signal::kill(child, None).is_ok()

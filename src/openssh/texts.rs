@@ -1,7 +1,9 @@
-//! The texts by which OpenSSH says why a login failed, what each means, and what somebody can do about it.
+//! The texts by which OpenSSH says why a login failed, what each means, and what somebody can do
+//! about it.
 //!
-//! This is the only table of them: the line that an error quotes, its kind and its advice come from one row. The texts are those of 7.6 to
-//! 10.5; `tests/recorded/openssh-texts.tsv` lists them with the versions that have them, and a test holds this table against that list.
+//! This is the only table of them: the line that an error quotes, its kind and its advice come from
+//! one row. The texts are those of 7.6 to 10.5; `tests/recorded/openssh-texts.tsv` lists them with
+//! the versions that have them, and a test holds this table against that list.
 
 use crate::error::ConnectErrorKind as Kind;
 
@@ -26,8 +28,10 @@ enum Texts {
 pub(crate) const HOST: &str = "HOST";
 
 /// The server asks for what a program in the background cannot give.
-const ASKS: &str = "the server wants to ask for a password or a code: `sshpool warm HOST` on a terminal";
-/// The server takes keys, and took none of ours. ssh says nothing of a passphrase that it may not ask for.
+const ASKS: &str =
+    "the server wants to ask for a password or a code: `sshpool warm HOST` on a terminal";
+/// The server takes keys, and took none of ours. ssh says nothing of a passphrase that it may not
+/// ask for.
 const NO_KEY: &str = "check user and key with `ssh -v`; for a passphrase, a password or a code: `sshpool warm \
                       HOST` on a terminal, or an ssh-agent";
 const TOO_MANY_KEYS: &str = "the server stops listening after some keys: offer one only, with IdentityFile and \
@@ -50,8 +54,7 @@ const CERTIFICATE_SIGNED: &str = "see CASignatureAlgorithms in ssh_config; else 
                                   certificate, from whoever signs for it";
 const NO_LIST_OF_REVOKED: &str =
     "the file that RevokedHostKeys names has to be there, readable, and a list of keys or a KRL";
-const ASKS_ABOUT_HOST_KEY: &str =
-    "nobody could be asked about it: `sshpool warm HOST` on a terminal asks, and remembers the answer";
+const ASKS_ABOUT_HOST_KEY: &str = "nobody could be asked about it: `sshpool warm HOST` on a terminal asks, and remembers the answer";
 const KNOWN_KEY_WANTED: &str = "add the key to known_hosts first";
 const HOST_KEY_ALGORITHM: &str = "see HostKeyAlgorithms and RequiredRSASize in ssh_config";
 const NO_FORWARDING: &str = "the jump host must not forward there: see AllowTcpForwarding and PermitOpen in its \
@@ -77,8 +80,8 @@ macro_rules! causes {
 const OF_CONFIGURATION: Cause =
     Cause { texts: Texts::ConfigurationLine, kind: Kind::BadOption, advice: None };
 
-/// The causes, the most telling first: a bad key file is followed by "Permission denied", a changed host key and a certificate by "Host
-/// key verification failed".
+/// The causes, the most telling first: a bad key file is followed by "Permission denied", a changed
+/// host key and a certificate by "Host key verification failed".
 const CAUSES: &[Cause] = causes![
     ("Can't open user config file" => BadOption),
     ("Bad owner or permissions on " => BadOption),
@@ -144,14 +147,16 @@ const CAUSES: &[Cause] = causes![
     ("exchange_identification: read: " => ServerBusy),
     ("exchange_identification: Connection " => ServerBusy),
     ("Not allowed at this time" => ServerBusy),
-    // What answers is no SSH server, or says itself why it does not want us; what follows says only that it is over.
+    // What answers is no SSH server, or says itself why it does not want us; what follows says only
+    // that it is over.
     ("exchange_identification: " => Other),
     ("Received disconnect from " => Other),
     ("channel ", ": open failed: " => Other),
     ("stdio forwarding failed" => Other),
 ];
 
-/// Lines that ssh writes where nothing has failed yet, or beside the reason. They are never given as one.
+/// Lines that ssh writes where nothing has failed yet, or beside the reason. They are never given
+/// as one.
 const NOTES: &[&str] = &[
     "** WARNING: connection is not using a post-quantum key exchange algorithm",
     "** This session may be vulnerable to ",
@@ -177,7 +182,8 @@ const NOTES: &[&str] = &[
     "Authenticated to ",
 ];
 
-/// What ssh writes before it names the line of the configuration that it complains of, with what is wrong in that line.
+/// What ssh writes before it names the line of the configuration that it complains of, with what is
+/// wrong in that line.
 const BEFORE_A_LINE: &[&str] = &[
     "Missing Match criteria for ",
     "Unsupported Match attribute ",
@@ -186,8 +192,9 @@ const BEFORE_A_LINE: &[&str] = &[
     "env var ${",
 ];
 
-/// The first cause of the table that a line names for which `possible` holds, and that line: the last one that names it. Lines that ssh
-/// wrote itself come before those of others (a server's banner, a ProxyCommand).
+/// The first cause of the table that a line names for which `possible` holds, and that line: the
+/// last one that names it. Lines that ssh wrote itself come before those of others (a server's
+/// banner, a ProxyCommand).
 pub(super) fn find<'a>(
     lines: &[Line<'a>],
     possible: impl Fn(Kind) -> bool,
@@ -220,7 +227,8 @@ pub(super) fn is_before_a_line(line: &str) -> bool {
     BEFORE_A_LINE.iter().any(|text| line.contains(text))
 }
 
-/// `FILE line 3: Bad port 'abc'.`, `FILE: line 3: Bad configuration option: x`. Shells write `NAME: line 3: …`, with a colon.
+/// `FILE line 3: Bad port 'abc'.`, `FILE: line 3: Bad configuration option: x`. Shells write `NAME:
+/// line 3: …`, with a colon.
 fn is_of_configuration(line: &str) -> bool {
     line.match_indices(" line ").any(|(at, word)| {
         let (file, rest) = (&line[..at], &line[at + word.len()..]);
@@ -238,7 +246,8 @@ fn is_of_configuration(line: &str) -> bool {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Line<'a> {
     pub text: &'a str,
-    /// ssh ends its own lines with CR LF. Those of a server's banner and of other programs end in LF, mostly.
+    /// ssh ends its own lines with CR LF. Those of a server's banner and of other programs end in
+    /// LF, mostly.
     pub is_own: bool,
 }
 
@@ -285,7 +294,8 @@ impl Cause {
     }
 }
 
-/// Whether this advice leaves it open why the server took no key. Whoever knows which keys were offered can say more.
+/// Whether this advice leaves it open why the server took no key. Whoever knows which keys were
+/// offered can say more.
 #[cfg(feature = "cli")]
 pub(crate) fn is_about_any_key(advice: &str, host: &str) -> bool {
     advice == for_host(NO_KEY, host)
@@ -295,14 +305,20 @@ pub(crate) fn is_about_any_key(advice: &str, host: &str) -> bool {
 pub(crate) fn of_kind(kind: Kind) -> Option<&'static str> {
     match kind {
         Kind::Authentication => Some("check user and key with `ssh -v`"),
-        Kind::HostKeyChanged => Some("if that is expected, remove the old key with `ssh-keygen -R`"),
+        Kind::HostKeyChanged => {
+            Some("if that is expected, remove the old key with `ssh-keygen -R`")
+        }
         Kind::HostKeyUnknown => Some(KNOWN_KEY_WANTED),
         Kind::HostKeyRevoked => Some(
             "whoever answers may be somebody else: do not go on before you know; a host whose key was revoked \
              needs a new one",
         ),
-        Kind::HostCertificate => Some("the host needs another certificate, from whoever signs for it"),
-        Kind::ServerBusy => Some("see MaxStartups and PerSourcePenalties in the server's sshd_config"),
+        Kind::HostCertificate => {
+            Some("the host needs another certificate, from whoever signs for it")
+        }
+        Kind::ServerBusy => {
+            Some("see MaxStartups and PerSourcePenalties in the server's sshd_config")
+        }
         _ => None,
     }
 }
@@ -365,14 +381,18 @@ mod tests {
         }
         for text in NOTES {
             // What a session that was refused leaves in the log of its master.
-            let kinds = if *text == ": open failed: " { ["part", "part"] } else { ["note", "note"] };
-            let is_there =
-                recorded.iter().any(|(kind, _, format)| kinds.contains(kind) && format.contains(text));
+            let kinds =
+                if *text == ": open failed: " { ["part", "part"] } else { ["note", "note"] };
+            let is_there = recorded
+                .iter()
+                .any(|(kind, _, format)| kinds.contains(kind) && format.contains(text));
             assert!(is_there, "{text:?} is in no version");
         }
         for text in BEFORE_A_LINE {
             assert!(
-                recorded.iter().any(|(_, _, format)| written(format).contains(text) || format.contains(text)),
+                recorded
+                    .iter()
+                    .any(|(_, _, format)| written(format).contains(text) || format.contains(text)),
                 "{text:?} is in no version"
             );
         }
@@ -383,13 +403,18 @@ mod tests {
         for (kind, versions, format) in recorded() {
             let text = written(format);
             let mut rows = CAUSES.iter().filter(|cause| match cause.texts {
-                Texts::All(texts) => texts.iter().any(|part| text.contains(part) || format.contains(part)),
+                Texts::All(texts) => {
+                    texts.iter().any(|part| text.contains(part) || format.contains(part))
+                }
                 Texts::ConfigurationLine => false,
             });
             match kind {
                 "cause" => {
                     assert!(rows.next().is_some(), "{text:?} names a cause and has no row");
-                    assert!(!is_note(&text) || text.contains(": open failed: "), "{text:?} is no note");
+                    assert!(
+                        !is_note(&text) || text.contains(": open failed: "),
+                        "{text:?} is no note"
+                    );
                 }
                 "line" => assert!(is_of_configuration(&text), "{text:?}"),
                 "note" => {
@@ -402,7 +427,10 @@ mod tests {
             }
             let known = ["7.6", "8.2", "8.9", "9.2", "9.8", "10.0", "10.1", "10.5"];
             assert_eq!(versions.is_empty(), kind == "system", "{format}");
-            assert!(versions.split_terminator(' ').all(|version| known.contains(&version)), "{versions}");
+            assert!(
+                versions.split_terminator(' ').all(|version| known.contains(&version)),
+                "{versions}"
+            );
         }
     }
 
@@ -413,7 +441,10 @@ mod tests {
             let told = for_host(advice, "web1");
             assert!(!told.contains("HOST"), "{told}");
             assert_eq!(told.matches("web1").count(), advice.matches("HOST").count());
-            assert!(!advice.ends_with('.') && !advice.contains('\n') && !advice.contains("  "), "{advice:?}");
+            assert!(
+                !advice.ends_with('.') && !advice.contains('\n') && !advice.contains("  "),
+                "{advice:?}"
+            );
         }
     }
 
@@ -421,9 +452,13 @@ mod tests {
     #[test]
     fn nobody_is_told_to_add_a_key_that_is_not_to_be_trusted() {
         let kinds = [Kind::HostKeyRevoked, Kind::HostCertificate];
-        let of_rows =
-            CAUSES.iter().filter(|cause| kinds.contains(&cause.kind)).filter_map(|cause| cause.advice);
-        for advice in of_rows.chain(kinds.into_iter().filter_map(of_kind)).chain([NO_LIST_OF_REVOKED]) {
+        let of_rows = CAUSES
+            .iter()
+            .filter(|cause| kinds.contains(&cause.kind))
+            .filter_map(|cause| cause.advice);
+        for advice in
+            of_rows.chain(kinds.into_iter().filter_map(of_kind)).chain([NO_LIST_OF_REVOKED])
+        {
             for word in ["add the key", "accept", "keyscan", "known_hosts", "sshpool warm"] {
                 assert!(!advice.contains(word), "{advice}");
             }

@@ -1,6 +1,7 @@
 //! A login that somebody watches: what ssh tells of its steps, and when each of them was done.
 //!
-//! The master writes its log at a level at which it does so. Nothing in it is secret: names of files, fingerprints, algorithms.
+//! The master writes its log at a level at which it does so. Nothing in it is secret: names of
+//! files, fingerprints, algorithms.
 
 use std::fs::File;
 use std::io::Read;
@@ -194,7 +195,9 @@ mod tests {
         let mut write = |text: &str| file.write_all(text.as_bytes()).expect("it is ours");
         write("debug1: Connecting to h [::1] port 22.\r\ndebug1: Connection esta");
         assert_eq!(trace.steps().len(), 1);
-        write("blished.\r\ndebug1: Remote protocol version 2.0, remote software version OpenSSH_9.2p1 x\r\n");
+        write(
+            "blished.\r\ndebug1: Remote protocol version 2.0, remote software version OpenSSH_9.2p1 x\r\n",
+        );
         write("debug1: kex: algorithm: curve25519-sha256\r\n");
         write("debug1: kex: server->client cipher: aes128-ctr MAC: x compression: none\r\n");
         write("debug1: SSH2_MSG_NEWKEYS received\r\n");
@@ -206,8 +209,14 @@ mod tests {
         trace.done(Step::Listening);
         trace.done(Step::Listening);
         let steps: Vec<_> = trace.steps().into_iter().map(|(step, _)| step).collect();
-        let expected =
-            [Step::Started, Step::Reached, Step::Greeted, Step::Exchanged, Step::LoggedIn, Step::Listening];
+        let expected = [
+            Step::Started,
+            Step::Reached,
+            Step::Greeted,
+            Step::Exchanged,
+            Step::LoggedIn,
+            Step::Listening,
+        ];
         assert_eq!(steps, expected);
         assert_eq!(trace.server().as_deref(), Some("OpenSSH_9.2p1 x"));
         assert_eq!(trace.kex().as_deref(), Some("curve25519-sha256"));

@@ -5,15 +5,18 @@ use std::time::Duration;
 
 const FIRST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(30);
-/// The longest pause for a server that is busy. It has not looked at who we are, so nobody is locked out.
+/// The longest pause for a server that is busy. It has not looked at who we are, so nobody is
+/// locked out.
 const BUSY: Duration = Duration::from_secs(2);
-/// The pauses after failures that count, such as a wrong key. The account may have been mended on the server, which nobody
-/// sees from here; a few tries will not get it locked.
+/// The pauses after failures that count, such as a wrong key. The account may have been mended on
+/// the server, which nobody sees from here; a few tries will not get it locked.
 pub(super) const LONGEST_COUNTED: Duration = Duration::from_secs(120);
-const COUNTED: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(30), Duration::from_secs(120)];
+const COUNTED: [Duration; 3] =
+    [Duration::from_secs(1), Duration::from_secs(30), Duration::from_secs(120)];
 
-/// The pause after the `attempts`-th failure in a row (counted from 1): 200 ms doubling to 30 s, of which a random part of up to a
-/// quarter is taken away, so that many callers do not come back at the same instant.
+/// The pause after the `attempts`-th failure in a row (counted from 1): 200 ms doubling to 30 s, of
+/// which a random part of up to a quarter is taken away, so that many callers do not come back at
+/// the same instant.
 pub(super) fn pause(attempts: u32) -> Duration {
     doubling(attempts, LONGEST)
 }

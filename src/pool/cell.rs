@@ -18,7 +18,8 @@ pub(crate) struct Cell<T: Transport> {
     key: PoolKey,
     pub(super) transport: Arc<T>,
     pub(super) shared: Arc<Shared>,
-    /// A std mutex: sections are short, and nothing is awaited or dropped with it held that could come back here.
+    /// A std mutex: sections are short, and nothing is awaited or dropped with it held that could
+    /// come back here.
     state: Mutex<KeyState<T>>,
     /// Told when a connection has been ended.
     closed: Notify,
@@ -65,7 +66,10 @@ impl<T: Transport> Cell<T> {
     }
 
     /// Changes the state, settles it, and does what follows from that. Every change goes this way.
-    pub(super) fn update<R>(self: &Arc<Self>, change: impl FnOnce(&mut KeyState<T>, Instant) -> R) -> R {
+    pub(super) fn update<R>(
+        self: &Arc<Self>,
+        change: impl FnOnce(&mut KeyState<T>, Instant) -> R,
+    ) -> R {
         let now = Instant::now();
         let (result, actions) = {
             let mut state = self.lock();
@@ -79,7 +83,8 @@ impl<T: Transport> Cell<T> {
     fn carry_out(self: &Arc<Self>, actions: Vec<Action<T>>) {
         for action in actions {
             match action {
-                // A caller that has gone away drops what it is sent; for a lease that means that it is given back.
+                // A caller that has gone away drops what it is sent; for a lease that means that it
+                // is given back.
                 Action::Grant(sender, grant) => drop(sender.send(Ok(self.lease(grant)))),
                 Action::Refuse(sender, error) => drop(sender.send(Err(error))),
                 Action::Connect { slot, host, place, retired } => {
@@ -95,7 +100,8 @@ impl<T: Transport> Cell<T> {
                 }
                 Action::Discard(standbys) => drop(standbys),
                 Action::SettleAt(instant) => {
-                    // Weak: those who wait hold the cell, and when nobody does there is nothing to settle.
+                    // Weak: those who wait hold the cell, and when nobody does there is nothing to
+                    // settle.
                     let alarm = Alarm { cell: Arc::downgrade(self), instant };
                     self.spawn(async move {
                         sleep_until(alarm.instant).await;
@@ -133,20 +139,23 @@ impl<T: Transport> Cell<T> {
         // Dropped behind the receiver, which is how the state knows that the caller is gone.
         let queued = Queued(Arc::clone(self));
         let (sender, mut receiver) = oneshot::channel();
-        // One instant for the alarm below and for `settle`: an alarm that rang a moment before the time is over would be the last.
+        // One instant for the alarm below and for `settle`: an alarm that rang a moment before the
+        // time is over would be the last.
         let deadline = Instant::now() + config.acquire_timeout;
         self.update(|state, now| state.enqueue(host, sender, deadline, now, config, is_mended));
         let answer = tokio::select! {
             biased;
             answer = &mut receiver => answer,
             () = sleep_until(deadline) => {
-                // `settle` turns us away now, or, when a session is on its way to us, as soon as it turns out that it is not.
+                // `settle` turns us away now, or, when a session is on its way to us, as soon as it
+                // turns out that it is not.
                 self.update(|_, _| ());
                 receiver.await
             }
         };
         drop(queued);
-        // The sender is gone without an answer only when the runtime that made the connection was shut down.
+        // The sender is gone without an answer only when the runtime that made the connection was
+        // shut down.
         answer.unwrap_or_else(|_| Err(Error::Closed { host: host.name().to_owned() }))
     }
 
@@ -158,7 +167,8 @@ impl<T: Transport> Cell<T> {
     }
 
     pub(super) fn close_for_good(self: &Arc<Self>, patience: Duration) -> u64 {
-        let (actions, closings) = self.update(|state, _| (state.close_for_good(patience), state.closings()));
+        let (actions, closings) =
+            self.update(|state, _| (state.close_for_good(patience), state.closings()));
         self.carry_out(actions);
         closings
     }
@@ -168,7 +178,8 @@ impl<T: Transport> Cell<T> {
         self.closed.notify_waiters();
     }
 
-    /// Completes when the first so many of those that were closed are gone. Callers that have come since may be connected again.
+    /// Completes when the first so many of those that were closed are gone. Callers that have come
+    /// since may be connected again.
     pub(super) async fn closed(&self, closings: u64) {
         loop {
             let told = self.closed.notified();
@@ -191,7 +202,8 @@ impl<T: Transport> Wake for Cell<T> {
     }
 }
 
-/// A caller that waits. When it is gone, those may be served to whom a connection did not go because of it.
+/// A caller that waits. When it is gone, those may be served to whom a connection did not go
+/// because of it.
 struct Queued<T: Transport>(Arc<Cell<T>>);
 
 impl<T: Transport> Drop for Queued<T> {
@@ -200,7 +212,8 @@ impl<T: Transport> Drop for Queued<T> {
     }
 }
 
-/// An alarm that was set. It is dropped when it has rung, or with the runtime in which it was to ring: then another is to be set.
+/// An alarm that was set. It is dropped when it has rung, or with the runtime in which it was to
+/// ring: then another is to be set.
 struct Alarm<T: Transport> {
     cell: Weak<Cell<T>>,
     instant: Instant,
@@ -226,9 +239,12 @@ impl<T: Transport> Lease<T> {
         &self.grant.as_ref().expect("a lease that is not dropped has its grant").connection
     }
 
-    /// A session on this connection that was opened ahead of need and sends these variables, for the next command of this
-    /// lease.
-    pub(crate) fn standby(&self, variables: &Variables) -> Option<<T::Connection as Connection>::Standby> {
+    /// A session on this connection that was opened ahead of need and sends these variables, for
+    /// the next command of this lease.
+    pub(crate) fn standby(
+        &self,
+        variables: &Variables,
+    ) -> Option<<T::Connection as Connection>::Standby> {
         let Grant { slot, generation, .. } = self.grant.as_ref()?;
         loop {
             let mut standby = self.cell.lock().take_standby(*slot, *generation, variables)?;
@@ -277,7 +293,8 @@ impl<T: Transport> Lease<T> {
         }
     }
 
-    /// What ran on this lease cannot be ended, and takes a session of the server: if nobody else uses the connection, it is closed.
+    /// What ran on this lease cannot be ended, and takes a session of the server: if nobody else
+    /// uses the connection, it is closed.
     pub(crate) fn useless(&self) {
         if let Some(Grant { slot, generation, .. }) = &self.grant {
             self.cell.update(|state, _| state.useless(*slot, *generation));
@@ -288,7 +305,8 @@ impl<T: Transport> Lease<T> {
     pub(crate) fn suspect(&self) {
         if let Some(Grant { slot, generation, .. }) = &self.grant {
             let patience = self.cell.shared.config.connect_timeout + LENIENCY;
-            let unchecked = self.cell.update(|state, now| state.suspect(*slot, *generation, now + patience));
+            let unchecked =
+                self.cell.update(|state, now| state.suspect(*slot, *generation, now + patience));
             if let Some(connection) = unchecked {
                 // In the runtime of those who wait for the answer.
                 self.cell.spawn(maintenance::check(
@@ -318,7 +336,8 @@ impl<T: Transport> Drop for Lease<T> {
     fn drop(&mut self) {
         if let Some(Grant { slot, generation, .. }) = self.grant.take() {
             let cell = Arc::clone(&self.cell);
-            self.cell.update(|state, now| state.release(slot, generation, now, &cell.shared.config));
+            self.cell
+                .update(|state, now| state.release(slot, generation, now, &cell.shared.config));
         }
     }
 }

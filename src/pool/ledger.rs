@@ -1,9 +1,11 @@
-//! Failed logins, counted for each account: whatever identities, hosts and pools they came from, a server sees at most four of an
-//! account in any ten minutes. Programs that ban addresses for failed logins begin at five.
+//! Failed logins, counted for each account: whatever identities, hosts and pools they came from, a
+//! server sees at most four of an account in any ten minutes. Programs that ban addresses for
+//! failed logins begin at five.
 //!
-//! A login takes one of the four places before it begins, and gives it back unless it fails in a way that counts. So logins that are
-//! under way together cannot go beyond the four either. A connection on which nothing has run yet, not even an echo, keeps its place
-//! for a while: a server that takes logins and drops them is to be left alone, too.
+//! A login takes one of the four places before it begins, and gives it back unless it fails in a
+//! way that counts. So logins that are under way together cannot go beyond the four either. A
+//! connection on which nothing has run yet, not even an echo, keeps its place for a while: a server
+//! that takes logins and drops them is to be left alone, too.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -145,7 +147,10 @@ impl Ledger {
         let used_up = record.used_up(now);
         if used_up.is_none() && record.failures.len() + record.taken < MOST {
             record.taken += 1;
-            return Answer::Begin(Place { ledger: Arc::clone(self), account: Some(account.clone()) });
+            return Answer::Begin(Place {
+                ledger: Arc::clone(self),
+                account: Some(account.clone()),
+            });
         }
         if !record.waiting.iter().any(|other| other.ptr_eq(waits)) {
             record.waiting.push(waits.clone());
@@ -153,7 +158,8 @@ impl Ledger {
         used_up.map_or(Answer::Wait, Answer::UsedUp)
     }
 
-    /// Whether no login of this account may be tried. Who asks wants one, so the key is one of those by which it is known.
+    /// Whether no login of this account may be tried. Who asks wants one, so the key is one of
+    /// those by which it is known.
     pub(crate) fn used_up(&self, account: &Account, key: &PoolKey, now: Instant) -> Option<UsedUp> {
         let mut accounts = self.lock();
         let record = accounts.get_mut(account)?;
@@ -182,8 +188,8 @@ impl Ledger {
         wake(waiting.unwrap_or_default());
     }
 
-    /// Somebody wants to go beyond the four: what has failed is forgotten, of this account and of those that were tried under
-    /// this key.
+    /// Somebody wants to go beyond the four: what has failed is forgotten, of this account and of
+    /// those that were tried under this key.
     pub(crate) fn forget(&self, account: Option<&Account>, key: &PoolKey) {
         let mut waiting = Vec::new();
         for (of, record) in self.lock().iter_mut() {

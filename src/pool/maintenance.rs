@@ -1,7 +1,8 @@
-//! The periodic work, one task per pool: it probes connections and closes those that nobody has used for long.
+//! The periodic work, one task per pool: it probes connections and closes those that nobody has
+//! used for long.
 //!
-//! It sleeps until the next connection is due and is woken only by a new connection, so the way of a command does not touch it. It
-//! holds the pool weakly: dropping the last handle ends it.
+//! It sleeps until the next connection is due and is woken only by a new connection, so the way of
+//! a command does not touch it. It holds the pool weakly: dropping the last handle ends it.
 
 use std::sync::{Arc, Weak};
 
@@ -65,7 +66,8 @@ impl<T: Transport> Drop for Check<T> {
     fn drop(&mut self) {
         let Check { slot, generation, depth, .. } = *self;
         let works = self.answer.as_ref().map(Result::is_ok);
-        let counts = self.cell.update(|state, now| state.checked(slot, generation, works, depth, now));
+        let counts =
+            self.cell.update(|state, now| state.checked(slot, generation, works, depth, now));
         if let (true, Some(Err(reason))) = (counts, &self.answer) {
             tracing::warn!(reason, "a connection failed its health check and is closed");
         }

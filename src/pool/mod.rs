@@ -1,10 +1,13 @@
 //! The policy: who gets which connection, when one is made and when one goes.
 //!
-//! One [`Cell`] per pool key holds a [`state::KeyState`] behind a mutex; every change goes through [`Cell::update`], which afterwards
-//! settles the state (free sessions to waiters, logins where they are needed, refusals to callers whose time is over) and carries out
-//! what that asks for. One task per slot leads a connection through its life; one task per pool looks after idle connections.
+//! One [`Cell`] per pool key holds a [`state::KeyState`] behind a mutex; every change goes through
+//! [`Cell::update`], which afterwards settles the state (free sessions to waiters, logins where
+//! they are needed, refusals to callers whose time is over) and carries out what that asks for. One
+//! task per slot leads a connection through its life; one task per pool looks after idle
+//! connections.
 //!
-//! Nothing here knows what a connection is made of: it is generic over [`Transport`] and tested in virtual time with a fake one.
+//! Nothing here knows what a connection is made of: it is generic over [`Transport`] and tested in
+//! virtual time with a fake one.
 
 mod backoff;
 mod cell;
@@ -43,15 +46,16 @@ pub(crate) type Configuration = u64;
 pub(crate) trait Transport: Send + Sync + 'static {
     type Connection: Connection;
 
-    /// Makes a connection and proves that it works, by the deadline. Dropping the future ends what it had started.
+    /// Makes a connection and proves that it works, by the deadline. Dropping the future ends what
+    /// it had started.
     fn connect(
         &self,
         host: &Host,
         deadline: Instant,
     ) -> impl Future<Output = Result<Self::Connection, ConnectError>> + Send;
 
-    /// What could mend a login to this host that has failed so, as far as that can be seen from here: another value means that it
-    /// is worth a try. It takes a moment at most.
+    /// What could mend a login to this host that has failed so, as far as that can be seen from
+    /// here: another value means that it is worth a try. It takes a moment at most.
     fn configuration(
         &self,
         host: &Host,
@@ -67,8 +71,8 @@ pub(crate) trait Connection: Send + Sync + 'static {
     /// A session that was opened ahead of need. Dropping it ends it.
     type Standby: Send + 'static;
 
-    /// Begins to open one that sends these variables; it may be used at once. None where that is not possible on this
-    /// connection.
+    /// Begins to open one that sends these variables; it may be used at once. None where that is
+    /// not possible on this connection.
     fn standby(&self, variables: &Arc<Variables>) -> Option<Self::Standby>;
 
     /// Whether it has not ended, as far as is known here.
@@ -80,10 +84,12 @@ pub(crate) trait Connection: Send + Sync + 'static {
     /// Proves that a command could run now. `Err` says what did not work.
     fn probe(&self) -> impl Future<Output = Result<(), String>> + Send;
 
-    /// Proves that this machine's part of it works. What the server does is not looked at: it may have a lot to do.
+    /// Proves that this machine's part of it works. What the server does is not looked at: it may
+    /// have a lot to do.
     fn answers(&self) -> impl Future<Output = Result<(), String>> + Send;
 
-    /// Whether it has not ended at this instant. `ended` completes a moment later: until then it must not be handed out.
+    /// Whether it has not ended at this instant. `ended` completes a moment later: until then it
+    /// must not be handed out.
     fn is_alive(&self) -> bool;
 
     /// Completes when the connection has ended, with the reason.
@@ -124,15 +130,16 @@ pub(crate) struct Shared {
     pub(crate) config: PoolConfig,
     /// Failed logins; other pools can have it in common with this one.
     ledger: Arc<Ledger>,
-    /// Wakes the maintenance task when there is a new connection to look after, or when the pool is dropped.
+    /// Wakes the maintenance task when there is a new connection to look after, or when the pool is
+    /// dropped.
     wake: Notify,
-    /// Places for logins, over all hosts: each costs this machine a tenth of a second of computing, and a hundred at once would all
-    /// run into their timeouts.
+    /// Places for logins, over all hosts: each costs this machine a tenth of a second of computing,
+    /// and a hundred at once would all run into their timeouts.
     logins: Arc<Semaphore>,
     /// Logins under way, over all hosts.
     connecting: watch::Sender<usize>,
-    /// Places for the opening of sessions ahead of need, over all hosts: it computes a good part of what a command does, and commands that
-    /// are under way on other hosts come first.
+    /// Places for the opening of sessions ahead of need, over all hosts: it computes a good part of
+    /// what a command does, and commands that are under way on other hosts come first.
     openings: Arc<Semaphore>,
     /// Places for sessions in standby, over all hosts.
     standbys: Arc<Semaphore>,
@@ -149,9 +156,11 @@ pub(crate) struct Capacity {
     pub openings: usize,
 }
 
-/// A transport keeps its deadlines by itself, and knows then how far it came. This much later we stop believing that.
+/// A transport keeps its deadlines by itself, and knows then how far it came. This much later we
+/// stop believing that.
 const LENIENCY: Duration = Duration::from_secs(1);
-/// A connection that ends within so long of its login, before anything of a caller has run on it, is like a login that failed.
+/// A connection that ends within so long of its login, before anything of a caller has run on it,
+/// is like a login that failed.
 const YOUNG: Duration = Duration::from_secs(5);
 /// How long the end of a connection may take once nothing is waited for any more.
 const CLOSING: Duration = Duration::from_secs(5);
@@ -159,12 +168,18 @@ const CLOSING: Duration = Duration::from_secs(5);
 const LONGEST_PATIENCE: Duration = Duration::from_secs(365 * 86_400);
 
 impl<T: Transport> Core<T> {
-    pub(crate) fn new(transport: T, config: PoolConfig, capacity: Capacity, ledger: Arc<Ledger>) -> Self {
+    pub(crate) fn new(
+        transport: T,
+        config: PoolConfig,
+        capacity: Capacity,
+        ledger: Arc<Ledger>,
+    ) -> Self {
         let places = |count: usize| Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS)));
         let (logins, standbys) = (places(capacity.logins), places(capacity.standbys));
         let connecting = watch::Sender::new(0);
         let openings = places(capacity.openings);
-        let shared = Shared { config, ledger, wake: Notify::new(), logins, connecting, openings, standbys };
+        let shared =
+            Shared { config, ledger, wake: Notify::new(), logins, connecting, openings, standbys };
         let hosts = Hosts { closed: false, cells: HashMap::new(), maintenance: None };
         Core { transport: Arc::new(transport), shared: Arc::new(shared), hosts: Mutex::new(hosts) }
     }
@@ -175,7 +190,8 @@ impl<T: Transport> Core<T> {
 
     /// Waits for the right to open one session on a connection to `host`.
     ///
-    /// Cancel safe: a caller that goes away leaves the queue; a login that it caused goes on for the next one.
+    /// Cancel safe: a caller that goes away leaves the queue; a login that it caused goes on for
+    /// the next one.
     pub(crate) async fn acquire(self: &Arc<Self>, host: &Host) -> Result<Lease<T>, Error> {
         let cell = {
             let mut hosts = self.lock();
@@ -183,8 +199,10 @@ impl<T: Transport> Core<T> {
                 return Err(Error::Closed { host: host.name().to_owned() });
             }
             if hosts.maintenance.as_ref().is_none_or(tokio::task::JoinHandle::is_finished) {
-                hosts.maintenance =
-                    Some(tokio::spawn(maintenance::run(Arc::downgrade(self), Arc::clone(&self.shared))));
+                hosts.maintenance = Some(tokio::spawn(maintenance::run(
+                    Arc::downgrade(self),
+                    Arc::clone(&self.shared),
+                )));
             }
             let new = |key: &PoolKey| Cell::new(key.clone(), &self.transport, &self.shared);
             Arc::clone(hosts.cells.entry(host.key()).or_insert_with_key(new))
@@ -197,8 +215,9 @@ impl<T: Transport> Core<T> {
         self.cell(&host.key()).map(|cell| cell.connections(host)).unwrap_or_default()
     }
 
-    /// Gives the connections to this host to nobody any more, and closes each when what runs on it has ended. The next
-    /// caller logs in anew. Hosts that share the key but no connections are not concerned.
+    /// Gives the connections to this host to nobody any more, and closes each when what runs on it
+    /// has ended. The next caller logs in anew. Hosts that share the key but no connections are not
+    /// concerned.
     #[cfg_attr(
         not(any(test, feature = "cli")),
         expect(dead_code, reason = "only the program retires connections")
@@ -236,12 +255,14 @@ impl<T: Transport> Core<T> {
         self.cells().iter().map(|cell| cell.stats()).sum()
     }
 
-    /// One line per pool key, sorted. Hosts that share a key but no connections (another user, say) are one.
+    /// One line per pool key, sorted. Hosts that share a key but no connections (another user, say)
+    /// are one.
     pub(crate) fn stats_by_host(&self) -> std::collections::BTreeMap<PoolKey, Stats> {
         self.cells().iter().map(|cell| (cell.key().clone(), cell.stats())).collect()
     }
 
-    /// Closes the connections of this key: queued callers are turned away, commands that run have `patience`.
+    /// Closes the connections of this key: queued callers are turned away, commands that run have
+    /// `patience`.
     pub(crate) async fn close_host(&self, key: &PoolKey, patience: Duration) {
         let patience = patience.min(LONGEST_PATIENCE);
         self.shared.ledger.forget(None, key);
@@ -251,7 +272,8 @@ impl<T: Transport> Core<T> {
         }
     }
 
-    /// Closes everything, for good. Once begun it goes on by itself, and every caller waits for all of it.
+    /// Closes everything, for good. Once begun it goes on by itself, and every caller waits for all
+    /// of it.
     pub(crate) async fn close(self: &Arc<Self>, patience: Duration) {
         let patience = patience.min(LONGEST_PATIENCE);
         let cells: Vec<_> = {
@@ -288,8 +310,8 @@ impl<T: Transport> Core<T> {
     }
 }
 
-/// Waits until what was closed is gone. The tasks that see to it can be in a runtime that nobody drives: they are not waited for without
-/// end.
+/// Waits until what was closed is gone. The tasks that see to it can be in a runtime that nobody
+/// drives: they are not waited for without end.
 async fn gone<T: Transport>(cells: &[(Arc<Cell<T>>, u64)], patience: Duration) {
     let gone = async {
         for (cell, closings) in cells {

@@ -1,4 +1,5 @@
-//! The task of a slot: it leads one connection from its login to its end, and is the only one that does.
+//! The task of a slot: it leads one connection from its login to its end, and is the only one that
+//! does.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -13,11 +14,12 @@ use super::{CLOSING, Configuration, Connection, LENIENCY, Transport};
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::host::Host;
 
-/// A login keeps its place for so long at most: one that takes longer waits for somebody, and does not compute.
+/// A login keeps its place for so long at most: one that takes longer waits for somebody, and does
+/// not compute.
 const PLACE: Duration = Duration::from_secs(1);
 
-/// A connection on which nothing has run keeps its place in the ledger for so long at most. A server that takes logins and drops
-/// them does so sooner.
+/// A connection on which nothing has run keeps its place in the ledger for so long at most. A
+/// server that takes logins and drops them does so sooner.
 const PROBATION: Duration = Duration::from_secs(10);
 /// How often it is looked at until then.
 const LOOK: Duration = Duration::from_millis(250);
@@ -31,7 +33,8 @@ pub(super) struct Slot<T: Transport> {
     host: Host,
     /// The login's place in the ledger, as long as it may still count as a failed one.
     place: Option<Place>,
-    /// How the slot becomes empty: by a failure to connect, or just so; and what could mend the failure.
+    /// How the slot becomes empty: by a failure to connect, or just so; and what could mend the
+    /// failure.
     failure: Option<(ConnectError, Option<Configuration>)>,
 }
 
@@ -43,7 +46,13 @@ impl<T: Transport> Slot<T> {
             "the runtime that was connecting was shut down",
             Vec::new(),
         );
-        Slot { cell: Arc::clone(cell), index, host, place: Some(place), failure: Some((failure, None)) }
+        Slot {
+            cell: Arc::clone(cell),
+            index,
+            host,
+            place: Some(place),
+            failure: Some((failure, None)),
+        }
     }
 
     /// The login has failed. What could mend that is looked at, so that a change can be seen.
@@ -106,16 +115,21 @@ impl Drop for Connecting<'_> {
 }
 
 #[tracing::instrument(name = "connection", skip_all, fields(host = %slot.cell.key(), slot = slot.index))]
-pub(super) async fn run<T: Transport>(mut slot: Slot<T>, mut retired: mpsc::UnboundedReceiver<Duration>) {
+pub(super) async fn run<T: Transport>(
+    mut slot: Slot<T>,
+    mut retired: mpsc::UnboundedReceiver<Duration>,
+) {
     let cell = Arc::clone(&slot.cell);
     let (index, config) = (slot.index, &cell.shared.config);
     let host = slot.host.clone();
     let connect = async {
         let _connecting = Connecting::new(&cell.shared.connecting);
-        let place = Arc::clone(&cell.shared.logins).acquire_owned().await.expect("it is never closed");
+        let place =
+            Arc::clone(&cell.shared.logins).acquire_owned().await.expect("it is never closed");
         let started = Instant::now();
         let deadline = started + host.login().limit.unwrap_or(config.connect_timeout);
-        let mut connect = pin!(timeout_at(deadline + LENIENCY, cell.transport.connect(&host, deadline)));
+        let mut connect =
+            pin!(timeout_at(deadline + LENIENCY, cell.transport.connect(&host, deadline)));
         tokio::select! {
             connected = &mut connect => return (connected, started),
             () = sleep(PLACE) => {}
@@ -125,7 +139,8 @@ pub(super) async fn run<T: Transport>(mut slot: Slot<T>, mut retired: mpsc::Unbo
     };
     let (connected, started) = tokio::select! {
         biased;
-        // Closed before it was there. Nobody is to hear of a failure: those who waited were turned away.
+        // Closed before it was there. Nobody is to hear of a failure: those who waited were turned
+        // away.
         _ = retired.recv() => {
             slot.has_not_failed();
             return;
@@ -159,7 +174,8 @@ pub(super) async fn run<T: Transport>(mut slot: Slot<T>, mut retired: mpsc::Unbo
         tokio::select! {
             biased;
             patience = retired.recv() => {
-                // Who has found it broken was quicker than the news of its end, which tells whose doing that was.
+                // Who has found it broken was quicker than the news of its end, which tells whose
+                // doing that was.
                 if connection.has_run() || connection.is_alive() {
                     slot.settles(None);
                 }

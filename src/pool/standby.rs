@@ -1,8 +1,10 @@
 //! Sessions opened ahead of need.
 //!
-//! When a session is given back and nobody waits, or a new connection is not needed at once, the state asks for as many as are missing on
-//! that connection ([`Action::Standby`](super::state::Action)). A task opens them, so that whoever gave the session back is not delayed, and
-//! brings them to the state. They do not count as use of the connection; with it they go.
+//! When a session is given back and nobody waits, or a new connection is not needed at once, the
+//! state asks for as many as are missing on that connection
+//! ([`Action::Standby`](super::state::Action)). A task opens them, so that whoever gave the session
+//! back is not delayed, and brings them to the state. They do not count as use of the connection;
+//! with it they go.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +28,8 @@ pub(super) struct Standby<C: Connection> {
     pub session: C::Standby,
     /// What it sends to the server. It is of use only to who wants to send the same.
     pub variables: Arc<Variables>,
-    /// Where its streams are watched. A caller in another runtime would wait for as long as nobody drives that one.
+    /// Where its streams are watched. A caller in another runtime would wait for as long as nobody
+    /// drives that one.
     runtime: runtime::Id,
     _place: OwnedSemaphorePermit,
 }
@@ -34,7 +37,8 @@ pub(super) struct Standby<C: Connection> {
 impl<C: Connection> Standby<C> {
     /// Whether it is of use here and now.
     pub fn is_fresh(&mut self) -> bool {
-        Handle::try_current().is_ok_and(|here| here.id() == self.runtime) && C::is_fresh(&mut self.session)
+        Handle::try_current().is_ok_and(|here| here.id() == self.runtime)
+            && C::is_fresh(&mut self.session)
     }
 }
 
@@ -81,8 +85,10 @@ pub(super) async fn open<T: Transport>(mut opening: Opening<T>, connection: Arc<
     })
     .await;
     while opening.left > 0 {
-        let turn =
-            Arc::clone(&opening.cell.shared.openings).acquire_owned().await.expect("it is never closed");
+        let turn = Arc::clone(&opening.cell.shared.openings)
+            .acquire_owned()
+            .await
+            .expect("it is never closed");
         let place = Arc::clone(&opening.cell.shared.standbys).try_acquire_owned().ok();
         let runtime = Handle::current().id();
         let standby = place.and_then(|_place| {

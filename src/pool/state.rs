@@ -1,11 +1,14 @@
-//! The state of one pool key: its slots and its tenants. Plain data and plain functions: no locks, no tasks, no clock.
+//! The state of one pool key: its slots and its tenants. Plain data and plain functions: no locks,
+//! no tasks, no clock.
 //!
-//! A tenant is one identity of the key: callers who may share connections with each other, and with nobody else. Each has
-//! a queue and a last failure of its own. The slots belong to the key: `max_connections` holds for all tenants together.
+//! A tenant is one identity of the key: callers who may share connections with each other, and with
+//! nobody else. Each has a queue and a last failure of its own. The slots belong to the key:
+//! `max_connections` holds for all tenants together.
 //!
-//! After every change the owner calls [`KeyState::settle`], which is the only place that decides. It gives free sessions to waiters,
-//! first come first served; starts as many logins as the queues need; and turns away those who cannot be served. So nothing is
-//! forgotten as long as every change is followed by a `settle`, and that is what `Cell::update` is for.
+//! After every change the owner calls [`KeyState::settle`], which is the only place that decides.
+//! It gives free sessions to waiters, first come first served; starts as many logins as the queues
+//! need; and turns away those who cannot be served. So nothing is forgotten as long as every change
+//! is followed by a `settle`, and that is what `Cell::update` is for.
 
 mod settle;
 mod standby;
@@ -35,8 +38,9 @@ const LIMIT_STANDS: Duration = Duration::from_secs(10);
 const FIRST_REST: Duration = Duration::from_millis(4);
 const LONGEST_REST: Duration = Duration::from_secs(1);
 
-/// For what runs on a connection that is not handed out any more though it may still work: it is idle, and somebody else may use its
-/// socket; or it has failed a check or one of its commands, which need not mean all.
+/// For what runs on a connection that is not handed out any more though it may still work: it is
+/// idle, and somebody else may use its socket; or it has failed a check or one of its commands,
+/// which need not mean all.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Ended connections of which it is not known whether anything has run on them.
@@ -80,17 +84,20 @@ impl<C: Connection> Slot<C> {
     }
 }
 
-/// Tells the slot's task to close, with the patience that it has for what still runs. Told again, the sooner end counts.
+/// Tells the slot's task to close, with the patience that it has for what still runs. Told again,
+/// the sooner end counts.
 type Retire = mpsc::UnboundedSender<Duration>;
 
 struct Ready<C: Connection> {
     tenant: TenantId,
     connection: Arc<C>,
-    /// Tells this connection from others that the slot has had: a lease of an earlier one changes nothing here.
+    /// Tells this connection from others that the slot has had: a lease of an earlier one changes
+    /// nothing here.
     generation: u64,
     retire: Retire,
     leases: usize,
-    /// Somebody was asked something for it. Another login would fail as long as nobody can be asked.
+    /// Somebody was asked something for it. Another login would fail as long as nobody can be
+    /// asked.
     asked: bool,
     /// When it was ready.
     made: Instant,
@@ -117,8 +124,9 @@ struct Ready<C: Connection> {
     ran: bool,
     /// Nobody gets it any more, and it is closed at the end of its last lease.
     leaving: bool,
-    /// Somebody of another tenant waits for its place, with this ticket: only who came before gets a session on it. It is
-    /// closed when its last lease ends, unless nobody waits for its place any more.
+    /// Somebody of another tenant waits for its place, with this ticket: only who came before gets
+    /// a session on it. It is closed when its last lease ends, unless nobody waits for its place
+    /// any more.
     yields_to: Option<Ticket>,
 }
 
@@ -163,7 +171,8 @@ impl<C: Connection> Ready<C> {
 }
 
 pub(super) struct Waiter<T: Transport> {
-    /// Gets the lease or the refusal. A lease that finds no receiver is dropped there, and so given back.
+    /// Gets the lease or the refusal. A lease that finds no receiver is dropped there, and so given
+    /// back.
     sender: oneshot::Sender<Result<Lease<T>, Error>>,
     deadline: Instant,
     ticket: Ticket,
@@ -249,14 +258,20 @@ pub(super) struct KeyState<T: Transport> {
     ledger: Arc<Ledger>,
     /// What the ledger is to wake.
     waits: Weak<dyn Wake>,
-    /// Connections that have ended young, while somebody had a lease whose command may have run. The last ones.
+    /// Connections that have ended young, while somebody had a lease whose command may have run.
+    /// The last ones.
     doubts: VecDeque<(u64, TenantId)>,
     /// Counters only; the gauges are worked out when somebody asks.
     counters: Stats,
 }
 
 impl<T: Transport> KeyState<T> {
-    pub(super) fn new(key: PoolKey, config: &PoolConfig, ledger: Arc<Ledger>, waits: Weak<dyn Wake>) -> Self {
+    pub(super) fn new(
+        key: PoolKey,
+        config: &PoolConfig,
+        ledger: Arc<Ledger>,
+        waits: Weak<dyn Wake>,
+    ) -> Self {
         KeyState {
             key,
             slots: (0..config.max_connections).map(|_| Slot::Empty).collect(),
@@ -283,9 +298,13 @@ impl<T: Transport> KeyState<T> {
 
     // ---- callers ----
 
-    /// A session for a caller that has just come. Nobody overtakes the queue: a session can be free though others wait, when a rest is
-    /// over and its alarm has not rung yet.
-    pub(super) fn take_at_once(&mut self, host: &Host, now: Instant) -> Option<Grant<T::Connection>> {
+    /// A session for a caller that has just come. Nobody overtakes the queue: a session can be free
+    /// though others wait, when a rest is over and its alarm has not rung yet.
+    pub(super) fn take_at_once(
+        &mut self,
+        host: &Host,
+        now: Instant,
+    ) -> Option<Grant<T::Connection>> {
         let id = *self.by_identity.get(host.identity())?;
         self.forget_the_gone(id);
         if self.queued.contains(&id) {
@@ -305,7 +324,8 @@ impl<T: Transport> KeyState<T> {
         }
     }
 
-    /// A free session: where one is in standby that sends these variables, and else on the connection that was used last, so that the others can grow idle.
+    /// A free session: where one is in standby that sends these variables, and else on the
+    /// connection that was used last, so that the others can grow idle.
     fn take_free(
         &mut self,
         id: TenantId,
@@ -332,9 +352,14 @@ impl<T: Transport> KeyState<T> {
         ready.leases += 1;
         ready.used = now;
         ready.rests_until = None;
-        // Whoever comes first has the connection to himself; there will be a standby when the session is given back.
+        // Whoever comes first has the connection to himself; there will be a standby when the
+        // session is given back.
         self.refill = self.refill.filter(|refill| *refill != slot);
-        Some(Grant { slot, generation: ready.generation, connection: Arc::clone(&ready.connection) })
+        Some(Grant {
+            slot,
+            generation: ready.generation,
+            connection: Arc::clone(&ready.connection),
+        })
     }
 
     /// Joins the queue. A connection is made, if one is needed, by the `settle` that follows.
@@ -349,8 +374,9 @@ impl<T: Transport> KeyState<T> {
     ) {
         let id = self.tenant_of(host, now);
         self.forget_the_gone(id);
-        let is_unused =
-            |slot: &Slot<T::Connection>| slot.tenant().is_none_or(|of| of != id) || slot.is_unused();
+        let is_unused = |slot: &Slot<T::Connection>| {
+            slot.tenant().is_none_or(|of| of != id) || slot.is_unused()
+        };
         let is_unused = self.slots.iter().all(is_unused);
         let ticket = self.next_ticket;
         self.next_ticket += 1;
@@ -372,16 +398,21 @@ impl<T: Transport> KeyState<T> {
         self.queued.insert(id);
         self.came(id, host);
         // For whoever has come, connections of others make room that nobody uses.
-        let idle = self.ready_ones().filter(|(_, ready)| ready.tenant != id && ready.leases == 0).count();
+        let idle =
+            self.ready_ones().filter(|(_, ready)| ready.tenant != id && ready.leases == 0).count();
         let expected = self.expected(idle, now, config).get(&id).copied().unwrap_or_default();
         if !self.closed && expected * config.sessions_per_connection > place {
             self.counters.pool_misses += 1;
         }
     }
 
-    /// What could mend the failure for which a caller that has just come would be turned away. Nothing can where the account's
-    /// failures are used up.
-    pub(super) fn watched(&self, host: &Host, now: Instant) -> Option<(ConnectErrorKind, Configuration)> {
+    /// What could mend the failure for which a caller that has just come would be turned away.
+    /// Nothing can where the account's failures are used up.
+    pub(super) fn watched(
+        &self,
+        host: &Host,
+        now: Instant,
+    ) -> Option<(ConnectErrorKind, Configuration)> {
         let tenant = self.tenants.get(self.by_identity.get(host.identity())?)?;
         let watched = tenant.watched(now)?;
         self.ledger.used_up(&tenant.account, &self.key, now).is_none().then_some(watched)
@@ -389,12 +420,19 @@ impl<T: Transport> KeyState<T> {
 
     // ---- leases ----
 
-    pub(super) fn release(&mut self, slot: usize, generation: u64, now: Instant, config: &PoolConfig) {
+    pub(super) fn release(
+        &mut self,
+        slot: usize,
+        generation: u64,
+        now: Instant,
+        config: &PoolConfig,
+    ) {
         if let Some(ready) = self.ready(slot, generation) {
             ready.leases -= 1;
             ready.used = now;
             ready.rests = 0;
-            if ready.limit < config.sessions_per_connection && now - ready.limit_set > LIMIT_STANDS {
+            if ready.limit < config.sessions_per_connection && now - ready.limit_set > LIMIT_STANDS
+            {
                 ready.limit += 1;
                 ready.limit_set = now;
             }
@@ -404,8 +442,9 @@ impl<T: Transport> KeyState<T> {
         self.is_no_doubt(generation);
     }
 
-    /// The server would not open a session for this lease, which ends with that. The connection is not asked for as many again, or,
-    /// when nobody else of us had one there (sessions of commands that were given up linger), it rests for a moment.
+    /// The server would not open a session for this lease, which ends with that. The connection is
+    /// not asked for as many again, or, when nobody else of us had one there (sessions of commands
+    /// that were given up linger), it rests for a moment.
     pub(super) fn refused(&mut self, slot: usize, generation: u64, now: Instant) {
         self.counters.refused_sessions += 1;
         if let Some(ready) = self.ready(slot, generation) {
@@ -430,7 +469,8 @@ impl<T: Transport> KeyState<T> {
         }
     }
 
-    /// A command has run there, or was lost while it ran. Gives the account if its connections have seemed to be dropped.
+    /// A command has run there, or was lost while it ran. Gives the account if its connections have
+    /// seemed to be dropped.
     pub(super) fn ran(&mut self, slot: usize, generation: u64) -> Option<Account> {
         self.is_no_doubt(generation);
         let ready = self.ready(slot, generation)?;
@@ -441,7 +481,8 @@ impl<T: Transport> KeyState<T> {
         self.ledger.has_dropped().then(|| tenant.account.clone())
     }
 
-    /// Found broken: nobody gets it any more. What else runs on it may finish, should it be able to.
+    /// Found broken: nobody gets it any more. What else runs on it may finish, should it be able
+    /// to.
     pub(super) fn broken(&mut self, slot: usize, generation: u64, now: Instant) {
         match self.ready(slot, generation) {
             Some(ready) => {
@@ -470,7 +511,8 @@ impl<T: Transport> KeyState<T> {
         }
     }
 
-    /// A connection has ended young, before anything of a caller had run on it: as if the login had failed.
+    /// A connection has ended young, before anything of a caller had run on it: as if the login had
+    /// failed.
     fn was_fruitless(&mut self, id: TenantId, error: ConnectError, now: Instant) {
         let ticket = self.next_ticket;
         if let Some(tenant) = self.tenants.get_mut(&id) {
@@ -480,15 +522,16 @@ impl<T: Transport> KeyState<T> {
         }
     }
 
-    /// The server has a session on it that will not end, and no other one to spare. Whoever else runs there is not disturbed.
+    /// The server has a session on it that will not end, and no other one to spare. Whoever else
+    /// runs there is not disturbed.
     pub(super) fn useless(&mut self, slot: usize, generation: u64) {
         if self.ready(slot, generation).is_some_and(|ready| ready.leases == 1) {
             self.retire(slot, Duration::ZERO);
         }
     }
 
-    /// It may be broken: nobody gets it before it is checked, which the caller is to do if a connection is given. A check that does not
-    /// come to its end has no say after `until`.
+    /// It may be broken: nobody gets it before it is checked, which the caller is to do if a
+    /// connection is given. A check that does not come to its end has no say after `until`.
     pub(super) fn suspect(
         &mut self,
         slot: usize,
@@ -512,7 +555,8 @@ impl<T: Transport> KeyState<T> {
 
     // ---- the slot's task ----
 
-    /// The login succeeded. Where the slot was closed meanwhile, the task hears of that and closes the connection.
+    /// The login succeeded. Where the slot was closed meanwhile, the task hears of that and closes
+    /// the connection.
     pub(super) fn connected(
         &mut self,
         slot: usize,
@@ -577,8 +621,8 @@ impl<T: Transport> KeyState<T> {
         self.quiet.extend(self.tenants.keys());
     }
 
-    /// The connection ended by itself. While nobody uses it that is for the health checks to count: they would have found it.
-    /// `is_counted`: the server has closed it, and nothing had run on it.
+    /// The connection ended by itself. While nobody uses it that is for the health checks to count:
+    /// they would have found it. `is_counted`: the server has closed it, and nothing had run on it.
     pub(super) fn lost(
         &mut self,
         slot: usize,
@@ -639,7 +683,8 @@ impl<T: Transport> KeyState<T> {
         let is_wanted = |ready: &&Ready<T::Connection>| {
             ready.tenant == id && !ready.leaving && ready.connection.is_alive()
         };
-        let mut ready: Vec<_> = self.ready_ones().map(|(_, ready)| ready).filter(is_wanted).collect();
+        let mut ready: Vec<_> =
+            self.ready_ones().map(|(_, ready)| ready).filter(is_wanted).collect();
         ready.sort_by_key(|ready| std::cmp::Reverse(ready.used));
         ready.into_iter().map(|ready| Arc::clone(&ready.connection)).collect()
     }

@@ -5,8 +5,8 @@ use std::ops::AddAssign;
 
 /// Statistics of a pool, or of one host of it, at one instant.
 ///
-/// The gauges are read off the connections themselves, not kept beside them: `active_connections + idle_connections ==
-/// total_connections` always. Counters only grow, from the making of the pool.
+/// The gauges are read off the connections themselves, not kept beside them: `active_connections +
+/// idle_connections == total_connections` always. Counters only grow, from the making of the pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub struct Stats {
@@ -26,10 +26,12 @@ pub struct Stats {
     pub waiting: usize,
     /// Sessions that callers hold.
     pub open_sessions: usize,
-    /// Sessions opened ahead of need that nobody has taken, those that are still opening among them.
+    /// Sessions opened ahead of need that nobody has taken, those that are still opening among
+    /// them.
     pub standby_sessions: usize,
-    /// Connections to accounts without a POSIX shell (csh, fish, a forced command): their commands go as arguments, and no session is
-    /// opened ahead of need. Decided when the connection is made, and when a shell ends before it has begun with a command.
+    /// Connections to accounts without a POSIX shell (csh, fish, a forced command): their commands
+    /// go as arguments, and no session is opened ahead of need. Decided when the connection is
+    /// made, and when a shell ends before it has begun with a command.
     pub plain_connections: usize,
     /// Logins that succeeded.
     pub connects: u64,
@@ -37,11 +39,13 @@ pub struct Stats {
     pub failed_connects: u64,
     /// Probes that succeeded: of idle connections, and of those on which a command had timed out.
     pub health_checks_passed: u64,
-    /// Connections that were found not to work any more, by a probe or, idle, by their own end; each was removed.
+    /// Connections that were found not to work any more, by a probe or, idle, by their own end;
+    /// each was removed.
     pub health_check_failures: u64,
     /// Commands that took a session opened ahead of need, be it ready or still opening.
     pub standby_hits: u64,
-    /// Sessions that a server refused to open (its `MaxSessions`); the commands were run later or elsewhere.
+    /// Sessions that a server refused to open (its `MaxSessions`); the commands were run later or
+    /// elsewhere.
     pub refused_sessions: u64,
     /// Commands that were started.
     pub commands_run: u64,

@@ -1,8 +1,9 @@
 //! What a host has and uses: CPU, memory, disks.
 //!
-//! [`HostResources::of`] runs one script on the host and reads what it prints, so it costs one command, and about 0.2 s of it are the interval
-//! over which the use of the CPUs is measured. The script is plain POSIX `sh` over `/proc`: any Linux has that, BusyBox included. What a
-//! host does not tell is `None`, never zero.
+//! [`HostResources::of`] runs one script on the host and reads what it prints, so it costs one
+//! command, and about 0.2 s of it are the interval over which the use of the CPUs is measured. The
+//! script is plain POSIX `sh` over `/proc`: any Linux has that, BusyBox included. What a host does
+//! not tell is `None`, never zero.
 //!
 //! ```no_run
 //! use sshpool::resources::HostResources;
@@ -43,11 +44,13 @@ pub struct HostResources {
     pub load_average: Option<LoadAverage>,
     /// CPUs that a process may use, as `nproc` counts them.
     pub cpu_count: Option<u32>,
-    /// The part of all CPU time that was used during the measurement of about 0.2 s, 0 to 100. Waiting for disks does not count as use.
+    /// The part of all CPU time that was used during the measurement of about 0.2 s, 0 to 100.
+    /// Waiting for disks does not count as use.
     pub cpu_percent: Option<f64>,
     /// Main memory.
     pub memory: Option<Memory>,
-    /// The mounted file systems that store something. `None` when `df` gave no answer (a network file system can hang).
+    /// The mounted file systems that store something. `None` when `df` gave no answer (a network
+    /// file system can hang).
     pub disks: Option<Vec<Disk>>,
     /// What the host said and what could not be read, a line each.
     pub unreadable: Vec<String>,
@@ -75,7 +78,8 @@ pub struct Memory {
     pub used_bytes: Option<u64>,
     /// What nothing at all uses (`MemFree`): caches are not in it.
     pub free_bytes: Option<u64>,
-    /// What programs can still have without swapping (`MemAvailable`); kernels before 3.14 do not tell.
+    /// What programs can still have without swapping (`MemAvailable`); kernels before 3.14 do not
+    /// tell.
     pub available_bytes: Option<u64>,
     /// `used_bytes` of `total_bytes`, 0 to 100.
     pub used_percent: Option<f64>,
@@ -106,7 +110,8 @@ impl HostResources {
     ///
     /// # Errors
     ///
-    /// [`Error`] when the command could not be run to its end; [`Error::Failed`] when there is no `sh`. A part that is missing is no error.
+    /// [`Error`] when the command could not be run to its end; [`Error::Failed`] when there is no
+    /// `sh`. A part that is missing is no error.
     ///
     /// # Cancel safety
     ///

@@ -1,5 +1,6 @@
-# What a machine has and uses, for src/resources/read.rs: plain POSIX sh and /proc. A line ":: NAME" begins each part; a part that cannot be
-# had is empty. The disks come last: a network file system whose server is gone can keep df waiting, and everything else is said by then.
+# What a machine has and uses, for src/resources/read.rs: plain POSIX sh and /proc. A line ":: NAME"
+# begins each part; a part that cannot be had is empty. The disks come last: a network file system
+# whose server is gone can keep df waiting, and everything else is said by then.
 exec 2>/dev/null
 LC_ALL=C
 export LC_ALL

@@ -7,7 +7,10 @@ use super::read::resources;
 
 fn output() -> impl Strategy<Value = String> {
     let part = prop::sample::select(
-        &["hostname", "uptime", "loadavg", "cpus", "cpu", "meminfo", "mounts", "df", "end", "other", ""][..],
+        &[
+            "hostname", "uptime", "loadavg", "cpus", "cpu", "meminfo", "mounts", "df", "end",
+            "other", "",
+        ][..],
     );
     let number = prop_oneof![
         any::<u64>().prop_map(|number| number.to_string()),

@@ -3,8 +3,8 @@
 use super::{Disk, HostResources, LoadAverage, Memory};
 use crate::error::printable;
 
-/// Kinds of file systems that have a size and store nothing, or nothing that could fill up by itself. Those without a size are left out
-/// anyway.
+/// Kinds of file systems that have a size and store nothing, or nothing that could fill up by
+/// itself. Those without a size are left out anyway.
 const NOT_REAL: &[&str] = &[
     "autofs",
     "devtmpfs",
@@ -31,9 +31,13 @@ pub(super) fn resources(text: &str) -> HostResources {
                 found.hostname = Some(printable(first)).filter(|name| !name.is_empty());
                 true
             }
-            "uptime" => set(&mut found.uptime_seconds, first, |line| number(line.split(' ').next()?)),
+            "uptime" => {
+                set(&mut found.uptime_seconds, first, |line| number(line.split(' ').next()?))
+            }
             "loadavg" => set(&mut found.load_average, first, load_average),
-            "cpus" => set(&mut found.cpu_count, first, |line| line.parse().ok().filter(|&count| count > 0)),
+            "cpus" => set(&mut found.cpu_count, first, |line| {
+                line.parse().ok().filter(|&count| count > 0)
+            }),
             "cpu" => {
                 cpu.extend(cpu_times(first));
                 first.is_empty() || !cpu.is_empty()
@@ -62,7 +66,8 @@ pub(super) fn resources(text: &str) -> HostResources {
     found
 }
 
-/// The parts by their names. What comes before the first one (start-up files may print) is nobody's.
+/// The parts by their names. What comes before the first one (start-up files may print) is
+/// nobody's.
 fn parts(text: &str) -> Vec<(&str, Vec<&str>)> {
     let mut parts: Vec<(&str, Vec<&str>)> = Vec::new();
     for line in text.lines() {
@@ -90,7 +95,8 @@ fn load_average(line: &str) -> Option<LoadAverage> {
     Some(LoadAverage { one: words.next()??, five: words.next()??, fifteen: words.next()?? })
 }
 
-/// Busy and all ticks of `cpu USER NICE SYSTEM IDLE IOWAIT IRQ SOFTIRQ STEAL GUEST GUEST_NICE`, of which old kernels have only the first.
+/// Busy and all ticks of `cpu USER NICE SYSTEM IDLE IOWAIT IRQ SOFTIRQ STEAL GUEST GUEST_NICE`, of
+/// which old kernels have only the first.
 fn cpu_times(line: &str) -> Option<(u64, u64)> {
     let ticks: Vec<u64> =
         line.split_whitespace().skip(1).map(|word| word.parse().ok()).collect::<Option<_>>()?;
@@ -185,14 +191,18 @@ fn disks(lines: &[&str], mounts: &[Mount], unreadable: &mut Vec<String>) -> Opti
         disk.file_system = mounts
             .iter()
             .rfind(|mount| {
-                printable(&mount.directory) == disk.mount || without_controls(&mount.directory) == disk.mount
+                printable(&mount.directory) == disk.mount
+                    || without_controls(&mount.directory) == disk.mount
             })
             .map(|mount| mount.kind.clone());
         if disk.size_bytes == 0 || !is_real(&disk) {
             continue;
         }
-        // A file system that is mounted several times. What is no path may well be the name of several.
-        let same = disks.iter_mut().find(|other| other.device == disk.device && disk.device.starts_with('/'));
+        // A file system that is mounted several times. What is no path may well be the name of
+        // several.
+        let same = disks
+            .iter_mut()
+            .find(|other| other.device == disk.device && disk.device.starts_with('/'));
         match same {
             Some(other) if disk.mount.len() < other.mount.len() => *other = disk,
             Some(_) => {}
@@ -230,7 +240,9 @@ fn disk(line: &str) -> Option<Disk> {
         }
         let used_percent = match percent {
             "-" => None,
-            percent => Some(percent.strip_suffix('%')?.parse().ok()?).filter(|percent| *percent <= 100),
+            percent => {
+                Some(percent.strip_suffix('%')?.parse().ok()?).filter(|percent| *percent <= 100)
+            }
         };
         Some(Disk {
             device: printable(&line[..begin]),
@@ -341,17 +353,24 @@ files.lan:/export           4000    1000      3000      25% /net
 
     #[test]
     fn nothing_is_nothing_and_never_zero() {
-        let names = ["hostname", "uptime", "loadavg", "cpus", "cpu", "cpu", "meminfo", "mounts", "df", "end"];
+        let names = [
+            "hostname", "uptime", "loadavg", "cpus", "cpu", "cpu", "meminfo", "mounts", "df", "end",
+        ];
         let empty: String = names.map(|name| format!(":: {name}\n")).concat();
         let silent = vec!["df: no answer".to_owned()];
-        assert_eq!(resources(&empty), HostResources { unreadable: silent, ..HostResources::default() });
+        assert_eq!(
+            resources(&empty),
+            HostResources { unreadable: silent, ..HostResources::default() }
+        );
         assert_eq!(resources(""), HostResources::default());
         assert_eq!(resources("Access denied.\n"), HostResources::default());
     }
 
     /// As when `df` hangs and the command is given up.
     #[rstest]
-    fn what_is_cut_off_has_all_before_it(#[values(":: df\n", ":: mounts\n", ":: meminfo\n")] cut: &str) {
+    fn what_is_cut_off_has_all_before_it(
+        #[values(":: df\n", ":: mounts\n", ":: meminfo\n")] cut: &str,
+    ) {
         let (before, _) = WHOLE.split_once(cut).expect("it is there");
         let found = resources(&format!("{before}{cut}"));
         assert_eq!((found.cpu_percent, found.disks), (Some(40.0), None));
@@ -377,7 +396,11 @@ files.lan:/export           4000    1000      3000      25% /net
         "Filesystem 1K-blocks Used Available Use% Mounted on",
         "df: its blocks are not of 1024 bytes: "
     )]
-    #[case("df", "F 1024-blocks U A C M\n/dev/sda1 many 1 1 1% /", "df: \"/dev/sda1 many 1 1 1% /\"")]
+    #[case(
+        "df",
+        "F 1024-blocks U A C M\n/dev/sda1 many 1 1 1% /",
+        "df: \"/dev/sda1 many 1 1 1% /\""
+    )]
     fn what_cannot_be_read_is_reported_and_is_none(
         #[case] name: &str,
         #[case] text: &str,
@@ -397,7 +420,11 @@ files.lan:/export           4000    1000      3000      25% /net
     #[case::it_went_back((5, 10), (4, 20), None)]
     #[case::all((0, 0), (7, 7), Some(100.0))]
     #[case::a_third((0, 0), (1, 3), Some(33.3))]
-    fn the_use_of_cpus(#[case] before: (u64, u64), #[case] after: (u64, u64), #[case] percent: Option<f64>) {
+    fn the_use_of_cpus(
+        #[case] before: (u64, u64),
+        #[case] after: (u64, u64),
+        #[case] percent: Option<f64>,
+    ) {
         assert_eq!(cpu_percent(before, after), percent);
     }
 
@@ -411,7 +438,10 @@ files.lan:/export           4000    1000      3000      25% /net
     #[test]
     fn memory_without_an_estimate_of_what_is_available() {
         let memory = memory(&["MemTotal: 100 kB", "MemFree: 40 kB"]).expect("there is a total");
-        assert_eq!((memory.free_bytes, memory.used_bytes, memory.used_percent), (Some(40_960), None, None));
+        assert_eq!(
+            (memory.free_bytes, memory.used_bytes, memory.used_percent),
+            (Some(40_960), None, None)
+        );
     }
 
     #[rstest]

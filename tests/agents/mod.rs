@@ -17,8 +17,8 @@ use crate::common::sshd::Sshd;
 use crate::common::wait_for;
 use crate::pooled::{PATIENCE, command};
 
-/// A private directory for the agent, so that what clients start is nobody else's. Dropped, it stops the agent and looks whether something
-/// is left.
+/// A private directory for the agent, so that what clients start is nobody else's. Dropped, it
+/// stops the agent and looks whether something is left.
 pub struct Home {
     home: TempDir,
 }
@@ -26,7 +26,8 @@ pub struct Home {
 impl Home {
     pub fn new() -> Self {
         let home = tempfile::Builder::new().prefix("agent-").tempdir().expect("a directory");
-        let private = |name: &str| std::fs::DirBuilder::new().mode(0o700).create(home.path().join(name));
+        let private =
+            |name: &str| std::fs::DirBuilder::new().mode(0o700).create(home.path().join(name));
         for name in ["run", "config", "work"] {
             private(name).expect("a directory");
         }
@@ -58,7 +59,8 @@ impl Home {
         std::fs::write(directory.join("config.toml"), text).expect("a file");
     }
 
-    /// The program, as a client of this agent. Logins may take their time where many tests run at once.
+    /// The program, as a client of this agent. Logins may take their time where many tests run at
+    /// once.
     pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         self.in_its_place(command(env!("CARGO_BIN_EXE_sshpool")), args)
     }
@@ -153,12 +155,15 @@ impl Home {
         Frames(stream)
     }
 
-    /// All processes that were started for clients of this agent, with what they are called: agents, masters, sessions and guards.
+    /// All processes that were started for clients of this agent, with what they are called:
+    /// agents, masters, sessions and guards.
     pub fn processes(&self) -> Vec<(u32, String)> {
         let mark = format!("XDG_RUNTIME_DIR={}", self.runtime().display());
         let mut found = Vec::new();
         for entry in std::fs::read_dir("/proc").expect("there is a /proc").flatten() {
-            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
             // One that has just gone is not there to be found, and neither is a zombie.
             let Ok(environment) = std::fs::read(entry.path().join("environ")) else { continue };
             let name = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
@@ -173,19 +178,27 @@ impl Home {
         self.processes().iter().filter(|(_, found)| found == name).count()
     }
 
-    /// There are so many of our program. (For a moment what it starts is called as it is: between fork and exec.)
+    /// There are so many of our program. (For a moment what it starts is called as it is: between
+    /// fork and exec.)
     #[track_caller]
     pub fn assert_programs(&self, expected: usize) {
-        wait_for(&format!("{expected} of our program"), PATIENCE, || self.count("sshpool") == expected);
+        wait_for(&format!("{expected} of our program"), PATIENCE, || {
+            self.count("sshpool") == expected
+        });
     }
 
-    /// Everything is over but for what an agent leaves in its directory. (An agent that others have replaced may take a moment.)
+    /// Everything is over but for what an agent leaves in its directory. (An agent that others have
+    /// replaced may take a moment.)
     #[track_caller]
     pub fn assert_nothing_is_left(&self) {
         wait_for("the end of all processes", PATIENCE, || self.processes().is_empty());
-        let left: Vec<_> = std::fs::read_dir(self.runtime()).expect("it is ours").flatten().collect();
         let left: Vec<_> =
-            left.iter().map(std::fs::DirEntry::file_name).filter(|name| name != "sshpool").collect();
+            std::fs::read_dir(self.runtime()).expect("it is ours").flatten().collect();
+        let left: Vec<_> = left
+            .iter()
+            .map(std::fs::DirEntry::file_name)
+            .filter(|name| name != "sshpool")
+            .collect();
         assert!(left.is_empty(), "{left:?}");
         assert!(!self.socket().exists(), "the socket is left");
         for file in std::fs::read_dir(self.place()).into_iter().flatten().flatten() {
@@ -206,7 +219,8 @@ impl Drop for Home {
             let log = std::fs::read_to_string(self.place().join("agent.log")).unwrap_or_default();
             eprintln!("the agent's log:\n{log}");
             for (pid, _) in self.processes() {
-                // One that has just gone is no matter, and a test that has failed must not panic again.
+                // One that has just gone is no matter, and a test that has failed must not panic
+                // again.
                 let pid = nix::unistd::Pid::from_raw(pid.cast_signed());
                 let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
             }
@@ -219,7 +233,10 @@ impl Drop for Home {
 }
 
 pub fn request(method: &str, path: &str, head: &str, body: &str) -> String {
-    format!("{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n{head}\r\n{body}", body.len())
+    format!(
+        "{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n{head}\r\n{body}",
+        body.len()
+    )
 }
 
 /// Up to the empty line.
@@ -248,7 +265,8 @@ impl Answer {
         let text = read_head(stream);
         let mut lines = text.lines();
         let status = lines.next().expect("there is a first line");
-        let status = status.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("it has a status");
+        let status =
+            status.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("it has a status");
         let head: BTreeMap<_, _> = lines
             .filter_map(|line| line.split_once(": "))
             .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
@@ -281,7 +299,11 @@ impl Answer {
 
     #[track_caller]
     pub fn json(&self) -> serde_json::Value {
-        assert_eq!(self.head.get("content-type").map(String::as_str), Some("application/json"), "{self:?}");
+        assert_eq!(
+            self.head.get("content-type").map(String::as_str),
+            Some("application/json"),
+            "{self:?}"
+        );
         serde_json::from_slice(&self.body).expect("it is JSON")
     }
 

@@ -18,9 +18,14 @@ const PATIENCE: Duration = Duration::from_secs(300);
 pub fn programs() -> Result<PathBuf, String> {
     let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("ansible-{VERSION}"));
     let lock = home.with_extension("lock");
-    let file =
-        OpenOptions::new().create(true).truncate(false).write(true).open(lock).expect("target is ours");
-    let _lock = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| error.to_string())?;
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(lock)
+        .expect("target is ours");
+    let _lock =
+        Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| error.to_string())?;
     let (programs, installed) = (home.join("bin"), home.join("installed"));
     if !installed.exists() {
         let _ = std::fs::remove_dir_all(&home);
@@ -35,8 +40,10 @@ pub fn programs() -> Result<PathBuf, String> {
         }
         let package = format!("ansible-core=={VERSION}");
         let mut pip = outside(programs.join("pip"));
-        let fetched =
-            run(pip.args(["install", "--quiet", "--disable-pip-version-check", &package]), PATIENCE);
+        let fetched = run(
+            pip.args(["install", "--quiet", "--disable-pip-version-check", &package]),
+            PATIENCE,
+        );
         if fetched.code() != 0 {
             return Err(format!("pip does not install {package}: {}", fetched.last_words()));
         }

@@ -1,5 +1,5 @@
-//! What the test server runs on: a container engine, or nothing but sshd itself. Found out once per test
-//! binary.
+//! What the test server runs on: a container engine, or nothing but sshd itself. Found out once per
+//! test binary.
 
 use std::env;
 use std::fs::{self, OpenOptions};
@@ -53,7 +53,8 @@ impl Release {
     }
 }
 
-/// Which one `SSHPOOL_TEST_RELEASE` asks for, here and in `tests/sshd/build`. Panics when it is not one of them.
+/// Which one `SSHPOOL_TEST_RELEASE` asks for, here and in `tests/sshd/build`. Panics when it is not
+/// one of them.
 pub fn release() -> Release {
     match env::var("SSHPOOL_TEST_RELEASE").unwrap_or_default().as_str() {
         "" | "bookworm" => Release::Bookworm,
@@ -81,15 +82,17 @@ pub(super) fn image(image: Image) -> Result<String, String> {
         Engine::Process { .. } => unreachable!("it was to be a container"),
     };
     match (engine(), image) {
-        (Engine::Process { .. }, _) => Err(format!("a private sshd process has no {} image", image.name())),
+        (Engine::Process { .. }, _) => {
+            Err(format!("a private sshd process has no {} image", image.name()))
+        }
         (Engine::Container { image, .. }, Image::Login) => Ok(image.clone()),
         (_, Image::Compose) => COMPOSE.get_or_init(built).clone(),
         (_, Image::BusyBox) => BUSYBOX.get_or_init(built).clone(),
     }
 }
 
-/// The engine of this test binary. Panics with what to install when there is none, or not the one demanded by
-/// `SSHPOOL_TEST_SERVER`.
+/// The engine of this test binary. Panics with what to install when there is none, or not the one
+/// demanded by `SSHPOOL_TEST_SERVER`.
 pub(super) fn engine() -> &'static Engine {
     static ENGINE: OnceLock<Engine> = OnceLock::new();
     ENGINE.get_or_init(|| {
@@ -144,9 +147,9 @@ fn process() -> Result<Engine, String> {
         .ok_or_else(|| "no sshd is installed (apt-get install openssh-server)".to_owned())
 }
 
-/// A container engine that has the image, built where it was missing, and can run it. It is found out once in a run of
-/// the tests (all their binaries have one parent process), while all others wait for it: an attempt that fails may take
-/// long.
+/// A container engine that has the image, built where it was missing, and can run it. It is found
+/// out once in a run of the tests (all their binaries have one parent process), while all others
+/// wait for it: an attempt that fails may take long.
 fn container(image: Image) -> Result<Engine, String> {
     if cfg!(not(target_os = "linux")) {
         // The server listens on the engine's own loopback, which is inside a virtual machine there.
@@ -155,7 +158,8 @@ fn container(image: Image) -> Result<Engine, String> {
     let name = format!("{}-{}-image.lock", image.name(), release().name());
     // Tests of this here remember nothing for others.
     let directory = env::var_os("SSHPOOL_TEST_ENGINE_MEMORY");
-    let path = Path::new(directory.as_deref().unwrap_or(env!("CARGO_TARGET_TMPDIR").as_ref())).join(name);
+    let path =
+        Path::new(directory.as_deref().unwrap_or(env!("CARGO_TARGET_TMPDIR").as_ref())).join(name);
     let file = OpenOptions::new()
         .create(true)
         .truncate(false)
@@ -174,7 +178,9 @@ fn container(image: Image) -> Result<Engine, String> {
         let age = file.metadata().and_then(|file| file.modified()).map(|time| time.elapsed());
         matches!(age, Ok(Ok(age)) if age < REMEMBERED)
     };
-    if let Some((_, answer)) = remembered.split_once('\n').filter(|(of, _)| *of == run && is_recent()) {
+    if let Some((_, answer)) =
+        remembered.split_once('\n').filter(|(of, _)| *of == run && is_recent())
+    {
         return read_answer(answer);
     }
     let built = build(image);
@@ -198,7 +204,8 @@ const FAILED: &str = "failed: ";
 fn this_run() -> String {
     let parent = parent_id();
     let stat = fs::read_to_string(format!("/proc/{parent}/stat")).unwrap_or_default();
-    let started = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(19)).unwrap_or_default();
+    let started =
+        stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(19)).unwrap_or_default();
     let mut run = format!("{parent} {started}");
     let names = ["PATH", "DOCKER_HOST", "DOCKER_CONTEXT", "CONTAINER_HOST", "SSHPOOL_TEST_ENGINE"];
     for name in names.into_iter().chain(["SSHPOOL_TEST_BASE", "SSHPOOL_TEST_TRIXIE_BASE"]) {
@@ -207,8 +214,9 @@ fn this_run() -> String {
     run
 }
 
-/// Bootstrapping a base takes half a minute on a slow machine, and a slow network has to be waited for too. The script
-/// has deadlines of its own for each engine; this one is for what nobody has thought of.
+/// Bootstrapping a base takes half a minute on a slow machine, and a slow network has to be waited
+/// for too. The script has deadlines of its own for each engine; this one is for what nobody has
+/// thought of.
 fn build(image: Image) -> Ended {
     let mut build = process::outside("sh");
     process::run(build.arg(source("build")).arg(image.name()), Duration::from_secs(1800))

@@ -10,7 +10,8 @@ use tempfile::TempDir;
 use super::process;
 use super::sshd::Builder;
 
-/// `client` has what clients use, `server` what the server uses, and a container is given nothing but that.
+/// `client` has what clients use, `server` what the server uses, and a container is given nothing
+/// but that.
 pub(super) struct Files {
     /// Only its owner may enter it, so what is in it can be open to the accounts of a container.
     dir: TempDir,
@@ -24,8 +25,8 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Makes the directories and the key that logs in. `mount` is where a container has the server's
-    /// directory; `mark` is a variable for the environment of all remote commands.
+    /// Makes the directories and the key that logs in. `mount` is where a container has the
+    /// server's directory; `mark` is a variable for the environment of all remote commands.
     pub(super) fn create(mount: Option<&Path>, mark: &str, builder: Builder) -> Files {
         let dir = tempfile::Builder::new()
             .prefix("sshpool-sshd-")
@@ -34,7 +35,11 @@ impl Files {
         let seen_as = mount.map_or_else(|| dir.path().join("server"), Path::to_owned);
         let set_env = match mount {
             Some(_) => format!("SetEnv {mark}{}\n", builder.env),
-            None => format!("SetEnv {mark} \"HOME={}\"{}\n", seen_as.join("home").display(), builder.env),
+            None => format!(
+                "SetEnv {mark} \"HOME={}\"{}\n",
+                seen_as.join("home").display(),
+                builder.env
+            ),
         };
         let options = builder.options + &set_env;
         let (host_key_types, dropbear) = (builder.host_key_types, builder.dropbear);
@@ -44,13 +49,15 @@ impl Files {
         }
 
         keygen("ed25519", &files.client("id"));
-        fs::copy(files.client("id.pub"), files.server("authorized_keys")).expect("a file can be copied");
-        // Made here, because sshd would make it readable for its own user alone, who is another one in a
-        // container.
+        fs::copy(files.client("id.pub"), files.server("authorized_keys"))
+            .expect("a file can be copied");
+        // Made here, because sshd would make it readable for its own user alone, who is another one
+        // in a container.
         fs::write(files.server("log"), "").expect("a file can be made");
         for (name, mode) in [("", 0o755), ("authorized_keys", 0o644), ("log", 0o666)] {
             let mode = Permissions::from_mode(mode);
-            fs::set_permissions(files.server(name), mode).expect("one's own file can be opened to others");
+            fs::set_permissions(files.server(name), mode)
+                .expect("one's own file can be opened to others");
         }
         files.make_host_keys();
         files
@@ -68,8 +75,8 @@ impl Files {
         self.dir.path().join("server").join(name)
     }
 
-    /// What a plain process has for a home, so that no start-up file of the user has a part in a test: theirs
-    /// may be slow, may print, and are not made for being killed half-way.
+    /// What a plain process has for a home, so that no start-up file of the user has a part in a
+    /// test: theirs may be slow, may print, and are not made for being killed half-way.
     pub(super) fn home(&self) -> PathBuf {
         self.server("home")
     }
@@ -90,16 +97,21 @@ impl Files {
             None => write(&self.server("sshd_config"), &self.sshd_config(port)),
             Some(arguments) => {
                 let arguments =
-                    [&["-p".to_owned(), format!("127.0.0.1:{port}")], arguments.as_slice()].concat();
+                    [&["-p".to_owned(), format!("127.0.0.1:{port}")], arguments.as_slice()]
+                        .concat();
                 write(&self.server("dropbear_arguments"), &(arguments.join("\n") + "\n"));
             }
         }
         write(&self.client("ssh_config"), &self.ssh_config(port, user));
         let known = |kind: &String| {
-            let key = fs::read_to_string(self.server(&format!("host_{kind}.pub"))).expect("the key was made");
+            let key = fs::read_to_string(self.server(&format!("host_{kind}.pub")))
+                .expect("the key was made");
             format!("[127.0.0.1]:{port} {}\n", key.trim())
         };
-        write(&self.client("known_hosts"), &self.host_key_types.iter().map(known).collect::<String>());
+        write(
+            &self.client("known_hosts"),
+            &self.host_key_types.iter().map(known).collect::<String>(),
+        );
     }
 
     fn sshd_config(&self, port: u16) -> String {
@@ -145,7 +157,8 @@ impl Files {
 }
 
 fn write(path: &Path, text: &str) {
-    fs::write(path, text).unwrap_or_else(|error| panic!("{} cannot be written: {error}", path.display()));
+    fs::write(path, text)
+        .unwrap_or_else(|error| panic!("{} cannot be written: {error}", path.display()));
 }
 
 fn keygen(kind: &str, path: &Path) {

@@ -1,5 +1,5 @@
-//! What the integration tests share: a real sshd to log in to (`sshd`), programs run with a deadline
-//! (`process`), waiting for an event, and saying aloud that a test was skipped.
+//! What the integration tests share: a real sshd to log in to (`sshd`), programs run with a
+//! deadline (`process`), waiting for an event, and saying aloud that a test was skipped.
 
 #![allow(dead_code, reason = "each test binary uses a part of this")]
 #![expect(
@@ -25,7 +25,8 @@ const LOOK: Duration = Duration::from_millis(10);
 
 /// Waits until `condition` holds, and panics when it does not within `deadline`.
 ///
-/// It blocks the thread: an async test has what it waits for on another thread, or uses [`wait_for_async`].
+/// It blocks the thread: an async test has what it waits for on another thread, or uses
+/// [`wait_for_async`].
 #[track_caller]
 pub fn wait_for(what: &str, deadline: Duration, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
@@ -46,8 +47,8 @@ pub async fn wait_for_async(what: &str, deadline: Duration, mut condition: impl 
 
 /// Says that this test cannot run here and why; the test returns after that.
 ///
-/// The line goes to stderr, and to the file named by `SSHPOOL_SKIP_LOG`, from which skips are counted after a
-/// run.
+/// The line goes to stderr, and to the file named by `SSHPOOL_SKIP_LOG`, from which skips are
+/// counted after a run.
 pub fn skip(reason: &str) {
     let line = format!("SKIPPED {}: {reason}", thread::current().name().unwrap_or("test"));
     say(&line);
@@ -57,12 +58,14 @@ pub fn skip(reason: &str) {
             .append(true)
             .open(&path)
             .and_then(|mut file| file.write_all(format!("{line}\n").as_bytes()))
-            .unwrap_or_else(|error| panic!("the skip cannot be noted in {}: {error}", path.display()));
+            .unwrap_or_else(|error| {
+                panic!("the skip cannot be noted in {}: {error}", path.display())
+            });
     }
 }
 
-/// Writes a line to stderr past the test harness, which keeps back what a successful test prints with
-/// `eprintln!`.
+/// Writes a line to stderr past the test harness, which keeps back what a successful test prints
+/// with `eprintln!`.
 fn say(line: &str) {
     // Nobody may be listening any more, and that is no reason to fail.
     let _ = io::stderr().write_all(format!("{line}\n").as_bytes());

@@ -4,15 +4,15 @@ use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::process;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-/// Below the ports that the kernel gives out by itself, lest a connection of somebody takes it during a
-/// restart.
+/// Below the ports that the kernel gives out by itself, lest a connection of somebody takes it
+/// during a restart.
 const FIRST: u16 = 20_000;
 const COUNT: u16 = 10_000;
 
 pub(super) struct Port {
     pub(super) number: u16,
-    /// The same number as a UDP port, which only these tests take. It keeps the port reserved while no server
-    /// listens there, and a killed process cannot forget to give it back.
+    /// The same number as a UDP port, which only these tests take. It keeps the port reserved while
+    /// no server listens there, and a killed process cannot forget to give it back.
     _reservation: UdpSocket,
 }
 
@@ -24,7 +24,8 @@ impl Port {
         let start = process::id() % 1000 * 10;
         for _ in 0..COUNT {
             let tried = u32::from(TRIED.fetch_add(1, Ordering::Relaxed));
-            let offset = u16::try_from((start + tried) % u32::from(COUNT)).expect("COUNT itself is a u16");
+            let offset =
+                u16::try_from((start + tried) % u32::from(COUNT)).expect("COUNT itself is a u16");
             let number = FIRST + offset;
             if let Ok(reservation) = UdpSocket::bind((Ipv4Addr::LOCALHOST, number)) {
                 let port = Port { number, _reservation: reservation };
@@ -36,8 +37,8 @@ impl Port {
         panic!("no port of 127.0.0.1 from {FIRST} to {} is free", FIRST + COUNT - 1);
     }
 
-    /// Whether something listens there. Found out by an attempt to listen too, and not to connect, which sshd
-    /// would count as a login that has begun.
+    /// Whether something listens there. Found out by an attempt to listen too, and not to connect,
+    /// which sshd would count as a login that has begun.
     pub(super) fn is_taken(&self) -> bool {
         TcpListener::bind((Ipv4Addr::LOCALHOST, self.number)).is_err()
     }

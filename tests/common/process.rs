@@ -1,5 +1,5 @@
-//! Programs that tests start: in an environment that is the same on every machine, and run to their end with a
-//! deadline.
+//! Programs that tests start: in an environment that is the same on every machine, and run to their
+//! end with a deadline.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -15,9 +15,9 @@ use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 
 use super::LOOK;
 
-/// What of the environment of whoever runs the tests reaches the programs that they start: where programs and
-/// temporary files are, what the tests and the toolchain say to each other, and where a python3 that is a script of
-/// pyenv's finds the real one. Names that end in `*` are beginnings.
+/// What of the environment of whoever runs the tests reaches the programs that they start: where
+/// programs and temporary files are, what the tests and the toolchain say to each other, and where
+/// a python3 that is a script of pyenv's finds the real one. Names that end in `*` are beginnings.
 const PASSED_ON: &[&str] = &[
     "LLVM_PROFILE_FILE",
     "LOGNAME",
@@ -33,9 +33,9 @@ const PASSED_ON: &[&str] = &[
     "USER",
 ];
 
-/// A program to start, in an environment of the tests' own: no ssh-agent, no settings of anybody's, a home without
-/// files, a language and a terminal that are known, and no signal that is ignored or blocked. A test adds what it is
-/// about.
+/// A program to start, in an environment of the tests' own: no ssh-agent, no settings of anybody's,
+/// a home without files, a language and a terminal that are known, and no signal that is ignored or
+/// blocked. A test adds what it is about.
 pub fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = outside(program);
     command.env_clear();
@@ -45,8 +45,8 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// A program of this machine that needs the environment it has there: a container engine, whose images are where the
-/// user's home and variables say, and what fetches something over their proxy.
+/// A program of this machine that needs the environment it has there: a container engine, whose
+/// images are where the user's home and variables say, and what fetches something over their proxy.
 pub fn outside(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     if signals_are_changed() {
@@ -64,8 +64,8 @@ fn is_passed_on(name: &OsStr) -> bool {
     })
 }
 
-/// That of whoever runs the tests, without directories whose `ssh` is a link to an installed sshpool; without one,
-/// what a shell would take.
+/// That of whoever runs the tests, without directories whose `ssh` is a link to an installed
+/// sshpool; without one, what a shell would take.
 pub fn path() -> OsString {
     let path = env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
     let is_real = |directory: &PathBuf| {
@@ -85,7 +85,9 @@ pub fn path_with(directory: &Path) -> OsString {
 /// [`path_with`] the directory of our program.
 pub fn path_with_sshpool() -> OsString {
     // Tests of the library alone are built without it.
-    let Some(program) = option_env!("CARGO_BIN_EXE_sshpool") else { panic!("the program is not built") };
+    let Some(program) = option_env!("CARGO_BIN_EXE_sshpool") else {
+        panic!("the program is not built")
+    };
     path_with(Path::new(program).parent().expect("it is in a directory"))
 }
 
@@ -96,8 +98,8 @@ fn home() -> PathBuf {
     home
 }
 
-/// Whether what this process starts would ignore a signal, as under nohup and in the background of a script, or have
-/// one blocked. (What Rust does to SIGPIPE it undoes for children.)
+/// Whether what this process starts would ignore a signal, as under nohup and in the background of
+/// a script, or have one blocked. (What Rust does to SIGPIPE it undoes for children.)
 fn signals_are_changed() -> bool {
     static CHANGED: OnceLock<bool> = OnceLock::new();
     *CHANGED.get_or_init(|| {
@@ -109,13 +111,16 @@ fn signals_are_changed() -> bool {
         };
         // Those behind the 31 with a name are the C library's.
         let counts = 0x7fff_ffff & !(1 << (Signal::SIGPIPE as i32 - 1));
-        let changed = |name: &str, counts: u64| signals(name).is_some_and(|signals| signals & counts != 0);
+        let changed =
+            |name: &str, counts: u64| signals(name).is_some_and(|signals| signals & counts != 0);
         changed("SigIgn:", counts) || changed("SigBlk:", u64::MAX)
     })
 }
 
 fn default_signals() -> io::Result<()> {
-    for number in Signal::iterator().filter(|number| !matches!(number, Signal::SIGKILL | Signal::SIGSTOP)) {
+    for number in
+        Signal::iterator().filter(|number| !matches!(number, Signal::SIGKILL | Signal::SIGSTOP))
+    {
         // SAFETY: the default is no handler of ours.
         unsafe { signal(number, SigHandler::SigDfl)? };
     }
@@ -143,21 +148,27 @@ impl Ended {
     }
 }
 
-/// Runs a program with an empty stdin and returns what it said. Panics when it cannot be started, and kills
-/// it and panics when it has not ended by the deadline.
+/// Runs a program with an empty stdin and returns what it said. Panics when it cannot be started,
+/// and kills it and panics when it has not ended by the deadline.
 #[track_caller]
 pub fn run(command: &mut Command, deadline: Duration) -> Ended {
-    // Files and not pipes: what a program leaves behind may hold a pipe open, and its end would never come.
+    // Files and not pipes: what a program leaves behind may hold a pipe open, and its end would
+    // never come.
     let mut stdout = tempfile::tempfile().expect("a temporary file can be made");
     let mut stderr = tempfile::tempfile().expect("a temporary file can be made");
     let clone = |file: &File| file.try_clone().expect("a file can be duplicated");
     command.stdin(Stdio::null()).stdout(clone(&stdout)).stderr(clone(&stderr));
 
-    let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?} cannot be started: {error}"));
+    let mut child =
+        command.spawn().unwrap_or_else(|error| panic!("{command:?} cannot be started: {error}"));
     let Some(status) = wait_until(&mut child, Instant::now() + deadline) else {
         let _ = child.kill();
         let _ = child.wait();
-        panic!("{command:?} did not end within {deadline:?}\n{}{}", text(&mut stdout), text(&mut stderr));
+        panic!(
+            "{command:?} did not end within {deadline:?}\n{}{}",
+            text(&mut stdout),
+            text(&mut stderr)
+        );
     };
     Ended { status, stdout: text(&mut stdout), stderr: text(&mut stderr) }
 }
@@ -165,7 +176,8 @@ pub fn run(command: &mut Command, deadline: Duration) -> Ended {
 /// Waits for the end of a child until a moment; none when it still runs then.
 pub fn wait_until(child: &mut Child, end: Instant) -> Option<ExitStatus> {
     loop {
-        // UNWRAP: waiting for one's own child fails only when somebody else has reaped it, which nobody does.
+        // UNWRAP: waiting for one's own child fails only when somebody else has reaped it, which
+        // nobody does.
         let status = child.try_wait().expect("a child can be waited for");
         if status.is_some() || Instant::now() >= end {
             return status;
@@ -176,6 +188,8 @@ pub fn wait_until(child: &mut Child, end: Instant) -> Option<ExitStatus> {
 
 fn text(file: &mut File) -> String {
     let mut bytes = Vec::new();
-    file.rewind().and_then(|()| file.read_to_end(&mut bytes)).expect("a temporary file can be read");
+    file.rewind()
+        .and_then(|()| file.read_to_end(&mut bytes))
+        .expect("a temporary file can be read");
     String::from_utf8_lossy(&bytes).into_owned()
 }

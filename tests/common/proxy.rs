@@ -1,6 +1,8 @@
-//! A network between a test and its server that fails when it is told to: a port of 127.0.0.1 that leads to the server's.
+//! A network between a test and its server that fails when it is told to: a port of 127.0.0.1 that
+//! leads to the server's.
 //!
-//! Everything happens on a thread of its own, so that a test may block its own. A verb has taken effect when it returns.
+//! Everything happens on a thread of its own, so that a test may block its own. A verb has taken
+//! effect when it returns.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -34,7 +36,8 @@ const UNDER_WAY: usize = 64;
 /// With a throttle so many portions pass in a second.
 const PORTIONS: u32 = 20;
 
-/// How bytes pass. It is asked for each of them at the last moment, also for those that were under way before it was changed.
+/// How bytes pass. It is asked for each of them at the last moment, also for those that were under
+/// way before it was changed.
 #[derive(Clone, Copy, Default)]
 struct Flow {
     swallows: bool,
@@ -76,14 +79,23 @@ impl Proxy {
         let (verbs, told) = mpsc::unbounded_channel();
         let counters = Arc::new(Counters::default());
         let counted = Arc::clone(&counters);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         // Already here: a test may connect at once.
         let listener = listen(number).expect("a port that was reserved is free");
         let thread = std::thread::spawn(move || {
             runtime.block_on(serve(listener, &port, server, flowing, told, counted));
         });
         let files = tempfile::tempdir().expect("a temporary directory can be made");
-        Proxy { port: number, server, flow, verbs: Some(verbs), counters, thread: Some(thread), files }
+        Proxy {
+            port: number,
+            server,
+            flow,
+            verbs: Some(verbs),
+            counters,
+            thread: Some(thread),
+            files,
+        }
     }
 
     /// A proxy in front of a test server.
@@ -95,16 +107,18 @@ impl Proxy {
         self.port
     }
 
-    /// The server's ssh_config with the way through this proxy. No other test has a file of this name, and so whatever was started with
-    /// it is known by it.
+    /// The server's ssh_config with the way through this proxy. No other test has a file of this
+    /// name, and so whatever was started with it is known by it.
     pub fn ssh_config(&self, sshd: &Sshd) -> PathBuf {
         let config = std::fs::read_to_string(sshd.ssh_config()).expect("the server has one");
-        let (direct, through) = (format!("Port {}\n", self.server), format!("Port {}\n", self.port));
+        let (direct, through) =
+            (format!("Port {}\n", self.server), format!("Port {}\n", self.port));
         assert!(config.contains(&direct), "the server's port is in it: {config}");
         // The key is known under the server's own port.
         let alias = format!("    HostKeyAlias [127.0.0.1]:{}\n", self.server);
         let path = self.files.path().join("ssh_config");
-        std::fs::write(&path, config.replace(&direct, &through) + &alias).expect("a file can be written");
+        std::fs::write(&path, config.replace(&direct, &through) + &alias)
+            .expect("a file can be written");
         path
     }
 
@@ -113,8 +127,9 @@ impl Proxy {
         self.flow.send_replace(Flow::default());
     }
 
-    /// Passes nothing on in either direction, ends of connections neither. New ones are accepted and lead nowhere. As in a network that
-    /// comes back, what was sent meanwhile arrives after a `pass`.
+    /// Passes nothing on in either direction, ends of connections neither. New ones are accepted
+    /// and lead nowhere. As in a network that comes back, what was sent meanwhile arrives after a
+    /// `pass`.
     pub fn swallow(&self) {
         self.flow.send_modify(|flow| flow.swallows = true);
     }
@@ -160,7 +175,8 @@ impl Proxy {
     #[track_caller]
     fn obey(&self, verb: Verb) {
         let (done, answer) = blocking::channel();
-        let sent = self.verbs.as_ref().expect("it is there until this is dropped").send((verb, done));
+        let sent =
+            self.verbs.as_ref().expect("it is there until this is dropped").send((verb, done));
         sent.ok().and_then(|()| answer.recv_timeout(PATIENCE).ok()).expect("the proxy obeys");
     }
 }
@@ -249,7 +265,11 @@ impl Drop for Open {
     }
 }
 
-async fn connect(mut client: TcpStream, server: u16, flow: watch::Receiver<Flow>) -> io::Result<()> {
+async fn connect(
+    mut client: TcpStream,
+    server: u16,
+    flow: watch::Receiver<Flow>,
+) -> io::Result<()> {
     passes(&mut flow.clone()).await;
     let socket = TcpSocket::new_v4()?;
     reset_when_closed(&socket, true)?;
@@ -259,7 +279,10 @@ async fn connect(mut client: TcpStream, server: u16, flow: watch::Receiver<Flow>
     {
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
-        tokio::try_join!(pass(from_client, to_server, flow.clone()), pass(from_server, to_client, flow))?;
+        tokio::try_join!(
+            pass(from_client, to_server, flow.clone()),
+            pass(from_server, to_client, flow)
+        )?;
     }
     reset_when_closed(&client, false)?;
     reset_when_closed(&server, false)
@@ -303,8 +326,8 @@ async fn pass(
             while !rest.is_empty() {
                 passes(&mut flow).await;
                 let rate = flow.borrow().bytes_per_second;
-                let portion =
-                    rate.map_or(rest.len(), |rate| rest.len().min((rate / PORTIONS).max(1) as usize));
+                let portion = rate
+                    .map_or(rest.len(), |rate| rest.len().min((rate / PORTIONS).max(1) as usize));
                 to.write_all(&rest[..portion]).await?;
                 rest = &rest[portion..];
                 if let Some(rate) = rate {

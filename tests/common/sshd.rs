@@ -1,9 +1,9 @@
 //! A real sshd on a port of 127.0.0.1, in a configuration of the test's choice.
 //!
-//! It runs in a container where an engine works, and else as a private process of whoever runs the tests,
-//! where no start-up file of theirs is read. In both `tests/sshd/supervise` keeps it. The container uses the
-//! host's network: the port is then truly closed when no server listens, where a published port's proxy would
-//! go on accepting.
+//! It runs in a container where an engine works, and else as a private process of whoever runs the
+//! tests, where no start-up file of theirs is read. In both `tests/sshd/supervise` keeps it. The
+//! container uses the host's network: the port is then truly closed when no server listens, where a
+//! published port's proxy would go on accepting.
 
 use std::fmt::Write;
 use std::fs;
@@ -74,16 +74,16 @@ impl Builder {
         self.option("ForceCommand", command)
     }
 
-    /// Types of host keys as ssh-keygen names them; one key is made of each. Without this there is one of
-    /// ed25519.
+    /// Types of host keys as ssh-keygen names them; one key is made of each. Without this there is
+    /// one of ed25519.
     pub fn host_key_types(mut self, types: &[&str]) -> Self {
         self.host_key_types = types.iter().map(ToString::to_string).collect();
         self
     }
 
     /// The login shell of the account: `/bin/dash`, `/bin/bash`, `/usr/bin/zsh`, `/bin/tcsh`,
-    /// `/usr/bin/fish`, or BusyBox's `/usr/local/bin/ash`. Only in a container; without this it is `/bin/sh`
-    /// there.
+    /// `/usr/bin/fish`, or BusyBox's `/usr/local/bin/ash`. Only in a container; without this it is
+    /// `/bin/sh` there.
     pub fn login_shell(mut self, shell: &str) -> Self {
         self.login_shell = Some(shell.to_owned());
         self
@@ -101,7 +101,8 @@ impl Builder {
         self
     }
 
-    /// Gives the server the socket of the Docker engine that it runs on, and its account the right to use it. Only in a container of Docker.
+    /// Gives the server the socket of the Docker engine that it runs on, and its account the right
+    /// to use it. Only in a container of Docker.
     pub fn docker_socket(self) -> Self {
         self.run_option("--volume=/var/run/docker.sock:/var/run/docker.sock")
     }
@@ -112,20 +113,23 @@ impl Builder {
         self
     }
 
-    /// Any line of sshd_config. As in that file the first of a keyword counts, and all of these come before
-    /// the fixture's own. Only `SetEnv` is not for tests ([`env`](Self::env) is): remote commands are known by it.
+    /// Any line of sshd_config. As in that file the first of a keyword counts, and all of these
+    /// come before the fixture's own. Only `SetEnv` is not for tests ([`env`](Self::env) is):
+    /// remote commands are known by it.
     pub fn option(mut self, key: &str, value: &str) -> Self {
         writeln!(self.options, "{key} {value}").expect("a String takes everything");
         self
     }
 
-    /// Dropbear in the place of sshd, with these arguments. Only in a container. What belongs into sshd_config is not for it.
+    /// Dropbear in the place of sshd, with these arguments. Only in a container. What belongs into
+    /// sshd_config is not for it.
     pub fn dropbear(mut self, arguments: &[&str]) -> Self {
         self.dropbear = Some(arguments.iter().map(ToString::to_string).collect());
         self
     }
 
-    /// Starts the server and waits until it listens. Panics when this kind of server cannot be configured so.
+    /// Starts the server and waits until it listens. Panics when this kind of server cannot be
+    /// configured so.
     #[track_caller]
     pub fn start(self) -> Sshd {
         match self.impossible() {
@@ -134,7 +138,8 @@ impl Builder {
         }
     }
 
-    /// Starts the server, or says that the test is skipped when this kind of server cannot be configured so.
+    /// Starts the server, or says that the test is skipped when this kind of server cannot be
+    /// configured so.
     #[track_caller]
     pub fn start_or_skip(self) -> Option<Sshd> {
         match self.impossible() {
@@ -151,7 +156,9 @@ impl Builder {
             Kind::Process if self.login_shell.is_some() => {
                 Some("a private sshd process cannot give its user another login shell".to_owned())
             }
-            Kind::Container("podman") if self.run.iter().any(|option| option.contains("docker.sock")) => {
+            Kind::Container("podman")
+                if self.run.iter().any(|option| option.contains("docker.sock")) =>
+            {
                 Some("podman has no engine whose socket could be given away".to_owned())
             }
             _ if self.dropbear.is_some() && !(self.options.is_empty() && self.env.is_empty()) => {
@@ -166,8 +173,8 @@ impl Builder {
     }
 }
 
-/// A running server. Dropped, it ends with everything that runs on it, and so it does when this process is
-/// killed.
+/// A running server. Dropped, it ends with everything that runs on it, and so it does when this
+/// process is killed.
 pub struct Sshd {
     engine: &'static Engine,
     /// Of the container; and commands on the server have it in their environment.
@@ -216,7 +223,8 @@ impl Sshd {
             Engine::Process { sshd } => {
                 let mut command = process::command("sh");
                 command.arg(engine::source("supervise")).arg(sshd).arg(files.server(""));
-                // A socket of an engine that is found here is this machine's, and none that was given to the server.
+                // A socket of an engine that is found here is this machine's, and none that was
+                // given to the server.
                 command.env("KEEP_OUT", "yes");
                 (command, own_name(), None)
             }
@@ -247,12 +255,14 @@ impl Sshd {
         kind()
     }
 
-    /// The image of its container, for containers of the test's own. Panics where it is a plain process.
+    /// The image of its container, for containers of the test's own. Panics where it is a plain
+    /// process.
     pub fn image(&self) -> &str {
         self.image.as_deref().expect("a private sshd process has no image")
     }
 
-    /// The port on 127.0.0.1. No other server gets it while this value lives, be this one running or not.
+    /// The port on 127.0.0.1. No other server gets it while this value lives, be this one running
+    /// or not.
     pub fn port(&self) -> u16 {
         self.port.number
     }
@@ -267,7 +277,8 @@ impl Sshd {
         self.files.client("id")
     }
 
-    /// One more key that may log in: `options` as in authorized_keys, `key` as in a file of ssh-keygen.
+    /// One more key that may log in: `options` as in authorized_keys, `key` as in a file of
+    /// ssh-keygen.
     pub fn authorize(&self, options: &str, key: &str) {
         use std::io::Write;
         let path = self.files.server("authorized_keys");
@@ -275,7 +286,8 @@ impl Sshd {
         file.write_all(format!("{options} {}\n", key.trim()).as_bytes()).expect("there is room");
     }
 
-    /// A known_hosts file. It knows the server's first host keys, so that clients have nothing to remark on.
+    /// A known_hosts file. It knows the server's first host keys, so that clients have nothing to
+    /// remark on.
     pub fn known_hosts(&self) -> PathBuf {
         self.files.client("known_hosts")
     }
@@ -285,8 +297,8 @@ impl Sshd {
         self.files.client("ssh_config")
     }
 
-    /// Stops the server and all that runs on it, as SIGSTOP does: connections stay, and nothing answers any
-    /// more. New connections are still accepted by the kernel, and get no banner.
+    /// Stops the server and all that runs on it, as SIGSTOP does: connections stay, and nothing
+    /// answers any more. New connections are still accepted by the kernel, and get no banner.
     #[track_caller]
     pub fn freeze(&self) {
         self.must("freeze");
@@ -298,7 +310,8 @@ impl Sshd {
         self.must("thaw");
     }
 
-    /// Kills the server, its connections and its remote commands. The port refuses connections after that.
+    /// Kills the server, its connections and its remote commands. The port refuses connections
+    /// after that.
     #[track_caller]
     pub fn kill(&self) {
         self.must("kill");
@@ -311,8 +324,8 @@ impl Sshd {
         self.must("start");
     }
 
-    /// Kills what sshd runs for each connection. The server goes on, and so do remote commands, as far as
-    /// they bear the loss of their pipes.
+    /// Kills what sshd runs for each connection. The server goes on, and so do remote commands, as
+    /// far as they bear the loss of their pipes.
     #[track_caller]
     pub fn kill_connections(&self) {
         self.must("kill_connections");
@@ -328,14 +341,16 @@ impl Sshd {
 
     /// What sshd has logged since the first start, at the level VERBOSE.
     pub fn log(&self) -> String {
-        let bytes = fs::read(self.files.server("log")).expect("the log is there as long as the server is");
+        let bytes =
+            fs::read(self.files.server("log")).expect("the log is there as long as the server is");
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
     /// Logins that succeeded since the first start.
     pub fn logins(&self) -> usize {
         // Dropbear puts process id and time before its words.
-        self.logged("Accepted publickey for ") + self.log().matches(" Pubkey auth succeeded for ").count()
+        self.logged("Accepted publickey for ")
+            + self.log().matches(" Pubkey auth succeeded for ").count()
     }
 
     /// Commands, shells and subsystems started since the first start. Dropbear does not tell.
@@ -347,8 +362,8 @@ impl Sshd {
         self.log().lines().filter(|line| line.starts_with(text)).count()
     }
 
-    /// Runs a command by `sh` as the account that clients log in to, in its home, beside the server and not
-    /// through it.
+    /// Runs a command by `sh` as the account that clients log in to, in its home, beside the server
+    /// and not through it.
     #[track_caller]
     pub fn exec(&self, command: &str) -> Ended {
         let mut program = match self.engine {
@@ -359,7 +374,15 @@ impl Sshd {
             }
             Engine::Container { program, .. } => {
                 let mut exec = process::outside(program);
-                exec.args(["exec", "--user", &self.user, "--workdir", "/home/lab", &self.name, "sh"]);
+                exec.args([
+                    "exec",
+                    "--user",
+                    &self.user,
+                    "--workdir",
+                    "/home/lab",
+                    &self.name,
+                    "sh",
+                ]);
                 exec
             }
         };
@@ -370,8 +393,8 @@ impl Sshd {
     #[track_caller]
     pub fn is_alive(&self, pid: u32) -> bool {
         let shown = self.exec(&format!("ps -o stat= -p {pid}"));
-        // 1 is how ps says that there is no such process; anything else comes from elsewhere and means
-        // nothing.
+        // 1 is how ps says that there is no such process; anything else comes from elsewhere and
+        // means nothing.
         assert!(
             shown.code() <= 1 && shown.stderr.is_empty(),
             "the server's processes cannot be seen: {shown:?}"
@@ -395,7 +418,8 @@ impl Drop for Sshd {
     fn drop(&mut self) {
         let ended = self.supervisor.get_mut().unwrap_or_else(PoisonError::into_inner).end();
         if let (false, Engine::Container { program, .. }) = (ended, self.engine) {
-            // A test that has failed already must not panic a second time, so its outcome is not looked at.
+            // A test that has failed already must not panic a second time, so its outcome is not
+            // looked at.
             let _ = process::outside(program).args(["rm", "--force", &self.name]).output();
         }
     }
@@ -412,8 +436,8 @@ fn container(program: &str, name: &str, dir: &Path) -> Command {
     command
         .args(["run", "--interactive", "--rm", "--pull", "never", "--name", name])
         .args(["--network", "host", "--log-driver", "none"])
-        // sshd needs the first, which some engines withhold; with the other root sees the environment of all
-        // processes.
+        // sshd needs the first, which some engines withhold; with the other root sees the
+        // environment of all processes.
         .args(["--cap-add", "SYS_CHROOT", "--cap-add", "SYS_PTRACE"])
         .arg("--volume")
         .arg(format!("{}:{MOUNT}:z", dir.display()));

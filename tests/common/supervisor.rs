@@ -16,8 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) struct Supervisor {
     child: Child,
-    /// None when the supervisor has been told to end. The end of this pipe ends it, even when this process is
-    /// killed.
+    /// None when the supervisor has been told to end. The end of this pipe ends it, even when this
+    /// process is killed.
     verbs: Option<ChildStdin>,
     answers: Receiver<String>,
     /// What it or the container engine wrote to stderr.
@@ -33,8 +33,8 @@ impl Supervisor {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(stderr)
-            // Out of the terminal's foreground group: Ctrl-C is for the tests, and their end is what ends
-            // this.
+            // Out of the terminal's foreground group: Ctrl-C is for the tests, and their end is
+            // what ends this.
             .process_group(0)
             .spawn()
             .unwrap_or_else(|error| panic!("{command:?} cannot be started: {error}"));
@@ -42,7 +42,9 @@ impl Supervisor {
         // A thread, because a read of a pipe has no deadline. It ends with the supervisor.
         let stdout = BufReader::new(child.stdout.take().expect("stdout was asked to be a pipe"));
         let (sender, answers) = mpsc::channel();
-        thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        thread::spawn(move || {
+            stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+        });
         let verbs = child.stdin.take();
         Supervisor { child, verbs, answers, complaints }
     }
@@ -56,7 +58,9 @@ impl Supervisor {
         match self.answers.recv_timeout(PATIENCE) {
             Ok(answer) if answer == "ok" => Ok(()),
             Ok(answer) => Err(answer.trim_start_matches("failed: ").to_owned()),
-            Err(RecvTimeoutError::Timeout) => Err(format!("no answer to `{verb}` within {PATIENCE:?}")),
+            Err(RecvTimeoutError::Timeout) => {
+                Err(format!("no answer to `{verb}` within {PATIENCE:?}"))
+            }
             Err(RecvTimeoutError::Disconnected) => {
                 let complaints = std::fs::read_to_string(&self.complaints).unwrap_or_default();
                 Err(format!("the server's supervisor has ended: {}", complaints.trim()))
@@ -64,7 +68,8 @@ impl Supervisor {
         }
     }
 
-    /// Ends the server and the supervisor; false when that took too long and the supervisor was killed.
+    /// Ends the server and the supervisor; false when that took too long and the supervisor was
+    /// killed.
     pub(super) fn end(&mut self) -> bool {
         drop(self.verbs.take());
         let ended = wait_until(&mut self.child, Instant::now() + PATIENCE / 2).is_some();

@@ -29,7 +29,8 @@ pub fn matches(expected: &str, actual: &str) -> bool {
         None => expected == actual,
         Some((before, after)) => actual.strip_prefix(before).is_some_and(|rest| {
             let ends = rest.char_indices().map(|(at, _)| at).chain([rest.len()]);
-            ends.take_while(|&end| !rest[..end].contains('\n')).any(|end| matches(after, &rest[end..]))
+            ends.take_while(|&end| !rest[..end].contains('\n'))
+                .any(|end| matches(after, &rest[end..]))
         }),
     }
 }

@@ -51,11 +51,15 @@ impl Scene {
         Scene::with(|_| (), |host| host)
     }
 
-    pub fn with(settings: impl FnOnce(&mut PoolConfig), options: impl FnOnce(Host) -> Host) -> Scene {
+    pub fn with(
+        settings: impl FnOnce(&mut PoolConfig),
+        options: impl FnOnce(Host) -> Host,
+    ) -> Scene {
         let sshd = Sshd::builder().start();
         let proxy = Proxy::before(&sshd);
         let host = options(host_of(&proxy.ssh_config(&sshd)));
-        let mut config = PoolConfig { connect_timeout: CONNECT, command_timeout: COMMAND, ..config() };
+        let mut config =
+            PoolConfig { connect_timeout: CONNECT, command_timeout: COMMAND, ..config() };
         settings(&mut config);
         Scene { sshd, proxy, pool: pool(config), host }
     }
@@ -92,7 +96,8 @@ impl Scene {
 
     /// The control masters of this pool: no other process is started with this ssh_config for long.
     pub fn masters(&self) -> impl Iterator<Item = u32> {
-        let config = self.host.get_config_file().expect("it was given one").to_string_lossy().into_owned();
+        let config =
+            self.host.get_config_file().expect("it was given one").to_string_lossy().into_owned();
         let pids = std::fs::read_dir("/proc").expect("there is a /proc").flatten();
         let pids = pids.filter_map(|entry| entry.file_name().to_string_lossy().parse().ok());
         pids.filter(move |pid: &u32| {
@@ -148,7 +153,8 @@ pub fn recorded(name: &str) -> String {
 pub fn directory_of(lease: &Lease) -> PathBuf {
     let line = std::fs::read(format!("/proc/{}/cmdline", lease.master_pid())).expect("it runs");
     let mut words = line.split(|&byte| byte == 0).skip_while(|word| *word != b"-S").skip(1);
-    let socket = PathBuf::from(String::from_utf8_lossy(words.next().expect("it has a socket")).into_owned());
+    let socket =
+        PathBuf::from(String::from_utf8_lossy(words.next().expect("it has a socket")).into_owned());
     socket.parent().expect("it is in a directory").to_owned()
 }
 
@@ -158,6 +164,8 @@ pub fn told_within<F: Future>(bound: Duration, outcome: F) -> impl Future<Output
     let caller = std::panic::Location::caller();
     async move {
         let told = timeout(bound + MARGIN, outcome).await;
-        told.unwrap_or_else(|_| panic!("{caller}: nobody was told within {bound:?}, nor {MARGIN:?} later"))
+        told.unwrap_or_else(|_| {
+            panic!("{caller}: nobody was told within {bound:?}, nor {MARGIN:?} later")
+        })
     }
 }

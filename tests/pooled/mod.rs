@@ -1,4 +1,5 @@
-//! What tests of the pool share: a host of the test server, settings that are not in a hurry, and a look at what processes there are.
+//! What tests of the pool share: a host of the test server, settings that are not in a hurry, and a
+//! look at what processes there are.
 
 #![allow(dead_code, reason = "each test binary uses a part of this")]
 
@@ -77,7 +78,9 @@ pub fn send(pid: u32, signal: Signal) {
 pub fn clients_of(master: u32) -> Vec<u32> {
     let words = |pid: u32| -> Vec<String> {
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        line.split(|&byte| byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+        line.split(|&byte| byte == 0)
+            .map(|word| String::from_utf8_lossy(word).into_owned())
+            .collect()
     };
     let socket = |words: &[String]| {
         let place = words.iter().position(|word| word == "-S")?;
@@ -89,8 +92,9 @@ pub fn clients_of(master: u32) -> Vec<u32> {
     pids.filter(|&pid| pid != master && socket(&words(pid)).as_ref() == Some(&wanted)).collect()
 }
 
-/// Waits until all sessions in standby are open. An ssh that has got its session catches signals; before
-/// that they end it, or go by where whoever started the tests ignores them (mux.c of OpenSSH).
+/// Waits until all sessions in standby are open. An ssh that has got its session catches signals;
+/// before that they end it, or go by where whoever started the tests ignores them (mux.c of
+/// OpenSSH).
 pub async fn standby_is_open(pool: &Pool, master: u32) {
     let sessions = pool.config().standby_sessions;
     let catches = |pid: u32| {
@@ -108,10 +112,16 @@ pub async fn standby_is_open(pool: &Pool, master: u32) {
     .await;
 }
 
-/// Cargo builds the examples with the tests, beside the directory of this binary, unless it is told to build something else only.
+/// Cargo builds the examples with the tests, beside the directory of this binary, unless it is told
+/// to build something else only.
 pub fn example(name: &str) -> PathBuf {
     let own = std::env::current_exe().expect("a process knows its program");
-    let path = own.parent().and_then(Path::parent).expect("cargo's directories").join("examples").join(name);
+    let path = own
+        .parent()
+        .and_then(Path::parent)
+        .expect("cargo's directories")
+        .join("examples")
+        .join(name);
     let built = |path: &Path| path.metadata().and_then(|file| file.modified()).ok();
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("examples/{name}.rs"));
     assert!(

@@ -36,7 +36,8 @@ pub struct Plain {
     next_log: AtomicU64,
 }
 
-/// How often a client is started again that the server refused: it frees a session a little after the end of the former one.
+/// How often a client is started again that the server refused: it frees a session a little after
+/// the end of the former one.
 const MOST_REFUSALS: u32 = 200;
 
 impl Plain {
@@ -47,7 +48,17 @@ impl Plain {
         let config = sshd.ssh_config();
         let mut master = command("ssh");
         master.arg("-F").arg(&config).arg("-S").arg(dir.path().join("s"));
-        master.args(["-M", "-N", "-T", "-o", "ControlPersist=no", "-o", "BatchMode=yes", "--", "lab"]);
+        master.args([
+            "-M",
+            "-N",
+            "-T",
+            "-o",
+            "ControlPersist=no",
+            "-o",
+            "BatchMode=yes",
+            "--",
+            "lab",
+        ]);
         master.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let master = master.spawn().expect("there is an ssh");
         let plain = Plain { master, dir, config, next_log: AtomicU64::new(0) };
@@ -59,7 +70,9 @@ impl Plain {
     pub async fn run(&self, text: &str, input: Option<&[u8]>) -> Result<Seen, String> {
         for _ in 0..MOST_REFUSALS {
             let ran = timeout(PATIENCE, self.attempt(text, input)).await;
-            if let Some(seen) = ran.map_err(|_| format!("plain ssh did not end within {PATIENCE:?}"))? {
+            if let Some(seen) =
+                ran.map_err(|_| format!("plain ssh did not end within {PATIENCE:?}"))?
+            {
                 return Ok(seen);
             }
             sleep(Duration::from_millis(5)).await;
@@ -71,9 +84,15 @@ impl Plain {
     async fn attempt(&self, text: &str, input: Option<&[u8]>) -> Option<Seen> {
         let log = self.dir.path().join(self.next_log.fetch_add(1, Ordering::Relaxed).to_string());
         let mut client = command("ssh");
-        client.arg("-F").arg(&self.config).arg("-S").arg(self.dir.path().join("s")).arg("-E").arg(&log);
-        // The log tells a command that a signal ended from one with the status 255. A client that finds its master busy would log in
-        // by itself; with this it cannot.
+        client
+            .arg("-F")
+            .arg(&self.config)
+            .arg("-S")
+            .arg(self.dir.path().join("s"))
+            .arg("-E")
+            .arg(&log);
+        // The log tells a command that a signal ended from one with the status 255. A client that
+        // finds its master busy would log in by itself; with this it cannot.
         client.args(["-T", "-o", "LogLevel=DEBUG2", "-o", "ProxyCommand=false", "--", "lab", text]);
         client.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
         client.stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -18,7 +18,8 @@ pub struct Case {
     pub input: Option<Vec<u8>>,
     /// By the pool it is started, and its streams are read, in place of being run in one go.
     pub spawned: bool,
-    /// A number that it appends to the file [`RAN`] first: whoever looks there sees how often it ran.
+    /// A number that it appends to the file [`RAN`] first: whoever looks there sees how often it
+    /// ran.
     pub mark: Option<usize>,
 }
 
@@ -36,8 +37,8 @@ pub enum Deed {
 const LONGEST: usize = 127 * 1024;
 
 const NAMES: &[&str] = &[
-    "A", "a", "c", "C", "x", "_x", "IFS", "HOME", "LC_ALL", "REPLY", "PS4", "CMD", "cmd", "line", "V_1",
-    "OPTIND",
+    "A", "a", "c", "C", "x", "_x", "IFS", "HOME", "LC_ALL", "REPLY", "PS4", "CMD", "cmd", "line",
+    "V_1", "OPTIND",
 ];
 
 const DIRECTORIES: &[&str] = &[
@@ -68,8 +69,9 @@ const DIRECTORIES: &[&str] = &[
 
 /// The commands that make what the commands of the cases find.
 pub fn surroundings() -> String {
-    let mut text =
-        format!("set -e; cd; : >{RAN}; chmod 666 {RAN}; mkdir globs; cd globs; touch a b c '*' .d; cd ..");
+    let mut text = format!(
+        "set -e; cd; : >{RAN}; chmod 666 {RAN}; mkdir globs; cd globs; touch a b c '*' .d; cd .."
+    );
     for directory in DIRECTORIES[7..16].iter() {
         write!(text, "; mkdir ./{}", single(directory)).expect("a String takes everything");
     }
@@ -79,7 +81,8 @@ pub fn surroundings() -> String {
 impl Case {
     pub fn draw(random: &mut Random, number: usize) -> Case {
         let input = random.chance(45).then(|| {
-            let most = random.pick(&[1, 100, 100, SHORT_INPUT, SHORT_INPUT, SHORT_INPUT, 70_000, 1 << 20]);
+            let most =
+                random.pick(&[1, 100, 100, SHORT_INPUT, SHORT_INPUT, SHORT_INPUT, 70_000, 1 << 20]);
             if random.chance(15) { Vec::new() } else { bytes(random, most) }
         });
         let mut case = Case {
@@ -91,7 +94,10 @@ impl Case {
             mark: None,
         };
         match random.up_to(0, 19) {
-            0..12 => case.deed = Deed::Shell(script(random, Some(case.input.as_ref().map_or(0, Vec::len)))),
+            0..12 => {
+                case.deed =
+                    Deed::Shell(script(random, Some(case.input.as_ref().map_or(0, Vec::len))))
+            }
             12 => {
                 case.deed = Deed::Shell(random.pick(SHELLS).to_owned());
                 case.input = Some(script(random, None).into_bytes());
@@ -104,18 +110,23 @@ impl Case {
         }
         if random.chance(20) {
             for _ in 0..random.up_to(1, 3) {
-                let name =
-                    if random.chance(70) { random.pick(NAMES).to_owned() } else { format!("v{number}") };
+                let name = if random.chance(70) {
+                    random.pick(NAMES).to_owned()
+                } else {
+                    format!("v{number}")
+                };
                 case.env.push((name, word(random)));
             }
         }
         if random.chance(15) {
-            let drawn = if random.chance(80) { random.pick(DIRECTORIES).to_owned() } else { word(random) };
+            let drawn =
+                if random.chance(80) { random.pick(DIRECTORIES).to_owned() } else { word(random) };
             // A shell may take `+1` for a place on its stack of directories.
             case.directory = Some(drawn).filter(|name| !name.is_empty() && !name.starts_with('+'));
         }
         case.mark = random.chance(30).then_some(number);
-        // An empty command is none: ssh would ask for a login shell. And what begins so is an option for the shell.
+        // An empty command is none: ssh would ask for a login shell. And what begins so is an
+        // option for the shell.
         let words = |text: &str| !text.is_empty() && !text.starts_with(['-', '+']);
         match &mut case.deed {
             Deed::Shell(text) if case.mark.is_none() && !words(text) => text.insert_str(0, ": "),
@@ -151,7 +162,9 @@ impl Case {
 
     pub fn pooled(&self, pool: &Pool, host: &Host) -> Command {
         let command = match &self.deed {
-            Deed::Program(words) if self.mark.is_none() => pool.command(host, &words[0]).args(&words[1..]),
+            Deed::Program(words) if self.mark.is_none() => {
+                pool.command(host, &words[0]).args(&words[1..])
+            }
             _ => pool.shell(host, self.text()),
         };
         let command = match &self.directory {
@@ -176,7 +189,11 @@ impl Case {
         match &self.deed {
             Deed::Shell(text) => {
                 for part in parts(text.chars().count()) {
-                    let left = text.chars().enumerate().filter(|(at, _)| !part.contains(at)).map(|(_, c)| c);
+                    let left = text
+                        .chars()
+                        .enumerate()
+                        .filter(|(at, _)| !part.contains(at))
+                        .map(|(_, c)| c);
                     let left: String = left.collect();
                     if !left.is_empty() && !left.starts_with(['-', '+']) {
                         but(&|case| case.deed = Deed::Shell(left.clone()));
@@ -242,7 +259,8 @@ fn large(random: &mut Random) -> String {
         "cat <<'EOF' | md5sum\nBIG\nEOF\n",
         "f() {\n: 'BIG'\n}\nf\n",
     ]);
-    let text = frame.replace("BIG", if frame.contains("EOF") { big.trim_matches('\'') } else { &big });
+    let text =
+        frame.replace("BIG", if frame.contains("EOF") { big.trim_matches('\'') } else { &big });
     if random.chance(50) { text + &script } else { script + "\n" + &text }
 }
 
@@ -275,8 +293,10 @@ fn program(random: &mut Random) -> Deed {
         &["sh", "-c", "kill -s KILL $$"],
         &["bash", "-c", "echo $BASH_EXECUTION_STRING; cat", "b"],
     ]));
-    let takes_any =
-        !matches!(&*words[0], "eval" | "exit" | "wc" | "md5sum" | "od" | "cat" | "printenv" | "expr" | "cd");
+    let takes_any = !matches!(
+        &*words[0],
+        "eval" | "exit" | "wc" | "md5sum" | "od" | "cat" | "printenv" | "expr" | "cd"
+    );
     for _ in 0..if takes_any { random.pick(&[0, 1, 2, 3, 10]) } else { 0 } {
         words.push(word(random));
     }

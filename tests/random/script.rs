@@ -14,11 +14,13 @@ struct Statement {
     line: bool,
 }
 
-/// A whole shell text. `input` is how much there is to be read; none where it stands in the input itself, of which some shells read more
-/// than they need: what would be left for others is a matter of chance.
+/// A whole shell text. `input` is how much there is to be read; none where it stands in the input
+/// itself, of which some shells read more than they need: what would be left for others is a matter
+/// of chance.
 pub fn script(random: &mut Random, input: Option<usize>) -> String {
-    let mut text =
-        random.pick(&["", "", "", "", "", "", " ", "\n", "\t\n\n", "# first\n", ":;", "\\\n"]).to_owned();
+    let mut text = random
+        .pick(&["", "", "", "", "", "", " ", "\n", "\t\n\n", "# first\n", ":;", "\\\n"])
+        .to_owned();
     let length = random.pick(&[0, 1, 1, 1, 2, 2, 3, 5, 8]);
     text.push_str(&sequence(random, input, 2, length));
     if random.chance(if length == 0 { 100 } else { 45 }) {
@@ -31,8 +33,10 @@ pub fn script(random: &mut Random, input: Option<usize>) -> String {
     if text.contains("$$") || random.chance(80) {
         return text;
     }
-    let trails =
-        ["\n", "\n\n\n", " ", ";", " ;\n", "\\", "\\\n", "\\\\", " # last", "\n#", "\r", "\r\n", "\t", "\\ "];
+    let trails = [
+        "\n", "\n\n\n", " ", ";", " ;\n", "\\", "\\\n", "\\\\", " # last", "\n#", "\r", "\r\n",
+        "\t", "\\ ",
+    ];
     text.push_str(random.pick(&trails));
     // As it comes from a file of Windows.
     if random.chance(10) { text.replace('\n', "\r\n") } else { text }
@@ -80,7 +84,8 @@ fn statement(random: &mut Random, input: Option<usize>, depth: u32) -> Statement
         0..5 => text = print(random),
         5 => {
             let (value, other) = (value(random), value(random));
-            text = format!("v={value}; w=$v{other}; printf '<%s>' \"$v\" $v \"${{#w}}\" \"${{w#?}}\"");
+            text =
+                format!("v={value}; w=$v{other}; printf '<%s>' \"$v\" $v \"${{#w}}\" \"${{w#?}}\"");
         }
         6 => (text, line) = (here_document(random), true),
         7 => text = filtered(random),
@@ -94,7 +99,11 @@ fn statement(random: &mut Random, input: Option<usize>, depth: u32) -> Statement
         }
         11 => {
             // A list that has drawn words.
-            text = format!("for i in {} {}; do printf '<%s>' \"$i\"; done", value(random), value(random));
+            text = format!(
+                "for i in {} {}; do printf '<%s>' \"$i\"; done",
+                value(random),
+                value(random)
+            );
         }
         12 => {
             let value = value(random);
@@ -142,7 +151,13 @@ fn statement(random: &mut Random, input: Option<usize>, depth: u32) -> Statement
         19 => {
             let inner = block(random, input, depth);
             text = format!("sh -c {} {} {}", quoted(&inner, random), value(random), value(random));
-            text.push_str(random.pick(&["", "; echo $?", " | cat", " && echo well", " || echo ill"]));
+            text.push_str(random.pick(&[
+                "",
+                "; echo $?",
+                " | cat",
+                " && echo well",
+                " || echo ill",
+            ]));
         }
         20 => {
             let inner = block(random, input, depth);

@@ -1,8 +1,10 @@
-//! Shell texts that are not drawn, but picked. Each prints what is the same each time that it runs, in any connection.
+//! Shell texts that are not drawn, but picked. Each prints what is the same each time that it runs,
+//! in any connection.
 //!
-//! What is missing here on purpose, because a shell shows in it how it came to a command: `$_`, `set -x`, `$BASH_EXECUTION_STRING`,
-//! `$ZSH_EVAL_CONTEXT`, all variables (`set`), `/proc/$$/cmdline`; and, because a shell that becomes its last command does not count,
-//! `$SHLVL`. So is what differs from one run to the other anyway: `$$`, times, `SSH_*`.
+//! What is missing here on purpose, because a shell shows in it how it came to a command: `$_`,
+//! `set -x`, `$BASH_EXECUTION_STRING`, `$ZSH_EVAL_CONTEXT`, all variables (`set`),
+//! `/proc/$$/cmdline`; and, because a shell that becomes its last command does not count, `$SHLVL`.
+//! So is what differs from one run to the other anyway: `$$`, times, `SSH_*`.
 
 /// They end, and the shell goes on behind them, unless it takes one for an error.
 pub const HARMLESS: &[&str] = &[
@@ -236,7 +238,8 @@ pub const ENDS: &[&str] = &[
 pub const SHELLS: &[&str] =
     &["sh", "exec sh", "sh -s a b", "bash", "exec zsh", "eval \"$(cat)\"", "sh; echo $?"];
 
-/// They look at what is left of the input. None reads more of it than it says, so that what follows finds the rest.
+/// They look at what is left of the input. None reads more of it than it says, so that what follows
+/// finds the rest.
 pub const READERS: &[&str] = &[
     "cat",
     "wc -c",

@@ -1,18 +1,22 @@
 //! Whether two outcomes are the same one.
 //!
-//! Four differences are allowed. All come from where a shell has its command from: as an argument (`-c`), or in some other way.
+//! Four differences are allowed. All come from where a shell has its command from: as an argument
+//! (`-c`), or in some other way.
 //!
-//! A shell's own complaint begins with the shell's name and with the place where it was reading (`sh: 1: eval: …`, `(eval):1: …`,
-//! `bash: eval: line 1: …`). There the place may differ, and the process id in bash's report about a child that was killed always does.
-//! bash also shows the first line of a text with a mistake in it as it was given to it.
+//! A shell's own complaint begins with the shell's name and with the place where it was reading
+//! (`sh: 1: eval: …`, `(eval):1: …`, `bash: eval: line 1: …`). There the place may differ, and the
+//! process id in bash's report about a child that was killed always does. bash also shows the first
+//! line of a text with a mistake in it as it was given to it.
 //!
-//! And a shell that knows that it is at its last command may become that command. If a signal ends that, then the session is killed;
-//! where the shell stays, it says so and exits with 128 and the number of the signal.
+//! And a shell that knows that it is at its last command may become that command. If a signal ends
+//! that, then the session is killed; where the shell stays, it says so and exits with 128 and the
+//! number of the signal.
 //!
-//! And bash (5.2), when its text ends within quotes, exits with 2; but with the status of the command before, if that had failed and the
-//! text was an argument.
+//! And bash (5.2), when its text ends within quotes, exits with 2; but with the status of the
+//! command before, if that had failed and the text was an argument.
 //!
-//! And zsh (5.9), when a mistake makes it give up, runs what `trap … EXIT` has left to be done; but not if its text was an argument.
+//! And zsh (5.9), when a mistake makes it give up, runs what `trap … EXIT` has left to be done; but
+//! not if its text was an argument.
 
 use crate::pooled::plain::Seen;
 
@@ -23,7 +27,10 @@ pub fn difference(shell: &str, plain: &Seen, pooled: &Seen) -> Option<String> {
     }
     let mut text = String::new();
     if plain.code != pooled.code {
-        text.push_str(&format!("status: {:?} by plain ssh, {:?} pooled\n", plain.code, pooled.code));
+        text.push_str(&format!(
+            "status: {:?} by plain ssh, {:?} pooled\n",
+            plain.code, pooled.code
+        ));
     }
     for (name, plain, pooled) in
         [("stdout", &plain.stdout, &pooled.stdout), ("stderr", &plain.stderr, &pooled.stderr)]
@@ -43,17 +50,20 @@ const LAST_DEED: &[u8] = b"bye\n";
 fn same(shell: &str, plain: &Seen, pooled: &Seen) -> bool {
     let name = shell.rsplit('/').next().expect("a split has a part");
     // A complaint may have been sent to the other stream (`2>&1`).
-    let (wrote, also_wrote) = (without_places(name, &plain.stdout), without_places(name, &pooled.stdout));
-    let gave_up = name == "zsh" && plain.code.is_some_and(|code| code != 0) && !plain.stderr.is_empty();
+    let (wrote, also_wrote) =
+        (without_places(name, &plain.stdout), without_places(name, &pooled.stdout));
+    let gave_up =
+        name == "zsh" && plain.code.is_some_and(|code| code != 0) && !plain.stderr.is_empty();
     let last_deed = also_wrote.strip_prefix(&*wrote);
     if !(last_deed == Some(b"") || gave_up && last_deed == Some(LAST_DEED)) {
         return false;
     }
-    let (said, also_said) = (without_places(name, &plain.stderr), without_places(name, &pooled.stderr));
+    let (said, also_said) =
+        (without_places(name, &plain.stderr), without_places(name, &pooled.stderr));
     match (plain.code, pooled.code) {
-        (None, Some(129..=159)) => {
-            also_said.strip_prefix(&*said).is_some_and(|more| more.is_empty() || reports_a_death(name, more))
-        }
+        (None, Some(129..=159)) => also_said
+            .strip_prefix(&*said)
+            .is_some_and(|more| more.is_empty() || reports_a_death(name, more)),
         (Some(1..), Some(2)) if name == "bash" && ends_within_quotes(&said) => said == also_said,
         (code, other) => code == other && said == also_said,
     }
@@ -77,7 +87,8 @@ const DEATHS: &[&str] = &[
     "User defined signal 1",
 ];
 
-/// What a shell says of a child that a signal ended: the signal in words, and in bash, but for SIGTERM, more around it.
+/// What a shell says of a child that a signal ended: the signal in words, and in bash, but for
+/// SIGTERM, more around it.
 fn reports_a_death(shell: &str, text: &[u8]) -> bool {
     let text = String::from_utf8_lossy(text);
     let words = match shell {
@@ -90,7 +101,8 @@ fn reports_a_death(shell: &str, text: &[u8]) -> bool {
     DEATHS.iter().any(|death| words.starts_with(death)) && text.ends_with('\n')
 }
 
-/// The text without what a complaint of this shell says about its place, and without process ids in it.
+/// The text without what a complaint of this shell says about its place, and without process ids in
+/// it.
 ///
 /// It can stand in the middle of a line, behind what the command has written.
 fn without_places(shell: &str, text: &[u8]) -> Vec<u8> {
@@ -112,7 +124,8 @@ fn without_places(shell: &str, text: &[u8]) -> Vec<u8> {
     kept
 }
 
-/// How a complaint begins, where the text begins with one, but for what may differ; and what follows.
+/// How a complaint begins, where the text begins with one, but for what may differ; and what
+/// follows.
 fn beginning<'a>(shell: &str, text: &'a [u8]) -> Option<(String, &'a [u8])> {
     if shell == "zsh" {
         let rest = text.strip_prefix(b"zsh:").or_else(|| text.strip_prefix(b"(eval):"))?;
@@ -123,23 +136,27 @@ fn beginning<'a>(shell: &str, text: &'a [u8]) -> Option<(String, &'a [u8])> {
         // It names a line only within an `eval`.
         "ash" => {
             let rest = rest.strip_prefix(b"eval: ").unwrap_or(rest);
-            let rest = rest.strip_prefix(b"line ").and_then(line_number).map_or(rest, |(_, rest)| rest);
+            let rest =
+                rest.strip_prefix(b"line ").and_then(line_number).map_or(rest, |(_, rest)| rest);
             Some(("ash: ".to_owned(), rest))
         }
         "bash" => {
-            let rest = rest.strip_prefix(b"-c: ").or_else(|| rest.strip_prefix(b"eval: ")).unwrap_or(rest);
+            let rest =
+                rest.strip_prefix(b"-c: ").or_else(|| rest.strip_prefix(b"eval: ")).unwrap_or(rest);
             let (line, rest) = line_number(rest.strip_prefix(b"line ")?)?;
             let rest = behind_process_id(rest).unwrap_or(rest);
             let Some(shown) = rest.strip_prefix(b"`") else {
                 return Some((format!("bash: line {line}: "), rest));
             };
-            // It shows the line with a mistake in it: on the first one the pool forgets its own variable; and each quotes in its own way.
+            // It shows the line with a mistake in it: on the first one the pool forgets its own
+            // variable; and each quotes in its own way.
             let shown = shown.strip_prefix(b"unset sshpool; ").unwrap_or(shown);
             let length = shown.iter().position(|&byte| byte == b'\n').unwrap_or(shown.len());
             let line_shown = String::from_utf8_lossy(&shown[..length]).replace(['\'', '\\'], "");
             Some((format!("bash: line {line}: {line_shown}"), &shown[length..]))
         }
-        // dash names the line first. Within an `eval` it names that for want of another command's name.
+        // dash names the line first. Within an `eval` it names that for want of another command's
+        // name.
         _ => {
             let (line, rest) = line_number(rest)?;
             let rest = rest.strip_prefix(b"eval: ").unwrap_or(rest);
@@ -148,7 +165,8 @@ fn beginning<'a>(shell: &str, text: &'a [u8]) -> Option<(String, &'a [u8])> {
     }
 }
 
-/// The part of bash's report about a child that ends with its process id. Any shell can have called bash.
+/// The part of bash's report about a child that ends with its process id. Any shell can have called
+/// bash.
 fn report(text: &[u8]) -> Option<(String, &[u8])> {
     let (line, rest) = line_number(text.strip_prefix(b": line ")?)?;
     Some((format!(": line {line}: "), behind_process_id(rest)?))
@@ -161,7 +179,8 @@ fn line_number(text: &[u8]) -> Option<(&str, &[u8])> {
     text[digits..].strip_prefix(b": ").filter(|_| digits > 0).map(|rest| (number, rest))
 }
 
-/// What follows the process id in bash's report about a child that a signal ended: blanks, digits, a blank, and how it ended.
+/// What follows the process id in bash's report about a child that a signal ended: blanks, digits,
+/// a blank, and how it ended.
 fn behind_process_id(text: &[u8]) -> Option<&[u8]> {
     let text = text.trim_ascii_start();
     let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();

@@ -1,4 +1,5 @@
-//! Strings with anything in them that a command can be given, and ways to write them for a POSIX shell.
+//! Strings with anything in them that a command can be given, and ways to write them for a POSIX
+//! shell.
 
 use super::Random;
 
@@ -48,15 +49,16 @@ const AWKWARD: &[&str] = &[
     "\u{ffff}",
 ];
 
-const LETTERS: &[char] = &['a', 'b', 'c', 'n', 'r', 't', 'x', 'u', 'E', 'R', 'Z', '0', '1', '7', '8', '9'];
+const LETTERS: &[char] =
+    &['a', 'b', 'c', 'n', 'r', 't', 'x', 'u', 'E', 'R', 'Z', '0', '1', '7', '8', '9'];
 const SPECIAL: &[char] = &[
-    '\'', '"', '\\', '$', '`', '!', '~', '*', '?', '[', ']', '{', '}', '(', ')', '<', '>', '|', '&', ';',
-    '#', '=', '%', '^', '-', '+', ',', '.', ':', '@', '/', '_',
+    '\'', '"', '\\', '$', '`', '!', '~', '*', '?', '[', ']', '{', '}', '(', ')', '<', '>', '|',
+    '&', ';', '#', '=', '%', '^', '-', '+', ',', '.', ':', '@', '/', '_',
 ];
 /// Their bytes have values between 0x81 and 0x88, which some shells use among themselves as marks.
 const MARKS: &[char] = &[
-    '\u{81}', '\u{82}', '\u{83}', '\u{84}', '\u{85}', '\u{86}', '\u{87}', '\u{88}', 'Á', 'Â', 'Ã', 'Ä', 'Å',
-    'Æ', 'Ç', 'È', 'с', 'т', 'у', 'ф', 'х', 'ц', 'ч', 'ш', '\u{1041}', '\u{2081}',
+    '\u{81}', '\u{82}', '\u{83}', '\u{84}', '\u{85}', '\u{86}', '\u{87}', '\u{88}', 'Á', 'Â', 'Ã',
+    'Ä', 'Å', 'Æ', 'Ç', 'È', 'с', 'т', 'у', 'ф', 'х', 'ц', 'ч', 'ш', '\u{1041}', '\u{2081}',
 ];
 const FAR: &[char] = &[
     '\u{80}',
@@ -121,8 +123,10 @@ pub fn quoted(word: &str, random: &mut Random) -> String {
         2 => double(word),
         3 => backslashes(word),
         _ => {
-            let middle =
-                word.char_indices().nth(random.up_to(0, word.chars().count())).map_or(word.len(), |at| at.0);
+            let middle = word
+                .char_indices()
+                .nth(random.up_to(0, word.chars().count()))
+                .map_or(word.len(), |at| at.0);
             let (first, second) = word.split_at(middle);
             format!(
                 "{}{}",
@@ -167,7 +171,9 @@ pub fn bytes(random: &mut Random, most: usize) -> Vec<u8> {
     let length = random.up_to(1, most);
     match random.up_to(0, 2) {
         // Blocks that differ, so that one that is lost, doubled or moved is seen.
-        0 => (0..length.div_ceil(8)).flat_map(|_| random.next().to_le_bytes()).take(length).collect(),
+        0 => {
+            (0..length.div_ceil(8)).flat_map(|_| random.next().to_le_bytes()).take(length).collect()
+        }
         1 => (0..length).map(|at| if at % 7 == 0 { 0 } else { (at / 7) as u8 }).collect(),
         _ => (0..length).map(|_| random.pick(b"ab \t\\\n0")).collect(),
     }

@@ -1,4 +1,5 @@
-//! The figures that sshpool is held to, and whether they are kept. A bound that could not be measured is not kept.
+//! The figures that sshpool is held to, and whether they are kept. A bound that could not be
+//! measured is not kept.
 
 use std::fmt::Write as _;
 
@@ -19,7 +20,8 @@ struct Bound {
     outcome: Option<(String, bool)>,
 }
 
-/// The time of one command at a distance, in milliseconds: 1.15 round trips. A client of a master needs 2, a login 6 or more.
+/// The time of one command at a distance, in milliseconds: 1.15 round trips. A client of a master
+/// needs 2, a login 6 or more.
 const DISTANT: f64 = 46.0;
 
 pub fn section(measured: &Measured) -> String {
@@ -53,12 +55,19 @@ fn bounds(measured: &Measured) -> Vec<Bound> {
         },
         at_most("spaced", spaced, Kind::Pool, Kind::NativeMux, 0.75),
     ];
-    // The bound is meant for the fastest of the others. Should that be another one, it is told as well.
+    // The bound is meant for the fastest of the others. Should that be another one, it is told as
+    // well.
     if let Some(fastest) = fastest_of_others(spaced).filter(|&fastest| fastest != Kind::NativeMux) {
         bounds.push(at_most("spaced", spaced, Kind::Pool, fastest, 0.75));
     }
     bounds.push(at_most("tight", tight, Kind::Pool, Kind::Bare, 0.7));
-    bounds.push(at_most("tight, `standby_sessions = 0`", tight, Kind::PoolWithoutStandby, Kind::Bare, 1.05));
+    bounds.push(at_most(
+        "tight, `standby_sessions = 0`",
+        tight,
+        Kind::PoolWithoutStandby,
+        Kind::Bare,
+        1.05,
+    ));
     bounds.push(Bound {
         what: "spaced, with a round trip of 40 ms".to_owned(),
         bound: format!("at most {DISTANT} ms"),
@@ -89,8 +98,11 @@ fn fastest_of_others(table: &Table) -> Option<Kind> {
 
 fn burst(measured: &Measured) -> Vec<Bound> {
     let results = &measured.widths;
-    let burst =
-        results.bursts.iter().find(|burst| burst.kind == Kind::Pool).filter(|burst| !burst.first.is_empty());
+    let burst = results
+        .bursts
+        .iter()
+        .find(|burst| burst.kind == Kind::Pool)
+        .filter(|burst| !burst.first.is_empty());
     let bare = results.row(Kind::Bare);
     let rate = |turns: fn(&Burst) -> &Vec<Turn>| {
         let turns = turns(burst?);
@@ -118,7 +130,8 @@ fn burst(measured: &Measured) -> Vec<Bound> {
         Bound {
             what: format!("{BURST} at once: logins of a pool"),
             bound: format!("at most `max_connections`, {most}"),
-            outcome: burst.map(|burst| (burst.most_logins().to_string(), burst.most_logins() <= most)),
+            outcome: burst
+                .map(|burst| (burst.most_logins().to_string(), burst.most_logins() <= most)),
         },
         Bound {
             what: format!("{BURST} at once, its other connections made meanwhile: commands/s"),

@@ -16,18 +16,26 @@ const LINE: f64 = 17.0;
 
 const INK: &str = "#7d838c";
 /// One for each peer, of a middle lightness: they can be seen on white and on black.
-const COLOURS: [&str; 9] =
-    ["#7d838c", "#c08a00", "#d9622b", "#8c6d46", "#2f8fd0", "#1f9e75", "#4f9d2f", "#c23b6e", "#7a76d1"];
+const COLOURS: [&str; 9] = [
+    "#7d838c", "#c08a00", "#d9622b", "#8c6d46", "#2f8fd0", "#1f9e75", "#4f9d2f", "#c23b6e",
+    "#7a76d1",
+];
 
 /// A line for each peer. A hollow mark is a width with errors or unwanted logins.
 pub fn rates(results: &Results) -> String {
-    let most =
-        results.rows.iter().flat_map(|row| &row.cells).map(|cell| cell.rate().median).fold(1.0, f64::max);
+    let most = results
+        .rows
+        .iter()
+        .flat_map(|row| &row.cells)
+        .map(|cell| cell.rate().median)
+        .fold(1.0, f64::max);
     let step = step(most);
     let top = (most / step).ceil() * step;
     let x = |width: usize| {
-        let index = results.widths.iter().position(|&other| other == width).expect("it is one of them");
-        LEFT + 20.0 + (RIGHT - LEFT - 40.0) * index as f64 / (results.widths.len() - 1).max(1) as f64
+        let index =
+            results.widths.iter().position(|&other| other == width).expect("it is one of them");
+        LEFT + 20.0
+            + (RIGHT - LEFT - 40.0) * index as f64 / (results.widths.len() - 1).max(1) as f64
     };
     let y = |rate: f64| BOTTOM - (BOTTOM - TOP) * rate / top;
 
@@ -40,7 +48,10 @@ pub fn rates(results: &Results) -> String {
     for tick in 0..=(top / step).round() as usize {
         let rate = step * tick as f64;
         let at = y(rate);
-        _ = writeln!(svg, "<path d=\"M{LEFT} {at:.1}H{RIGHT}\" stroke=\"{INK}\" stroke-opacity=\"0.25\"/>");
+        _ = writeln!(
+            svg,
+            "<path d=\"M{LEFT} {at:.1}H{RIGHT}\" stroke=\"{INK}\" stroke-opacity=\"0.25\"/>"
+        );
         _ = writeln!(
             svg,
             "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{rate}</text>",

@@ -1,5 +1,5 @@
-//! docs/benchmarks.md and its pictures, all of it made from what was measured. Only the part between two marks is written by hand, and
-//! kept.
+//! docs/benchmarks.md and its pictures, all of it made from what was measured. Only the part
+//! between two marks is written by hand, and kept.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -33,9 +33,11 @@ const BEGIN: &str = "<!-- hand-written: begin -->\n";
 const END: &str = "<!-- hand-written: end -->\n";
 const STUB: &str = "## Where the time goes\n\nTo be written.\n";
 
-/// Writes the document, and the pictures into a directory beside it that has its name. The part that is written by hand is that of `kept`.
+/// Writes the document, and the pictures into a directory beside it that has its name. The part
+/// that is written by hand is that of `kept`.
 pub fn write(measured: &Measured, document: &Path, kept: &Path) -> io::Result<()> {
-    let by_hand = by_hand(&fs::read_to_string(kept).unwrap_or_default()).unwrap_or_else(|| STUB.to_owned());
+    let by_hand =
+        by_hand(&fs::read_to_string(kept).unwrap_or_default()).unwrap_or_else(|| STUB.to_owned());
     let directory = document.with_extension("");
     fs::create_dir_all(&directory)?;
     for table in &measured.tables {
@@ -44,9 +46,15 @@ pub fn write(measured: &Measured, document: &Path, kept: &Path) -> io::Result<()
             .iter()
             .map(|row| Series { name: row.kind.name().to_owned(), values: row.all() })
             .collect();
-        let title =
-            format!("{}, {}: milliseconds of each command", table.title, tables::distance(table.round_trip));
-        fs::write(directory.join(table.slug).with_extension("svg"), distributions(&title, &series))?;
+        let title = format!(
+            "{}, {}: milliseconds of each command",
+            table.title,
+            tables::distance(table.round_trip)
+        );
+        fs::write(
+            directory.join(table.slug).with_extension("svg"),
+            distributions(&title, &series),
+        )?;
     }
     fs::write(directory.join("widths.svg"), chart::rates(&measured.widths))?;
     let pictures = directory.file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -157,7 +165,9 @@ impl Measured {
             text,
             "- A distance is a proxy between client and server that passes each piece on half a round trip later. A byte takes {} there and \
              back. The handshake of TCP is not delayed, so a login takes one round trip less than over a real distance.",
-            distant.measured.map_or("an unknown time".to_owned(), |ms| format!("{} ms", format::ms(ms)))
+            distant
+                .measured
+                .map_or("an unknown time".to_owned(), |ms| format!("{} ms", format::ms(ms)))
         );
         _ = writeln!(
             text,

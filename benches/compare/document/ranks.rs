@@ -53,10 +53,14 @@ fn latency(table: &Table) -> Place {
 
 fn at_once(measured: &Measured) -> Place {
     let results = &measured.widths;
-    let what =
-        format!("Commands a second, {} at once on a pool whose connections are there", crate::plan::BURST);
+    let what = format!(
+        "Commands a second, {} at once on a pool whose connections are there",
+        crate::plan::BURST
+    );
     let burst = results.bursts.iter().find(|burst| burst.kind == Kind::Pool);
-    let Some(ours) = burst.and_then(|burst| widths::rate(&burst.again)) else { return Place::nowhere(&what) };
+    let Some(ours) = burst.and_then(|burst| widths::rate(&burst.again)) else {
+        return Place::nowhere(&what);
+    };
     let others = results.rows.iter().filter(|row| !row.kind.is_ours());
     let others: Vec<Entry> =
         others.filter_map(|row| Some((row.kind.name(), row.fastest()?.rate()))).collect();
@@ -87,11 +91,17 @@ fn place(
         let times = format::ms(spread.median / ours.1.median);
         format!("{name}: {}, {times} times sshpool's{overlap}", shown(spread.median))
     };
-    let ahead: Vec<_> = others.iter().filter(|(_, other)| better(other.median, ours.1.median)).collect();
+    let ahead: Vec<_> =
+        others.iter().filter(|(_, other)| better(other.median, ours.1.median)).collect();
     if !ahead.is_empty() {
-        let lines: String = ahead.into_iter().map(|entry| format!("\n  - {}", told(entry))).collect();
-        return Place { won: false, text: format!("**{what}**: sshpool has {own}. Ahead of it:{lines}") };
+        let lines: String =
+            ahead.into_iter().map(|entry| format!("\n  - {}", told(entry))).collect();
+        return Place {
+            won: false,
+            text: format!("**{what}**: sshpool has {own}. Ahead of it:{lines}"),
+        };
     }
-    let next = others.first().map(|other| format!("\n  - next is {}", told(other))).unwrap_or_default();
+    let next =
+        others.first().map(|other| format!("\n  - next is {}", told(other))).unwrap_or_default();
     Place { won: true, text: format!("{what}: sshpool is the fastest with {own}{next}") }
 }

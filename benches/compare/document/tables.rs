@@ -74,7 +74,8 @@ fn latency_row(table: &Table, row: &Row, name: &str, fastest: f64, ours: Option<
     let single = |part| stats::percentile(&all, part).map_or("-".to_owned(), format::ms);
     let median = format::ms(spread.median);
     let median = if spread.median <= fastest { format!("**{median}**") } else { median };
-    let against = ours.map_or("-".to_owned(), |ours| format!("{} ×", format::ms(spread.median / ours)));
+    let against =
+        ours.map_or("-".to_owned(), |ours| format!("{} ×", format::ms(spread.median / ours)));
     format!(
         "| {name} | {median} | {} | {} | {} | {against} | {} | {} | {} |\n",
         format::range(spread),
@@ -102,7 +103,9 @@ pub fn widths(results: &Results) -> String {
         let widest = row.widest();
         let beyond = row.cells.iter().find(|cell| !cell.is_clean(row.kind));
         let beyond = match beyond {
-            Some(cell) => format!("at {}: {}", cell.width, trouble(cell, row.kind).unwrap_or_default()),
+            Some(cell) => {
+                format!("at {}: {}", cell.width, trouble(cell, row.kind).unwrap_or_default())
+            }
             None if widest == results.widths.last().copied() => "no errors at any width".to_owned(),
             None => "not tried, for want of time".to_owned(),
         };
@@ -127,10 +130,12 @@ pub fn widths(results: &Results) -> String {
     for row in &results.rows {
         _ = write!(text, "| {}", row.kind.name());
         for &width in results.widths {
-            let shown = row.cells.iter().find(|cell| cell.width == width).map_or("-".to_owned(), |cell| {
-                let rate = format::rate(cell.rate());
-                trouble(cell, row.kind).map_or(rate.clone(), |trouble| format!("{rate} ({trouble})"))
-            });
+            let shown =
+                row.cells.iter().find(|cell| cell.width == width).map_or("-".to_owned(), |cell| {
+                    let rate = format::rate(cell.rate());
+                    trouble(cell, row.kind)
+                        .map_or(rate.clone(), |trouble| format!("{rate} ({trouble})"))
+                });
             _ = write!(text, " | {shown}");
         }
         text += " |\n";

@@ -1,4 +1,5 @@
-//! A host that is made to be further away: a port of this machine leads to it with a delay, and ssh connects to that.
+//! A host that is made to be further away: a port of this machine leads to it with a delay, and ssh
+//! connects to that.
 
 use std::time::Duration;
 
@@ -25,8 +26,9 @@ impl Distance {
     pub(super) async fn between(session: &Session, round_trip: Duration) -> Result<Self, Failure> {
         let host = &session.host;
         let to = session.pool.core().transport.destination(host).await;
-        let to =
-            to.map_err(|source| session.failure(Error::Connect { host: host.name().to_owned(), source }))?;
+        let to = to.map_err(|source| {
+            session.failure(Error::Connect { host: host.name().to_owned(), source })
+        })?;
         if let Some(proxy) = &to.proxy {
             let text = format!(
                 "--rtt needs a host that ssh reaches straight over TCP, and here the configuration says \"{proxy}\": leave --rtt out"
@@ -38,7 +40,8 @@ impl Distance {
             let what = format!("cannot look up {} or open a port of 127.0.0.1", to.hostname);
             Failure::of_host(host, &format_args!("{what}: {}", plain(&error)), NOT_RUN)
         })?;
-        let host = by_way_of(host, delay.port(), &to).map_err(|error| session.failure(error.into()))?;
+        let host =
+            by_way_of(host, delay.port(), &to).map_err(|error| session.failure(error.into()))?;
         Ok(Distance { delay, to, host })
     }
 
@@ -47,12 +50,14 @@ impl Distance {
         &self.host
     }
 
-    /// ssh cannot tell that the host itself was not reached: for it the port was there, and closed the connection.
+    /// ssh cannot tell that the host itself was not reached: for it the port was there, and closed
+    /// the connection.
     pub(super) async fn explain(self, failure: Failure) -> Failure {
         // What it has kept open would count for the server.
         drop(self.delay);
         let Destination { hostname, port, .. } = &self.to;
-        let reached = tokio::time::timeout(PATIENCE, TcpStream::connect((hostname.as_str(), *port))).await;
+        let reached =
+            tokio::time::timeout(PATIENCE, TcpStream::connect((hostname.as_str(), *port))).await;
         let why = match reached {
             Ok(Ok(_)) => return failure,
             Ok(Err(error)) => plain(&error).to_string(),
@@ -66,7 +71,8 @@ impl Distance {
     }
 }
 
-/// The same host, but reached on this port of 127.0.0.1. Its key is looked up under the name that it had.
+/// The same host, but reached on this port of 127.0.0.1. Its key is looked up under the name that
+/// it had.
 fn by_way_of(host: &Host, port: u16, to: &Destination) -> Result<Host, HostError> {
     host.clone()
         .address("127.0.0.1")?
@@ -84,8 +90,9 @@ mod tests {
 
     #[test]
     fn another_way_leaves_everything_else_as_it_was() {
-        let host =
-            Host::new("web1").and_then(|host| host.address("192.0.2.7")).and_then(|host| host.user("deploy"));
+        let host = Host::new("web1")
+            .and_then(|host| host.address("192.0.2.7"))
+            .and_then(|host| host.user("deploy"));
         let host = host.and_then(|host| host.option("Compression", "yes")).expect("a valid host");
         let to = Destination {
             hostname: "192.0.2.7".to_owned(),

@@ -32,7 +32,8 @@ Examples:
   sshpool bench --concurrency 8 web1          how many commands a second 8 at once make
   sshpool bench --json web1 | jq .ratio")]
 pub(super) struct Bench {
-    /// How often the command is run each way; with fewer than 60 the figures of the tight ways swing from run to run
+    /// How often the command is run each way; with fewer than 60 the figures of the tight ways
+    /// swing from run to run
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     count: u32,
 
@@ -40,15 +41,18 @@ pub(super) struct Bench {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     concurrency: u32,
 
-    /// How long to wait before each command, or before each N of them at once. The ways have turns, so each of them waits longer from one
-    /// command to its next. Those that are called tight have no pause
+    /// How long to wait before each command, or before each N of them at once. The ways have turns,
+    /// so each of them waits longer from one command to its next. Those that are called tight have
+    /// no pause
     #[arg(long, value_name = "DURATION", default_value = "50ms", value_parser = parse_pause)]
     pause: Duration,
 
-    /// Put a distance between ssh and the host: a round trip takes this much longer, from 1ms to 10s
+    /// Put a distance between ssh and the host: a round trip takes this much longer, from 1ms to
+    /// 10s
     ///
-    /// For this, ssh is told to connect to a port of 127.0.0.1. What an ssh_config makes of the real address (`Match host`, `%h`) does not
-    /// count then, and a host behind a ProxyJump or a ProxyCommand cannot be measured so.
+    /// For this, ssh is told to connect to a port of 127.0.0.1. What an ssh_config makes of the
+    /// real address (`Match host`, `%h`) does not count then, and a host behind a ProxyJump or a
+    /// ProxyCommand cannot be measured so.
     #[arg(long, value_name = "DURATION", value_parser = parse_round_trip)]
     rtt: Option<Duration>,
 
@@ -102,8 +106,9 @@ impl Bench {
     ) -> Result<Report, Failure> {
         let pool = &session.pool;
         let limit = pool.config().command_timeout;
-        // The first command logs in, which is not what a warm pool is to show: it is told by itself. It fails early where no login is
-        // possible, and makes the host's key known to the plain ssh.
+        // The first command logs in, which is not what a warm pool is to show: it is told by
+        // itself. It fails early where no login is possible, and makes the host's key known to the
+        // plain ssh.
         let first = first_command(pool, host).await?;
         if let Some(pool) = no_standby {
             first_command(pool, host).await?;
@@ -112,14 +117,17 @@ impl Bench {
         let kex = ssh.kex(host, limit).await;
 
         let pooled = |pool: &Pool| By::Pool { pool: pool.clone(), host: host.clone() };
-        // A login is so long that a pause before it makes no difference: there is one way with it only.
+        // A login is so long that a pause before it makes no difference: there is one way with it
+        // only.
         let mut ways = vec![
             Way::new(By::Ssh { ssh, host: host.clone(), limit }, Pattern::Spaced),
             Way::new(pooled(pool), Pattern::Spaced),
             Way::new(pooled(pool), Pattern::Tight),
         ];
         if let Some(pool) = no_standby {
-            ways.extend([Pattern::Spaced, Pattern::Tight].map(|pattern| Way::new(pooled(pool), pattern)));
+            ways.extend(
+                [Pattern::Spaced, Pattern::Tight].map(|pattern| Way::new(pooled(pool), pattern)),
+            );
         }
         run::in_turns(&mut ways, self.count, self.concurrency, self.pause).await;
 
@@ -151,7 +159,8 @@ impl Bench {
     }
 }
 
-/// A pool that differs from the configured one in this alone; none where that has no standby either.
+/// A pool that differs from the configured one in this alone; none where that has no standby
+/// either.
 fn without_standby(session: &Session) -> Result<Option<Pool>, Failure> {
     let config = session.pool.config();
     if config.standby_sessions == 0 {
@@ -165,12 +174,18 @@ fn without_standby(session: &Session) -> Result<Option<Pool>, Failure> {
 /// How long it took, its login included.
 async fn first_command(pool: &Pool, host: &Host) -> Result<Duration, Failure> {
     let started = Instant::now();
-    let output =
-        pool.shell(host, COMMAND).output().await.map_err(|error| Failure::of(host.name(), &error))?;
+    let output = pool
+        .shell(host, COMMAND)
+        .output()
+        .await
+        .map_err(|error| Failure::of(host.name(), &error))?;
     if output.status.success() {
         return Ok(started.elapsed());
     }
-    let text = format!("the command \"{COMMAND}\" ended with {}: there is nothing to measure", output.status);
+    let text = format!(
+        "the command \"{COMMAND}\" ended with {}: there is nothing to measure",
+        output.status
+    );
     Err(Failure::Host { host: host.name().to_owned(), text, status: super::NOT_RUN })
 }
 

@@ -14,11 +14,14 @@ pub(super) struct Picture {
 }
 
 impl Picture {
-    /// Fails where the file cannot be written: that is to be known before minutes of measuring. Nothing is there that was not there before.
+    /// Fails where the file cannot be written: that is to be known before minutes of measuring.
+    /// Nothing is there that was not there before.
     pub(super) fn of(path: PathBuf) -> Result<Self, Failure> {
         match try_to_write(&path) {
             Ok(()) => Ok(Picture { path }),
-            Err(error) => Err(Failure::Usage(format!("cannot write {}: {}", path.display(), plain(&error)))),
+            Err(error) => {
+                Err(Failure::Usage(format!("cannot write {}: {}", path.display(), plain(&error))))
+            }
         }
     }
 
@@ -70,7 +73,10 @@ mod tests {
     fn a_file_that_cannot_be_written_is_named() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("none/x.svg");
-        assert_eq!(refusal(&path), format!("cannot write {}: No such file or directory", path.display()));
+        assert_eq!(
+            refusal(&path),
+            format!("cannot write {}: No such file or directory", path.display())
+        );
         let path = directory.path();
         assert_eq!(refusal(path), format!("cannot write {}: Is a directory", path.display()));
     }

@@ -16,8 +16,8 @@ pub(super) struct Times {
     errors: usize,
     /// The first of them.
     error: Option<String>,
-    /// Those that succeeded, in a second in which some ran: pauses do not count. Null for one at a time with a pause before each: that is no
-    /// rate that could be had.
+    /// Those that succeeded, in a second in which some ran: pauses do not count. Null for one at a
+    /// time with a pause before each: that is no rate that could be had.
     commands_per_second: Option<f64>,
     /// How many times faster its median is than that of plain ssh.
     ratio: Option<f64>,
@@ -50,7 +50,8 @@ pub(super) struct Report {
     pub connects: u64,
     /// The part of the pool's commands that made no login, 0 to 1.
     pub reuse_rate: f64,
-    /// The pool's commands that took a session which was opened ahead, ready or still opening; null when it opens none.
+    /// The pool's commands that took a session which was opened ahead, ready or still opening; null
+    /// when it opens none.
     pub standby_hits: Option<u64>,
 }
 
@@ -71,8 +72,9 @@ impl Times {
             }
         }
         values.sort_by(f64::total_cmp);
-        let rate =
-            |busy: Duration| if busy.is_zero() { 0.0 } else { values.len() as f64 / busy.as_secs_f64() };
+        let rate = |busy: Duration| {
+            if busy.is_zero() { 0.0 } else { values.len() as f64 / busy.as_secs_f64() }
+        };
         Times {
             median_ms: percentile(&values, 0.5),
             p95_ms: percentile(&values, 0.95),
@@ -88,7 +90,8 @@ impl Times {
 
     fn row(&self, name: &str) -> String {
         let ms = |time: Option<f64>| time.map_or("-".to_owned(), |time| format!("{time:.2}"));
-        let [median, p95, min, max] = [self.median_ms, self.p95_ms, self.min_ms, self.max_ms].map(ms);
+        let [median, p95, min, max] =
+            [self.median_ms, self.p95_ms, self.min_ms, self.max_ms].map(ms);
         let ratio = self.ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.1}x"));
         let rate = self.commands_per_second.map_or("-".to_owned(), |rate| format!("{rate:.1}"));
         let errors = self.errors;
@@ -122,10 +125,15 @@ impl Report {
 
     /// In the order of the rows.
     pub(super) fn ways(&self) -> Vec<(&'static str, &Times)> {
-        let always =
-            [("cold ssh", &self.cold), ("pooled", &self.pooled), ("pooled, tight", &self.pooled_tight)];
-        let sometimes = [("no standby", &self.no_standby), ("no standby, tight", &self.no_standby_tight)];
-        let sometimes = sometimes.into_iter().filter_map(|(name, times)| Some((name, times.as_ref()?)));
+        let always = [
+            ("cold ssh", &self.cold),
+            ("pooled", &self.pooled),
+            ("pooled, tight", &self.pooled_tight),
+        ];
+        let sometimes =
+            [("no standby", &self.no_standby), ("no standby, tight", &self.no_standby_tight)];
+        let sometimes =
+            sometimes.into_iter().filter_map(|(name, times)| Some((name, times.as_ref()?)));
         always.into_iter().chain(sometimes).collect()
     }
 
@@ -166,7 +174,9 @@ impl Report {
         );
         fact("kex", self.kex.clone().unwrap_or_else(|| "unknown".to_owned()));
         for (name, times) in self.ways() {
-            lines.extend(times.error.as_ref().map(|error| format!("first error of {name}: {error}")));
+            lines.extend(
+                times.error.as_ref().map(|error| format!("first error of {name}: {error}")),
+            );
         }
         lines.join("\n")
     }
@@ -253,7 +263,9 @@ first error of pooled, tight: gone";
     fn what_was_not_measured_is_null() {
         let value = serde_json::to_value(report()).expect("it has text keys");
         assert_eq!((&value["ratio"], &value["pooled"]["ratio"]), (&50.0.into(), &50.0.into()));
-        assert!(value["no_standby_tight"].is_null() && value["pooled_tight"]["median_ms"].is_null());
+        assert!(
+            value["no_standby_tight"].is_null() && value["pooled_tight"]["median_ms"].is_null()
+        );
         assert!(value["pooled"]["commands_per_second"].is_null());
         assert!(value["pooled"].get("values").is_none());
     }

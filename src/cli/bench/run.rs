@@ -12,8 +12,8 @@ use crate::host::Host;
 use crate::openssh::OpenSsh;
 use crate::public::Pool;
 
-/// How many commands of a way are run before others have their turn, where they come one directly after another. With fewer it would be the
-/// sessions in standby alone that are measured.
+/// How many commands of a way are run before others have their turn, where they come one directly
+/// after another. With fewer it would be the sessions in standby alone that are measured.
 const TURN: u32 = 20;
 
 /// One run: how long it took, or why it failed.
@@ -36,7 +36,8 @@ pub(super) enum By {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pattern {
-    /// With a pause before each command, in turns with the others: from one command of a way to its next it is longer.
+    /// With a pause before each command, in turns with the others: from one command of a way to its
+    /// next it is longer.
     Spaced,
     /// One directly after another.
     Tight,
@@ -51,7 +52,8 @@ pub(super) struct Way {
     pub busy: Duration,
 }
 
-/// Runs the command this often in each of the ways, `width` at once. In turns, so that a noisy moment of the machine meets all of them.
+/// Runs the command this often in each of the ways, `width` at once. In turns, so that a noisy
+/// moment of the machine meets all of them.
 pub(super) async fn in_turns(ways: &mut [Way], count: u32, width: u32, pause: Duration) {
     let mut left = count;
     let (mut spaced, mut tight): (Vec<_>, Vec<_>) =

@@ -1,6 +1,7 @@
 //! Names of hosts: those of the TOML file, and those of the ssh_config that are no patterns.
 //!
-//! What cannot be read is left out, without a word. Only plain files are read, and not without end: whoever waits is typing.
+//! What cannot be read is left out, without a word. Only plain files are read, and not without end:
+//! whoever waits is typing.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +12,10 @@ use crate::openssh::config::{self, Source};
 const LARGEST: u64 = 1024 * 1024;
 
 /// All names, each with where it comes from.
-pub(super) fn known(config: Option<&Path>, ssh_config: Option<&Path>) -> Vec<(String, &'static str)> {
+pub(super) fn known(
+    config: Option<&Path>,
+    ssh_config: Option<&Path>,
+) -> Vec<(String, &'static str)> {
     let mut names: Vec<_> =
         keys(config, "hosts").into_iter().map(|name| (name, "a host of the TOML file")).collect();
     for name in of_ssh_config(ssh_config) {
@@ -22,7 +26,8 @@ pub(super) fn known(config: Option<&Path>, ssh_config: Option<&Path>) -> Vec<(St
     names
 }
 
-/// A completion goes by `HOME`, as the shell does that asks for it. Only where somebody has changed it, ssh has another home.
+/// A completion goes by `HOME`, as the shell does that asks for it. Only where somebody has changed
+/// it, ssh has another home.
 fn of_ssh_config(named: Option<&Path>) -> Vec<String> {
     let directory = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("."));
     let home = std::env::home_dir().unwrap_or_default();
@@ -78,7 +83,8 @@ mod tests {
     fn a_file_that_is_not_valid_has_names_all_the_same() {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("config.toml");
-        std::fs::write(&file, "[pool]\nno_such_setting = 1\n[hosts.web1]\nport = \"x\"\n").expect("a file");
+        std::fs::write(&file, "[pool]\nno_such_setting = 1\n[hosts.web1]\nport = \"x\"\n")
+            .expect("a file");
         assert_eq!(keys(Some(&file), "hosts"), ["web1"]);
         assert_eq!(keys(Some(&file), "groups"), [""; 0]);
         std::fs::write(&file, "[pool").expect("a file");

@@ -1,7 +1,8 @@
 //! `sshpool completions`, and what the scripts that it prints call back for.
 //!
-//! A script is a few lines that never change: it gives the words of the command line to this program and shows the words that come back. So
-//! what is offered is always what this version knows, hosts of the files included. What goes wrong is silence: nobody wants to read errors
+//! A script is a few lines that never change: it gives the words of the command line to this
+//! program and shows the words that come back. So what is offered is always what this version
+//! knows, hosts of the files included. What goes wrong is silence: nobody wants to read errors
 //! while typing.
 
 mod hosts;
@@ -55,13 +56,15 @@ pub(super) fn offered(words: &[String]) -> Vec<String> {
     words::offer(words).words.into_iter().map(|(word, _)| word).collect()
 }
 
-/// Answers a script, if it is one that asks. The first line of the answer says what else to offer (`words`, `files`, `directories`), then
-/// comes a line for each word, with a tab before its description.
+/// Answers a script, if it is one that asks. The first line of the answer says what else to offer
+/// (`words`, `files`, `directories`), then comes a line for each word, with a tab before its
+/// description.
 pub(super) fn answer(arguments: &[OsString]) -> bool {
     if arguments.get(1).is_none_or(|first| first != CALL) {
         return false;
     }
-    let words: Vec<String> = arguments[2..].iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let words: Vec<String> =
+        arguments[2..].iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let offer = words::offer(&words);
     let mut text = format!("{}\n", offer.kind);
     for (word, about) in &offer.words {

@@ -39,9 +39,15 @@ struct Files {
 pub(super) fn offer(words: &[String]) -> Offer {
     let mut command = advice::command();
     command.build();
-    let (last, before) = words.split_last().map_or(("", words), |(last, before)| (last.as_str(), before));
-    let mut place =
-        Place { command: &command, positionals: 0, option: None, literal: false, files: Files::default() };
+    let (last, before) =
+        words.split_last().map_or(("", words), |(last, before)| (last.as_str(), before));
+    let mut place = Place {
+        command: &command,
+        positionals: 0,
+        option: None,
+        literal: false,
+        files: Files::default(),
+    };
     for word in before {
         place.step(word);
     }
@@ -70,7 +76,9 @@ impl<'a> Place<'a> {
             }
         } else {
             for (at, short) in word.char_indices().skip(1) {
-                let Some(option) = self.short(short).filter(|option| takes_value(option)) else { continue };
+                let Some(option) = self.short(short).filter(|option| takes_value(option)) else {
+                    continue;
+                };
                 match &word[at + short.len_utf8()..] {
                     "" => self.option = Some(option),
                     value => self.note(option, value.trim_start_matches('=')),
@@ -126,9 +134,13 @@ impl<'a> Place<'a> {
             None => Offer { kind: "words", words: Vec::new() },
         };
         if !self.literal {
-            let subcommands = self.command.get_subcommands().filter(|subcommand| !subcommand.is_hide_set());
+            let subcommands =
+                self.command.get_subcommands().filter(|subcommand| !subcommand.is_hide_set());
             offer.words.extend(subcommands.map(|subcommand| {
-                (subcommand.get_name().to_owned(), about(subcommand.get_about().map(ToString::to_string)))
+                (
+                    subcommand.get_name().to_owned(),
+                    about(subcommand.get_about().map(ToString::to_string)),
+                )
             }));
         }
         offer
@@ -150,19 +162,23 @@ impl<'a> Place<'a> {
     /// `before` is what stands in the same word before the value.
     fn values(&self, argument: &Arg, last: &str, before: &str) -> Offer {
         let with = |words: Vec<(String, String)>| {
-            let words = words.into_iter().map(|(word, about)| (format!("{before}{word}"), about)).collect();
+            let words =
+                words.into_iter().map(|(word, about)| (format!("{before}{word}"), about)).collect();
             Offer { kind: "words", words }
         };
         let possible: Vec<_> = argument
             .get_possible_values()
             .iter()
             .filter(|value| !value.is_hide_set())
-            .map(|value| (value.get_name().to_owned(), about(value.get_help().map(ToString::to_string))))
+            .map(|value| {
+                (value.get_name().to_owned(), about(value.get_help().map(ToString::to_string)))
+            })
             .collect();
         if !possible.is_empty() {
             return with(possible);
         }
-        let name = argument.get_value_names().unwrap_or_default().first().map_or("", |name| name.as_str());
+        let name =
+            argument.get_value_names().unwrap_or_default().first().map_or("", |name| name.as_str());
         match name {
             "FILE" => Offer { kind: "files", words: Vec::new() },
             "DIR" => Offer { kind: "directories", words: Vec::new() },
@@ -178,13 +194,18 @@ impl<'a> Place<'a> {
         let typed = last.rfind([',', '@']).map_or("", |at| &last[..=at]);
         let Files { ssh_config, config } = &self.files;
         let found = hosts::known(config.as_deref(), ssh_config.as_deref());
-        found.into_iter().map(|(name, about)| (format!("{typed}{name}"), about.to_owned())).collect()
+        found
+            .into_iter()
+            .map(|(name, about)| (format!("{typed}{name}"), about.to_owned()))
+            .collect()
     }
 
     fn options(&self) -> Vec<(String, String)> {
         let mut words = Vec::new();
-        for option in
-            self.command.get_opts().chain(self.command.get_arguments().filter(|arg| !takes_value(arg)))
+        for option in self
+            .command
+            .get_opts()
+            .chain(self.command.get_arguments().filter(|arg| !takes_value(arg)))
         {
             if option.is_hide_set() || option.is_positional() {
                 continue;

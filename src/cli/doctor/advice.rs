@@ -1,12 +1,12 @@
-//! What to do about each cause of a failed connection: what the error itself advises, and more where more is known here.
+//! What to do about each cause of a failed connection: what the error itself advises, and more
+//! where more is known here.
 
 use super::finding::Finding;
 use crate::error::{ConnectError, ConnectErrorKind as Kind};
 use crate::host::Host;
 use crate::openssh::{Resolved, Step, Trace, texts};
 
-pub(super) const NAME: &str =
-    "check the name; else give the host an address: address in [hosts.NAME], HostName in ssh_config";
+pub(super) const NAME: &str = "check the name; else give the host an address: address in [hosts.NAME], HostName in ssh_config";
 
 /// What failed and why; what to do is for the caller to add.
 pub(super) fn failed(check: &'static str, error: &ConnectError) -> Finding {
@@ -33,9 +33,8 @@ pub(super) fn learn_the_key(resolved: &Resolved) -> String {
     let to = &resolved.destination;
     let port = if to.port == 22 { String::new() } else { format!("-p {} ", to.port) };
     match to.proxy {
-        Some(_) => {
-            "connect once by hand, compare the fingerprint with the server's, and accept it".to_owned()
-        }
+        Some(_) => "connect once by hand, compare the fingerprint with the server's, and accept it"
+            .to_owned(),
         None => format!(
             "get it with `ssh-keyscan {port}{}`, compare it with the server's own, and add it to \
              known_hosts; or let StrictHostKeyChecking be accept-new",
@@ -55,8 +54,10 @@ pub(super) fn after(
     let to = &resolved.destination;
     let name = host.name();
     let advised = error.own_advice().map(|advice| texts::for_host(advice, name));
-    let is_of_the_way =
-        to.proxy.as_ref().is_some_and(|proxy| error.detail().starts_with(&format!("{proxy} failed: ")));
+    let is_of_the_way = to
+        .proxy
+        .as_ref()
+        .is_some_and(|proxy| error.detail().starts_with(&format!("{proxy} failed: ")));
     if is_of_the_way && error.kind() != Kind::HostKeyChanged {
         // What is known of the host itself does not help.
         let look = "see that the jump host or ProxyCommand works by itself: `sshpool doctor JUMPHOST`, or ssh \
@@ -66,13 +67,21 @@ pub(super) fn after(
     }
     match (error.kind(), advised) {
         (Kind::Authentication, advised) => authentication(advised, name, resolved, trace),
-        (Kind::HostKeyUnknown, Some(advised)) => format!("{advised}; or {}", learn_the_key(resolved)),
+        (Kind::HostKeyUnknown, Some(advised)) => {
+            format!("{advised}; or {}", learn_the_key(resolved))
+        }
         (_, Some(advised)) => advised,
         (kind, None) => of_kind(kind, error, step, host, resolved),
     }
 }
 
-fn of_kind(kind: Kind, error: &ConnectError, step: Step, host: &Host, resolved: &Resolved) -> String {
+fn of_kind(
+    kind: Kind,
+    error: &ConnectError,
+    step: Step,
+    host: &Host,
+    resolved: &Resolved,
+) -> String {
     let to = &resolved.destination;
     let (user, name) = (&resolved.user, host.name());
     match kind {
@@ -119,17 +128,24 @@ fn of_kind(kind: Kind, error: &ConnectError, step: Step, host: &Host, resolved: 
     }
 }
 
-fn authentication(advised: Option<String>, name: &str, resolved: &Resolved, trace: &Trace) -> String {
+fn authentication(
+    advised: Option<String>,
+    name: &str,
+    resolved: &Resolved,
+    trace: &Trace,
+) -> String {
     let offered = trace.offered();
     let methods = trace.methods().unwrap_or_default();
     let takes_keys = methods.is_empty() || methods.split(',').any(|method| method == "publickey");
-    let certificate = offered.iter().find(|key| key.contains("-CERT ")).map(|key| key.split(' ').next());
+    let certificate =
+        offered.iter().find(|key| key.contains("-CERT ")).map(|key| key.split(' ').next());
     if !takes_keys {
         format!(
             "the server takes no keys, only {methods}: `sshpool warm {name}` on a terminal asks; or let it \
              take keys (PubkeyAuthentication)"
         )
-    } else if let Some(advised) = advised.filter(|advised| !texts::is_about_any_key(advised, name)) {
+    } else if let Some(advised) = advised.filter(|advised| !texts::is_about_any_key(advised, name))
+    {
         advised
     } else if offered.is_empty() {
         "ssh had no key to offer: see the lines \"key\" and \"ssh-agent\" above".to_owned()
@@ -147,7 +163,10 @@ fn authentication(advised: Option<String>, name: &str, resolved: &Resolved, trac
             port => format!("-p {port} "),
         };
         // A key of an agent has no file here, or a name that is none.
-        let file = offered.iter().filter_map(|key| key.split(' ').next()).find(|name| name.starts_with('/'));
+        let file = offered
+            .iter()
+            .filter_map(|key| key.split(' ').next())
+            .find(|name| name.starts_with('/'));
         let key = file.map_or_else(String::new, |file| format!("-i {file} "));
         format!(
             "see that the user {user} is right, and that one of the keys is in its authorized_keys: \
@@ -181,7 +200,9 @@ fn timed_out(step: Step, user: &str, resolved: &Resolved) -> String {
             "see what the server waits for: a name service or PAM (UseDNS, the log of sshd), or a key \
              that wants to be touched; else {raise}"
         ),
-        Step::Listening | Step::Answered => format!("see whether this machine is overloaded; else {raise}"),
+        Step::Listening | Step::Answered => {
+            format!("see whether this machine is overloaded; else {raise}")
+        }
         Step::Echoed => format!(
             "see what hangs there: a start-up file of {user} (~/.bashrc, ~/.zshenv, ~/.ssh/rc) or a \
              forced command; if it is only slow, {raise}"

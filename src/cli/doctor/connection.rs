@@ -1,4 +1,5 @@
-//! A connection as the pool makes it, step by step, and what can be seen over it. There is one login.
+//! A connection as the pool makes it, step by step, and what can be seen over it. There is one
+//! login.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -17,7 +18,8 @@ use crate::public::{Lease, Pool};
 
 /// Steps that take longer than this are told.
 const SLOW: Duration = Duration::from_secs(1);
-/// How many commands are run, and what is waited for before each, so that a session in standby can be there.
+/// How many commands are run, and what is waited for before each, so that a session in standby can
+/// be there.
 const COMMANDS: usize = 5;
 const PAUSE: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_millis(500);
 /// So many more sessions are asked for than the settings want, and so many at most.
@@ -63,8 +65,9 @@ pub(super) async fn look(
             report.tell(connected(took, pool)).await?;
             let steps = trace.steps();
             let at = |wanted| steps.iter().find(|(step, _)| *step == wanted).map(|(_, at)| *at);
-            let echo =
-                at(Step::Echoed).zip(at(Step::Listening)).map_or(Duration::ZERO, |(end, start)| end - start);
+            let echo = at(Step::Echoed)
+                .zip(at(Step::Listening))
+                .map_or(Duration::ZERO, |(end, start)| end - start);
             over(pool, host, lease, echo, report).await
         }
         Err(Error::Connect { source, .. }) => {
@@ -98,14 +101,17 @@ async fn not_connected(
     };
     let step = STEPS.iter().find(|(step, _)| missing(*step));
     let (step, check) = step.map_or((Step::Started, "connect"), |(step, check)| (*step, *check));
-    let mut finding = advice::failed(check, error).took(last.map_or(started, |(_, since)| since).elapsed());
+    let mut finding =
+        advice::failed(check, error).took(last.map_or(started, |(_, since)| since).elapsed());
     if !report.has_failed("name") {
         finding = finding.todo(advice::after(error, step, host, resolved, trace));
     }
     let offered = trace.offered();
     if error.kind() == ConnectErrorKind::Authentication && !offered.is_empty() {
-        let server =
-            trace.methods().map(|methods| format!("; the server takes {methods}")).unwrap_or_default();
+        let server = trace
+            .methods()
+            .map(|methods| format!("; the server takes {methods}"))
+            .unwrap_or_default();
         finding = finding.why(format!(
             "{}; offered: {}{server}",
             error.detail().trim_end_matches('.'),
@@ -193,7 +199,9 @@ async fn over(
     drop(lease);
     if master.account() == Account::Silent {
         report.tell(Finding::skipped("command", "not run: it would be the forced one")).await?;
-        report.tell(Finding::skipped("sessions", "not opened: each would run the forced command")).await?;
+        report
+            .tell(Finding::skipped("sessions", "not opened: each would run the forced command"))
+            .await?;
         return Ok(0);
     }
     let status = commands(pool, host, echo, report).await?;
@@ -207,9 +215,10 @@ async fn over(
 fn account(account: Account, echo: Duration) -> (&'static str, Finding) {
     let (name, what) = match account {
         Account::Posix => ("posix", "a POSIX shell: bootstrap and standby work"),
-        Account::Shell => {
-            ("shell", "a shell, but no POSIX one (csh, fish): commands go as arguments, without standby")
-        }
+        Account::Shell => (
+            "shell",
+            "a shell, but no POSIX one (csh, fish): commands go as arguments, without standby",
+        ),
         Account::Silent => {
             let why = "a forced command (command= in authorized_keys, ForceCommand), git-shell or an appliance: \
                        whatever is asked for, it is that which runs";
@@ -233,7 +242,12 @@ fn account(account: Account, echo: Duration) -> (&'static str, Finding) {
 }
 
 /// Runs a command that does nothing, some times.
-async fn commands(pool: &Pool, host: &Host, echo: Duration, report: &mut Report) -> Result<u8, Failure> {
+async fn commands(
+    pool: &Pool,
+    host: &Host,
+    echo: Duration,
+    report: &mut Report,
+) -> Result<u8, Failure> {
     // A start-up file that is slow is so for those sessions, too.
     let pause = echo.clamp(*PAUSE.start(), *PAUSE.end());
     let mut times = Vec::new();
@@ -243,9 +257,11 @@ async fn commands(pool: &Pool, host: &Host, echo: Duration, report: &mut Report)
         let output = match pool.shell(host, "true").output().await {
             Ok(output) => output,
             Err(error) => {
-                let finding =
-                    Finding::failed("command", "`true` cannot be run").why(without_host(&error, host.name()));
-                report.tell(finding.todo(format!("see what `ssh {} true` does", host.name()))).await?;
+                let finding = Finding::failed("command", "`true` cannot be run")
+                    .why(without_host(&error, host.name()));
+                report
+                    .tell(finding.todo(format!("see what `ssh {} true` does", host.name())))
+                    .await?;
                 return Ok(status_of(&error));
             }
         };
@@ -257,7 +273,9 @@ async fn commands(pool: &Pool, host: &Host, echo: Duration, report: &mut Report)
             let what = format!("`true` ended with {}", output.status);
             let finding = Finding::warning("command", what)
                 .why("a start-up file of the account, or its shell, interferes");
-            report.tell(finding.todo("look at ~/.bashrc, ~/.zshenv and the like on the host")).await?;
+            report
+                .tell(finding.todo("look at ~/.bashrc, ~/.zshenv and the like on the host"))
+                .await?;
         }
         for (stream, bytes) in [("stdout", &output.stdout), ("stderr", &output.stderr)] {
             if !bytes.is_empty() {
@@ -294,7 +312,11 @@ fn noise(stream: &str, bytes: &[u8]) -> Finding {
 }
 
 /// How many sessions the server opens on a connection.
-async fn sessions(pool: &Pool, master: &crate::openssh::Master, report: &mut Report) -> Result<(), Failure> {
+async fn sessions(
+    pool: &Pool,
+    master: &crate::openssh::Master,
+    report: &mut Report,
+) -> Result<(), Failure> {
     let wanted = pool.config().sessions_per_connection;
     let most = (wanted + MORE_SESSIONS).min(MOST_SESSIONS);
     let limit = match timeout(
@@ -305,10 +327,16 @@ async fn sessions(pool: &Pool, master: &crate::openssh::Master, report: &mut Rep
     {
         Ok(Some(Ok(limit))) => limit,
         Ok(Some(Err(why))) => {
-            return report.tell(Finding::skipped("sessions", format!("not found out: {why}"))).await;
+            return report
+                .tell(Finding::skipped("sessions", format!("not found out: {why}")))
+                .await;
         }
         Ok(None) => return Ok(()),
-        Err(_) => return report.tell(Finding::skipped("sessions", "not found out: it took too long")).await,
+        Err(_) => {
+            return report
+                .tell(Finding::skipped("sessions", "not found out: it took too long"))
+                .await;
+        }
     };
     report.facts.limit(limit);
     let finding = match limit {

@@ -125,8 +125,9 @@ mod tests {
         assert!(ok.lines(true).starts_with("\x1b[32mok     \x1b[0m  ssh "));
         let failed = Finding::failed("login", "no\nway").why("because").todo("this");
         let indent = " ".repeat(31);
-        let expected =
-            format!("failed   login                 no way\n{indent}why: because\n{indent}do:  this\n");
+        let expected = format!(
+            "failed   login                 no way\n{indent}why: because\n{indent}do:  this\n"
+        );
         assert_eq!(failed.lines(false), expected);
     }
 

@@ -73,7 +73,11 @@ pub(super) async fn look(
     Ok(Some(resolved))
 }
 
-fn ssh(program: &Path, version: Result<crate::SshVersion, crate::Error>, facts: &mut Facts) -> Finding {
+fn ssh(
+    program: &Path,
+    version: Result<crate::SshVersion, crate::Error>,
+    facts: &mut Facts,
+) -> Finding {
     facts.ssh.path = Some(program.display().to_string());
     let version = match version {
         Ok(version) => version,
@@ -104,14 +108,19 @@ fn settings(setup: &Setup, host: &Host) -> Finding {
         false => format!("has no host {}", host.name()),
     };
     match &setup.file {
-        Some(file) if file.exists() => Finding::ok("settings", format!("{}, {in_hosts}", file.display())),
-        Some(file) => Finding::ok("settings", format!("the defaults; there is no {}", file.display())),
+        Some(file) if file.exists() => {
+            Finding::ok("settings", format!("{}, {in_hosts}", file.display()))
+        }
+        Some(file) => {
+            Finding::ok("settings", format!("the defaults; there is no {}", file.display()))
+        }
         None => Finding::ok("settings", "the defaults; there is no home directory"),
     }
 }
 
 fn ssh_config(setup: &Setup, host: &Host, resolved: &Resolved) -> Finding {
-    let list = resolved.files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ");
+    let list =
+        resolved.files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ");
     let given = match (&setup.ssh_config, host.get_config_file()) {
         (Some(_), _) => " (-F)",
         (None, Some(_)) => " (ssh_config in [hosts])",
@@ -228,11 +237,15 @@ async fn known_hosts(resolved: &Resolved, pool: &Pool) -> Finding {
                 return Finding::ok("known_hosts", what);
             }
             if !known.authorities.is_empty() {
-                signed.get_or_insert(format!("{shown} knows who signs for {known_as} (@cert-authority)"));
+                signed.get_or_insert(format!(
+                    "{shown} knows who signs for {known_as} (@cert-authority)"
+                ));
             }
             if !known.revoked.is_empty() {
                 let keys = known.revoked.join(", ");
-                revoked.get_or_insert(format!("{shown} marks a key of {known_as} as revoked ({keys})"));
+                revoked.get_or_insert(format!(
+                    "{shown} marks a key of {known_as} as revoked ({keys})"
+                ));
             }
         }
     }
@@ -297,13 +310,18 @@ async fn name(resolved: &Resolved, pool: &Pool) -> Finding {
                 }
             }
             match list.is_empty() {
-                true => failed(format!("it has no address of AddressFamily {}", resolved.address_family)),
+                true => failed(format!(
+                    "it has no address of AddressFamily {}",
+                    resolved.address_family
+                )),
                 false => Finding::ok("name", format!("{}: {}", to.hostname, list.join(", ")))
                     .took(started.elapsed()),
             }
         }
         // Which function has failed is of no interest.
-        Ok(Err(error)) => failed(plain(&error).replace("failed to lookup address information: ", "")),
+        Ok(Err(error)) => {
+            failed(plain(&error).replace("failed to lookup address information: ", ""))
+        }
         Err(_) => failed(format!("no answer within {limit:?}")),
     }
 }

@@ -1,4 +1,5 @@
-//! Files with keys: whether ssh will read them, by what can be seen without a passphrase. Nothing of a key itself is shown.
+//! Files with keys: whether ssh will read them, by what can be seen without a passphrase. Nothing
+//! of a key itself is shown.
 
 use std::fs::File;
 use std::io::Read;
@@ -37,12 +38,21 @@ impl Kind {
         let second = lines.next().unwrap_or_default();
         match first {
             "-----BEGIN OPENSSH PRIVATE KEY-----" if second.starts_with(UNLOCKED) => Kind::Private,
-            "-----BEGIN OPENSSH PRIVATE KEY-----" | "-----BEGIN ENCRYPTED PRIVATE KEY-----" => Kind::Locked,
+            "-----BEGIN OPENSSH PRIVATE KEY-----" | "-----BEGIN ENCRYPTED PRIVATE KEY-----" => {
+                Kind::Locked
+            }
             _ if first.starts_with("-----BEGIN ") && first.ends_with(" PRIVATE KEY-----") => {
-                if second.contains("ENCRYPTED") { Kind::Locked } else { Kind::Private }
+                if second.contains("ENCRYPTED") {
+                    Kind::Locked
+                } else {
+                    Kind::Private
+                }
             }
             "-----BEGIN PRIVATE KEY-----" => Kind::Private,
-            _ if first.starts_with("ssh-") || first.starts_with("ecdsa-") || first.starts_with("sk-") => {
+            _ if first.starts_with("ssh-")
+                || first.starts_with("ecdsa-")
+                || first.starts_with("sk-") =>
+            {
                 Kind::Public
             }
             _ => Kind::Other,
@@ -50,7 +60,8 @@ impl Kind {
     }
 }
 
-/// What is to be said of the files that a host is logged in to with. `agent_has_keys`: where the file itself is of no use, the agent may be.
+/// What is to be said of the files that a host is logged in to with. `agent_has_keys`: where the
+/// file itself is of no use, the agent may be.
 pub(super) fn look(files: &[(String, Option<PathBuf>)], agent_has_keys: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut missing = Vec::new();
@@ -68,7 +79,9 @@ pub(super) fn look(files: &[(String, Option<PathBuf>)], agent_has_keys: bool) ->
         findings.push(match agent_has_keys {
             true => Finding::ok(CHECK, "no file; the agent has keys"),
             false if files.is_empty() => nothing("no identity file, and no key in an agent"),
-            false => nothing(&format!("none of {} is there, and no key in an agent", missing.join(", "))),
+            false => {
+                nothing(&format!("none of {} is there, and no key in an agent", missing.join(", ")))
+            }
         });
     }
     findings
@@ -150,8 +163,14 @@ mod tests {
     use rstest::rstest;
 
     #[rstest]
-    #[case("-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQ", Kind::Private)]
-    #[case("-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAACmFlczI1Ni1jdHIAAAA", Kind::Locked)]
+    #[case(
+        "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQ",
+        Kind::Private
+    )]
+    #[case(
+        "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAACmFlczI1Ni1jdHIAAAA",
+        Kind::Locked
+    )]
     #[case("-----BEGIN RSA PRIVATE KEY-----\nMIIE", Kind::Private)]
     #[case("-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n", Kind::Locked)]
     #[case("-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIE", Kind::Locked)]

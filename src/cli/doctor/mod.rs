@@ -1,4 +1,5 @@
-//! `sshpool doctor`: everything that a command on a host depends on, looked at in the order in which it is needed.
+//! `sshpool doctor`: everything that a command on a host depends on, looked at in the order in
+//! which it is needed.
 
 mod advice;
 mod connection;
@@ -67,7 +68,12 @@ fn pool(setup: &Setup) -> Result<Pool, Error> {
     let config = setup.config.pool.clone();
     // A caller that waits for the one connection is to hear what became of it.
     let acquire_timeout = (config.connect_timeout + MARGIN).min(config::LONGEST);
-    let pool = Pool::new(PoolConfig { max_connections: 1, health_checks: false, acquire_timeout, ..config })?;
+    let pool = Pool::new(PoolConfig {
+        max_connections: 1,
+        health_checks: false,
+        acquire_timeout,
+        ..config
+    })?;
     pool.close_on_signals()?;
     Ok(pool)
 }

@@ -73,7 +73,9 @@ impl Report {
 
     /// Whether this was looked at and has failed.
     pub(super) fn has_failed(&self, check: &str) -> bool {
-        self.findings.iter().any(|finding| finding.check == check && finding.status == Status::Failed)
+        self.findings
+            .iter()
+            .any(|finding| finding.check == check && finding.status == Status::Failed)
     }
 
     /// The last line, or the object.
@@ -83,19 +85,28 @@ impl Report {
         if json {
             return print_json(&Whole { host, ok, checks: &findings, facts: &facts }).await;
         }
-        let warnings =
-            findings.iter().filter(|finding| finding.status != Status::Ok && finding.todo.is_some()).count();
+        let warnings = findings
+            .iter()
+            .filter(|finding| finding.status != Status::Ok && finding.todo.is_some())
+            .count();
         let verdict = match (ok, warnings) {
-            (false, _) => colour::Colour::Red.paint(format_args!("{host}: no command can run"), colours),
-            (true, 0) => colour::Colour::Green.paint(format_args!("{host}: commands can run"), colours),
-            (true, _) => colour::Colour::Yellow
-                .paint(format_args!("{host}: commands can run; see what is not as it should be"), colours),
+            (false, _) => {
+                colour::Colour::Red.paint(format_args!("{host}: no command can run"), colours)
+            }
+            (true, 0) => {
+                colour::Colour::Green.paint(format_args!("{host}: commands can run"), colours)
+            }
+            (true, _) => colour::Colour::Yellow.paint(
+                format_args!("{host}: commands can run; see what is not as it should be"),
+                colours,
+            ),
         };
         write(format!("{verdict}\n")).await
     }
 }
 
-/// A signal closes the pool, and that is all that would be found then. The handler ends the process.
+/// A signal closes the pool, and that is all that would be found then. The handler ends the
+/// process.
 async fn unless_ending() {
     if signals::is_ending() {
         std::future::pending::<()>().await;

@@ -15,7 +15,8 @@ use crate::host_set::HostSet;
 
 #[derive(Debug, Args)]
 pub(super) struct Choice {
-    /// Hosts, with commas between them: names, [user@]host[:port], ranges such as web[1-20], groups such as @web
+    /// Hosts, with commas between them: names, [user@]host[:port], ranges such as web[1-20], groups
+    /// such as @web
     #[arg(short = 'w', value_name = "HOSTS")]
     which: Vec<String>,
 
@@ -27,7 +28,8 @@ pub(super) struct Choice {
     #[arg(long, value_name = "FILE")]
     hosts: Vec<PathBuf>,
 
-    /// Leave these hosts out, named as for -w. A name alone leaves the host out whatever its user and port
+    /// Leave these hosts out, named as for -w. A name alone leaves the host out whatever its user
+    /// and port
     #[arg(short = 'x', long, value_name = "HOSTS")]
     exclude: Vec<String>,
 }
@@ -55,7 +57,9 @@ impl Choice {
         for text in &self.exclude {
             let excluded = setup.config.host_set(text).map_err(usage)?;
             if set.remove(&excluded) == 0 && !excluded.is_empty() {
-                complain(format_args!("-x {text} leaves nobody out: none of these hosts was chosen"));
+                complain(format_args!(
+                    "-x {text} leaves nobody out: none of these hosts was chosen"
+                ));
             }
         }
         if set.is_empty() {
@@ -78,7 +82,8 @@ impl Choice {
         for text in &self.group {
             for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
                 let name = name.strip_prefix('@').unwrap_or(name);
-                set.add(&setup.config.host_set(&format!("@{name}")).map_err(usage)?).map_err(usage)?;
+                set.add(&setup.config.host_set(&format!("@{name}")).map_err(usage)?)
+                    .map_err(usage)?;
             }
         }
         let from_stdin = self.hosts.iter().filter(|path| is_stdin(path)).count();
@@ -90,8 +95,9 @@ impl Choice {
         for path in &self.hosts {
             let (name, bytes) = contents(path)?;
             for (number, line) in lines(&bytes) {
-                let wrong =
-                    |reason: &dyn std::fmt::Display| Failure::Usage(format!("{name}:{number}: {reason}"));
+                let wrong = |reason: &dyn std::fmt::Display| {
+                    Failure::Usage(format!("{name}:{number}: {reason}"))
+                };
                 let hosts = std::str::from_utf8(line)
                     .map_err(|_| wrong(&"not UTF-8: save the file as UTF-8 text"))?;
                 let hosts = setup.config.host_set(hosts);
@@ -109,7 +115,9 @@ impl Choice {
         let advice = "name them with -w HOSTS, -g GROUP or --hosts FILE";
         let words: Vec<_> = command.iter().map(|word| word.to_string_lossy()).collect();
         let is_option = |word: &Cow<'_, str>| {
-            ["-w", "-g", "--group", "--hosts"].iter().any(|option| word.split('=').next() == Some(option))
+            ["-w", "-g", "--group", "--hosts"]
+                .iter()
+                .any(|option| word.split('=').next() == Some(option))
         };
         match &*words {
             _ if words.iter().any(is_option) => {
@@ -132,12 +140,14 @@ fn is_stdin(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
 
-/// The lines of a file, counted from 1, without comments: these begin with a `#` at the beginning of a word, for there are users with one
-/// within. In a comment any bytes may stand. Editors put a mark before the first line.
+/// The lines of a file, counted from 1, without comments: these begin with a `#` at the beginning
+/// of a word, for there are users with one within. In a comment any bytes may stand. Editors put a
+/// mark before the first line.
 fn lines(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
     let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
     bytes.split(|byte| *byte == b'\n').enumerate().map(|(number, line)| {
-        let begins = |at: usize| at == 0 || line[at - 1].is_ascii_whitespace() || line[at - 1] == b',';
+        let begins =
+            |at: usize| at == 0 || line[at - 1].is_ascii_whitespace() || line[at - 1] == b',';
         let end = (0..line.len()).find(|&at| line[at] == b'#' && begins(at));
         (number + 1, &line[..end.unwrap_or(line.len())])
     })

@@ -34,7 +34,8 @@ impl Folding {
         targets: &[Target],
         colors: (bool, bool),
     ) -> Result<(), Failure> {
-        let [out, err] = std::mem::take(&mut *self.written.lock().unwrap_or_else(PoisonError::into_inner));
+        let [out, err] =
+            std::mem::take(&mut *self.written.lock().unwrap_or_else(PoisonError::into_inner));
         for (to, written, color) in [(To::Stderr, err, colors.1), (To::Stdout, out, colors.0)] {
             for (output, labels) in ordered(written, targets) {
                 let text = section(&labels, output, color);
@@ -49,7 +50,8 @@ fn ordered(written: Written, targets: &[Target]) -> Vec<(Vec<u8>, Vec<&str>)> {
     let mut sections: Vec<(Vec<u8>, Vec<&str>)> = written
         .into_iter()
         .map(|(output, places)| {
-            let mut labels: Vec<&str> = places.into_iter().map(|place| &*targets[place].label).collect();
+            let mut labels: Vec<&str> =
+                places.into_iter().map(|place| &*targets[place].label).collect();
             labels.sort_by(|a, b| compare(a, b));
             (output, labels)
         })

@@ -94,7 +94,11 @@ impl Job<'_> {
         told
     }
 
-    async fn work(&self, target: &Target, sinks: &mut (Sink<'_>, Sink<'_>)) -> Result<End, Failure> {
+    async fn work(
+        &self,
+        target: &Target,
+        sinks: &mut (Sink<'_>, Sink<'_>),
+    ) -> Result<End, Failure> {
         let mut stopped = self.stopped.clone();
         let command = super::command(self.way, &target.host, &self.text);
         let command = command.timeout(self.timeout).stdin(self.input.clone());
@@ -119,7 +123,13 @@ impl Job<'_> {
             None => End::Stopped,
             Some(Stopped::Limit { stream, limit }) => {
                 let host = target.host.name().to_owned();
-                End::Failed(Error::OutputLimit { host, stream, limit, remote, partial: Arc::default() })
+                End::Failed(Error::OutputLimit {
+                    host,
+                    stream,
+                    limit,
+                    remote,
+                    partial: Arc::default(),
+                })
             }
             Some(Stopped::File(reason)) => End::NotWritten(format!("{reason}{remote}")),
             Some(Stopped::Fatal(fatal)) => return Err(fatal),
@@ -159,7 +169,8 @@ impl Job<'_> {
             let cut_off = !matches!(end, End::Ended(_));
             for (sink, output) in [(out, &mut output.0), (err, &mut output.1)] {
                 let finish = sink.finish();
-                // Whoever is to read the rest may not do so, and that holds up no end that we have made.
+                // Whoever is to read the rest may not do so, and that holds up no end that we have
+                // made.
                 let finished = if cut_off {
                     timeout(LAST_WRITES, finish).await.unwrap_or(Ok(Vec::new()))
                 } else {
@@ -222,10 +233,12 @@ async fn copy(
     stream: &'static str,
 ) -> Result<(), Stopped> {
     let Some(mut from) = from else { return Ok(()) };
-    // With the hosts before its lines it still fits into one write of tokio's stdout: what is begun is written whole, whatever is dropped.
+    // With the hosts before its lines it still fits into one write of tokio's stdout: what is begun
+    // is written whole, whatever is dropped.
     let mut buffer = vec![0; 16 * 1024];
     loop {
-        // A pipe of ours does not fail to be read; if it does, there is nothing more to come from it.
+        // A pipe of ours does not fail to be read; if it does, there is nothing more to come from
+        // it.
         let read = from.read(&mut buffer).await.unwrap_or(0);
         if read == 0 {
             return Ok(());
@@ -241,7 +254,11 @@ impl Sink<'_> {
             Sink::Memory { bytes: all, limit } => {
                 let kept = bytes.len().min(*limit - all.len());
                 all.extend_from_slice(&bytes[..kept]);
-                if kept < bytes.len() { Err(Stopped::Limit { stream, limit: *limit }) } else { Ok(()) }
+                if kept < bytes.len() {
+                    Err(Stopped::Limit { stream, limit: *limit })
+                } else {
+                    Ok(())
+                }
             }
             Sink::File { file, name } => {
                 file.write_all(bytes).await.map_err(|error| not_written(name, &error))
@@ -273,7 +290,8 @@ fn not_written(name: &str, error: &std::io::Error) -> Stopped {
     Stopped::File(format!("cannot write {name}: {}", plain(error)))
 }
 
-/// What a host is called by as a file: by its name, but for a `/` in it. No two hosts have the same.
+/// What a host is called by as a file: by its name, but for a `/` in it. No two hosts have the
+/// same.
 fn file_name(label: &str) -> Cow<'_, str> {
     if ["/", "%2F", "%25"].iter().any(|special| label.contains(special)) {
         label.replace('%', "%25").replace('/', "%2F").into()
@@ -282,8 +300,9 @@ fn file_name(label: &str) -> Cow<'_, str> {
     }
 }
 
-/// A new file in the place of one that may be there. What stands there is taken away and never written into: it may be a link to elsewhere.
-/// No name leads out of the directory: see [`file_name`].
+/// A new file in the place of one that may be there. What stands there is taken away and never
+/// written into: it may be a link to elsewhere. No name leads out of the directory: see
+/// [`file_name`].
 async fn file<'a>(directory: &Path, name: &str) -> Result<Sink<'a>, String> {
     let path = directory.join(name);
     let name = path.display().to_string();

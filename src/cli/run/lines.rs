@@ -1,6 +1,7 @@
 //! Output in whole lines, each with its host before it.
 
-/// A line is held until its end has come, so that nothing gets into it. One that is longer is parted: nobody's memory is endless.
+/// A line is held until its end has come, so that nothing gets into it. One that is longer is
+/// parted: nobody's memory is endless.
 const LONGEST: usize = 1024 * 1024;
 
 /// Makes lines of what comes in pieces.
@@ -22,7 +23,12 @@ impl Lines {
             Some(nth) => format!("\x1b[{}m{name}:\x1b[0m ", COLORS[nth % COLORS.len()]),
             None => format!("{name}: "),
         };
-        Lines { prefix: prefix.into_bytes(), begun: Vec::new(), longest: LONGEST, colored: color.is_some() }
+        Lines {
+            prefix: prefix.into_bytes(),
+            begun: Vec::new(),
+            longest: LONGEST,
+            colored: color.is_some(),
+        }
     }
 
     /// The lines that are whole now.

@@ -71,12 +71,14 @@ pub(super) struct Run {
     #[arg(short = 'f', long, value_name = "N", default_value = "32")]
     width: NonZeroUsize,
 
-    /// End the command on a host after this time, such as 90s or 5m; 0 for no limit. Connecting does not count: it has the
-    /// connect_timeout of the settings [default: the command_timeout of the settings, 30s]
+    /// End the command on a host after this time, such as 90s or 5m; 0 for no limit. Connecting
+    /// does not count: it has the connect_timeout of the settings [default: the command_timeout of
+    /// the settings, 30s]
     #[arg(short, long, value_name = "DURATION", value_parser = config::parse_duration)]
     timeout: Option<Duration>,
 
-    /// Start the command on no more hosts when it has failed on one. Where it runs then it is let finish
+    /// Start the command on no more hosts when it has failed on one. Where it runs then it is let
+    /// finish
     #[arg(long)]
     fail_fast: bool,
 
@@ -92,7 +94,8 @@ pub(super) struct Run {
     #[arg(long, group = "output")]
     json: bool,
 
-    /// Write the output into files of this directory, HOST.stdout and HOST.stderr, in place of those that are there
+    /// Write the output into files of this directory, HOST.stdout and HOST.stderr, in place of
+    /// those that are there
     #[arg(long, value_name = "DIR", group = "output")]
     out: Option<PathBuf>,
 
@@ -105,7 +108,12 @@ pub(super) struct Run {
     color: When,
 
     /// The command and its words
-    #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(
+        value_name = "COMMAND",
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
     command: Vec<OsString>,
 }
 
@@ -135,7 +143,8 @@ pub(super) struct Prepared {
 }
 
 impl Run {
-    /// Finds out which hosts are meant, and reads what there is to read. `None` when there is nothing to run.
+    /// Finds out which hosts are meant, and reads what there is to read. `None` when there is
+    /// nothing to run.
     pub(super) async fn prepare(self, setup: &Setup) -> Result<Option<Prepared>, Failure> {
         let targets = self.choice.targets(setup, &self.command, self.stdin)?;
         let text = joined(&self.command);
@@ -193,7 +202,8 @@ impl Prepared {
 
     pub(super) async fn run(self, way: &Way) -> Result<u8, Failure> {
         let Prepared { run, targets, input } = &self;
-        let (on_stdout, on_stderr) = (std::io::stdout().is_terminal(), std::io::stderr().is_terminal());
+        let (on_stdout, on_stderr) =
+            (std::io::stdout().is_terminal(), std::io::stderr().is_terminal());
         let colors = (run.color.applies(on_stdout), run.color.applies(on_stderr));
         let state = Arc::new(State::new(targets.iter().map(|target| target.label.clone())));
         let screen = Screen::new(Arc::clone(&state));
@@ -216,8 +226,9 @@ impl Prepared {
             },
         };
         // A pool of this process listens by itself; for an agent nobody has asked yet.
-        signals::end_on_signals()
-            .map_err(|error| Failure::Output(format!("cannot handle signals: {}", plain(&error))))?;
+        signals::end_on_signals().map_err(|error| {
+            Failure::Output(format!("cannot handle signals: {}", plain(&error)))
+        })?;
         let failure = {
             let work = work(&job, targets, run);
             tokio::select! {
@@ -272,7 +283,8 @@ async fn work(job: &Job<'_>, targets: &[Target], run: &Run) -> Option<Failure> {
     }
 }
 
-/// The first Ctrl-C shows what is still running, the second one ends it. The third one finds nobody here, and ends us at once.
+/// The first Ctrl-C shows what is still running, the second one ends it. The third one finds nobody
+/// here, and ends us at once.
 async fn hear_interrupts<T>(state: &State, screen: &Screen, stop: &watch::Sender<bool>) -> T {
     signals::next_interrupt().await;
     // Before anything is written: whoever presses twice is to be heard twice.

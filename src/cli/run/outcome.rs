@@ -92,7 +92,9 @@ impl End {
             End::Failed(error) => {
                 let limit = match error {
                     Error::TimedOut { .. } => " (-t, or command_timeout in the settings)",
-                    Error::OutputLimit { .. } => " (max_output in the settings; --out DIR has no limit)",
+                    Error::OutputLimit { .. } => {
+                        " (max_output in the settings; --out DIR has no limit)"
+                    }
                     _ => "",
                 };
                 Some(told(error, host.name()) + limit)

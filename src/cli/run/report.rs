@@ -27,7 +27,13 @@ struct Report<'a> {
 }
 
 /// A line.
-pub(super) fn report(target: &Target, end: &End, out: &[u8], err: &[u8], elapsed: Duration) -> Vec<u8> {
+pub(super) fn report(
+    target: &Target,
+    end: &End,
+    out: &[u8],
+    err: &[u8],
+    elapsed: Duration,
+) -> Vec<u8> {
     let (stdout, stdout_base64) = text_or_base64(out);
     let (stderr, stderr_base64) = text_or_base64(err);
     let report = Report {

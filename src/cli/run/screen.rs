@@ -1,7 +1,8 @@
-//! What is written, whole lines at a time, and the bar that shows how far it is, where a terminal is to show it.
+//! What is written, whole lines at a time, and the bar that shows how far it is, where a terminal
+//! is to show it.
 //!
-//! One lock for stdout and stderr: they can be one and the same terminal, and nothing is to get into a line. The bar is always taken away
-//! before anything is written and drawn again afterwards.
+//! One lock for stdout and stderr: they can be one and the same terminal, and nothing is to get
+//! into a line. The bar is always taken away before anything is written and drawn again afterwards.
 
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
@@ -70,9 +71,12 @@ pub(in crate::cli) fn leave() {
 impl Screen {
     pub(super) fn new(state: Arc<State>) -> Self {
         let on_terminal = io::stderr().is_terminal() && !is_dumb();
-        // What reads a pipe may write to the same terminal, into the line of the bar. So does the log.
-        let has_bar = on_terminal && !is_pipe(io::stdout()) && !tracing::enabled!(tracing::Level::INFO);
-        let streams = Streams { stdout: tokio::io::stdout(), stderr: tokio::io::stderr(), drawn: None };
+        // What reads a pipe may write to the same terminal, into the line of the bar. So does the
+        // log.
+        let has_bar =
+            on_terminal && !is_pipe(io::stdout()) && !tracing::enabled!(tracing::Level::INFO);
+        let streams =
+            Streams { stdout: tokio::io::stdout(), stderr: tokio::io::stderr(), drawn: None };
         Screen { streams: Mutex::new(streams), state, has_bar, on_terminal }
     }
 
@@ -145,8 +149,8 @@ impl Streams {
         if crate::signals::is_ending() {
             return;
         }
-        let width =
-            terminal_size::terminal_size_of(io::stderr()).map_or(80, |(width, _)| usize::from(width.0));
+        let width = terminal_size::terminal_size_of(io::stderr())
+            .map_or(80, |(width, _)| usize::from(width.0));
         // In the last column a terminal may begin a new line.
         let bar = state.bar(width.saturating_sub(1));
         DRAWN.store(true, Ordering::Relaxed);

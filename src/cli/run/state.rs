@@ -76,7 +76,9 @@ impl State {
         let inner = self.lock();
         let running = match inner.count(&Progress::Running) {
             0 => "nothing is running".to_owned(),
-            count => format!("still running on {count}: {}", self.names(inner.are(&Progress::Running))),
+            count => {
+                format!("still running on {count}: {}", self.names(inner.are(&Progress::Running)))
+            }
         };
         let waiting = match inner.count(&Progress::Waiting) {
             0 => String::new(),
@@ -104,8 +106,10 @@ impl State {
             by_cause.entry(cause).or_default().push(place);
         }
         let failed: usize = by_cause.values().map(Vec::len).sum();
-        let mut parts: Vec<String> =
-            by_cause.into_iter().map(|(cause, places)| format!("{cause}: {}", self.names(places))).collect();
+        let mut parts: Vec<String> = by_cause
+            .into_iter()
+            .map(|(cause, places)| format!("{cause}: {}", self.names(places)))
+            .collect();
         if inner.count(&Progress::Waiting) > 0 {
             parts.push(format!("not started: {}", self.names(inner.are(&Progress::Waiting))));
         }

@@ -1,8 +1,10 @@
 //! ssh as a child of ours, for commands that have no terminal.
 //!
-//! The child has our standard streams themselves, so nothing that the command reads or writes passes through this process. It waits for two
-//! things. A signal that ends us ends the remote command first, which ssh over a shared connection does not do. And where the server opens
-//! no session on the connection, ssh logs in by itself and complains of the connection: those lines are not the caller's, and are left out.
+//! The child has our standard streams themselves, so nothing that the command reads or writes
+//! passes through this process. It waits for two things. A signal that ends us ends the remote
+//! command first, which ssh over a shared connection does not do. And where the server opens no
+//! session on the connection, ssh logs in by itself and complains of the connection: those lines
+//! are not the caller's, and are left out.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -30,8 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(8);
 /// How long ssh may take to end when it was told to.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// The descriptors beyond the standard ones that this process was started with. ssh closes them at its start, and whoever waits for their
-/// ends waits for us.
+/// The descriptors beyond the standard ones that this process was started with. ssh closes them at
+/// its start, and whoever waits for their ends waits for us.
 pub(super) fn inherited() -> Vec<OwnedFd> {
     let Ok(listed) = std::fs::read_dir("/dev/fd") else { return Vec::new() };
     let numbers: Vec<RawFd> =
@@ -42,7 +44,11 @@ pub(super) fn inherited() -> Vec<OwnedFd> {
     };
     // That of the list itself is closed by now.
     // SAFETY: nothing was opened by this process before, so these are nobody else's.
-    numbers.into_iter().filter(is_open).map(|number| unsafe { OwnedFd::from_raw_fd(number) }).collect()
+    numbers
+        .into_iter()
+        .filter(is_open)
+        .map(|number| unsafe { OwnedFd::from_raw_fd(number) })
+        .collect()
 }
 
 /// A client of a shared connection.
@@ -257,7 +263,10 @@ mod tests {
     use rstest::rstest;
 
     #[rstest]
-    #[case("mux_client_request_session: session request failed: Session open refused by peer\r\n", true)]
+    #[case(
+        "mux_client_request_session: session request failed: Session open refused by peer\r\n",
+        true
+    )]
     #[case("Control socket connect(/run/x/0): Connection refused\r\n", true)]
     #[case("Warning: Permanently added 'x' to the list of known hosts.\r\n", false)]
     #[case("lab@x: Permission denied (publickey).\r\n", false)]

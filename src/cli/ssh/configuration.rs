@@ -1,7 +1,9 @@
-//! What the user's ssh_config wants of a session that a shared connection does not give: X11, forwards of ports, a local command, a tunnel.
+//! What the user's ssh_config wants of a session that a shared connection does not give: X11,
+//! forwards of ports, a local command, a tunnel.
 //!
-//! ssh itself knows (`ssh -G`), and asking it takes longer than asking the agent. So the files are looked through first: most have not a
-//! word of it. Whether a line counts for this host is for ssh to say.
+//! ssh itself knows (`ssh -G`), and asking it takes longer than asking the agent. So the files are
+//! looked through first: most have not a word of it. Whether a line counts for this host is for ssh
+//! to say.
 
 use std::path::Path;
 use std::time::Duration;
@@ -29,12 +31,14 @@ pub(super) fn is_of_interest(option: &str) -> bool {
     OF_INTEREST.iter().any(|known| known.eq_ignore_ascii_case(option))
 }
 
-/// Whether the files that ssh reads may have something of it, or are not clear; `named` is the one of `-F`.
+/// Whether the files that ssh reads may have something of it, or are not clear; `named` is the one
+/// of `-F`.
 pub(super) fn is_worth_asking(named: Option<&Path>) -> bool {
     config::read_here(Source::of(named)).may_set(OF_INTEREST)
 }
 
-/// Whether the files that ssh reads may have an option that is wanted, which is asked in small letters.
+/// Whether the files that ssh reads may have an option that is wanted, which is asked in small
+/// letters.
 pub(super) fn may_mention(named: Option<&Path>, wanted: &dyn Fn(&str) -> bool) -> bool {
     config::read_here(Source::of(named)).may_mention(wanted)
 }
@@ -68,13 +72,17 @@ pub(super) fn host_of(resolved: &str) -> Option<&str> {
 
 /// Looks through what `ssh -G` prints: whether it is for plain ssh, or what is wanted.
 pub(super) fn look(resolved: &str, has_display: bool) -> Result<Wanted, Why> {
-    let found = |option: &str| resolved.lines().find_map(|line| line.strip_prefix(option)?.strip_prefix(' '));
+    let found = |option: &str| {
+        resolved.lines().find_map(|line| line.strip_prefix(option)?.strip_prefix(' '))
+    };
     let value = |option| found(option).unwrap_or_default();
     let is_on = |option| !matches!(value(option), "" | "no" | "false" | "none");
     let why = if is_on("forwardx11") && has_display {
         "the ssh_config wants X11 forwarded"
     } else if value("clearallforwardings") != "yes"
-        && ["localforward", "remoteforward", "dynamicforward"].iter().any(|option| found(option).is_some())
+        && ["localforward", "remoteforward", "dynamicforward"]
+            .iter()
+            .any(|option| found(option).is_some())
     {
         "the ssh_config has a forward, which would outlive this command on a shared connection"
     } else if is_on("permitlocalcommand") && is_on("localcommand") {

@@ -18,7 +18,8 @@ pub(super) struct Form {
 }
 
 impl Form {
-    /// `wanted` is what `ssh -G` has said, where it was asked; it has what the command line says, too.
+    /// `wanted` is what `ssh -G` has said, where it was asked; it has what the command line says,
+    /// too.
     pub(super) fn of(line: &Line<'_>, wanted: Wanted) -> Self {
         let mut form = Form {
             tty: wanted.tty,
@@ -44,7 +45,8 @@ impl Form {
         }
         form.tty = letters.or(form.tty);
         if !line.command.is_empty() {
-            let words: Vec<_> = line.command.iter().map(|word| OsStr::to_string_lossy(word)).collect();
+            let words: Vec<_> =
+                line.command.iter().map(|word| OsStr::to_string_lossy(word)).collect();
             form.command = Some(words.join(" "));
         }
         form
@@ -69,7 +71,9 @@ impl Form {
                 }
             }
             "sessiontype" => self.is_subsystem |= value.eq_ignore_ascii_case("subsystem"),
-            "stdinnull" => self.stdin_null |= matches!(&*value.to_ascii_lowercase(), "yes" | "true"),
+            "stdinnull" => {
+                self.stdin_null |= matches!(&*value.to_ascii_lowercase(), "yes" | "true")
+            }
             "remotecommand" if !value.eq_ignore_ascii_case("none") => {
                 self.command.get_or_insert(value);
             }
@@ -77,7 +81,8 @@ impl Form {
         }
     }
 
-    /// What runs in a session that has no terminal, empty for a shell; `None` where there is one, and for a subsystem or a forward.
+    /// What runs in a session that has no terminal, empty for a shell; `None` where there is one,
+    /// and for a subsystem or a forward.
     pub(super) fn command_without_terminal(self) -> Option<String> {
         let is_terminal = || std::io::stdin().is_terminal() && !self.stdin_null;
         let has_terminal = match self.tty {

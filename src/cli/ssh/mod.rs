@@ -1,11 +1,14 @@
-//! `sshpool ssh`, and this program by the name `ssh`: becomes the real ssh, over a connection of the agent where that is possible.
+//! `sshpool ssh`, and this program by the name `ssh`: becomes the real ssh, over a connection of
+//! the agent where that is possible.
 //!
-//! [`words`] reads the command line as ssh does, [`options`] knows what its options are to a shared connection, [`wish`] makes of it the host
-//! that the agent is asked for, [`configuration`] looks whether the ssh_config wants what a shared connection has not. A command that has
-//! no terminal is [`attended`]: ssh is our child then, and a signal ends the remote command, too.
+//! [`words`] reads the command line as ssh does, [`options`] knows what its options are to a shared
+//! connection, [`wish`] makes of it the host that the agent is asked for, [`configuration`] looks
+//! whether the ssh_config wants what a shared connection has not. A command that has no terminal is
+//! [`attended`]: ssh is our child then, and a signal ends the remote command, too.
 //!
-//! Whatever goes wrong on the way, the end is plain ssh with the caller's own words: it fails where ssh fails, and says it as ssh does. The
-//! agent is waited for no longer than its login may take, and half of the time that the caller gives a login.
+//! Whatever goes wrong on the way, the end is plain ssh with the caller's own words: it fails where
+//! ssh fails, and says it as ssh does. The agent is waited for no longer than its login may take,
+//! and half of the time that the caller gives a login.
 
 mod attended;
 mod configuration;
@@ -39,7 +42,8 @@ use form::Form;
 use wish::{Why, Wish};
 use words::{Given, Line, Unknown, Unread};
 
-pub(super) const USAGE: &str = "sshpool [-F FILE] [--config FILE] [--no-agent] [-v] ssh [WHAT SSH TAKES]";
+pub(super) const USAGE: &str =
+    "sshpool [-F FILE] [--config FILE] [--no-agent] [-v] ssh [WHAT SSH TAKES]";
 pub(super) const HELP: &str = "Examples:
   sshpool ssh web1
   GIT_SSH_COMMAND='sshpool ssh' git fetch
@@ -66,7 +70,8 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// What the agent may take beyond the time of a login.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Where the word `ssh` stands as a subcommand: with nothing but the program's own options before it.
+/// Where the word `ssh` stands as a subcommand: with nothing but the program's own options before
+/// it.
 pub(super) fn place(words: &[OsString]) -> Option<usize> {
     let mut at = 1;
     loop {
@@ -74,8 +79,11 @@ pub(super) fn place(words: &[OsString]) -> Option<usize> {
             "ssh" => return Some(at),
             "--config" => at += 2,
             word if word.starts_with("--") => at += 1,
-            // Also behind others of one letter. What stands behind it in the same word is the file, whatever its name ends with.
-            word if word.starts_with('-') => at += if word.find('F') == Some(word.len() - 1) { 2 } else { 1 },
+            // Also behind others of one letter. What stands behind it in the same word is the file,
+            // whatever its name ends with.
+            word if word.starts_with('-') => {
+                at += if word.find('F') == Some(word.len() - 1) { 2 } else { 1 }
+            }
             _ => return None,
         }
     }
@@ -88,7 +96,11 @@ pub(super) fn main(own: Own, words: &[OsString]) -> ExitCode {
     let ssh = Becoming {
         words,
         // It comes before what the caller says, and of several files ssh takes the last one.
-        file: own.ssh_config.iter().flat_map(|file| ["-F".into(), file.clone().into_os_string()]).collect(),
+        file: own
+            .ssh_config
+            .iter()
+            .flat_map(|file| ["-F".into(), file.clone().into_os_string()])
+            .collect(),
         verbose: own.verbose || given.contains(&Given::Flag(b'v')),
     };
     if let Err(why @ (Unread::NoDestination | Unread::NoValue(_))) = line {
@@ -105,7 +117,8 @@ pub(super) fn main(own: Own, words: &[OsString]) -> ExitCode {
         Ok(line) => line,
         Err(why) => return ssh.plain(&facts_of_unread(&setup, &ssh), &why.to_string()),
     };
-    let auth_sock = std::env::var_os("SSH_AUTH_SOCK").map(|path| path.to_string_lossy().into_owned());
+    let auth_sock =
+        std::env::var_os("SSH_AUTH_SOCK").map(|path| path.to_string_lossy().into_owned());
     let Wish { host, own, timeout } =
         match wish::wish(&line, |name| known(&setup, name), auth_sock.as_deref()) {
             Ok(wish) => wish,
@@ -152,8 +165,10 @@ pub(super) fn main(own: Own, words: &[OsString]) -> ExitCode {
             ssh.over(&socket, &more)
         }
         Some(command) => {
-            let has_log =
-                line.given.iter().any(|given| matches!(given, Given::Value(b'E', _) | Given::Flag(b'y')));
+            let has_log = line
+                .given
+                .iter()
+                .any(|given| matches!(given, Given::Value(b'E', _) | Given::Flag(b'y')));
             // What is forced is not to run once more, only because it is to be ended.
             let ends = !over.socket.forced;
             let attended = Attended { socket: &socket, command: &command, ends, has_log };
@@ -171,8 +186,9 @@ fn known(setup: &Setup, name: &str) -> Result<Host, HostError> {
     }
 }
 
-/// What ssh is to be told of the host of a line with a letter that is not known. Whether that letter has a value decides which word is the
-/// host, and ssh knows it: it is asked where the TOML file says something of one of them.
+/// What ssh is to be told of the host of a line with a letter that is not known. Whether that
+/// letter has a value decides which word is the host, and ssh knows it: it is asked where the TOML
+/// file says something of one of them.
 fn facts_of_unread(setup: &Setup, ssh: &Becoming<'_>) -> Vec<OsString> {
     let readings: Vec<_> = [Unknown::Flag, Unknown::Value]
         .into_iter()
@@ -185,13 +201,16 @@ fn facts_of_unread(setup: &Setup, ssh: &Becoming<'_>) -> Vec<OsString> {
     if readings.iter().all(|(_, facts)| facts.is_empty() || *facts == ssh.file) {
         return ssh.file.clone();
     }
-    let (Ok(program), Ok(runtime)) = (ssh.program(), signals::runtime()) else { return ssh.file.clone() };
+    let (Ok(program), Ok(runtime)) = (ssh.program(), signals::runtime()) else {
+        return ssh.file.clone();
+    };
     let asked = [&ssh.file[..], ssh.words].concat();
     let resolved = runtime.block_on(program.resolved(asked, Instant::now() + RESOLVING));
     runtime.shutdown_background();
     let host = resolved.as_deref().and_then(configuration::host_of);
-    let facts =
-        readings.into_iter().find(|(name, _)| host.is_some_and(|host| host.eq_ignore_ascii_case(name)));
+    let facts = readings
+        .into_iter()
+        .find(|(name, _)| host.is_some_and(|host| host.eq_ignore_ascii_case(name)));
     facts.map_or_else(|| ssh.file.clone(), |(_, facts)| facts)
 }
 
@@ -260,7 +279,8 @@ async fn connect(
         || host.get_options().any(|(option, _)| configuration::is_of_interest(option));
     if is_worth_asking {
         let program = ssh.program().map_err(|error| error.to_string())?;
-        let resolved = program.resolved([more, ssh.words].concat(), Instant::now() + RESOLVING).await;
+        let resolved =
+            program.resolved([more, ssh.words].concat(), Instant::now() + RESOLVING).await;
         let resolved = resolved.ok_or("ssh -G fails")?;
         let has_display = std::env::var_os("DISPLAY").is_some_and(|display| !display.is_empty());
         wanted = configuration::look(&resolved, has_display)?;
@@ -268,7 +288,8 @@ async fn connect(
     }
     let client = setup.client(true).map_err(|no| no.to_string())?;
     let patience = client.config().connect_timeout.saturating_add(GRACE);
-    // When it cannot connect in this time, ssh may still do it in its own: together it is to be less than twice that.
+    // When it cannot connect in this time, ssh may still do it in its own: together it is to be
+    // less than twice that.
     let patience = wanted.limit.map_or(patience, |limit| patience.min(limit / 2));
     match timeout(patience, client.connect(host, true, false)).await {
         Ok(Ok(socket)) => Ok(Over { socket, wanted }),
@@ -285,8 +306,9 @@ struct Becoming<'a> {
     verbose: bool,
 }
 
-/// What has become of this process before: its id, and the programs of the name `ssh` that it was, which were not the real one. A child that
-/// is ssh for this process has the id of this one with [`CHILD`] before it.
+/// What has become of this process before: its id, and the programs of the name `ssh` that it was,
+/// which were not the real one. A child that is ssh for this process has the id of this one with
+/// [`CHILD`] before it.
 const BEEN: &str = "SSHPOOL_SSH";
 const CHILD: &str = "child-of-";
 
@@ -311,17 +333,23 @@ impl Becoming<'_> {
         let entered = runtime.enter();
         let log = attended.log();
         drop(entered);
-        let arguments = [&openssh::over(attended.socket), &log.arguments()[..], more, self.words].concat();
+        let arguments =
+            [&openssh::over(attended.socket), &log.arguments()[..], more, self.words].concat();
         stdio::restore();
         drop(inherited);
-        let code =
-            runtime.block_on(attended.run(&program, &arguments, &Self::environment(&program, CHILD), log));
+        let code = runtime.block_on(attended.run(
+            &program,
+            &arguments,
+            &Self::environment(&program, CHILD),
+            log,
+        ));
         runtime.shutdown_background();
         match code {
             Ok(code) => code,
-            Err(error) => {
-                fail(format_args!("cannot start {}: {}", program.path().display(), plain(&error)), NOT_RUN)
-            }
+            Err(error) => fail(
+                format_args!("cannot start {}: {}", program.path().display(), plain(&error)),
+                NOT_RUN,
+            ),
         }
     }
 
@@ -340,8 +368,9 @@ impl Becoming<'_> {
     fn program(&self) -> Result<Program, which::Error> {
         let been = been();
         let usual = Path::new("/usr/bin/ssh");
-        Program::find_but(|path| been.iter().any(|been| been == path))
-            .or_else(|error| if been.is_empty() { Program::at(usual).ok_or(error) } else { Err(error) })
+        Program::find_but(|path| been.iter().any(|been| been == path)).or_else(|error| {
+            if been.is_empty() { Program::at(usual).ok_or(error) } else { Err(error) }
+        })
     }
 
     /// What the real ssh has in its environment beyond ours.
@@ -368,7 +397,8 @@ impl Becoming<'_> {
 fn been() -> Vec<PathBuf> {
     let text = std::env::var_os(BEEN).unwrap_or_default();
     let mut parts = std::env::split_paths(&text);
-    let own = [std::process::id().to_string(), format!("{CHILD}{}", std::os::unix::process::parent_id())];
+    let own =
+        [std::process::id().to_string(), format!("{CHILD}{}", std::os::unix::process::parent_id())];
     match parts.next() {
         Some(id) if own.iter().any(|own| id == Path::new(own)) => parts.collect(),
         _ => Vec::new(),

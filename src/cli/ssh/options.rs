@@ -1,16 +1,19 @@
-//! What the options of ssh are to a connection of the pool: one table, with a row for each keyword of `ssh_config(5)`.
+//! What the options of ssh are to a connection of the pool: one table, with a row for each keyword
+//! of `ssh_config(5)`.
 //!
-//! Some options concern the session alone, and the client that we become minds them. Some decide where the connection goes, as whom, or how:
-//! the agent is asked for such a connection, and only those who say the same share it. Some are said of the host itself (user, port, keys).
-//! Some make no difference to a shared connection. What cannot be had over a shared connection, or is not known here, is for plain ssh.
+//! Some options concern the session alone, and the client that we become minds them. Some decide
+//! where the connection goes, as whom, or how: the agent is asked for such a connection, and only
+//! those who say the same share it. Some are said of the host itself (user, port, keys). Some make
+//! no difference to a shared connection. What cannot be had over a shared connection, or is not
+//! known here, is for plain ssh.
 
 /// What an option is to a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// The client minds it: it is carried by the session.
     Session,
-    /// It makes no difference to a connection of the pool, which asks nobody anything, is watched over, forwards nothing and gets no further
-    /// keys; or ssh itself ignores it.
+    /// It makes no difference to a connection of the pool, which asks nobody anything, is watched
+    /// over, forwards nothing and gets no further keys; or ssh itself ignores it.
     NoEffect,
     /// Part of what the agent is asked for.
     Connection,
@@ -49,10 +52,12 @@ const SESSION: Row = Row::Is(Kind::Session);
 const NO_EFFECT: Row = Row::Is(Kind::NoEffect);
 const CONNECTION: Row = Row::Is(Kind::Connection);
 const FILES: Row = Row::Is(Kind::Files);
-const FORWARD: Row = Row::Is(Kind::Plain("a forward would outlive this command on a shared connection"));
+const FORWARD: Row =
+    Row::Is(Kind::Plain("a forward would outlive this command on a shared connection"));
 const FILE_STRUCTURE: Row = Row::Is(Kind::Plain("what it changes is for ssh to find out"));
 
-/// Every keyword of OpenSSH 7.6 to 10.x, of Debian's and of Apple's, the deprecated ones included. In the order of the alphabet.
+/// Every keyword of OpenSSH 7.6 to 10.x, of Debian's and of Apple's, the deprecated ones included.
+/// In the order of the alphabet.
 const TABLE: &[(&str, Row)] = &[
     ("addkeystoagent", NO_EFFECT),
     ("addressfamily", CONNECTION),
@@ -233,7 +238,8 @@ pub(super) fn kind(option: &str, value: &str) -> Kind {
         // The pool's own way, to accept new ones, is stricter than all others but these.
         Some(Row::StrictHostKeyChecking) if is(&["yes", "true", "ask"]) => Kind::Connection,
         Some(Row::StrictHostKeyChecking) => Kind::NoEffect,
-        // Whom the keys let in, they let in by these ways too; without them it would be somebody else.
+        // Whom the keys let in, they let in by these ways too; without them it would be somebody
+        // else.
         Some(Row::PubkeyAuthentication) if is(&["yes", "true"]) => Kind::NoEffect,
         Some(Row::PreferredAuthentications) if lower.split(',').any(|way| way == "publickey") => {
             Kind::NoEffect
@@ -250,7 +256,9 @@ pub(super) fn is_ignored(patterns: &str, option: &str) -> bool {
     let mut is = false;
     for pattern in patterns.split(',') {
         match pattern.strip_prefix('!') {
-            Some(pattern) if matches(pattern.to_ascii_lowercase().as_bytes(), option.as_bytes()) => {
+            Some(pattern)
+                if matches(pattern.to_ascii_lowercase().as_bytes(), option.as_bytes()) =>
+            {
                 return false;
             }
             Some(_) => {}
@@ -284,7 +292,8 @@ fn matches(pattern: &[u8], text: &[u8]) -> bool {
     pattern[at..].iter().all(|byte| *byte == b'*')
 }
 
-/// A path that the agent, which is in another directory, understands as this program does; and words that stand for none.
+/// A path that the agent, which is in another directory, understands as this program does; and
+/// words that stand for none.
 pub(super) fn is_the_same_anywhere(option: &str, path: &str) -> bool {
     path.starts_with(['/', '~'])
         || path.starts_with("%d/")
@@ -300,7 +309,8 @@ pub(super) fn keyword(text: &str) -> String {
     text[..end].to_ascii_lowercase()
 }
 
-/// Reads the value of `-o`: an option in small letters, and its value without the quotes around it. `None` for what is not simple.
+/// Reads the value of `-o`: an option in small letters, and its value without the quotes around it.
+/// `None` for what is not simple.
 pub(super) fn read(text: &str) -> Option<(String, String)> {
     let text = text.trim_matches([' ', '\t', '\r']);
     let end = text.find(|c: char| !c.is_ascii_alphanumeric())?;
@@ -404,7 +414,11 @@ mod tests {
     #[case("*c*n", "usekeychain", true)]
     #[case("use", "usekeychain", false)]
     #[case("", "usekeychain", false)]
-    fn names_of_unknown_options(#[case] patterns: &str, #[case] option: &str, #[case] expected: bool) {
+    fn names_of_unknown_options(
+        #[case] patterns: &str,
+        #[case] option: &str,
+        #[case] expected: bool,
+    ) {
         assert_eq!(is_ignored(patterns, option), expected);
     }
 }

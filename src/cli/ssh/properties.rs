@@ -1,5 +1,5 @@
-//! For any command line: where we would have the agent connect, and as whom, is where ssh itself would, for the same words. ssh is asked
-//! for both (`ssh -G`).
+//! For any command line: where we would have the agent connect, and as whom, is where ssh itself
+//! would, for the same words. ssh is asked for both (`ssh -G`).
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -52,10 +52,19 @@ Host db
 fn option() -> impl Strategy<Value = Vec<String>> {
     let user = select(vec!["deploy", "other", "a@b", "--", "-x", "a b", "\"root\"", ""]);
     let port = select(vec!["22", "2222", "0", "ssh", "+5", "022", "70000"]);
-    let path =
-        select(vec!["/etc/passwd", "/no such/key", "~/.ssh/x", "key", "%d/x", "${HOME}/x", "none", "/a#b"]);
+    let path = select(vec![
+        "/etc/passwd",
+        "/no such/key",
+        "~/.ssh/x",
+        "key",
+        "%d/x",
+        "${HOME}/x",
+        "none",
+        "/a#b",
+    ]);
     let name = select(vec!["10.0.0.1", "web2", "::1", "%h.example", "a b"]);
-    let flag = select(vec!["-4", "-6", "-C", "-T", "-tt", "-A", "-a", "-n", "-q", "-x", "-4C", "-vT"]);
+    let flag =
+        select(vec!["-4", "-6", "-C", "-T", "-tt", "-A", "-a", "-n", "-q", "-x", "-4C", "-vT"]);
     let long = (
         select(vec![
             "User",
@@ -102,7 +111,9 @@ fn option() -> impl Strategy<Value = Vec<String>> {
         ]),
     );
     let value = |letter: &'static str| {
-        move |value: &str| vec![vec![format!("{letter}{value}")], vec![letter.to_owned(), value.to_owned()]]
+        move |value: &str| {
+            vec![vec![format!("{letter}{value}")], vec![letter.to_owned(), value.to_owned()]]
+        }
     };
     let one = |ways: Vec<Vec<String>>| select(ways);
     prop_oneof![
@@ -148,16 +159,28 @@ fn line() -> impl Strategy<Value = Vec<String>> {
     (options(), dashes(), destination, options(), dashes(), command).prop_map(
         |(one, two, three, four, five, six)| {
             let six = six.into_iter().map(str::to_owned);
-            one.into_iter().chain(two).chain([three.to_owned()]).chain(four).chain(five).chain(six).collect()
+            one.into_iter()
+                .chain(two)
+                .chain([three.to_owned()])
+                .chain(four)
+                .chain(five)
+                .chain(six)
+                .collect()
         },
     )
 }
 
 /// What `ssh -G` says with these words; `None` where it fails.
-#[expect(clippy::disallowed_methods, reason = "the rule keeps ssh in one module; this compares with it")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the rule keeps ssh in one module; this compares with it"
+)]
 fn resolved(words: &[OsString]) -> Option<Vec<String>> {
-    let output =
-        std::process::Command::new("ssh").arg("-G").args(words).stdin(std::process::Stdio::null()).output();
+    let output = std::process::Command::new("ssh")
+        .arg("-G")
+        .args(words)
+        .stdin(std::process::Stdio::null())
+        .output();
     let output = output.expect("there is an ssh");
     let decides = |line: &&str| DECIDES.contains(&line.split(' ').next().unwrap_or_default());
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -166,9 +189,15 @@ fn resolved(words: &[OsString]) -> Option<Vec<String>> {
 
 /// Files of this directory, as whoever is in another one has to name them.
 fn absolute(line: &str) -> String {
-    const FILES: &[&str] =
-        &["certificatefile", "globalknownhostsfile", "identityagent", "identityfile", "userknownhostsfile"];
-    let Some((option, paths)) = line.split_once(' ').filter(|(option, _)| FILES.contains(option)) else {
+    const FILES: &[&str] = &[
+        "certificatefile",
+        "globalknownhostsfile",
+        "identityagent",
+        "identityfile",
+        "userknownhostsfile",
+    ];
+    let Some((option, paths)) = line.split_once(' ').filter(|(option, _)| FILES.contains(option))
+    else {
         return line.to_owned();
     };
     let paths = paths.trim_start();
@@ -222,7 +251,8 @@ fn much_of_it_is_understood() {
     let mut count = 0;
     for _ in 0..1000 {
         let line = line().new_tree(&mut runner).expect("a line").current();
-        count += usize::from(asked(&line.into_iter().map(OsString::from).collect::<Vec<_>>()).is_some());
+        count +=
+            usize::from(asked(&line.into_iter().map(OsString::from).collect::<Vec<_>>()).is_some());
     }
     assert!((150..950).contains(&count), "{count} of 1000");
 }
@@ -306,9 +336,15 @@ fn every_option_that_ssh_names_is_known() {
     assert!(unknown.is_empty() && text.lines().count() > 40, "{unknown:?}");
 }
 
-#[expect(clippy::disallowed_methods, reason = "the rule keeps ssh in one module; this compares with it")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the rule keeps ssh in one module; this compares with it"
+)]
 fn all_of(config: &str) -> std::process::Output {
-    std::process::Command::new("ssh").args(["-G", "-F", config, "web1"]).output().expect("there is an ssh")
+    std::process::Command::new("ssh")
+        .args(["-G", "-F", config, "web1"])
+        .output()
+        .expect("there is an ssh")
 }
 
 #[rstest::rstest]
@@ -349,7 +385,8 @@ fn only_who_forwards_the_same_agent_shares_a_connection() {
     assert_eq!(host(Some("")), Host::new("web1").expect("a name"));
 }
 
-/// What the TOML file says of a host counts, but for what the caller says; ssh is told so, also where it is left to it.
+/// What the TOML file says of a host counts, but for what the caller says; ssh is told so, also
+/// where it is left to it.
 #[rstest::rstest]
 #[case(&["web1"], "-o HostName=10.0.0.7 -p 2222 -l deploy -o ProxyJump=bastion -o IdentityFile=\"/k\" -o IdentitiesOnly=yes")]
 #[case(&["-p", "22", "-l", "x", "web1"], "-o HostName=10.0.0.7 -o ProxyJump=bastion -o IdentityFile=\"/k\" -o IdentitiesOnly=yes")]
@@ -368,6 +405,7 @@ fn the_toml_file_counts(#[case] line: &[&str], #[case] told: &str) {
             .option("ProxyJump", "bastion")
     };
     let own = wish(&read, known, None).expect("it has a name").own;
-    let words: Vec<_> = of_host(&own).iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let words: Vec<_> =
+        of_host(&own).iter().map(|word| word.to_string_lossy().into_owned()).collect();
     assert_eq!(words.join(" "), told);
 }

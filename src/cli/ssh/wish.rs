@@ -1,6 +1,8 @@
-//! What a command line of ssh asks for: the host, as the agent has to be asked for it, so that nobody's command runs as somebody else.
+//! What a command line of ssh asks for: the host, as the agent has to be asked for it, so that
+//! nobody's command runs as somebody else.
 //!
-//! For ssh the first value of an option wins, wherever on the line it stands: `-l`, `-o User=…` and `user@` are one option to it.
+//! For ssh the first value of an option wins, wherever on the line it stands: `-l`, `-o User=…` and
+//! `user@` are one option to it.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -17,7 +19,8 @@ use crate::openssh;
 pub(super) struct Wish {
     /// The host that the agent is to be asked for, or why it is not to be asked.
     pub host: Result<Host, Why>,
-    /// What the TOML file, or this program's own options, say of the host and the caller does not: plain ssh would not know it.
+    /// What the TOML file, or this program's own options, say of the host and the caller does not:
+    /// plain ssh would not know it.
     pub own: Host,
     /// The `ConnectTimeout` that was given.
     pub timeout: Option<Duration>,
@@ -43,8 +46,9 @@ struct Said {
     heard: Vec<String>,
 }
 
-/// Understands a line. `known` gives the host of that name as the TOML file and the program's own options have it; `auth_sock` is the
-/// agent with the caller's keys. An error is that the name is none for a host; ssh is to say so.
+/// Understands a line. `known` gives the host of that name as the TOML file and the program's own
+/// options have it; `auth_sock` is the agent with the caller's keys. An error is that the name is
+/// none for a host; ssh is to say so.
 pub(super) fn wish(
     line: &Line<'_>,
     known: impl FnOnce(&str) -> Result<Host, HostError>,
@@ -103,7 +107,8 @@ impl Said {
                 let Some(text) = value.to_str() else { return plain("a value is not UTF-8") };
                 match letter {
                     b'F' => {
-                        // ssh takes the last one. What a shell has not expanded is no home directory to ssh.
+                        // ssh takes the last one. What a shell has not expanded is no home
+                        // directory to ssh.
                         self.ssh_config = Some(value.clone());
                         if text.starts_with('~') { plain("-F begins with ~") } else { Ok(()) }
                     }
@@ -148,7 +153,10 @@ impl Said {
             };
         };
         if !options::is_known(&option)
-            && self.ignore_unknown.as_ref().is_some_and(|patterns| options::is_ignored(patterns, &option))
+            && self
+                .ignore_unknown
+                .as_ref()
+                .is_some_and(|patterns| options::is_ignored(patterns, &option))
         {
             // An ssh that does not know it passes over it, and one that does is to have it.
             if option == "usekeychain" {
@@ -190,8 +198,10 @@ impl Said {
     }
 
     fn port(&mut self, port: &str) -> Result<(), Why> {
-        let number =
-            port.parse().ok().filter(|number| *number > 0 && port.bytes().all(|byte| byte.is_ascii_digit()));
+        let number = port
+            .parse()
+            .ok()
+            .filter(|number| *number > 0 && port.bytes().all(|byte| byte.is_ascii_digit()));
         self.port.get_or_insert(number.ok_or_else(|| format!("the port is {port:?}"))?);
         Ok(())
     }
@@ -206,7 +216,8 @@ impl Said {
         }
     }
 
-    /// For `-i` ssh looks whether there is such a file, before it reads the `%` in it, and does without one that is not there.
+    /// For `-i` ssh looks whether there is such a file, before it reads the `%` in it, and does
+    /// without one that is not there.
     fn identity_that_is_there(&mut self, path: &str) -> Result<(), Why> {
         let file = match path.strip_prefix('~') {
             None => PathBuf::from(path),
@@ -220,7 +231,10 @@ impl Said {
 
     /// The agent is in another directory.
     fn identity_file(&mut self, path: &str) -> Result<(), Why> {
-        if path.is_empty() || path.contains(['"', '\\', '$', '#', '\'']) || path.contains(char::is_control) {
+        if path.is_empty()
+            || path.contains(['"', '\\', '$', '#', '\''])
+            || path.contains(char::is_control)
+        {
             return Err(format!("the path {path:?} is not simple enough to be sure of it"));
         }
         let path = anywhere("identityfile", path)?;
@@ -248,7 +262,9 @@ impl Said {
 
     fn forward(&mut self, on: bool) -> Result<(), Why> {
         match self.forwarding.replace(on) {
-            Some(before) if before != on => Err("the agent is to be forwarded and is not".to_owned()),
+            Some(before) if before != on => {
+                Err("the agent is to be forwarded and is not".to_owned())
+            }
             _ => Ok(()),
         }
     }
@@ -285,7 +301,8 @@ impl Said {
     }
 
     fn forward_agent(&mut self, auth_sock: Option<&str>) -> Result<(), Why> {
-        let Some(path) = auth_sock.filter(|path| self.forwarding == Some(true) && !path.is_empty()) else {
+        let Some(path) = auth_sock.filter(|path| self.forwarding == Some(true) && !path.is_empty())
+        else {
             return Ok(());
         };
         // Named, so that only those who forward the same agent share the connection.
@@ -300,8 +317,9 @@ impl Said {
         let says = |option: &str| self.heard.iter().any(|heard| heard.eq_ignore_ascii_case(option));
         // The first of these two keeps the other one out.
         let has_proxy = says("proxyjump") || says("proxycommand");
-        let is_said =
-            |option: &str| says(option) || (has_proxy && option.to_ascii_lowercase().starts_with("proxy"));
+        let is_said = |option: &str| {
+            says(option) || (has_proxy && option.to_ascii_lowercase().starts_with("proxy"))
+        };
         let mut own = Host::new(known.name())?;
         if let Some(address) = known.get_address().filter(|_| !says("hostname")) {
             own = own.address(address)?;
@@ -324,11 +342,13 @@ impl Said {
         Ok(own)
     }
 
-    /// Has the agent's ssh pass over what this one is to pass over, where that may make a difference: on the command line, or in the files.
+    /// Has the agent's ssh pass over what this one is to pass over, where that may make a
+    /// difference: on the command line, or in the files.
     fn pass_over_unknown(&mut self, known: &Host) {
         let Some(patterns) = self.ignore_unknown.take() else { return };
         let named = self.ssh_config.as_ref().map(Path::new).or(known.get_config_file());
-        let passes_over = |option: &str| !options::is_known(option) && options::is_ignored(&patterns, option);
+        let passes_over =
+            |option: &str| !options::is_known(option) && options::is_ignored(&patterns, option);
         if self.needs_ignore_unknown || configuration::may_mention(named, &passes_over) {
             // It counts for what stands behind it.
             self.options.insert(0, ("ignoreunknown".to_owned(), patterns));
@@ -352,10 +372,11 @@ impl Said {
 
 /// The paths of an option, as whoever is in another directory has to name them.
 fn files(option: &str, value: &str) -> Result<String, Why> {
-    let paths = value.split_whitespace().map(|path| match options::is_the_same_anywhere(option, path) {
-        true => Ok(path.to_owned()),
-        false => anywhere(option, path).map(|path| format!("\"{path}\"")),
-    });
+    let paths =
+        value.split_whitespace().map(|path| match options::is_the_same_anywhere(option, path) {
+            true => Ok(path.to_owned()),
+            false => anywhere(option, path).map(|path| format!("\"{path}\"")),
+        });
     Ok(paths.collect::<Result<Vec<_>, _>>()?.join(" "))
 }
 

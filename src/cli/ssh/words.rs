@@ -1,13 +1,16 @@
-//! The command line of ssh, read as ssh reads it: which words are options, which are their values, which is the destination.
+//! The command line of ssh, read as ssh reads it: which words are options, which are their values,
+//! which is the destination.
 //!
-//! Options are single letters, alone or several in a word (`-tt4p22`), a value follows in the same word or is the next one. Behind the
-//! destination there can be further options, unless `--` stood before it; the first other word begins the command.
+//! Options are single letters, alone or several in a word (`-tt4p22`), a value follows in the same
+//! word or is the next one. Behind the destination there can be further options, unless `--` stood
+//! before it; the first other word begins the command.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-/// Options without a value, and with one, of OpenSSH 7.6 to 10. `-1` is left out, because it is an error since version 7.6. `-P` is left
-/// out, because it has no value (and no effect) before version 9.4 and is a tag since.
+/// Options without a value, and with one, of OpenSSH 7.6 to 10. `-1` is left out, because it is an
+/// error since version 7.6. `-P` is left out, because it has no value (and no effect) before
+/// version 9.4 and is a tag since.
 const FLAGS: &[u8] = b"246AaCfGgKkMNnqsTtVvXxYy";
 const VALUES: &[u8] = b"BbcDEeFIiJLlmOopQRSWw";
 
@@ -58,13 +61,17 @@ impl std::fmt::Display for Unread {
     }
 }
 
-/// Reads a line. Those options that were read come with it also where it is not understood to its end.
+/// Reads a line. Those options that were read come with it also where it is not understood to its
+/// end.
 pub(super) fn read(words: &[OsString]) -> (Vec<Given>, Result<Line<'_>, Unread>) {
     read_with(words, Unknown::Refused)
 }
 
 /// The same, with an assumption about letters that are not known.
-pub(super) fn read_with(words: &[OsString], unknown: Unknown) -> (Vec<Given>, Result<Line<'_>, Unread>) {
+pub(super) fn read_with(
+    words: &[OsString],
+    unknown: Unknown,
+) -> (Vec<Given>, Result<Line<'_>, Unread>) {
     let mut given = Vec::new();
     let result = read_into(words, unknown, &mut given);
     let result = result.map(|(before, destination, command)| Line {

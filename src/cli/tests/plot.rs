@@ -6,7 +6,8 @@ fn series(name: &str, values: &[f64]) -> Series {
     Series { name: name.to_owned(), values: values.to_vec() }
 }
 
-/// Whether every element that is opened is closed, in the right order, and what is text has no markup of its own.
+/// Whether every element that is opened is closed, in the right order, and what is text has no
+/// markup of its own.
 fn is_well_formed(svg: &str) -> bool {
     let mut open = Vec::new();
     for piece in svg.split('<').skip(1) {
@@ -34,7 +35,10 @@ fn every_series_has_a_row_with_its_median() {
     for text in [">cold<", ">190.1 ms<", ">warm<", ">2.35 ms<", ">both<"] {
         assert!(svg.contains(text), "{text} is missing in {svg}");
     }
-    assert!(svg.contains("warm: median 2.35 ms, 5th to 95th percentile 1.00 to 6.00 ms, 3 values"), "{svg}");
+    assert!(
+        svg.contains("warm: median 2.35 ms, 5th to 95th percentile 1.00 to 6.00 ms, 3 values"),
+        "{svg}"
+    );
 }
 
 /// The labels of the axis.
@@ -72,7 +76,8 @@ fn where_all_labels_would_not_fit_there_are_those_of_powers_of_ten() {
 
 #[test]
 fn a_series_without_values_says_so() {
-    let svg = distributions("", &[series("none", &[]), series("no numbers", &[f64::NAN, f64::INFINITY])]);
+    let svg =
+        distributions("", &[series("none", &[]), series("no numbers", &[f64::NAN, f64::INFINITY])]);
     assert!(svg.matches(">no data<").count() == 2 && is_well_formed(&svg), "{svg}");
     assert!(is_well_formed(&distributions("", &[])));
 }
@@ -86,7 +91,10 @@ fn values_that_no_logarithmic_axis_has_do_no_harm() {
 #[test]
 fn names_are_text_and_not_markup() {
     let svg = distributions("a < b & c", &[series("<script>\u{7}\"x\"", &[1.0])]);
-    assert!(svg.contains("a &lt; b &amp; c") && svg.contains("&lt;script&gt;\u{fffd}&quot;x&quot;"), "{svg}");
+    assert!(
+        svg.contains("a &lt; b &amp; c") && svg.contains("&lt;script&gt;\u{fffd}&quot;x&quot;"),
+        "{svg}"
+    );
     assert!(is_well_formed(&svg));
 }
 

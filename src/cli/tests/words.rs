@@ -1,6 +1,8 @@
-//! Random words: whatever stands on the command line or in a request, it is understood or refused, and nothing panics.
+//! Random words: whatever stands on the command line or in a request, it is understood or refused,
+//! and nothing panics.
 //!
-//! A short run is a part of the tests. `SSHPOOL_FUZZ_SECONDS` makes it longer, `SSHPOOL_FUZZ_SEED` another one; a failure names its seed.
+//! A short run is a part of the tests. `SSHPOOL_FUZZ_SECONDS` makes it longer, `SSHPOOL_FUZZ_SEED`
+//! another one; a failure names its seed.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -111,7 +113,8 @@ const KNOWN: &[&str] = &[
 ];
 
 /// Bytes at which readers of something stop.
-const BYTES: &[u8] = b"[]-,/:@%+=#!~^ \t\n\r'\"`$\\;&<>|(){}*?.019azAZ\0\x1b\x7f\xff\xe9\xc3\xa9\xef\xbb\xbf";
+const BYTES: &[u8] =
+    b"[]-,/:@%+=#!~^ \t\n\r'\"`$\\;&<>|(){}*?.019azAZ\0\x1b\x7f\xff\xe9\xc3\xa9\xef\xbb\xbf";
 
 fn word(random: &mut Random) -> Vec<u8> {
     match random.below(12) {
@@ -132,8 +135,8 @@ fn word(random: &mut Random) -> Vec<u8> {
 fn again_and_again(round: impl Fn(&mut Random)) {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let first = number("SSHPOOL_FUZZ_SEED").unwrap_or(0x5eed);
-    let end =
-        Instant::now() + number("SSHPOOL_FUZZ_SECONDS").map_or(Duration::from_secs(1), Duration::from_secs);
+    let end = Instant::now()
+        + number("SSHPOOL_FUZZ_SECONDS").map_or(Duration::from_secs(1), Duration::from_secs);
     for seed in first.. {
         // 0 stays 0 for ever.
         let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
@@ -141,7 +144,10 @@ fn again_and_again(round: impl Fn(&mut Random)) {
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| round(&mut random)));
         assert!(outcome.is_ok(), "it panics with SSHPOOL_FUZZ_SEED={seed}");
         // The machine may have something else to do for a while.
-        assert!(begun.elapsed() < Duration::from_secs(60), "it hangs with SSHPOOL_FUZZ_SEED={seed}");
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "it hangs with SSHPOOL_FUZZ_SEED={seed}"
+        );
         if Instant::now() >= end {
             return;
         }
@@ -159,8 +165,10 @@ fn b9_no_command_line_makes_a_panic() {
             Ok(cli) => assert!(!format!("{cli:?}").is_empty()),
             Err(error) => assert!(!error.to_string().is_empty()),
         }
-        let lossy: Vec<String> = words[1..].iter().map(|word| word.to_string_lossy().into_owned()).collect();
-        // Files that are named are read for it, and some block or have no end; these words name none.
+        let lossy: Vec<String> =
+            words[1..].iter().map(|word| word.to_string_lossy().into_owned()).collect();
+        // Files that are named are read for it, and some block or have no end; these words name
+        // none.
         if !lossy.iter().any(|word| word.contains('/')) {
             let _ = completions::offered(&lossy);
         }
@@ -170,7 +178,8 @@ fn b9_no_command_line_makes_a_panic() {
 #[test]
 fn b8_no_word_for_a_host_makes_a_panic() {
     let config =
-        Config::from_toml("[hosts.\"a+b\"]\n[groups]\nweb = 'web[1-3]'", Path::new("c.toml")).expect("valid");
+        Config::from_toml("[hosts.\"a+b\"]\n[groups]\nweb = 'web[1-3]'", Path::new("c.toml"))
+            .expect("valid");
     again_and_again(|random| {
         let text = String::from_utf8_lossy(&word(random)).into_owned();
         let check = |error: &dyn std::fmt::Display| {
@@ -239,8 +248,11 @@ fn request(random: &mut Random) -> String {
             6 => (0..random.below(4)).map(|_| value(random, depth + 1)).collect(),
             _ => {
                 let pairs = (0..random.below(4)).map(|_| {
-                    let key =
-                        if random.below(4) == 0 { text(random) } else { random.one_of(KEYS).to_owned() };
+                    let key = if random.below(4) == 0 {
+                        text(random)
+                    } else {
+                        random.one_of(KEYS).to_owned()
+                    };
                     (key, value(random, depth + 1))
                 });
                 serde_json::Value::Object(pairs.collect())
@@ -290,12 +302,19 @@ fn b9_no_request_makes_a_panic() {
 #[test]
 fn what_is_long_is_told_in_a_line_that_can_be_read() {
     let line = one_line(&format!("a\nb{}ü{}\u{1b}z", "ä".repeat(100_000), "ö".repeat(100_000)));
-    assert!(line.starts_with("a bää") && line.ends_with("\\u{1b}z") && line.contains("ä…ö"), "{line}");
+    assert!(
+        line.starts_with("a bää") && line.ends_with("\\u{1b}z") && line.contains("ä…ö"),
+        "{line}"
+    );
     assert!(line.chars().count() < 4100 && one_line("ü").len() == 2, "{}", line.len());
     let long = "a".repeat(100_000);
-    for text in
-        [format!("@{long}"), long.clone(), format!("[{long}]"), format!("{long}[1-2]"), format!("h:{long}")]
-    {
+    for text in [
+        format!("@{long}"),
+        long.clone(),
+        format!("[{long}]"),
+        format!("{long}[1-2]"),
+        format!("h:{long}"),
+    ] {
         let error = Config::default().host_set(&text).expect_err("it is none").to_string();
         assert!(error.len() < 1_000, "{}", error.len());
         assert!(text.parse::<HostSet>().is_err_and(|error| error.to_string().len() < 1_000));
@@ -305,13 +324,22 @@ fn what_is_long_is_told_in_a_line_that_can_be_read() {
 #[test]
 fn b9_what_is_not_utf8_comes_through_the_protocol() {
     let bytes = OsStr::from_bytes(b"/keys/caf\xe9");
-    let host =
-        Host::new("h1").and_then(|host| host.identity_file(bytes)).and_then(|host| host.config_file(bytes));
+    let host = Host::new("h1")
+        .and_then(|host| host.identity_file(bytes))
+        .and_then(|host| host.config_file(bytes));
     let host = host.expect("a valid host");
-    let exec =
-        Exec::new(&host, OsString::from_vec(b"echo caf\xe9".to_vec()), false, None, wire::Origin::default());
+    let exec = Exec::new(
+        &host,
+        OsString::from_vec(b"echo caf\xe9".to_vec()),
+        false,
+        None,
+        wire::Origin::default(),
+    );
     let text = serde_json::to_string(&exec).expect("it is JSON");
-    assert!(text.contains(r#""command_base64":"ZWNobyBjYWbp""#) && !text.contains("\"command\""), "{text}");
+    assert!(
+        text.contains(r#""command_base64":"ZWNobyBjYWbp""#) && !text.contains("\"command\""),
+        "{text}"
+    );
     let again: Exec = serde_json::from_str(&text).expect("it is read again");
     let HostSpec::Whole(again_host) = again.host.clone() else { panic!("it was whole") };
     assert_eq!(again_host.host().expect("a host"), host);
@@ -320,7 +348,8 @@ fn b9_what_is_not_utf8_comes_through_the_protocol() {
         _ => panic!("it is shell text"),
     }
     // What is text stays text.
-    let host = Host::new("h1").and_then(|host| host.identity_file("/keys/é")).expect("a valid host");
+    let host =
+        Host::new("h1").and_then(|host| host.identity_file("/keys/é")).expect("a valid host");
     let exec = Exec::new(&host, "echo é".into(), false, None, wire::Origin::default());
     let text = serde_json::to_string(&exec).expect("it is JSON");
     assert!(text.contains(r#""command":"echo é""#) && !text.contains("_base64"), "{text}");

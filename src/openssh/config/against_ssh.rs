@@ -1,4 +1,5 @@
-//! Generated configurations, read by ssh and by the reader. Where ssh's answer hangs on a line, the reader has to have seen that line.
+//! Generated configurations, read by ssh and by the reader. Where ssh's answer hangs on a line, the
+//! reader has to have seen that line.
 //!
 //! `SSHPOOL_READER_CASES` has more of them tried, `SSHPOOL_READER_SEED` others.
 
@@ -22,12 +23,19 @@ struct Answer {
 fn ask(root: &Path, place: &str) -> Answer {
     let mut ssh = std::process::Command::new("ssh");
     ssh.args(["-G", "-v", "-F"]).arg(root.join("Main")).args(["--", "target"]);
-    ssh.current_dir(root).env("HOME", root.join("home")).env("PLACE", place).env("SHELL", "/bin/sh");
+    ssh.current_dir(root)
+        .env("HOME", root.join("home"))
+        .env("PLACE", place)
+        .env("SHELL", "/bin/sh");
     let output = ssh.stdin(std::process::Stdio::null()).output().expect("ssh is there");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    let read = said.lines().filter_map(|line| line.strip_prefix("debug1: Reading configuration data "));
+    let read =
+        said.lines().filter_map(|line| line.strip_prefix("debug1: Reading configuration data "));
     Answer {
-        resolved: output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned()),
+        resolved: output
+            .status
+            .success()
+            .then(|| String::from_utf8_lossy(&output.stdout).into_owned()),
         files: read.map(|path| PathBuf::from(unescaped(path.trim_end()))).collect(),
     }
 }
@@ -87,17 +95,24 @@ fn try_one(seed: u64, counts: &Counts) {
         });
         format!("seed {seed}\n{}{reading:#?}", files.collect::<String>())
     };
-    let there =
-        reading.files().iter().filter(|file| file.is_there()).map(|file| file.path().components().collect());
+    let there = reading
+        .files()
+        .iter()
+        .filter(|file| file.is_there())
+        .map(|file| file.path().components().collect());
     let there: BTreeSet<PathBuf> = there.collect();
-    let missed: Vec<_> =
-        answer.files.iter().filter(|path| !there.contains(&path.components().collect::<PathBuf>())).collect();
+    let missed: Vec<_> = answer
+        .files
+        .iter()
+        .filter(|path| !there.contains(&path.components().collect::<PathBuf>()))
+        .collect();
     assert!(missed.is_empty(), "ssh reads {missed:?}: {}", show());
     counts.files.fetch_add(answer.files.len(), Ordering::Relaxed);
     if answer.resolved.is_some() {
         counts.answered.fetch_add(1, Ordering::Relaxed);
         if reading.unclear().is_empty() {
-            let regular: BTreeSet<_> = there.iter().filter(|path| path.is_file()).cloned().collect();
+            let regular: BTreeSet<_> =
+                there.iter().filter(|path| path.is_file()).cloned().collect();
             let read: BTreeSet<_> = answer
                 .files
                 .iter()
@@ -111,7 +126,11 @@ fn try_one(seed: u64, counts: &Counts) {
     // Another place.
     if ask(root, "").resolved != answer.resolved {
         counts.places.fetch_add(1, Ordering::Relaxed);
-        assert!(reading.needs_asking() || reading.variables().contains(OsStr::new("PLACE")), "{}", show());
+        assert!(
+            reading.needs_asking() || reading.variables().contains(OsStr::new("PLACE")),
+            "{}",
+            show()
+        );
     }
     // One line less.
     let read = case.files.iter().enumerate().filter(|(_, (path, _))| there.contains(path));
@@ -121,14 +140,24 @@ fn try_one(seed: u64, counts: &Counts) {
         let (path, lines) = &case.files[file];
         let line = random.below(lines.len());
         case.write(Some((file, line)));
-        assert!(!there.contains(path) || !reading.is_current() || lines[line].is_empty(), "{}", show());
+        assert!(
+            !there.contains(path) || !reading.is_current() || lines[line].is_empty(),
+            "{}",
+            show()
+        );
         if ask(root, "here").resolved != answer.resolved {
             counts.lines.fetch_add(1, Ordering::Relaxed);
             let is_seen = |mention: &super::Mention| {
                 let seen = reading.files()[mention.file].path();
-                mention.line == line + 1 && (seen == path || seen.components().eq(path.components()))
+                mention.line == line + 1
+                    && (seen == path || seen.components().eq(path.components()))
             };
-            assert!(reading.mentions.iter().any(is_seen), "line {} of {path:?}: {}", line + 1, show());
+            assert!(
+                reading.mentions.iter().any(is_seen),
+                "line {} of {path:?}: {}",
+                line + 1,
+                show()
+            );
         }
     }
 }
@@ -144,7 +173,8 @@ fn what_ssh_goes_by_is_seen() {
         for _ in 0..3 {
             scope.spawn(|| {
                 loop {
-                    let number = u64::try_from(next.fetch_add(1, Ordering::Relaxed)).expect("it fits");
+                    let number =
+                        u64::try_from(next.fetch_add(1, Ordering::Relaxed)).expect("it fits");
                     if number >= cases {
                         break;
                     }

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use super::line;
 
-/// What is decided by the command line, the files and the user's own name. Whatever else there is may be decided by the place.
+/// What is decided by the command line, the files and the user's own name. Whatever else there is
+/// may be decided by the place.
 const OF_THE_FILES: &[&str] =
     &["all", "canonical", "final", "host", "localuser", "originalhost", "tagged", "user"];
 const WITHOUT_ARGUMENT: &[&str] = &["all", "canonical", "final"];
@@ -14,8 +15,8 @@ pub(crate) fn is_the_same_everywhere(criterion: &str) -> bool {
     OF_THE_FILES.contains(&criterion)
 }
 
-/// The criteria of the rest of a `Match` line, in small letters and without negation. Versions of ssh take such a line apart in two ways:
-/// these are the criteria of both.
+/// The criteria of the rest of a `Match` line, in small letters and without negation. Versions of
+/// ssh take such a line apart in two ways: these are the criteria of both.
 pub(super) fn of(rest: &[u8]) -> BTreeSet<String> {
     let new = line::arguments(rest).unwrap_or_default();
     criteria(new).chain(criteria(line::old_arguments(rest))).collect()

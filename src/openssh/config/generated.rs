@@ -1,4 +1,5 @@
-//! Configurations of several files that include each other, in all the ways that lines can be spelled.
+//! Configurations of several files that include each other, in all the ways that lines can be
+//! spelled.
 
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::PermissionsExt;
@@ -6,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use super::tests::Random;
 
-/// Files by their paths below the directory. `home` is where an `Include` looks that has no absolute path.
+/// Files by their paths below the directory. `home` is where an `Include` looks that has no
+/// absolute path.
 const FILES: &[&str] = &[
     "Main",
     "Conf.d/10-A.conf",
@@ -121,7 +123,9 @@ impl Case {
         for _ in 0..1 + random.below(2) {
             // Files that include each other are tried now and then.
             let from = if random.one_in(60) { 0 } else { index + 1 };
-            let Some(targets) = FILES.get(from..).filter(|targets| !targets.is_empty()) else { continue };
+            let Some(targets) = FILES.get(from..).filter(|targets| !targets.is_empty()) else {
+                continue;
+            };
             let target = random.of(targets);
             let path = match target.strip_prefix("home/") {
                 Some(own) if random.one_in(2) => match own.strip_prefix(".ssh/") {
@@ -154,7 +158,8 @@ impl Case {
                 .collect();
             std::fs::write(path, lines.join(self.end)).expect("a file");
             // ssh reads no file that others may write to.
-            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).expect("its own file");
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
+                .expect("its own file");
         }
     }
 }
@@ -176,7 +181,10 @@ fn patterned(random: &mut Random, path: &str, with_all: bool) -> String {
             format!("{directory}[!.]{}", name.get(1..).unwrap_or_default())
         }
         4 if path.starts_with('/') => {
-            format!("/*{}", escaped.get(escaped[1..].find('/').map_or(0, |at| at + 1)..).unwrap_or_default())
+            format!(
+                "/*{}",
+                escaped.get(escaped[1..].find('/').map_or(0, |at| at + 1)..).unwrap_or_default()
+            )
         }
         _ => escaped,
     }

@@ -1,5 +1,5 @@
-//! Patterns of file names as `Include` has them, over bytes. ssh brings its own glob(3) on most systems; where implementations differ,
-//! a name matches here if one of them would have it.
+//! Patterns of file names as `Include` has them, over bytes. ssh brings its own glob(3) on most
+//! systems; where implementations differ, a name matches here if one of them would have it.
 
 /// A piece of a pattern between slashes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -22,7 +22,8 @@ struct Set {
     everything: bool,
 }
 
-/// Takes a pattern apart. `false` where a bracket is open over a slash: that is read in more than one way.
+/// Takes a pattern apart. `false` where a bracket is open over a slash: that is read in more than
+/// one way.
 pub(super) fn segments(pattern: &[u8]) -> (Vec<Segment>, bool) {
     let mut is_clear = true;
     let mut segments = Vec::new();
@@ -92,7 +93,10 @@ fn set(text: &[u8]) -> Option<(Set, &[u8])> {
             (b'[', [b':' | b'.' | b'=', more @ ..]) => {
                 set.everything = true;
                 // Up to its own end, if there is one.
-                rest = match more.windows(2).position(|pair| matches!(pair, [b':' | b'.' | b'=', b']'])) {
+                rest = match more
+                    .windows(2)
+                    .position(|pair| matches!(pair, [b':' | b'.' | b'=', b']']))
+                {
                     Some(at) => more.get(at + 2..).unwrap_or_default(),
                     None => after,
                 };
@@ -127,7 +131,10 @@ impl Set {
 impl Segment {
     /// The name that it stands for, if it stands for one.
     pub fn name(&self) -> Option<Vec<u8>> {
-        self.0.iter().map(|token| if let Token::Byte(byte) = token { Some(*byte) } else { None }).collect()
+        self.0
+            .iter()
+            .map(|token| if let Token::Byte(byte) = token { Some(*byte) } else { None })
+            .collect()
     }
 
     pub fn matches(&self, name: &[u8]) -> bool {
@@ -146,7 +153,9 @@ impl Segment {
                     Token::Byte(_) => {}
                     Token::One | Token::Set(_) => {
                         let Some(byte) = name.get(start) else { continue };
-                        if matches!(token, Token::One) || matches!(token, Token::Set(set) if set.has(*byte)) {
+                        if matches!(token, Token::One)
+                            || matches!(token, Token::Set(set) if set.has(*byte))
+                        {
                             next[start + 1] = true;
                         }
                         // Some implementations see characters.

@@ -37,7 +37,8 @@ pub(super) fn named(argument: &[u8], place: &Place<'_>, is_user: bool) -> Named 
             Some(b'/') => named.add(place, &path),
             Some(b'~') if is_user => named.add_home(place, &path),
             Some(b'~') => {
-                named.unclear = Some("the system's configuration includes files of a home directory")
+                named.unclear =
+                    Some("the system's configuration includes files of a home directory")
             }
             _ if is_user => named.add_home(place, &[b"~/.ssh/", &*path].concat()),
             _ => named.add(place, &[place.system.as_os_str().as_bytes(), b"/", &path].concat()),
@@ -96,7 +97,8 @@ fn replaced(argument: &[u8], place: &Place<'_>, named: &mut Named) -> Option<Vec
         rest = after;
         match (*byte, after) {
             (b'$', [b'{', after @ ..]) => {
-                let Some(end) = after.iter().position(|byte| *byte == b'}').filter(|end| *end > 0) else {
+                let Some(end) = after.iter().position(|byte| *byte == b'}').filter(|end| *end > 0)
+                else {
                     named.unclear = Some("a variable in an Include has no end");
                     return None;
                 };

@@ -1,4 +1,5 @@
-//! One line of ssh_config, taken apart as readconf.c does: the keyword by `strdelim`, its arguments by `argv_split`.
+//! One line of ssh_config, taken apart as readconf.c does: the keyword by `strdelim`, its arguments
+//! by `argv_split`.
 //!
 //! OpenSSH before 8.7 took the arguments apart with `strdelim` too, so that both ways are here.
 
@@ -28,7 +29,8 @@ pub(super) fn lines(content: &[u8]) -> impl Iterator<Item = Line> {
 fn keyword(line: &[u8]) -> Option<(String, Vec<u8>)> {
     // The first byte stays, whatever it is.
     let blank = |byte: &u8| is_blank(*byte) || *byte == b'\x0c';
-    let length = line.iter().rposition(|byte| !blank(byte)).map_or(line.len().min(1), |last| last + 1);
+    let length =
+        line.iter().rposition(|byte| !blank(byte)).map_or(line.len().min(1), |last| last + 1);
     let line = line.get(..length)?;
     let (mut keyword, mut rest) = delimited(line)?;
     if keyword.is_empty() {
@@ -44,9 +46,11 @@ fn keyword(line: &[u8]) -> Option<(String, Vec<u8>)> {
 /// A token, and what comes after it.
 type Delimited<'a> = (Vec<u8>, Option<&'a [u8]>);
 
-/// `strdelim` of misc.c: a token up to blanks, `=` or quotes; quotes may begin inside of it and end it. `None` where they do not end.
+/// `strdelim` of misc.c: a token up to blanks, `=` or quotes; quotes may begin inside of it and end
+/// it. `None` where they do not end.
 fn delimited(text: &[u8]) -> Option<Delimited<'_>> {
-    let Some(at) = text.iter().position(|byte| is_blank(*byte) || matches!(byte, b'"' | b'=')) else {
+    let Some(at) = text.iter().position(|byte| is_blank(*byte) || matches!(byte, b'"' | b'='))
+    else {
         return Some((text.to_vec(), None));
     };
     let (before, found) = text.split_at(at);
@@ -54,7 +58,10 @@ fn delimited(text: &[u8]) -> Option<Delimited<'_>> {
     if *delimiter == b'"' {
         let end = after.iter().position(|byte| *byte == b'"')?;
         let (quoted, after) = after.split_at(end);
-        return Some(([before, quoted].concat(), Some(trimmed(after.get(1..).unwrap_or_default()))));
+        return Some((
+            [before, quoted].concat(),
+            Some(trimmed(after.get(1..).unwrap_or_default())),
+        ));
     }
     let mut after = trimmed(after);
     // Of several of them one is skipped.
@@ -78,8 +85,8 @@ pub(super) fn old_arguments(rest: &[u8]) -> Vec<Vec<u8>> {
     arguments
 }
 
-/// `argv_split` of misc.c: arguments between blanks, with quotes of both kinds and backslashes, up to a comment. `None` where quotes do not
-/// end, which ssh does not accept.
+/// `argv_split` of misc.c: arguments between blanks, with quotes of both kinds and backslashes, up
+/// to a comment. `None` where quotes do not end, which ssh does not accept.
 pub(super) fn arguments(rest: &[u8]) -> Option<Vec<Vec<u8>>> {
     let mut arguments = Vec::new();
     let mut bytes = rest.iter().copied().peekable();
@@ -97,7 +104,8 @@ pub(super) fn arguments(rest: &[u8]) -> Option<Vec<Vec<u8>>> {
             match (byte, quote) {
                 (b'\\', _) => match bytes.peek().copied() {
                     Some(next)
-                        if matches!(next, b'\'' | b'"' | b'\\') || (next == b' ' && quote.is_none()) =>
+                        if matches!(next, b'\'' | b'"' | b'\\')
+                            || (next == b' ' && quote.is_none()) =>
                     {
                         argument.push(next);
                         bytes.next();
@@ -151,7 +159,8 @@ mod tests {
     #[case("Port 22\0Port 23", "port", "22")]
     fn a_line_has_a_keyword(#[case] text: &str, #[case] keyword: &str, #[case] rest: &str) {
         let found: Vec<_> = lines(text.as_bytes()).collect();
-        let expected = Line { keyword: keyword.to_owned(), rest: rest.as_bytes().to_vec(), number: 1 };
+        let expected =
+            Line { keyword: keyword.to_owned(), rest: rest.as_bytes().to_vec(), number: 1 };
         assert_eq!(found, [expected]);
     }
 
@@ -185,7 +194,9 @@ mod tests {
         #[case] expected: Option<Vec<&str>>,
         #[case] before: Vec<&str>,
     ) {
-        let bytes = |texts: Vec<&str>| texts.iter().map(|text| text.as_bytes().to_vec()).collect::<Vec<_>>();
+        let bytes = |texts: Vec<&str>| {
+            texts.iter().map(|text| text.as_bytes().to_vec()).collect::<Vec<_>>()
+        };
         assert_eq!(arguments(rest.as_bytes()), expected.map(bytes));
         assert_eq!(old_arguments(rest.as_bytes()), bytes(before));
     }

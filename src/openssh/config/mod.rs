@@ -1,7 +1,8 @@
 //! The one reader of ssh_config: which files count, and what they mention.
 //!
-//! It decides nothing that `ssh -G` can tell. What it does not understand counts as mentioned, and makes the whole unclear: then ssh is to
-//! be asked. Where versions of ssh read a line in more than one way, each of them counts.
+//! It decides nothing that `ssh -G` can tell. What it does not understand counts as mentioned, and
+//! makes the whole unclear: then ssh is to be asked. Where versions of ssh read a line in more than
+//! one way, each of them counts.
 
 mod criteria;
 mod glob;
@@ -110,7 +111,8 @@ pub(crate) struct Unclear {
     pub why: &'static str,
 }
 
-/// Reads what ssh would read, started in `directory` by a user whose home is `home` in the list of users, and with these variables.
+/// Reads what ssh would read, started in `directory` by a user whose home is `home` in the list of
+/// users, and with these variables.
 pub(crate) fn read(
     source: Source<'_>,
     directory: &Path,
@@ -127,7 +129,8 @@ pub(crate) fn read_here(source: Source<'_>) -> Reading {
     read(source, &directory, &home().unwrap_or_default(), &|name| std::env::var_os(name))
 }
 
-/// The user's home directory as ssh finds it, which does not look at `HOME` (for its own file; an `Include` does).
+/// The user's home directory as ssh finds it, which does not look at `HOME` (for its own file; an
+/// `Include` does).
 pub(crate) fn home() -> Option<PathBuf> {
     nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten().map(|user| user.dir)
 }
@@ -165,7 +168,8 @@ impl Reading {
 
     /// Whether one of these options may be set: it is mentioned, or something is unclear.
     pub(crate) fn may_set(&self, keywords: &[&str]) -> bool {
-        !self.unclear.is_empty() || keywords.iter().any(|keyword| self.mentions(keyword).next().is_some())
+        !self.unclear.is_empty()
+            || keywords.iter().any(|keyword| self.mentions(keyword).next().is_some())
     }
 
     /// The same of any option that is wanted, which is asked by its name of today in small letters.
@@ -180,7 +184,8 @@ impl Reading {
         self.mentions("match").flat_map(|mention| criteria::of(mention.rest.as_bytes())).collect()
     }
 
-    /// Whether only ssh can tell, in the caller's place and each time: a program, a network or something unknown decides.
+    /// Whether only ssh can tell, in the caller's place and each time: a program, a network or
+    /// something unknown decides.
     pub(crate) fn needs_asking(&self) -> bool {
         let is_known = |criterion: &String| criteria::is_the_same_everywhere(criterion);
         !self.unclear.is_empty() || !self.match_criteria().iter().all(is_known)
@@ -196,8 +201,9 @@ impl Reading {
         self.places.iter().all(|(name, value)| variable(name) == *value)
     }
 
-    /// Whether all files are as they were, and no other ones have come. Their content is looked at only where they were changed just before
-    /// they were read. Variables are not looked at: see [`fits`](Self::fits).
+    /// Whether all files are as they were, and no other ones have come. Their content is looked at
+    /// only where they were changed just before they were read. Variables are not looked at: see
+    /// [`fits`](Self::fits).
     pub(crate) fn is_current(&self) -> bool {
         self.files.iter().all(FileSeen::is_current) && self.listings.iter().all(Listing::is_current)
     }
@@ -207,7 +213,8 @@ impl Reading {
     pub(crate) fn host_names(&self) -> Vec<String> {
         let mut names = Vec::new();
         for name in self.mentions("host").flat_map(|mention| &mention.arguments) {
-            let name = name.to_str().filter(|name| !name.is_empty() && !name.contains(['*', '?', '!']));
+            let name =
+                name.to_str().filter(|name| !name.is_empty() && !name.contains(['*', '?', '!']));
             if let Some(name) = name.filter(|name| !names.iter().any(|known| known == name)) {
                 names.push(name.to_owned());
             }

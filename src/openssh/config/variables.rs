@@ -3,8 +3,8 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-/// `${NAME}` anywhere, `$NAME` where an argument begins with it, and the word that `IdentityAgent` has for a variable. Some options do not
-/// replace them: one name too many does no harm.
+/// `${NAME}` anywhere, `$NAME` where an argument begins with it, and the word that `IdentityAgent`
+/// has for a variable. Some options do not replace them: one name too many does no harm.
 pub(super) fn of(keyword: &str, rest: &[u8], arguments: &[OsString]) -> Vec<OsString> {
     let mut names = Vec::new();
     let mut text = rest;
@@ -15,7 +15,8 @@ pub(super) fn of(keyword: &str, rest: &[u8], arguments: &[OsString]) -> Vec<OsSt
     }
     for argument in arguments {
         let name = argument.as_bytes().strip_prefix(b"$").unwrap_or_default();
-        if !name.is_empty() && name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_') {
+        if !name.is_empty() && name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
+        {
             names.push(name.to_vec());
         }
         if keyword == "identityagent" && argument == "SSH_AUTH_SOCK" {
@@ -36,7 +37,11 @@ mod tests {
     #[case("identityagent", "SSH_AUTH_SOCK", &["SSH_AUTH_SOCK"])]
     #[case("proxycommand", "a${${E}", &["${E", "E"])]
     #[case("user", "${}x${F$G", &[])]
-    fn lines_mention_variables(#[case] keyword: &str, #[case] rest: &str, #[case] expected: &[&str]) {
+    fn lines_mention_variables(
+        #[case] keyword: &str,
+        #[case] rest: &str,
+        #[case] expected: &[&str],
+    ) {
         let arguments: Vec<_> = rest.split(' ').map(OsString::from).collect();
         assert_eq!(of(keyword, rest.as_bytes(), &arguments), expected);
     }

@@ -88,7 +88,9 @@ impl<'a> Walk<'a> {
             let (is_user, block, file) = (frame.is_user, Arc::clone(&frame.block), frame.file);
             if let Some(included) = frame.pending.pop_front() {
                 let entered = self.enter(&included, Origin::Included, is_user, block);
-                if let Some(included) = entered.filter(|included| self.reading.files[*included].is_there()) {
+                if let Some(included) =
+                    entered.filter(|included| self.reading.files[*included].is_there())
+                {
                     self.included.insert((file, included));
                 }
                 continue;
@@ -112,7 +114,13 @@ impl<'a> Walk<'a> {
     }
 
     /// Begins with a file, unless that was done before. Gives its number.
-    fn enter(&mut self, path: &Path, origin: Origin, is_user: bool, block: Arc<Block>) -> Option<usize> {
+    fn enter(
+        &mut self,
+        path: &Path,
+        origin: Origin,
+        is_user: bool,
+        block: Arc<Block>,
+    ) -> Option<usize> {
         let file = self.file(path, origin)?;
         if self.entered.insert((file, is_user, Arc::clone(&block))) {
             self.stack.push(Frame { file, is_user, block, next_line: 0, pending: VecDeque::new() });
@@ -188,7 +196,9 @@ impl<'a> Walk<'a> {
         let (seen, content) = FileSeen::read(path);
         let (bytes, why) = match content {
             Content::Bytes(bytes) => (bytes, None),
-            Content::Missing => (Vec::new(), (origin == Origin::Named).then_some("it is not there")),
+            Content::Missing => {
+                (Vec::new(), (origin == Origin::Named).then_some("it is not there"))
+            }
             Content::Unclear(why) => (Vec::new(), Some(why)),
         };
         // Versions of ssh go on at different places behind it.
@@ -235,7 +245,8 @@ impl<'a> Walk<'a> {
         files
     }
 
-    /// The files of a pattern: those that are in the directories that it names, and those that are named in full, there or not.
+    /// The files of a pattern: those that are in the directories that it names, and those that are
+    /// named in full, there or not.
     fn matching(&mut self, path: &Path, pattern: Pattern) -> Vec<PathBuf> {
         let mut found = vec![pattern.base];
         for segment in &pattern.segments {

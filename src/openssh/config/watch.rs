@@ -14,7 +14,8 @@ use super::glob::Segment;
 pub(super) const LARGEST: u64 = 4 * 1024 * 1024;
 /// A directory with more is not looked through.
 pub(super) const MOST_ENTRIES: usize = 20_000;
-/// What was changed within this time may be changed again without a trace: clocks of file systems tick slowly.
+/// What was changed within this time may be changed again without a trace: clocks of file systems
+/// tick slowly.
 const RECENT: Duration = Duration::from_secs(2);
 
 /// A file that counts, whether it is there or not.
@@ -102,7 +103,10 @@ impl FileSeen {
 
 impl Listing {
     /// With the names in their order. `Err` where there are too many.
-    pub(super) fn read(directory: &Path, pattern: &Segment) -> (Self, Result<Vec<OsString>, &'static str>) {
+    pub(super) fn read(
+        directory: &Path,
+        pattern: &Segment,
+    ) -> (Self, Result<Vec<OsString>, &'static str>) {
         let (state, names) = State::of_directory(directory, pattern);
         let (directory, pattern) = (directory.to_owned(), pattern.clone());
         (Listing { directory, pattern, state: Mutex::new(state) }, names)
@@ -138,7 +142,9 @@ impl State {
             Facts::Unreachable(_) => (facts, Content::Unclear("it cannot be reached")),
             _ if is_strange => (facts, Content::Unclear("it is no plain file")),
             // A directory can be opened, and has no lines.
-            Facts::There { content: None, .. } if path.is_dir() || path == Path::new("/dev/null") => {
+            Facts::There { content: None, .. }
+                if path.is_dir() || path == Path::new("/dev/null") =>
+            {
                 (facts, Content::Bytes(Vec::new()))
             }
             Facts::There { content: None, .. } => (facts, Content::Unclear("it is no plain file")),
@@ -153,7 +159,10 @@ impl State {
         (State { facts, digest, is_certain: facts.is_old(now) }, content)
     }
 
-    fn of_directory(directory: &Path, pattern: &Segment) -> (Self, Result<Vec<OsString>, &'static str>) {
+    fn of_directory(
+        directory: &Path,
+        pattern: &Segment,
+    ) -> (Self, Result<Vec<OsString>, &'static str>) {
         use std::os::unix::ffi::OsStrExt;
         let now = SystemTime::now();
         let facts = Facts::of(directory, true);
@@ -161,7 +170,8 @@ impl State {
         let entries = std::fs::read_dir(directory).into_iter().flatten().take(MOST_ENTRIES + 1);
         let names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
         let has_too_many = names.len() > MOST_ENTRIES;
-        let mut names: Vec<_> = names.into_iter().filter(|name| pattern.matches(name.as_bytes())).collect();
+        let mut names: Vec<_> =
+            names.into_iter().filter(|name| pattern.matches(name.as_bytes())).collect();
         names.sort();
         let state = State { facts, digest: digest(&names), is_certain: facts.is_old(now) };
         (state, if has_too_many { Err("a directory has too many files") } else { Ok(names) })
@@ -177,7 +187,9 @@ impl Facts {
     fn of(path: &Path, is_listed: bool) -> Self {
         match std::fs::metadata(path) {
             Ok(metadata) => Facts::from(&metadata, is_listed),
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Err(error)
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+            {
                 Facts::Missing
             }
             Err(error) => Facts::Unreachable(error.raw_os_error().unwrap_or_default()),
@@ -191,7 +203,11 @@ impl Facts {
             inode: (metadata.dev(), metadata.ino()),
             mode: metadata.mode(),
             owner: metadata.uid(),
-            content: (metadata.is_file() || is_listed).then_some((metadata.len(), modified, changed)),
+            content: (metadata.is_file() || is_listed).then_some((
+                metadata.len(),
+                modified,
+                changed,
+            )),
         }
     }
 

@@ -1,11 +1,14 @@
-//! The decision: who gets a session, for whom a login is begun, whose connection makes room, and who is turned away.
+//! The decision: who gets a session, for whom a login is begun, whose connection makes room, and
+//! who is turned away.
 //!
-//! Tenants compete for the slots of the key. A claim is a login that a queue needs, with the ticket of the waiter that it would
-//! serve. Claims are served in the order of their tickets: by an empty slot; by one whose connection is being closed; by
-//! closing the connection of another tenant that has been idle for longest; and where none is idle, by one that yields.
+//! Tenants compete for the slots of the key. A claim is a login that a queue needs, with the ticket
+//! of the waiter that it would serve. Claims are served in the order of their tickets: by an empty
+//! slot; by one whose connection is being closed; by closing the connection of another tenant that
+//! has been idle for longest; and where none is idle, by one that yields.
 //!
-//! A connection that is in use yields only to a tenant that has none, or fewer even after that: otherwise two busy tenants would take
-//! connections from each other without end. It still serves the waiters of its tenant that came before the one it yields to.
+//! A connection that is in use yields only to a tenant that has none, or fewer even after that:
+//! otherwise two busy tenants would take connections from each other without end. It still serves
+//! the waiters of its tenant that came before the one it yields to.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -54,7 +57,8 @@ impl<T: Transport> KeyState<T> {
             let tenant = self.tenants.get_mut(id).expect("who queues is there");
             tenant.used_up = self.ledger.used_up(&tenant.account, &self.key, now);
         }
-        // A connection that need not yield any more may serve those who waited meanwhile. Each round has fewer that yield.
+        // A connection that need not yield any more may serve those who waited meanwhile. Each
+        // round has fewer that yield.
         for _ in 0..=self.slots.len() {
             self.grant(now, actions);
             self.begin_logins(now, config, actions);
@@ -97,7 +101,8 @@ impl<T: Transport> KeyState<T> {
     /// Nothing is there, nothing is coming, and it is too early to try: everybody hears why.
     fn refuse_the_hopeless(&mut self, now: Instant, actions: &mut Vec<Action<T>>) {
         for id in self.queues() {
-            let nothing_there = self.slots.iter().all(|slot| slot.tenant() != Some(id) || slot.is_unused());
+            let nothing_there =
+                self.slots.iter().all(|slot| slot.tenant() != Some(id) || slot.is_unused());
             let tenant = self.tenants.get_mut(&id).expect("who queues is there");
             if nothing_there && tenant.backs_off(now) {
                 for waiter in std::mem::take(&mut tenant.waiters) {
@@ -120,8 +125,10 @@ impl<T: Transport> KeyState<T> {
             let connecting = self.connecting_for(tenant);
             // A check of a suspect takes but a moment, and most pass it.
             let suspects = self.ready_ones().filter(|(_, ready)| ready.promises(now));
-            let suspects = suspects.filter(|(_, ready)| ready.tenant == tenant && !ready.leaving).count();
-            let asked = |(_, ready): (usize, &Ready<T::Connection>)| ready.tenant == tenant && ready.asked;
+            let suspects =
+                suspects.filter(|(_, ready)| ready.tenant == tenant && !ready.leaving).count();
+            let asked =
+                |(_, ready): (usize, &Ready<T::Connection>)| ready.tenant == tenant && ready.asked;
             let hopeless = of.host.login().askpass.is_none() && self.ready_ones().any(asked);
             if hopeless || of.backs_off(now) {
                 continue;
@@ -129,8 +136,10 @@ impl<T: Transport> KeyState<T> {
             // One at a time as long as the last word of the server was not a success.
             let most = if of.trusted { usize::MAX } else { 1_usize.saturating_sub(connecting) };
             let sessions = config.sessions_per_connection;
-            let unserved = of.waiters.iter().skip((connecting + suspects) * sessions).step_by(sessions);
-            claims.extend(unserved.take(most).map(|waiter| Claim { ticket: waiter.ticket, tenant }));
+            let unserved =
+                of.waiters.iter().skip((connecting + suspects) * sessions).step_by(sessions);
+            claims
+                .extend(unserved.take(most).map(|waiter| Claim { ticket: waiter.ticket, tenant }));
         }
         claims.sort_unstable();
         claims.truncate(self.slots.len());
@@ -161,22 +170,32 @@ impl<T: Transport> KeyState<T> {
         for claim in left.into_iter().skip(closing) {
             // Who waits longer for a session there, when a rest is over for instance, comes first.
             let is_awaited = |ready: &Ready<T::Connection>| {
-                self.tenants[&ready.tenant].waiters.front().is_some_and(|first| first.ticket < claim.ticket)
+                self.tenants[&ready.tenant]
+                    .waiters
+                    .front()
+                    .is_some_and(|first| first.ticket < claim.ticket)
             };
-            let idle = self
-                .ready_ones()
-                .filter(|(_, ready)| ready.tenant != claim.tenant && ready.leases == 0 && !is_awaited(ready));
+            let idle = self.ready_ones().filter(|(_, ready)| {
+                ready.tenant != claim.tenant && ready.leases == 0 && !is_awaited(ready)
+            });
             if let Some((slot, _)) = idle.min_by_key(|(_, ready)| ready.used) {
                 self.retire(slot, Duration::ZERO);
             }
         }
     }
 
-    /// Turns those away whose time is over, unless a session for them is on its way: its outcome brings us back here.
-    fn refuse_the_overdue(&mut self, now: Instant, config: &PoolConfig, actions: &mut Vec<Action<T>>) {
+    /// Turns those away whose time is over, unless a session for them is on its way: its outcome
+    /// brings us back here.
+    fn refuse_the_overdue(
+        &mut self,
+        now: Instant,
+        config: &PoolConfig,
+        actions: &mut Vec<Action<T>>,
+    ) {
         let expected = self.expected(0, now, config);
         for id in self.queues() {
-            let expected = expected.get(&id).copied().unwrap_or_default() * config.sessions_per_connection;
+            let expected =
+                expected.get(&id).copied().unwrap_or_default() * config.sessions_per_connection;
             let tenant = self.tenants.get_mut(&id).expect("who queues is there");
             if tenant.waiters.iter().skip(expected).all(|waiter| waiter.deadline > now) {
                 continue;
@@ -192,8 +211,9 @@ impl<T: Transport> KeyState<T> {
                 .enumerate()
                 .partition(|(place, waiter)| *place < expected || waiter.deadline > now);
             tenant.waiters = stay.into_iter().map(|(_, waiter)| waiter).collect();
-            actions
-                .extend(overdue.into_iter().map(|(_, waiter)| Action::Refuse(waiter.sender, error.clone())));
+            actions.extend(
+                overdue.into_iter().map(|(_, waiter)| Action::Refuse(waiter.sender, error.clone())),
+            );
             self.forget_the_gone(id);
         }
     }
@@ -226,8 +246,8 @@ impl<T: Transport> KeyState<T> {
                         && !yields.contains_key(slot)
                         && (own == 0 || theirs > own + 1)
                 });
-                let victim =
-                    victim.min_by_key(|(_, ready)| (ready.yields_to.is_none(), ready.leases, ready.used));
+                let victim = victim
+                    .min_by_key(|(_, ready)| (ready.yields_to.is_none(), ready.leases, ready.used));
                 let Some((slot, ready)) = victim else { continue };
                 *share.entry(ready.tenant).or_default() -= 1;
                 yields.insert(slot, claim.ticket);
@@ -246,9 +266,10 @@ impl<T: Transport> KeyState<T> {
         is_freed
     }
 
-    /// From how many slots each of those who queue can expect sessions soon without anybody giving one back: by logins under way or
-    /// possible (now, or when the connection before is closed), by connections that rest or are suspect, and by those that have
-    /// ended without their task having heard of it. `more` slots are expected to become empty.
+    /// From how many slots each of those who queue can expect sessions soon without anybody giving
+    /// one back: by logins under way or possible (now, or when the connection before is closed), by
+    /// connections that rest or are suspect, and by those that have ended without their task having
+    /// heard of it. `more` slots are expected to become empty.
     pub(super) fn expected(
         &self,
         more: usize,
@@ -268,7 +289,8 @@ impl<T: Transport> KeyState<T> {
                 claims.extend(unserved.map(|waiter| Claim { ticket: waiter.ticket, tenant }));
             }
         }
-        let unused = self.slots.iter().filter(|slot| matches!(slot, Slot::Empty | Slot::Closing { .. }));
+        let unused =
+            self.slots.iter().filter(|slot| matches!(slot, Slot::Empty | Slot::Closing { .. }));
         claims.sort_unstable();
         for claim in claims.into_iter().take(unused.count() + more) {
             *expected.entry(claim.tenant).or_default() += 1;
@@ -277,15 +299,16 @@ impl<T: Transport> KeyState<T> {
     }
 
     fn next_change(&self, now: Instant) -> Option<Instant> {
-        let rests =
-            self.ready_ones().flat_map(|(_, ready)| [ready.rests_until, ready.suspect_until]).flatten();
+        let rests = self
+            .ready_ones()
+            .flat_map(|(_, ready)| [ready.rests_until, ready.suspect_until])
+            .flatten();
         let pauses = self.queued.iter().filter_map(|id| self.tenants[id].waits_until(now));
         rests.chain(pauses).filter(|&at| at > now).min()
     }
 
     fn connecting_for(&self, id: TenantId) -> usize {
-        let connects =
-            |slot: &&Slot<T::Connection>| matches!(slot, Slot::Connecting { tenant, .. } if *tenant == id);
+        let connects = |slot: &&Slot<T::Connection>| matches!(slot, Slot::Connecting { tenant, .. } if *tenant == id);
         self.slots.iter().filter(connects).count()
     }
 }

@@ -15,14 +15,16 @@ use crate::pool::{Configuration, Transport, backoff};
 /// Tells tenants apart; a later one has a greater one.
 pub(super) type TenantId = u64;
 
-/// From the end of a pause on, a failure is remembered for so long: another one makes the next pause longer.
+/// From the end of a pause on, a failure is remembered for so long: another one makes the next
+/// pause longer.
 const REMEMBERED: Duration = Duration::from_secs(600);
 /// Failures of one key that are remembered though nobody waits.
 const MOST_REMEMBERED: usize = 500;
 /// The first so many tenants are not looked through.
 const FEW: usize = 16;
 
-/// One identity of the key. It is there as long as it has a slot, a waiter or a failure that is worth remembering.
+/// One identity of the key. It is there as long as it has a slot, a waiter or a failure that is
+/// worth remembering.
 pub(super) struct Tenant<T: Transport> {
     identity: HostIdentity,
     pub host: Host,
@@ -48,11 +50,13 @@ struct Failures {
     /// Dropped before the server had looked at them.
     busy: u32,
     others: u32,
-    /// Connections that ended before anything of a caller had run on them. A login that succeeds proves nothing then.
+    /// Connections that ended before anything of a caller had run on them. A login that succeeds
+    /// proves nothing then.
     fruitless: u32,
 }
 
-/// The last login failed: the breaker is open, and callers hear this at once, until `retry_at`. The next caller then tries.
+/// The last login failed: the breaker is open, and callers hear this at once, until `retry_at`. The
+/// next caller then tries.
 pub(super) struct Failure {
     error: ConnectError,
     at: Instant,
@@ -60,7 +64,8 @@ pub(super) struct Failure {
     ticket: Ticket,
     pub retry_at: Instant,
     is_counted: bool,
-    /// What could mend it, as it was then. When a caller comes and it is another now, that caller has it tried.
+    /// What could mend it, as it was then. When a caller comes and it is another now, that caller
+    /// has it tried.
     watched: Option<Configuration>,
 }
 
@@ -68,7 +73,11 @@ impl<T: Transport> Tenant<T> {
     /// Until when nothing may be tried.
     pub fn waits_until(&self, now: Instant) -> Option<Instant> {
         let failure = self.failure.as_ref().map(|failure| failure.retry_at);
-        failure.into_iter().chain(self.used_up.map(|used_up| used_up.until)).filter(|&at| at > now).max()
+        failure
+            .into_iter()
+            .chain(self.used_up.map(|used_up| used_up.until))
+            .filter(|&at| at > now)
+            .max()
     }
 
     pub fn backs_off(&self, now: Instant) -> bool {
@@ -98,14 +107,16 @@ impl<T: Transport> Tenant<T> {
             *count
         };
         let pause = if is_counted {
-            let longest = || used_up.map_or(backoff::LONGEST_COUNTED, |used_up| used_up.until - now);
+            let longest =
+                || used_up.map_or(backoff::LONGEST_COUNTED, |used_up| used_up.until - now);
             backoff::counted(add(&mut self.failures.counted)).unwrap_or_else(longest)
         } else if error.kind() == ConnectErrorKind::ServerBusy {
             backoff::busy(add(&mut self.failures.busy))
         } else {
             backoff::pause(add(&mut self.failures.others).saturating_add(self.failures.fruitless))
         };
-        self.failure = Some(Failure { error, at: now, ticket, retry_at: now + pause, is_counted, watched });
+        self.failure =
+            Some(Failure { error, at: now, ticket, retry_at: now + pause, is_counted, watched });
     }
 
     /// A connection has ended before anything of a caller had run on it.
@@ -151,7 +162,9 @@ impl<T: Transport> Tenant<T> {
         let next = self.waits_until(now).unwrap_or(now) - now;
         let used_up = self.used_up.filter(|used_up| used_up.until > now);
         match (&self.failure, used_up) {
-            (Some(failure), used_up) if used_up.is_none() || failure.is_counted || failure.retry_at > now => {
+            (Some(failure), used_up)
+                if used_up.is_none() || failure.is_counted || failure.retry_at > now =>
+            {
                 let error = failure.error.clone();
                 let is_fresh = ticket < failure.ticket && failure.at == now;
                 Some(if is_fresh { error } else { error.remembered(now - failure.at, next) })
@@ -162,7 +175,8 @@ impl<T: Transport> Tenant<T> {
                      perhaps; one more could get the account locked",
                     self.account
                 );
-                let error = ConnectError::new(ConnectErrorKind::TooManyFailures, detail, Vec::new());
+                let error =
+                    ConnectError::new(ConnectErrorKind::TooManyFailures, detail, Vec::new());
                 Some(error.remembered(now - used_up.last, next))
             }
             _ => None,
@@ -215,7 +229,9 @@ impl<T: Transport> KeyState<T> {
     /// Forgets tenants that may have become needless, if they have.
     pub(super) fn forget_the_quiet(&mut self) {
         for id in std::mem::take(&mut self.quiet) {
-            if self.tenants.get(&id).is_some_and(|tenant| tenant.failure.is_none()) && !self.is_needed(id) {
+            if self.tenants.get(&id).is_some_and(|tenant| tenant.failure.is_none())
+                && !self.is_needed(id)
+            {
                 self.forget(id);
             }
         }

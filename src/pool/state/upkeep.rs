@@ -18,7 +18,8 @@ impl<T: Transport> KeyState<T> {
     /// Closes every connection and turns the queue away.
     pub(in crate::pool) fn close(&mut self, patience: Duration) -> Vec<Action<T>> {
         for slot in 0..self.slots.len() {
-            // On one that nobody uses there is nothing to be patient with: standbys whose end is still on its way.
+            // On one that nobody uses there is nothing to be patient with: standbys whose end is
+            // still on its way.
             let unused = matches!(&self.slots[slot], Slot::Ready(ready) if ready.leases == 0);
             self.retire(slot, if unused { Duration::ZERO } else { patience });
         }
@@ -26,8 +27,9 @@ impl<T: Transport> KeyState<T> {
         let mut actions = Vec::new();
         for id in std::mem::take(&mut self.queued) {
             let tenant = self.tenants.get_mut(&id).expect("who queues is there");
-            actions
-                .extend(tenant.waiters.drain(..).map(|waiter| Action::Refuse(waiter.sender, error.clone())));
+            actions.extend(
+                tenant.waiters.drain(..).map(|waiter| Action::Refuse(waiter.sender, error.clone())),
+            );
         }
         self.reset();
         actions
@@ -45,16 +47,21 @@ impl<T: Transport> KeyState<T> {
 
     /// No connection is being ended that was among the first so many. Others may be.
     pub(in crate::pool) fn is_closed(&self, closings: u64) -> bool {
-        !self.slots.iter().any(|slot| matches!(slot, Slot::Closing { number, .. } if *number < closings))
+        !self
+            .slots
+            .iter()
+            .any(|slot| matches!(slot, Slot::Closing { number, .. } if *number < closings))
     }
 
-    /// The connections of this host are given to nobody any more, and each is closed at the end of its last lease. A login
-    /// under way is given up. Who comes next logs in anew.
+    /// The connections of this host are given to nobody any more, and each is closed at the end of
+    /// its last lease. A login under way is given up. Who comes next logs in anew.
     pub(in crate::pool) fn retire_all_of(&mut self, host: &Host) {
         let Some(&id) = self.by_identity.get(host.identity()) else { return };
         for slot in 0..self.slots.len() {
             match &mut self.slots[slot] {
-                Slot::Connecting { tenant, .. } if *tenant == id => self.retire(slot, Duration::ZERO),
+                Slot::Connecting { tenant, .. } if *tenant == id => {
+                    self.retire(slot, Duration::ZERO)
+                }
                 Slot::Ready(ready) if ready.tenant == id => {
                     ready.leaving = true;
                     self.discarded.extend(ready.standbys.drain(..));
@@ -86,7 +93,8 @@ impl<T: Transport> KeyState<T> {
             }
             Slot::Closing { retire, number, .. } => (retire.clone(), Some(*number)),
         };
-        // The task is there as long as the slot is not empty; if it is just ending, it needs no telling.
+        // The task is there as long as the slot is not empty; if it is just ending, it needs no
+        // telling.
         let _ = retire.send(patience);
         let number = number.unwrap_or_else(|| {
             self.closings += 1;
@@ -97,8 +105,9 @@ impl<T: Transport> KeyState<T> {
 
     // ---- maintenance ----
 
-    /// Connections whose last proof is too old, marked as being checked. On one that is in use a check costs the commands nothing; without one
-    /// nobody would notice a process of ours that is stopped.
+    /// Connections whose last proof is too old, marked as being checked. On one that is in use a
+    /// check costs the commands nothing; without one nobody would notice a process of ours that is
+    /// stopped.
     pub(in crate::pool) fn due_for_check(
         &mut self,
         now: Instant,
@@ -121,10 +130,11 @@ impl<T: Transport> KeyState<T> {
         due
     }
 
-    /// The result of a check. Who has a lease meanwhile may finish: that it does not work for us is not certain.
+    /// The result of a check. Who has a lease meanwhile may finish: that it does not work for us is
+    /// not certain.
     ///
-    /// `None` for a check that was given up half-way: then nothing is known. Says whether the answer counts: where the connection was closed
-    /// meanwhile it does not.
+    /// `None` for a check that was given up half-way: then nothing is known. Says whether the
+    /// answer counts: where the connection was closed meanwhile it does not.
     pub(in crate::pool) fn checked(
         &mut self,
         slot: usize,
@@ -170,8 +180,9 @@ impl<T: Transport> KeyState<T> {
         }
     }
 
-    /// When the next connection may become idle for too long or due for a check. One that is in use now cannot before a whole timeout
-    /// has passed, so that nobody has to tell when it is released.
+    /// When the next connection may become idle for too long or due for a check. One that is in use
+    /// now cannot before a whole timeout has passed, so that nobody has to tell when it is
+    /// released.
     pub(in crate::pool) fn next_due(&self, now: Instant, config: &PoolConfig) -> Option<Instant> {
         self.slots
             .iter()

@@ -1,4 +1,5 @@
-//! The end of one host's connections, of all, and of the pool; and which hosts have connections in common at all.
+//! The end of one host's connections, of all, and of the pool; and which hosts have connections in
+//! common at all.
 
 use rstest::rstest;
 
@@ -104,7 +105,8 @@ async fn a_caller_that_comes_while_its_host_is_closing_is_connected_to_its_own_a
     stage.world.plan([Plan::default().closing(secs(1))]);
     let held = stage.take(&web1_at("10.0.0.1")).await;
     let (pool, world) = (Arc::clone(&stage.pool), Arc::clone(&stage.world));
-    let closing = tokio::spawn(async move { close_host(&pool, &world, &web1(), Duration::ZERO).await });
+    let closing =
+        tokio::spawn(async move { close_host(&pool, &world, &web1(), Duration::ZERO).await });
     settled().await;
     drop(stage.take(&web1_at("10.0.0.2")).await);
     assert_eq!(addresses(&stage), [Some("10.0.0.1".to_owned()), Some("10.0.0.2".to_owned())]);
@@ -151,7 +153,10 @@ async fn statistics_of_the_pool_are_the_sum_over_its_hosts() {
     assert_eq!(by_host.len(), 3);
     assert_eq!(by_host.values().copied().sum::<Stats>(), stage.stats());
     let stats = stage.stats();
-    assert_eq!((stats.total_connections, stats.active_connections, stats.idle_connections), (5, 2, 3));
+    assert_eq!(
+        (stats.total_connections, stats.active_connections, stats.idle_connections),
+        (5, 2, 3)
+    );
     assert_eq!((stats.connects, stats.pool_misses, stats.refused_sessions), (5, 5, 1));
 }
 
@@ -282,7 +287,8 @@ async fn dropping_the_pool_gives_up_its_logins() {
 #[tokio::test(start_paused = true)]
 async fn an_alarm_that_was_set_for_a_caller_does_not_keep_a_dropped_pool_alive() {
     let stage = Stage::new(config(2, 1));
-    let plans = std::iter::once(Plan::default()).chain(vec![Plan::fails(ConnectErrorKind::Refused); 20]);
+    let plans =
+        std::iter::once(Plan::default()).chain(vec![Plan::fails(ConnectErrorKind::Refused); 20]);
     stage.world.plan(plans);
     let held = stage.take(&web1()).await;
     let waits = stage.caller(&web1()).await;
@@ -292,5 +298,8 @@ async fn an_alarm_that_was_set_for_a_caller_does_not_keep_a_dropped_pool_alive()
     world.condemn(|_| true);
     drop((held, stage));
     settled().await;
-    assert!(world.books(|truth| truth.transport_gone), "the next attempt would have come seconds later");
+    assert!(
+        world.books(|truth| truth.transport_gone),
+        "the next attempt would have come seconds later"
+    );
 }

@@ -69,7 +69,11 @@ impl Schedule {
         let config = PoolConfig {
             max_connections: random.up_to(1, 4) as usize,
             sessions_per_connection: random.up_to(1, 4) as usize,
-            acquire_timeout: if random.chance(20) { Duration::ZERO } else { random.millis(1, 2000) },
+            acquire_timeout: if random.chance(20) {
+                Duration::ZERO
+            } else {
+                random.millis(1, 2000)
+            },
             idle_timeout: random.millis(50, 3000),
             connect_timeout: random.millis(50, 500),
             health_checks: random.chance(70),
@@ -83,7 +87,8 @@ impl Schedule {
             dying: random.pick([0, 0, 20, 60]),
             sick: random.pick([0, 0, 20, 60]),
         };
-        // The first two are one host, but for the address; the others have their key, but nothing else in common with them.
+        // The first two are one host, but for the address; the others have their key, but nothing
+        // else in common with them.
         let hosts = ["web1", "web1", "root@web1", "web2", "lab@web1", "web1:22"];
         let hosts = hosts.map(|text| text.parse::<Host>().expect("valid"));
         let [first, second, hosts @ ..] = hosts;
@@ -105,7 +110,8 @@ impl Schedule {
                     false if random.chance(breaks * 2) => Ending::Suspect,
                     false => Ending::Released,
                 };
-                let holds = if random.chance(5) { random.millis(0, 5000) } else { random.millis(0, 300) };
+                let holds =
+                    if random.chance(5) { random.millis(0, 5000) } else { random.millis(0, 300) };
                 rounds.push(Round {
                     patience: random.chance(impatient).then(|| random.millis(0, 500)),
                     holds: if random.chance(20) { Duration::ZERO } else { holds },
@@ -128,15 +134,26 @@ impl Schedule {
                 host: (!random.chance(15)).then(|| random.pick_from(&hosts).clone()),
             });
         }
-        Schedule { config, fortune, callers, deeds, end: random.pick([End::Idle, End::Close, End::Drop]) }
+        Schedule {
+            config,
+            fortune,
+            callers,
+            deeds,
+            end: random.pick([End::Idle, End::Close, End::Drop]),
+        }
     }
 }
 
 impl Fortune {
     pub(super) fn plan(self, random: &mut Random) -> Plan {
         let zero = Duration::ZERO;
-        let kinds =
-            [Kind::Refused, Kind::ServerBusy, Kind::Other, Kind::Authentication, Kind::HostKeyChanged];
+        let kinds = [
+            Kind::Refused,
+            Kind::ServerBusy,
+            Kind::Other,
+            Kind::Authentication,
+            Kind::HostKeyChanged,
+        ];
         let login = match random.chance(self.failing) {
             true if random.chance(15) => Login::Hangs,
             true if random.chance(5) => Login::NeverReturns,

@@ -27,7 +27,11 @@ async fn all_who_wait_for_a_login_hear_why_it_failed() {
             "web1: cannot connect: authentication failed: as planned (check user and key with `ssh -v`)"
         );
     }
-    assert_eq!((stage.logins(), stage.stats().failed_connects), (1, 1), "one wrong key is one login");
+    assert_eq!(
+        (stage.logins(), stage.stats().failed_connects),
+        (1, 1),
+        "one wrong key is one login"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -91,7 +95,10 @@ async fn the_pause_doubles_from_200_ms_to_30_s_less_a_quarter_at_most() {
             pass(full / 50).await;
         };
         let pause = failed.elapsed();
-        assert!(pause >= full * 3 / 4 && pause <= full + full / 50, "{pause:?} after {failures} failures");
+        assert!(
+            pause >= full * 3 / 4 && pause <= full + full / 50,
+            "{pause:?} after {failures} failures"
+        );
         pass(LOGIN).await;
         assert_eq!(kind_of(answer(caller).await), Kind::Refused);
     }
@@ -196,7 +203,10 @@ async fn after_a_failure_one_login_at_a_time_until_one_has_succeeded() {
 #[case::it_keeps_the_deadline(Login::Hangs, secs(5))]
 #[case::it_does_not(Login::NeverReturns, secs(6))]
 #[tokio::test(start_paused = true)]
-async fn a_login_that_hangs_ends_with_connect_timeout(#[case] login: Login, #[case] takes: Duration) {
+async fn a_login_that_hangs_ends_with_connect_timeout(
+    #[case] login: Login,
+    #[case] takes: Duration,
+) {
     let stage = Stage::new(config(2, 1));
     stage.world.plan([Plan { login, ..Plan::default() }]);
     let start = Instant::now();

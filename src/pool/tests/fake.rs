@@ -1,4 +1,5 @@
-//! A transport and connections that do what a test has planned, in virtual time, and tell the [`World`] what the pool does with them.
+//! A transport and connections that do what a test has planned, in virtual time, and tell the
+//! [`World`] what the pool does with them.
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
@@ -27,7 +28,11 @@ pub(super) struct FakeConnection {
 impl Transport for Fake {
     type Connection = FakeConnection;
 
-    async fn connect(&self, host: &Host, deadline: Instant) -> Result<FakeConnection, ConnectError> {
+    async fn connect(
+        &self,
+        host: &Host,
+        deadline: Instant,
+    ) -> Result<FakeConnection, ConnectError> {
         let Plan { after, login, nature } = self.world.next_plan();
         let under_way = self.world.login_starts(host);
         let until = match login {
@@ -171,7 +176,10 @@ impl Connection for FakeConnection {
 
     async fn ended(&self) -> End {
         let mut phase = self.phase.clone();
-        phase.wait_for(|phase| *phase == Phase::Ended).await.expect("the books outlive the connection");
+        phase
+            .wait_for(|phase| *phase == Phase::Ended)
+            .await
+            .expect("the books outlive the connection");
         let by_server = self.world.books(|truth| truth.connections[self.id].was_ended_by_server());
         End { reason: "as planned".to_owned(), by_server }
     }

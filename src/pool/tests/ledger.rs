@@ -1,4 +1,5 @@
-//! Failed logins are counted for each account, and at most four happen in any ten minutes, whatever callers do.
+//! Failed logins are counted for each account, and at most four happen in any ten minutes, whatever
+//! callers do.
 
 use std::collections::VecDeque;
 
@@ -125,7 +126,9 @@ async fn pools_that_share_a_ledger_count_together() {
     let mut failed = 0;
     for turn in 0..12 {
         let host = alias(&format!("h{turn}"));
-        failed += usize::from(kind_of(take(&pools[turn % 3], &world, &host).await) == Kind::Authentication);
+        failed += usize::from(
+            kind_of(take(&pools[turn % 3], &world, &host).await) == Kind::Authentication,
+        );
     }
     assert_eq!((failed, world.books(|truth| truth.logins().count())), (MOST, MOST));
     pools[1].reset(&alias("h0"));
@@ -228,7 +231,10 @@ async fn a_reset_forgets_what_was_counted_for_the_account(#[case] name: &str) {
     let stage = Stage::new(config(5, 1));
     stage.world.plan(vec![Plan::fails(Kind::Authentication); MOST]);
     for number in 0..MOST {
-        assert_eq!(kind_of(stage.try_take(&alias(&format!("h{number}"))).await), Kind::Authentication);
+        assert_eq!(
+            kind_of(stage.try_take(&alias(&format!("h{number}"))).await),
+            Kind::Authentication
+        );
     }
     assert_eq!(kind_of(stage.try_take(&alias("h7")).await), Kind::TooManyFailures);
     stage.pool.reset(&alias(name));
@@ -240,7 +246,10 @@ async fn closing_a_host_forgets_what_was_counted_for_accounts_that_it_was_tried_
     let stage = Stage::new(config(5, 1));
     stage.world.plan(vec![Plan::fails(Kind::Authentication); MOST]);
     for number in 0..MOST {
-        assert_eq!(kind_of(stage.try_take(&alias(&format!("h{number}"))).await), Kind::Authentication);
+        assert_eq!(
+            kind_of(stage.try_take(&alias(&format!("h{number}"))).await),
+            Kind::Authentication
+        );
     }
     assert_eq!(kind_of(stage.try_take(&alias("h7")).await), Kind::TooManyFailures);
     // Whoever closes has not asked ssh where that is.
@@ -255,7 +264,10 @@ async fn a_connection_that_is_there_serves_though_the_four_are_used_up() {
     let held = stage.take(&alias("good")).await;
     stage.world.plan(vec![Plan::fails(Kind::Authentication); MOST]);
     for number in 0..MOST {
-        assert_eq!(kind_of(stage.try_take(&alias(&format!("h{number}"))).await), Kind::Authentication);
+        assert_eq!(
+            kind_of(stage.try_take(&alias(&format!("h{number}"))).await),
+            Kind::Authentication
+        );
     }
     let waits = stage.caller(&alias("good")).await;
     pass(secs(1)).await;
@@ -271,8 +283,7 @@ async fn a_connection_that_is_there_serves_though_the_four_are_used_up() {
 async fn a_remembered_answer_says_so_and_the_first_one_does_not() {
     let stage = Stage::new(config(5, 1));
     stage.world.plan_with(|| Plan::fails(Kind::Authentication));
-    const FRESH: &str =
-        "web1: cannot connect: authentication failed: as planned (check user and key with `ssh -v`)";
+    const FRESH: &str = "web1: cannot connect: authentication failed: as planned (check user and key with `ssh -v`)";
     let both = [stage.caller(&web1()).await, stage.caller(&web1()).await];
     pass(LOGIN).await;
     for caller in both {
@@ -280,13 +291,19 @@ async fn a_remembered_answer_says_so_and_the_first_one_does_not() {
     }
     pass(ms(250)).await;
     let told = error_of(stage.try_take(&web1()).await);
-    assert_eq!(told, format!("{FRESH} (tried 250 ms ago; next try in 750 ms; `Pool::reset` tries now)"));
+    assert_eq!(
+        told,
+        format!("{FRESH} (tried 250 ms ago; next try in 750 ms; `Pool::reset` tries now)")
+    );
     pass(secs(1)).await;
     assert_eq!(error_of(stage.try_take(&web1()).await), FRESH);
     pass(secs(12)).await;
     match stage.try_take(&web1()).await {
         Err(Error::Connect { source, .. }) => {
-            assert_eq!((source.tried_ago(), source.next_try_in()), (Some(secs(12)), Some(secs(18))));
+            assert_eq!(
+                (source.tried_ago(), source.next_try_in()),
+                (Some(secs(12)), Some(secs(18)))
+            );
         }
         _ => panic!("another answer"),
     }
@@ -380,7 +397,10 @@ async fn a_session_that_has_run_clears_what_was_dropped_and_not_what_was_refused
     stage.world.books(|truth| truth.counted.drain(..3).count());
     good.ran();
     for number in 5..8 {
-        assert_eq!(kind_of(stage.try_take(&alias(&format!("h{number}"))).await), Kind::Authentication);
+        assert_eq!(
+            kind_of(stage.try_take(&alias(&format!("h{number}"))).await),
+            Kind::Authentication
+        );
     }
     good.ran();
     assert_eq!(kind_of(stage.try_take(&alias("h8")).await), Kind::TooManyFailures);
@@ -389,21 +409,27 @@ async fn a_session_that_has_run_clears_what_was_dropped_and_not_what_was_refused
 
 // ---- whatever happens ----
 
-/// Hours of callers with wrong and right keys, changes, and connections that come and go. The books complain about a fifth
-/// failure in ten minutes.
+/// Hours of callers with wrong and right keys, changes, and connections that come and go. The books
+/// complain about a fifth failure in ten minutes.
 #[test]
 fn at_most_four_fail_in_any_ten_minutes_whatever_happens() {
     for seed in 0..8 {
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
         runtime.block_on(async {
             let mut random = Random(seed);
-            let stage = Stage::new(config(random.up_to(1, 6) as usize, random.up_to(1, 3) as usize));
+            let stage =
+                Stage::new(config(random.up_to(1, 6) as usize, random.up_to(1, 3) as usize));
             let (bad, mut plans) = (random.up_to(10, 100), Random(!seed));
             stage.world.plan_with(move || match plans.chance(bad) {
                 true if plans.chance(20) => Plan::is_dropped(),
                 true if plans.chance(20) => Plan::fails(Kind::ServerBusy),
-                true if plans.chance(20) => Plan::default().silent().dies_after(plans.millis(0, 100)),
+                true if plans.chance(20) => {
+                    Plan::default().silent().dies_after(plans.millis(0, 100))
+                }
                 true => Plan::fails(plans.pick([Kind::Authentication, Kind::HostKeyChanged])),
                 false => Plan::default().dies_after(plans.millis(0, 900_000)),
             });

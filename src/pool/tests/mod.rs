@@ -223,8 +223,8 @@ impl Drop for Held {
     }
 }
 
-/// Lets every task do what it can do at this instant. The clock stands still: it moves only when nothing is left to do, and this task
-/// has something left.
+/// Lets every task do what it can do at this instant. The clock stands still: it moves only when
+/// nothing is left to do, and this task has something left.
 async fn settled() {
     // More than the longest chain of tasks that wake each other here.
     for _ in 0..50 {

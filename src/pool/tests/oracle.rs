@@ -1,7 +1,8 @@
 //! What must be true whenever nothing more can happen without time passing.
 //!
-//! The statistics of the pool are compared with the books of the fake, and the books with what the pool has promised to those who wait.
-//! An instant later all of it may be different, so this is called when the runtime has nothing left to run.
+//! The statistics of the pool are compared with the books of the fake, and the books with what the
+//! pool has promised to those who wait. An instant later all of it may be different, so this is
+//! called when the runtime has nothing left to run.
 
 use super::plan::Standby;
 use super::world::{Facts, HostTruth, Outcome, PERMANENT, Phase, SHORTEST_PAUSE, Truth};
@@ -29,7 +30,8 @@ pub(super) fn inspect(pool: &Core<Fake>, world: &World) {
             let hosts: Vec<&HostTruth> = hosts.iter().filter(|host| host.key == *key).collect();
             let there: Vec<&Facts> =
                 hosts.iter().flat_map(|host| &host.there).map(|&id| &connections[id]).collect();
-            let all = All { config: &world.config, stats, tenants, is_used_up, hosts: &hosts, there };
+            let all =
+                All { config: &world.config, stats, tenants, is_used_up, hosts: &hosts, there };
             let mut broken = all.counts();
             for &host in &hosts {
                 let there: Vec<&Facts> = host.there.iter().map(|&id| &connections[id]).collect();
@@ -107,15 +109,19 @@ impl All<'_> {
             ("the active ones are wrong", stats.active_connections == active),
             ("sessions are lost", stats.open_sessions == sessions),
             ("standbys are lost", stats.standby_sessions == standbys),
-            ("too many standbys", stats.standby_sessions <= self.config.standby_sessions * self.hosts.len()),
+            (
+                "too many standbys",
+                stats.standby_sessions <= self.config.standby_sessions * self.hosts.len(),
+            ),
             (
                 "a standby outlives its connection",
                 self.there.iter().all(|facts| !facts.closing || facts.standbys == 0),
             ),
             (
                 "standbys are in the way of callers",
-                self.open()
-                    .all(|facts| facts.standbys + facts.sessions <= self.config.sessions_per_connection),
+                self.open().all(|facts| {
+                    facts.standbys + facts.sessions <= self.config.sessions_per_connection
+                }),
             ),
             (
                 "plain connections are wrong",
@@ -178,7 +184,8 @@ impl View<'_> {
         let rests = host.last_refusal.is_some_and(|at| now <= at + LONGEST_REST);
         let busy = |facts: &&Facts| facts.phase() == Phase::Up;
         let full = self.open().filter(busy).all(|facts| {
-            // How many sessions a connection takes after a refusal is the pool's own business, but one it takes.
+            // How many sessions a connection takes after a refusal is the pool's own business, but
+            // one it takes.
             facts.sessions == most
                 || facts.suspect.is_some()
                 // It may have to make room for them.
@@ -189,7 +196,8 @@ impl View<'_> {
         let is_there = self.open().next().is_some();
         // A suspect is expected to serve as many as a login.
         let tried = host.logins_under_way + self.suspects().count();
-        // A connection that was of no use to anybody is followed by a pause; and failures of others with this account count.
+        // A connection that was of no use to anybody is followed by a pause; and failures of others
+        // with this account count.
         let fruitless = host.last_fruitless.is_some_and(|at| {
             now <= at + longest_pause(host.fruitless + host.failures_in_a_row).max(PERMANENT)
         });
@@ -206,13 +214,17 @@ impl View<'_> {
                 host.logins_under_way > 0 || now <= again
             }
         };
-        let backs_off = matches!(host.outcome, Outcome::Failed(failed) if now < failed.at + SHORTEST_PAUSE);
+        let backs_off =
+            matches!(host.outcome, Outcome::Failed(failed) if now < failed.at + SHORTEST_PAUSE);
         let hopeless = backs_off && host.logins_under_way == 0 && self.open().next().is_none();
-        let busy =
-            if rests { 0 } else { self.open().filter(busy).count() - self.suspects().filter(busy).count() };
+        let busy = if rests {
+            0
+        } else {
+            self.open().filter(busy).count() - self.suspects().filter(busy).count()
+        };
         let overdue = host.asking.iter().filter(|&&until| until < now).count();
-        let others =
-            self.all.open().count() - self.open().count() + self.all.under_way() - host.logins_under_way;
+        let others = self.all.open().count() - self.open().count() + self.all.under_way()
+            - host.logins_under_way;
         let expected = self.config.max_connections.saturating_sub(busy + others) * most;
         let coming = self.there.len() + host.logins_under_way > busy
             || self.all.there.iter().any(|facts| facts.closing)
@@ -225,7 +237,10 @@ impl View<'_> {
                 (self.there.len() + host.logins_under_way > 0 || !room || self.all.is_used_up),
             ),
             ("somebody waits for a login that may not be tried", !hopeless),
-            ("somebody was forgotten in the queue", overdue == 0 || (overdue <= expected && coming)),
+            (
+                "somebody was forgotten in the queue",
+                overdue == 0 || (overdue <= expected && coming),
+            ),
         ])
     }
 
@@ -233,7 +248,8 @@ impl View<'_> {
     fn upkeep(&self) -> Vec<&'static str> {
         let unused = self.open().filter(|facts| facts.sessions == 0 && facts.phase() == Phase::Up);
         // A caller that went away may have had a session that it never saw, which counts as use.
-        let used = |facts: &Facts| self.host.last_vanished.map_or(facts.used, |at| at.max(facts.used));
+        let used =
+            |facts: &Facts| self.host.last_vanished.map_or(facts.used, |at| at.max(facts.used));
         let (mut idle, mut unchecked) = (true, true);
         for facts in unused {
             idle &= self.now < used(facts) + self.config.idle_timeout;
@@ -241,7 +257,10 @@ impl View<'_> {
                 || facts.probing > 0
                 || self.now < used(facts).max(facts.proven) + self.config.health_check_interval;
         }
-        broken([("an idle connection was forgotten", idle), ("a health check was forgotten", unchecked)])
+        broken([
+            ("an idle connection was forgotten", idle),
+            ("a health check was forgotten", unchecked),
+        ])
     }
 }
 

@@ -82,7 +82,10 @@ async fn a_hit_is_served_at_once_and_a_miss_by_a_new_connection() {
 #[case("deploy@web1", "web1:22")]
 #[case("[::1]:2222", "[::1]:2222")]
 #[tokio::test(start_paused = true)]
-async fn a_caller_that_does_not_wait_hears_that_the_pool_is_exhausted(#[case] host: Host, #[case] key: &str) {
+async fn a_caller_that_does_not_wait_hears_that_the_pool_is_exhausted(
+    #[case] host: Host,
+    #[case] key: &str,
+) {
     let stage = Stage::new(PoolConfig { acquire_timeout: Duration::ZERO, ..config(2, 1) });
     let (a, b) = (stage.take(&host).await, stage.take(&host).await);
     let start = Instant::now();
@@ -140,7 +143,8 @@ async fn a_caller_whose_time_is_over_still_gets_the_login_that_is_on_its_way() {
 #[tokio::test(start_paused = true)]
 async fn logins_to_many_hosts_take_turns_and_their_time_counts_from_their_own_turn() {
     let world = World::new(&config(1, 1));
-    let settings = PoolConfig { connect_timeout: ms(150), acquire_timeout: Duration::ZERO, ..config(1, 1) };
+    let settings =
+        PoolConfig { connect_timeout: ms(150), acquire_timeout: Duration::ZERO, ..config(1, 1) };
     let pool = Arc::new(Core::new(
         Fake { world: Arc::clone(&world) },
         settings,
@@ -150,7 +154,8 @@ async fn logins_to_many_hosts_take_turns_and_their_time_counts_from_their_own_tu
     let start = Instant::now();
     let mut callers = Vec::new();
     for n in 0..9 {
-        let (pool, world, host) = (Arc::clone(&pool), Arc::clone(&world), format!("web{n}").parse().unwrap());
+        let (pool, world, host) =
+            (Arc::clone(&pool), Arc::clone(&world), format!("web{n}").parse().unwrap());
         callers.push(tokio::spawn(async move { take(&pool, &world, &host).await }));
     }
     settled().await;
@@ -237,7 +242,8 @@ async fn a_caller_gets_whichever_comes_first(#[case] release: Duration, #[case] 
 async fn the_connection_used_most_recently_is_handed_out_first() {
     // Where a session is in standby a caller goes there first.
     let stage = Stage::new(PoolConfig { standby_sessions: 0, ..config(3, 1) });
-    let (a, b, c) = (stage.take(&web1()).await, stage.take(&web1()).await, stage.take(&web1()).await);
+    let (a, b, c) =
+        (stage.take(&web1()).await, stage.take(&web1()).await, stage.take(&web1()).await);
     let (a_id, b_id, c_id) = (a.id, b.id, c.id);
     for held in [c, a, b] {
         drop(held);
@@ -308,7 +314,11 @@ async fn a_caller_that_goes_away_at_any_point_leaves_nothing_behind(#[case] situ
         drop(caller);
         settled().await;
         drop(held);
-        assert_eq!((stage.stats().waiting, stage.stats().open_sessions), (0, 0), "after {polls} polls");
+        assert_eq!(
+            (stage.stats().waiting, stage.stats().open_sessions),
+            (0, 0),
+            "after {polls} polls"
+        );
         stage.is_whole(&web1()).await;
         assert_eq!(stage.logins(), 1, "a login that was begun goes on for the next caller");
         if over {
@@ -351,8 +361,13 @@ async fn a_lease_can_be_dropped_on_any_thread() {
 
 #[test]
 fn a_lease_outlives_its_runtime_and_the_pool_lives_on_in_the_next() {
-    let runtime =
-        || tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap()
+    };
     let stage = Stage::new(config(2, 1));
     let first = runtime();
     let held = first.block_on(stage.take(&web1()));

@@ -64,7 +64,11 @@ async fn one_more_session_is_tried_each_time_that_the_lowered_limit_has_stood_fo
     pass(secs(2)).await;
     assert_eq!((sessions().await, sessions().await), (3, 4));
     pass(secs(20)).await;
-    assert_eq!((sessions().await, sessions().await), (4, 4), "and never more than the setting allows");
+    assert_eq!(
+        (sessions().await, sessions().await),
+        (4, 4),
+        "and never more than the setting allows"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -100,7 +104,8 @@ async fn nobody_overtakes_those_who_wait_for_the_end_of_a_rest() {
     let stage = Stage::new(config(1, 1));
     let held = stage.take(&web1()).await;
     // Its timer is the first to fire at the instant at which the rest ends.
-    let (pool, world, end) = (Arc::clone(&stage.pool), Arc::clone(&stage.world), Instant::now() + ms(4));
+    let (pool, world, end) =
+        (Arc::clone(&stage.pool), Arc::clone(&stage.world), Instant::now() + ms(4));
     let late = tokio::spawn(async move {
         tokio::time::sleep_until(end).await;
         take(&pool, &world, &web1()).await

@@ -1,7 +1,9 @@
-//! Random schedules: callers, faults and closings at random instants, and the oracle at every one of them.
+//! Random schedules: callers, faults and closings at random instants, and the oracle at every one
+//! of them.
 //!
-//! A schedule is drawn from its seed. The jitter of the back-off and the order in which `select!` looks at its branches are not, so a
-//! seed that failed is run many times over when it is given in `SSHPOOL_SEED`.
+//! A schedule is drawn from its seed. The jitter of the back-off and the order in which `select!`
+//! looks at its branches are not, so a seed that failed is run many times over when it is given in
+//! `SSHPOOL_SEED`.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -52,8 +54,9 @@ const WORTH: [&str; 20] = [
 
 #[test]
 fn ten_thousand_random_schedules_break_no_promise() {
-    let given =
-        std::env::var("SSHPOOL_SEED").ok().map(|text| text.parse().expect("SSHPOOL_SEED is a number"));
+    let given = std::env::var("SSHPOOL_SEED")
+        .ok()
+        .map(|text| text.parse().expect("SSHPOOL_SEED is a number"));
     let base = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_micros() as u64);
     let fewer = std::env::var("SSHPOOL_SCHEDULES").ok();
     let fewer = fewer.map(|text| text.parse().expect("SSHPOOL_SCHEDULES is a number"));
@@ -68,14 +71,19 @@ fn ten_thousand_random_schedules_break_no_promise() {
             }
             let seed = given.unwrap_or(base + number);
             match run(seed) {
-                Ok(more) => {
-                    more.into_iter().for_each(|(what, times)| *seen.entry(what).or_default() += times)
-                }
+                Ok(more) => more
+                    .into_iter()
+                    .for_each(|(what, times)| *seen.entry(what).or_default() += times),
                 Err(violations) => {
                     // So that the other threads stop.
                     next.store(count, Ordering::Relaxed);
                     // The first one says what went wrong; the others follow from it.
-                    let first = violations.iter().take(3).map(String::as_str).collect::<Vec<_>>().join("\n");
+                    let first = violations
+                        .iter()
+                        .take(3)
+                        .map(String::as_str)
+                        .collect::<Vec<_>>()
+                        .join("\n");
                     panic!("schedule seed: {seed}\n{first}");
                 }
             }
@@ -126,7 +134,8 @@ fn run(seed: u64) -> Result<Seen, Vec<String>> {
         .build()
         .expect("a runtime needs nothing for this");
     // As a task, because the runtime parks before it looks at what it blocks on.
-    let driven = runtime.block_on(async { tokio::spawn(drive(pool, Arc::clone(&world), schedule)).await });
+    let driven =
+        runtime.block_on(async { tokio::spawn(drive(pool, Arc::clone(&world), schedule)).await });
     world.books(|truth| {
         if let Err(error) = driven {
             truth.violations.push(error.to_string());
@@ -178,14 +187,18 @@ async fn drive(pool: Arc<Core<Fake>>, world: Arc<World>, schedule: Schedule) {
     }
     match end {
         // A login that nobody waits for any more may still be under way, and then grows idle.
-        End::Idle => pass(config.connect_timeout * 2 + LENIENCY + config.idle_timeout + CLOSING).await,
+        End::Idle => {
+            pass(config.connect_timeout * 2 + LENIENCY + config.idle_timeout + CLOSING).await
+        }
         End::Close => close_all(&pool, &world, Duration::ZERO).await,
         End::Drop => world.condemn(|_| true),
     }
     if !matches!(end, End::Drop) {
         let stats = pool.stats();
         let there = world.books(|truth| truth.there() + truth.logins_under_way());
-        if stats.total_connections + stats.connecting + stats.open_sessions + stats.waiting + there > 0 {
+        if stats.total_connections + stats.connecting + stats.open_sessions + stats.waiting + there
+            > 0
+        {
             world.complain("something is left at the end");
         }
     }
@@ -229,7 +242,8 @@ async fn call(pool: Arc<Core<Fake>>, world: Arc<World>, caller: Caller) {
             }
         }
         let config = &world.config;
-        // An end with the longest patience and a login, for each connection that others may have got before.
+        // An end with the longest patience and a login, for each connection that others may have
+        // got before.
         let each = CLOSING * 2 + config.connect_timeout + LENIENCY;
         if asked.elapsed() > config.acquire_timeout + holds + each * config.max_connections as u32 {
             world.complain("a caller had to wait for too long");
@@ -269,7 +283,10 @@ fn judge(world: &World, host: &Host, asked: Instant, error: &Error) {
         _ => false,
     };
     if !right {
-        world.complain(format!("a caller heard without reason, after {:?}: {error}", asked.elapsed()));
+        world.complain(format!(
+            "a caller heard without reason, after {:?}: {error}",
+            asked.elapsed()
+        ));
     }
 }
 
@@ -292,7 +309,8 @@ async fn close_all(pool: &Arc<Core<Fake>>, world: &Arc<World>, patience: Duratio
     if timeout(CLOSING * 3, pool.close(patience)).await.is_err() {
         world.complain("closing the pool does not end");
     }
-    let left = world.books(|truth| truth.there() + truth.logins_under_way() > 0 || truth.shutdowns == 0);
+    let left =
+        world.books(|truth| truth.there() + truth.logins_under_way() > 0 || truth.shutdowns == 0);
     let host = "web9".parse().expect("valid");
     if left || !matches!(pool.acquire(&host).await, Err(Error::Closed { .. })) {
         world.complain("close left something");

@@ -25,12 +25,18 @@ async fn a_session_that_is_given_back_makes_room_for_standbys_which_the_next_cal
     assert_eq!((stats.standby_sessions, stats.standby_hits, stats.open_sessions), (0, 2, 3));
     drop(third);
     settled().await;
-    assert_eq!(stage.stats().standby_sessions, 2, "as soon as one is given back, though others are in use");
+    assert_eq!(
+        stage.stats().standby_sessions,
+        2,
+        "as soon as one is given back, though others are in use"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn none_is_opened_where_none_is_wanted_or_possible() {
-    for (standby_sessions, standby) in [(0, Standby::Works), (2, Standby::Fails), (2, Standby::IsPlain)] {
+    for (standby_sessions, standby) in
+        [(0, Standby::Works), (2, Standby::Fails), (2, Standby::IsPlain)]
+    {
         let stage = stage(standby_sessions);
         stage.world.plan([Plan::default().standby(standby)]);
         drop(stage.take(&web1()).await);
@@ -51,7 +57,11 @@ async fn a_stale_one_costs_nothing() {
     assert_eq!(stage.stats().standby_sessions, 2, "nobody has looked at them");
     let held = stage.take(&web1()).await;
     assert!(!held.had_standby);
-    assert_eq!((stage.stats().standby_sessions, stage.stats().standby_hits), (0, 0), "both were thrown away");
+    assert_eq!(
+        (stage.stats().standby_sessions, stage.stats().standby_hits),
+        (0, 0),
+        "both were thrown away"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -133,8 +143,12 @@ async fn a_caller_goes_where_a_standby_is() {
 async fn a_process_has_only_so_many_over_all_hosts() {
     let world = World::new(&config(1, 8));
     let capacity = Capacity { standbys: 3, ..CAPACITY };
-    let pool =
-        Arc::new(Core::new(Fake { world: Arc::clone(&world) }, config(1, 8), capacity, Arc::default()));
+    let pool = Arc::new(Core::new(
+        Fake { world: Arc::clone(&world) },
+        config(1, 8),
+        capacity,
+        Arc::default(),
+    ));
     let hosts = [web1(), Host::new("web2").unwrap()];
     for host in &hosts {
         drop(take(&pool, &world, host).await);
@@ -170,8 +184,13 @@ async fn a_lease_that_is_kept_finds_standbys_again_and_again() {
 
 #[test]
 fn one_that_another_runtime_watches_is_thrown_away() {
-    let runtime =
-        || tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap()
+    };
     let stage = stage(2);
     // It lives on, and nobody drives it.
     let first = runtime();
@@ -244,8 +263,11 @@ async fn a_lease_that_is_kept_finds_those_that_send_what_it_sends() {
 #[tokio::test(start_paused = true)]
 async fn a_caller_goes_where_a_standby_is_of_use() {
     let stage = Stage::new(PoolConfig { standby_sessions: 1, ..config(2, 2) });
-    let (first, second, third) =
-        (stage.take(&sends("C")).await, stage.take(&sends("C")).await, stage.take(&sends("C")).await);
+    let (first, second, third) = (
+        stage.take(&sends("C")).await,
+        stage.take(&sends("C")).await,
+        stage.take(&sends("C")).await,
+    );
     let (busy, other) = (first.id, third.id);
     drop(third);
     settled().await;
@@ -263,7 +285,10 @@ async fn a_caller_goes_where_a_standby_is_of_use() {
 async fn there_are_never_more_than_the_setting_allows_whatever_they_send() {
     let stage = Stage::new(PoolConfig { standby_sessions: 3, ..config(2, 4) });
     for turn in 0..50 {
-        let held = [stage.take(&sends(["C", "de_DE", "fr_FR"][turn % 3])).await, stage.take(&web1()).await];
+        let held = [
+            stage.take(&sends(["C", "de_DE", "fr_FR"][turn % 3])).await,
+            stage.take(&web1()).await,
+        ];
         settled().await;
         drop(held);
         assert!(stage.stats().standby_sessions <= 3, "{:?}", stage.stats());

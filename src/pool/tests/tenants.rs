@@ -1,4 +1,5 @@
-//! Several identities of one key: `max_connections` holds for all of them together, and none is starved.
+//! Several identities of one key: `max_connections` holds for all of them together, and none is
+//! starved.
 
 use rstest::rstest;
 
@@ -25,8 +26,11 @@ fn totals(stage: &Stage) -> (usize, usize, usize) {
 #[tokio::test(start_paused = true)]
 async fn the_connection_that_has_been_idle_for_longest_makes_room_for_another_identity() {
     let stage = stage(3);
-    let [first, second, third] =
-        [stage.take(&identity(0)).await, stage.take(&identity(1)).await, stage.take(&identity(2)).await];
+    let [first, second, third] = [
+        stage.take(&identity(0)).await,
+        stage.take(&identity(1)).await,
+        stage.take(&identity(2)).await,
+    ];
     let connections = [&first, &second, &third].map(|held| Arc::clone(held.connection()));
     for held in [second, first, third] {
         drop(held);
@@ -49,7 +53,11 @@ async fn no_connection_is_closed_for_who_has_one_that_is_free() {
         drop(stage.take(&identity(turn % 2)).await);
         pass(ms(100)).await;
     }
-    assert_eq!((stage.logins(), stage.there()), (2, 2), "without anybody who waits nothing is closed");
+    assert_eq!(
+        (stage.logins(), stage.there()),
+        (2, 2),
+        "without anybody who waits nothing is closed"
+    );
 }
 
 #[rstest]
@@ -225,7 +233,8 @@ async fn busy_identities_keep_their_connections() {
     let settings = PoolConfig { acquire_timeout: secs(600), ..config(4, 1) };
     let stage = Arc::new(Stage::new(settings));
     let end = Instant::now() + secs(20);
-    let callers: Vec<_> = (0..2).flat_map(|number| busy(&stage, identity(number), 6, end)).collect();
+    let callers: Vec<_> =
+        (0..2).flat_map(|number| busy(&stage, identity(number), 6, end)).collect();
     pass(secs(10)).await;
     let logins = stage.logins();
     pass(secs(9)).await;

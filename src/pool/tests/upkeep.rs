@@ -83,7 +83,10 @@ async fn a_connection_in_use_whose_process_is_deaf_is_closed() {
     assert_eq!(stage.stats().total_connections, 1);
     at(start + LOGIN + secs(35)).await;
     let stats = stage.stats();
-    assert_eq!((stats.total_connections, stats.health_checks_passed, stats.health_check_failures), (0, 0, 1));
+    assert_eq!(
+        (stats.total_connections, stats.health_checks_passed, stats.health_check_failures),
+        (0, 0, 1)
+    );
     at(start + LOGIN + secs(40)).await;
     assert!(!held.connection().is_alive(), "what ran on it has had 5 s to finish");
     drop(held);
@@ -114,8 +117,15 @@ async fn a_connection_that_fails_its_check_is_removed_and_never_handed_out_again
     assert_eq!(stage.stats().total_connections, 1);
     at(start + secs(30) + takes).await;
     let stats = stage.stats();
-    assert_eq!((stats.total_connections, stats.health_check_failures, stats.health_checks_passed), (0, 1, 0));
-    assert_eq!(stage.there(), 1, "it takes a second to end, and the next has to wait for its place");
+    assert_eq!(
+        (stats.total_connections, stats.health_check_failures, stats.health_checks_passed),
+        (0, 1, 0)
+    );
+    assert_eq!(
+        stage.there(),
+        1,
+        "it takes a second to end, and the next has to wait for its place"
+    );
     let held = stage.take(&web1()).await;
     assert_eq!((held.id, start.elapsed()), (1, secs(31) + takes + LOGIN));
 }
@@ -181,7 +191,9 @@ async fn an_idle_connection_that_ends_counts_as_a_failed_check() {
 #[case::and_the_caller_waits(secs(30))]
 #[case::and_the_caller_does_not(Duration::ZERO)]
 #[tokio::test(start_paused = true)]
-async fn a_connection_whose_end_nobody_has_noticed_yet_is_not_handed_out(#[case] acquire_timeout: Duration) {
+async fn a_connection_whose_end_nobody_has_noticed_yet_is_not_handed_out(
+    #[case] acquire_timeout: Duration,
+) {
     let stage = Stage::new(PoolConfig { acquire_timeout, ..checked(1, 1) });
     stage.world.plan([Plan::default().noticed_after(ms(20))]);
     let held = stage.take(&web1()).await;
@@ -201,7 +213,10 @@ async fn a_connection_that_ends_under_its_leases_is_removed() {
     a.connection().die();
     settled().await;
     let stats = stage.stats();
-    assert_eq!((stats.total_connections, stats.open_sessions, stats.health_check_failures), (0, 0, 0));
+    assert_eq!(
+        (stats.total_connections, stats.open_sessions, stats.health_check_failures),
+        (0, 0, 0)
+    );
     let new = stage.take(&web1()).await;
     // Leases of the old connection change nothing in the new one's counts.
     drop((a, b));
@@ -222,7 +237,11 @@ async fn a_suspect_is_checked_before_anybody_gets_it(#[case] probe: Probe, #[cas
     drop(a);
     let start = Instant::now();
     let waits = stage.caller(&web1()).await;
-    assert_eq!((stage.stats().waiting, stage.stats().connecting), (1, 0), "a check takes but a moment");
+    assert_eq!(
+        (stage.stats().waiting, stage.stats().connecting),
+        (1, 0),
+        "a check takes but a moment"
+    );
     at(start + secs(1) + LOGIN).await;
     assert_eq!(served(waits).await.id, next);
     assert_eq!(stage.stats().health_check_failures, next as u64);

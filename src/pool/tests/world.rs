@@ -1,7 +1,8 @@
 //! The world that the pool lives in, and its books.
 //!
-//! The fake notes in them what the pool does with it, and the callers of the tests what they are given. So the pool is compared with these,
-//! and not with itself. Whatever must never happen is noted as a violation at the moment when it happens.
+//! The fake notes in them what the pool does with it, and the callers of the tests what they are
+//! given. So the pool is compared with these, and not with itself. Whatever must never happen is
+//! noted as a violation at the moment when it happens.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -72,9 +73,11 @@ pub(super) struct HostTruth {
     pub failed: u64,
     pub failures_in_a_row: u32,
     pub outcome: Outcome,
-    /// Logins with a smaller number were under way when the host was closed: what they bring is not wanted any more.
+    /// Logins with a smaller number were under way when the host was closed: what they bring is not
+    /// wanted any more.
     unwanted_logins: usize,
-    /// Connections in a row that ended before a command of a caller had run on them, and the last of these ends.
+    /// Connections in a row that ended before a command of a caller had run on them, and the last
+    /// of these ends.
     pub fruitless: u32,
     pub last_fruitless: Option<Instant>,
     pub account: Account,
@@ -99,14 +102,16 @@ pub(super) enum Outcome {
     None,
     Succeeded,
     Failed(Failed),
-    /// It was closed at the very instant at which its time was over, and only the pool knows which of them came first.
+    /// It was closed at the very instant at which its time was over, and only the pool knows which
+    /// of them came first.
     Uncertain,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Failed {
     pub at: Instant,
-    /// It is not worth trying again soon: surely, and perhaps. The books do not know the jitter of a pause.
+    /// It is not worth trying again soon: surely, and perhaps. The books do not know the jitter of
+    /// a pause.
     surely_permanent: bool,
     pub perhaps_permanent: bool,
 }
@@ -178,7 +183,8 @@ impl World {
         look(&mut self.truth())
     }
 
-    /// Private, because a guard that lives until the end of somebody's expression would wait for itself.
+    /// Private, because a guard that lives until the end of somebody's expression would wait for
+    /// itself.
     fn truth(&self) -> MutexGuard<'_, Truth> {
         // A test that failed with the books open has its own message; this is not to hide it.
         self.truth.lock().unwrap_or_else(|poison| poison.into_inner())
@@ -384,9 +390,11 @@ impl World {
         let Truth { hosts, connections, violations, seen, .. } = &mut *self.truth();
         let facts = &mut connections[id];
         let own = &hosts[facts.host];
-        let others = hosts.iter().filter(|host| host.key == own.key && host.identity != own.identity);
+        let others =
+            hosts.iter().filter(|host| host.key == own.key && host.identity != own.identity);
         // At the same instant they may have gone again.
-        let is_wanted = |host: &HostTruth| !host.asking.is_empty() || host.last_answered == Some(now);
+        let is_wanted =
+            |host: &HostTruth| !host.asking.is_empty() || host.last_answered == Some(now);
         let makes_room = others.into_iter().any(is_wanted);
         facts.closing = true;
         facts.ended.get_or_insert(now);
@@ -455,11 +463,13 @@ impl Truth {
         self.counted.push(Counted { at: now, account: account.clone(), is_dropped });
         let mut of_account = self.counted.iter().rev().filter(|counted| counted.account == account);
         if of_account.nth(MOST).is_some_and(|counted| now < counted.at + WINDOW) {
-            self.violations.push(format!("more than {MOST} failed logins to {account} in {WINDOW:?}"));
+            self.violations
+                .push(format!("more than {MOST} failed logins to {account} in {WINDOW:?}"));
         }
     }
 
-    /// So many failures of accounts of this key that a login may have to wait, with so many under way.
+    /// So many failures of accounts of this key that a login may have to wait, with so many under
+    /// way.
     pub(super) fn is_used_up(&self, key: &PoolKey, under_way: usize) -> bool {
         let of_key: Vec<&Account> =
             self.hosts.iter().filter(|host| host.key == *key).map(|host| &host.account).collect();
@@ -613,7 +623,8 @@ impl LoginUnderWay {
         let this = &mut truth.hosts[self.host];
         this.failed += 1;
         this.failures_in_a_row += 1;
-        // A wrong key is still wrong when a login that was under way beside it fails for another reason.
+        // A wrong key is still wrong when a login that was under way beside it fails for another
+        // reason.
         let beside = match this.outcome {
             Outcome::Failed(failed) if self.since <= failed.at => Some(failed),
             _ => None,
@@ -629,7 +640,8 @@ impl LoginUnderWay {
         });
     }
 
-    /// It ends without a result: it was closed, or the pool has lost its patience, which it does a second after the deadline.
+    /// It ends without a result: it was closed, or the pool has lost its patience, which it does a
+    /// second after the deadline.
     pub(super) fn is_given_up(&self, deadline: Instant) {
         let now = Instant::now();
         if now < deadline + secs(1) {

@@ -30,8 +30,8 @@ impl Tree {
         let path = self.path(name);
         std::fs::create_dir_all(path.parent().expect("it has one")).expect("a directory");
         let directory = self.0.path().to_str().expect("it is text");
-        let text =
-            String::from_utf8(text.as_ref().to_vec()).map(|text| text.replace("DIR", directory).into_bytes());
+        let text = String::from_utf8(text.as_ref().to_vec())
+            .map(|text| text.replace("DIR", directory).into_bytes());
         std::fs::write(path, text.unwrap_or_else(|error| error.into_bytes())).expect("a file");
     }
 
@@ -55,7 +55,10 @@ impl Tree {
 }
 
 fn ports(reading: &Reading) -> Vec<&str> {
-    reading.mentions("Port").map(|mention| mention.arguments[0].to_str().expect("it is text")).collect()
+    reading
+        .mentions("Port")
+        .map(|mention| mention.arguments[0].to_str().expect("it is text"))
+        .collect()
 }
 
 /// What is included into a user's configuration.
@@ -114,14 +117,18 @@ fn what_the_system_includes_is_beside_its_file() {
     let reading = tree.read(Source::User);
     assert_eq!(ports(&reading), ["1", "8", "9"]);
     let files: Vec<_> = reading.files().iter().map(FileSeen::path).collect();
-    assert_eq!(files, ["home/.ssh/config", "etc/ssh_config", "etc/Parts/a"].map(|name| tree.path(name)));
+    assert_eq!(
+        files,
+        ["home/.ssh/config", "etc/ssh_config", "etc/Parts/a"].map(|name| tree.path(name))
+    );
     tree.write("etc/ssh_config", "Include ~/x\n");
     assert!(tree.read(Source::User).needs_asking());
 }
 
 #[test]
 fn a_mention_has_its_block() {
-    let text = "Port 1\nHost a \"b c\"\n Include DIR/more\n Port 2\nMatch host=x\n Include DIR/more\n";
+    let text =
+        "Port 1\nHost a \"b c\"\n Include DIR/more\n Port 2\nMatch host=x\n Include DIR/more\n";
     let tree = Tree::new(&[("config", text), ("more", "Port 3\nHost z\nPort 4\n")]);
     let reading = tree.read(Source::File(Path::new("config")));
     let words = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
@@ -133,8 +140,10 @@ fn a_mention_has_its_block() {
         ("2", host, 4),
         ("3", Block::Match(words(&["host=x"])), 1),
     ];
-    let found: Vec<_> =
-        reading.mentions("port").map(|port| (port.rest.to_str(), &*port.block, port.line)).collect();
+    let found: Vec<_> = reading
+        .mentions("port")
+        .map(|port| (port.rest.to_str(), &*port.block, port.line))
+        .collect();
     assert_eq!(found, expected.each_ref().map(|(port, block, line)| (Some(*port), block, *line)));
     let files: Vec<_> = reading.mentions("port").map(|port| port.file).collect();
     assert_eq!(files, [0, 1, 1, 0, 1]);
@@ -142,7 +151,10 @@ fn a_mention_has_its_block() {
 
 #[rstest]
 #[case::nothing("", false)]
-#[case::hosts("Host a\nMatch host a user b localuser c\nMatch all\nMatch !canonical final\n", false)]
+#[case::hosts(
+    "Host a\nMatch host a user b localuser c\nMatch all\nMatch !canonical final\n",
+    false
+)]
 #[case::tagged("Match originalhost=a tagged x\n", false)]
 #[case::exec("Match host a Exec \"true\"\n", true)]
 #[case::exec_with_equals("match EXEC=true\n", true)]
@@ -170,16 +182,23 @@ fn only_ssh_can_tell(#[case] text: &str, #[case] needs_asking: bool) {
 
 #[test]
 fn variables_are_those_that_are_mentioned() {
-    let text =
-        "IdentityFile ~/${KEYS}/id\nIdentityAgent $AGENT\nInclude ${WHERE}/x\nForwardAgent SSH_AUTH_SOCK\n";
+    let text = "IdentityFile ~/${KEYS}/id\nIdentityAgent $AGENT\nInclude ${WHERE}/x\nForwardAgent SSH_AUTH_SOCK\n";
     let tree = Tree::new(&[("config", text)]);
     let reading = tree.read(Source::File(Path::new("config")));
     let names: Vec<_> = reading.variables().iter().collect();
     assert_eq!(names, ["AGENT", "HOME", "KEYS", "WHERE"]);
     assert!(reading.fits(&|name| tree.variable(name)));
     // Only what decides which files are read has a value that matters here.
-    assert!(reading.fits(&|name| if name == "KEYS" { Some("x".into()) } else { tree.variable(name) }));
-    assert!(!reading.fits(&|name| if name == "WHERE" { Some("x".into()) } else { tree.variable(name) }));
+    assert!(reading.fits(&|name| if name == "KEYS" {
+        Some("x".into())
+    } else {
+        tree.variable(name)
+    }));
+    assert!(!reading.fits(&|name| if name == "WHERE" {
+        Some("x".into())
+    } else {
+        tree.variable(name)
+    }));
 }
 
 #[test]
@@ -196,7 +215,10 @@ fn nobody_waits_at_a_fifo() {
     let tree = Tree::new(&[("config", "Include DIR/fifo\nHost a\n")]);
     nix::unistd::mkfifo(&tree.path("fifo"), nix::sys::stat::Mode::S_IRUSR).expect("a FIFO");
     let reading = tree.read(Source::File(Path::new("config")));
-    assert_eq!(reading.unclear(), [Unclear { path: tree.path("fifo"), why: "it is no plain file" }]);
+    assert_eq!(
+        reading.unclear(),
+        [Unclear { path: tree.path("fifo"), why: "it is no plain file" }]
+    );
     assert!(reading.is_current());
     assert!(tree.read(Source::File(Path::new("fifo"))).needs_asking());
     assert!(tree.read(Source::File(Path::new("none.conf"))).needs_asking());
@@ -232,8 +254,7 @@ fn there_is_an_end_to_it() {
 #[cfg(feature = "cli")]
 #[test]
 fn names_of_hosts_are_no_patterns() {
-    let text =
-        "Include DIR/more\nHost web1 !web2 *.net w?b3 \"a b\" web1 # web4\nHost=web5\nHost '' x\u{e9}\n";
+    let text = "Include DIR/more\nHost web1 !web2 *.net w?b3 \"a b\" web1 # web4\nHost=web5\nHost '' x\u{e9}\n";
     let tree = Tree::new(&[("config", text), ("more", "HOST web6\n")]);
     let reading = tree.read(Source::File(Path::new("config")));
     assert_eq!(reading.host_names(), ["web6", "web1", "a b", "web5", "x\u{e9}"]);
