@@ -12,39 +12,43 @@
 //! # What to expect
 //!
 //! - A [`Pool`] is a cheap handle; connections are made when a command needs one, shared by up to
-//!   [`sessions_per_connection`](PoolConfig::sessions_per_connection) commands at once, and closed when nobody has used them for
-//!   [`idle_timeout`](PoolConfig::idle_timeout). More are made when all are full, up to
-//!   [`max_connections`](PoolConfig::max_connections) per host; then callers queue.
-//! - A [`Host`] is a name with optional address, port, user, key, ssh_config file and further options. What could be read as an option or
-//!   as shell text is refused when the host is made.
-//! - [`Pool::exec`] gives text, [`Pool::command`] a builder in the manner of [`std::process::Command`]. Arguments are escaped;
-//!   [`Pool::shell`] takes shell text.
-//! - How a command ended is never ambiguous: it exited with a status (255 included), a signal killed it, it was lost with its connection,
-//!   or it never started. [`Error::never_started`] tells whether running it again is safe; what never started is tried again by the pool
-//!   itself, within limits.
-//! - Nothing is left behind on this machine, by [`Pool::close`], by dropping everything, by a panic or by `kill -9`: no process, no
-//!   socket, no directory.
-//! - The pool never asks for a password, and never logs in unless a command or [`Pool::acquire`] needs a connection.
+//!   [`sessions_per_connection`](PoolConfig::sessions_per_connection) commands at once, and closed
+//!   when nobody has used them for [`idle_timeout`](PoolConfig::idle_timeout). More are made when
+//!   all are full, up to [`max_connections`](PoolConfig::max_connections) per host; then callers
+//!   queue.
+//! - A [`Host`] is a name with optional address, port, user, key, ssh_config file and further
+//!   options. What could be read as an option or as shell text is refused when the host is made.
+//! - [`Pool::exec`] gives text, [`Pool::command`] a builder in the manner of
+//!   [`std::process::Command`]. Arguments are escaped; [`Pool::shell`] takes shell text.
+//! - How a command ended is never ambiguous: it exited with a status (255 included), a signal
+//!   killed it, it was lost with its connection, or it never started. [`Error::never_started`]
+//!   tells whether running it again is safe; what never started is tried again by the pool itself,
+//!   within limits.
+//! - Nothing is left behind on this machine, by [`Pool::close`], by dropping everything, by a panic
+//!   or by `kill -9`: no process, no socket, no directory.
+//! - The pool never asks for a password, and never logs in unless a command or [`Pool::acquire`]
+//!   needs a connection.
 //!
 //! # Limits
 //!
-//! - Unix only, and an OpenSSH client on `PATH`: 7.6 or later, since it has to know `accept-new` (tested with 9.2 and 10.0).
-//! - When a command times out, writes too much or its future is dropped, its remote process group is ended: TERM, and KILL two seconds later.
-//!   What has left the group (a daemon) is on its own. Without a POSIX shell (csh, fish, a forced command) the group is not known: only the
-//!   local ssh is ended then, and the error says so ([`Remote`]).
+//! - Unix only, and an OpenSSH client on `PATH`: 7.6 or later, since it has to know `accept-new`
+//!   (tested with 9.2 and 10.0).
+//! - When a command times out, writes too much or its future is dropped, its remote process group
+//!   is ended: TERM, and KILL two seconds later. What has left the group (a daemon) is on its own.
+//!   Without a POSIX shell (csh, fish, a forced command) the group is not known: only the local ssh
+//!   is ended then, and the error says so ([`Remote`]).
 //! - OpenSSH's multiplexing does not tell which signal ended a command.
 //!
 //! # Logs
 //!
-//! The crate logs by `tracing`: a span per connection (`connection`, with the host and the slot), per health check and per command; what
-//! happens to connections at the level info, what went wrong at warn, details at debug. Commands and their output are never logged.
+//! The crate logs by `tracing`: a span per connection (`connection`, with the host and the slot),
+//! per health check and per command; what happens to connections at the level info, what went wrong
+//! at warn, details at debug. Commands and their output are never logged.
 
 #![warn(missing_docs)]
 
 #[cfg(feature = "cli")]
 mod agent;
-mod attempts;
-mod child;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
@@ -52,26 +56,22 @@ mod command;
 pub mod config;
 pub mod docker;
 mod error;
-mod escape;
+mod execution;
 mod fleet;
 mod host;
-mod host_set;
 mod openssh;
-mod place;
+mod policy;
 mod pool;
-mod public;
 pub mod resources;
-mod running;
-mod signals;
+mod text;
 
-pub use child::{Child, ChildStderr, ChildStdin, ChildStdout};
+pub use command::child::{Child, ChildStderr, ChildStdin, ChildStdout};
 pub use command::{Command, ExitStatus, Output, Stdin};
 pub use config::{AgentConfig, Config, ConfigError, PoolConfig};
-pub use error::{ConnectError, ConnectErrorKind, Error, PartialOutput};
+pub use error::{ConnectError, ConnectErrorKind, Error, PartialOutput, Remote};
 pub use fleet::{Each, Fleet, Outcome, Outcomes, on_each};
+pub use host::set::{HostSet, HostSetError, MOST_HOSTS, fold};
 pub use host::{Host, HostError, PoolKey};
-pub use host_set::{HostSet, HostSetError, MOST_HOSTS, fold};
 pub use openssh::SshVersion;
-pub use pool::Stats;
-pub use public::{ConnectionInfo, Lease, Pool, global};
-pub use running::Remote;
+pub use policy::Stats;
+pub use pool::{ConnectionInfo, Lease, Pool, global};

@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
-use crate::place::{Given, LARGEST_ENVIRONMENT, Needs, Place, TABLE};
+use crate::host::place::{Given, LARGEST_ENVIRONMENT, Needs, Place, TABLE};
 
 /// Where a client stands. What is left out is as it is for the agent: the directory `/`, and an
 /// environment that says nothing.

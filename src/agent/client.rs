@@ -31,12 +31,12 @@ use super::wire::{
     Stop, frame,
 };
 use super::{questions, start};
-use crate::child::{self, Child, RemoteEnds};
+use crate::command::child::{self, Child, RemoteEnds};
 use crate::command::{ExitStatus, Output, Stdin};
 use crate::config::PoolConfig;
 use crate::error::{Error, PartialOutput};
 use crate::host::Host;
-use crate::place::Needs;
+use crate::host::place::Needs;
 
 /// The agent, as one client sees it.
 #[derive(Debug)]

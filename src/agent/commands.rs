@@ -19,13 +19,13 @@ use tokio::time::timeout;
 use super::peer::Peer;
 use super::server::Running;
 use super::wire::{self, End, Ended, Exec, FRAME_HEADER, Finished, Refusal, Streams, What, frame};
-use crate::child::{Child, ChildStderr, ChildStdin, ChildStdout};
+use crate::command::child::{Child, ChildStderr, ChildStdin, ChildStdout};
 use crate::command::{Command, Stdin};
 use crate::config::PoolConfig;
 use crate::error::Error;
+use crate::error::Remote;
 use crate::host::Host;
-use crate::public::Pool;
-use crate::running::Remote;
+use crate::pool::Pool;
 
 /// Output is passed on in pieces of so much at most.
 const PIECE: usize = 64 * 1024;

@@ -21,7 +21,7 @@ use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::unistd::getuid;
 
 use super::standing::Standing;
-use crate::error::plain;
+use crate::text::plain;
 
 /// A directory that was looked at.
 #[derive(Clone, Debug)]

@@ -15,8 +15,8 @@ use crate::config::PoolConfig;
 use crate::error::Error;
 use crate::host::Host;
 use crate::openssh::Resolver;
-use crate::pool::{Ledger, Stats};
-use crate::public::{ConnectionInfo, Pool};
+use crate::policy::{Ledger, Stats};
+use crate::pool::{ConnectionInfo, Pool};
 
 /// Pools at once: each has a process and a directory of its own.
 const MOST_POOLS: usize = 32;

@@ -19,7 +19,7 @@ use super::place::Place;
 use super::wire::{self, Connected, Question, Refusal, frame};
 use crate::error::{ConnectErrorKind, Error};
 use crate::host::{Asked, Askpass, Host, Login};
-use crate::public::{Lease, Pool};
+use crate::pool::{Lease, Pool};
 
 /// The name under which the program asks.
 pub(crate) const PROGRAM: &str = "sshpool-askpass";

@@ -27,10 +27,10 @@ use super::wire::{
 };
 use crate::config::Config;
 use crate::error::Error;
+use crate::host::place::Needs;
 use crate::host::{Host, Login};
 use crate::openssh::NoRoute;
-use crate::place::Needs;
-use crate::public::Pool;
+use crate::pool::Pool;
 
 /// The longest body of a request: a command and its input.
 const LONGEST_REQUEST: u64 = 64 << 20;

@@ -135,7 +135,7 @@ pub(crate) async fn serve(
     plan.place.write_standing(&standing)?;
     let (listener, socket) = plan.place.listen()?;
     let taken = listener.try_clone().and_then(tokio::net::UnixListener::from_std);
-    let taken = taken.map_err(|error| format!("cannot listen: {}", crate::error::plain(&error)))?;
+    let taken = taken.map_err(|error| format!("cannot listen: {}", crate::text::plain(&error)))?;
     ready();
     tracing::info!(version = super::wire::VERSION, pid = std::process::id(), "listening");
     let agent = Arc::new(Agent {

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use super::client::NoAgent;
 use super::place::{Place, create, is_us};
-use crate::error::plain;
+use crate::text::plain;
 
 /// How long another one may take to start an agent, or an old one to make room; and how long an
 /// agent may be too busy to take a client.
@@ -144,7 +144,7 @@ async fn start(place: &Place, arguments: &[OsString]) -> Result<(), String> {
     }
     let words = std::fs::read_to_string(place.log()).unwrap_or_default();
     let last = words.lines().rev().find_map(|line| line.strip_prefix("sshpool: "));
-    Err(crate::error::printable(last.unwrap_or("it has said nothing")))
+    Err(crate::text::printable(last.unwrap_or("it has said nothing")))
 }
 
 /// The environment of an agent: nothing of whoever starts it but where its own files are. What its

@@ -18,11 +18,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use super::caller::PlaceSpec;
 use crate::command::ExitStatus;
 use crate::config::PoolConfig;
+use crate::error::Remote;
 use crate::error::{ConnectError, ConnectErrorKind, Error, PartialOutput};
+use crate::host::place::{Given, Place};
 use crate::host::{Host, HostError};
-use crate::place::{Given, Place};
-use crate::public::{ConnectionInfo, Lease};
-use crate::running::Remote;
+use crate::pool::{ConnectionInfo, Lease};
 
 /// The version of the program: an agent of another one is replaced.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -17,7 +17,7 @@ use crate::agent::server::{self, Plan};
 use crate::agent::standing::DESCRIPTORS;
 use crate::agent::{held, start, wire};
 use crate::config;
-use crate::error::plain;
+use crate::text::plain;
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -103,7 +103,7 @@ impl Agent {
             false => super::complain(format_args!("agent: listening on {}", socket.display())),
         };
         match server::serve(plan, lock, signals, ready).await.map_err(Failure::Output)? {
-            Some(signal) => crate::signals::end_as_by(signal),
+            Some(signal) => crate::pool::signals::end_as_by(signal),
             None => Ok(0),
         }
     }
@@ -125,7 +125,7 @@ type Heard = Vec<(Signal, tokio::signal::unix::Signal)>;
 /// nohup.
 fn signals_heard() -> std::io::Result<Heard> {
     let all = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
-    let wanted = all.into_iter().filter(|signal| !crate::signals::is_ignored(*signal));
+    let wanted = all.into_iter().filter(|signal| !crate::pool::signals::is_ignored(*signal));
     wanted.map(|wanted| Ok((wanted, signal(SignalKind::from_raw(wanted as i32))?))).collect()
 }
 

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard};
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 
 use crate::agent::wire::Question;
-use crate::error::printable;
+use crate::text::printable;
 
 /// The terminal that this program was started from.
 pub(super) struct Terminal(File);

@@ -11,10 +11,11 @@ use super::watched::Watched;
 use super::{Failure, NOT_RUN, Setup, ask, complain, print, print_json, write};
 use crate::agent::client::{Client, NoAgent};
 use crate::agent::wire::{self, HostSpec};
-use crate::error::{Error, plain};
+use crate::error::Error;
 use crate::host::Host;
-use crate::public::ConnectionInfo;
-use crate::signals;
+use crate::pool::ConnectionInfo;
+use crate::pool::signals;
+use crate::text::plain;
 
 #[derive(Debug, Args)]
 pub(super) struct Warm {

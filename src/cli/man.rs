@@ -7,7 +7,7 @@ use clap::{Arg, Args, Command};
 use roff::{Inline, Roff, bold, roman};
 
 use super::{Failure, advice, write};
-use crate::error::plain;
+use crate::text::plain;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\

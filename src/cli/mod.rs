@@ -38,11 +38,12 @@ use crate::agent::client::NoAgent;
 use crate::agent::questions;
 use crate::command::Way;
 use crate::config::{self, Config, PoolConfig};
-use crate::error::{ConnectErrorKind, Error, plain, printable};
+use crate::error::{ConnectErrorKind, Error};
 use crate::host::Host;
-use crate::host_set::{HostSet, HostSetError};
-use crate::public::Pool;
-use crate::signals;
+use crate::host::set::{HostSet, HostSetError};
+use crate::pool::Pool;
+use crate::pool::signals;
+use crate::text::{plain, printable};
 
 /// The command timed out, as timeout(1) says it.
 const TIMED_OUT: u8 = 124;

@@ -9,8 +9,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::{Failure, NOT_RUN};
-use crate::child::Child;
 use crate::command::ExitStatus;
+use crate::command::child::Child;
 use crate::error::Error;
 
 /// How much is remembered of the end of a stream.
@@ -88,7 +88,7 @@ pub(super) async fn relay(mut child: Child, host: &str, most: usize) -> Result<R
             )
         }
         Unfinished::Stopped(Stopped::Failed(stream, error)) => {
-            let error = crate::error::plain(&error);
+            let error = crate::text::plain(&error);
             Failure::Output(format!("{host}: the command's {stream} cannot be written: {error}"))
         }
     })

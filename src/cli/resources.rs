@@ -10,8 +10,8 @@ use super::{Failure, complain};
 use crate::command::Way;
 use crate::config;
 use crate::host::Host;
+use crate::pool::signals;
 use crate::resources::{Disk, HostResources};
-use crate::signals;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 pub(super) fn aligned(table: &[Vec<String>]) -> String {
     let table: Vec<Vec<String>> = table
         .iter()
-        .map(|row| row.iter().map(|cell| crate::error::printable(cell)).collect())
+        .map(|row| row.iter().map(|cell| crate::text::printable(cell)).collect())
         .collect();
     let columns = table.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {

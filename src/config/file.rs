@@ -32,7 +32,7 @@ impl Config {
             ConfigError::new(format!(
                 "cannot read {}: {}",
                 path.display(),
-                crate::error::plain(&error)
+                crate::text::plain(&error)
             ))
         })?;
         let text = std::str::from_utf8(&bytes).map_err(|error| {

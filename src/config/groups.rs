@@ -8,8 +8,8 @@ use toml::de::{DeTable, DeValue};
 use super::advice::advice;
 use super::file::{Reader, Value, in_file_order, written_key};
 use super::{Config, ConfigError};
+use crate::host::set::{HostSet, HostSetError, Item, read};
 use crate::host::shortened;
-use crate::host_set::{HostSet, HostSetError, Item, read};
 
 /// Groups of groups of groups: more than this is no order that anybody keeps.
 const DEEPEST: usize = 32;

@@ -29,8 +29,8 @@ mod units;
 
 use std::collections::BTreeMap;
 
+use crate::host::set::HostSet;
 use crate::host::{Host, HostError};
-use crate::host_set::HostSet;
 
 pub use settings::PoolConfig;
 #[cfg(feature = "cli")]

@@ -1,6 +1,7 @@
 //! Why `docker compose` did not do it.
 
-use crate::error::{Error, printable};
+use crate::error::Error;
+use crate::text::printable;
 
 /// What can go wrong with a Compose project on a host. One line each, with Docker's own words where
 /// there are any.

@@ -36,7 +36,7 @@ use futures_util::{StreamExt, stream};
 
 use crate::command::{Command, Way};
 use crate::host::Host;
-use crate::public::Pool;
+use crate::pool::Pool;
 
 pub use action::Action;
 pub use error::ComposeError;

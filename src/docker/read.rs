@@ -120,7 +120,7 @@ impl State {
             "removing" => State::Removing,
             "exited" => State::Exited,
             "dead" => State::Dead,
-            other => State::Other(crate::error::printable(other)),
+            other => State::Other(crate::text::printable(other)),
         }
     }
 
@@ -337,7 +337,7 @@ pub(super) fn project_status(project: &str, text: &str) -> ProjectStatus {
 /// A piece of an answer for a message.
 fn shown(text: &str) -> String {
     const MOST: usize = 80;
-    let text = crate::error::printable(text);
+    let text = crate::text::printable(text);
     match text.char_indices().nth(MOST) {
         Some((end, _)) => format!("{:?}…", &text[..end]),
         None => format!("{text:?}"),

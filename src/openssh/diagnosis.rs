@@ -181,7 +181,7 @@ fn last_reason<'a>(
 
 /// Why a master that had been ready ended: its last line, or what is known without one.
 pub(super) fn master_end(stderr: &str, fallback: &str) -> String {
-    crate::error::printable(last_word(stderr).unwrap_or(fallback))
+    crate::text::printable(last_word(stderr).unwrap_or(fallback))
 }
 
 /// Whether it was the server that has closed a connection after its login. Before one ssh says so
@@ -201,7 +201,7 @@ pub(super) fn check_pid(stderr: &str) -> Option<u32> {
 #[cfg(feature = "cli")]
 pub(super) fn kex_algorithm(verbose: &str) -> Option<String> {
     let rest = verbose.lines().find_map(|line| line.split_once("kex: algorithm: "))?.1;
-    Some(crate::error::printable(rest))
+    Some(crate::text::printable(rest))
 }
 
 /// What the debug log says of a session whose command has left no status.
@@ -264,7 +264,7 @@ pub(super) fn session_log(log: &str) -> SessionLog {
 fn reason(line: &str) -> String {
     let line = line.trim_start_matches("debug1: ").trim_start_matches("debug2: ");
     let line = line.strip_prefix("mux_client_request_session: ").unwrap_or(line);
-    crate::error::printable(line)
+    crate::text::printable(line)
 }
 
 /// The last part of a file that ssh wrote, from `from` on. The start of a long one (a banner of

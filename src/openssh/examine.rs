@@ -12,9 +12,10 @@ use super::resolve::{Destination, answered, ask};
 use super::runtime::{Runtime, local};
 use super::trace::{DEBUG, Trace};
 use super::{OpenSsh, args, check_files, program};
-use crate::error::{ConnectError, plain, printable};
+use crate::error::ConnectError;
 use crate::host::Host;
-use crate::place::Place;
+use crate::host::place::Place;
+use crate::text::{plain, printable};
 
 /// How long an agent may take. One that is somewhere else (forwarded) answers in a round trip; one
 /// that has hung never does.

@@ -31,9 +31,10 @@ use super::session::{Input, Log, NotOpened, Session, SessionEnd, Streams};
 use super::sight::{self, Sight};
 use super::supervisor::{CLOSED, End, How, Notes, Supervisor, log_of, runs};
 use super::trace::{Step, Trace};
-use crate::error::{ConnectError, ConnectErrorKind, plain};
+use crate::error::{ConnectError, ConnectErrorKind};
 use crate::host::{Host, Login, Variables};
-use crate::pool;
+use crate::policy;
+use crate::text::plain;
 
 /// How often a launching master is looked at. A login takes some hundred milliseconds, and nothing
 /// tells when the socket is bound.
@@ -618,14 +619,14 @@ impl Master {
     }
 
     /// Completes when the process has ended, and says why.
-    pub(crate) async fn ended(&self) -> pool::End {
+    pub(crate) async fn ended(&self) -> policy::End {
         let mut ended = self.ended.clone();
         // Without a supervisor (its runtime was shut down) the process is gone as well: it dies
         // with its handle.
         let _ = ended.wait_for(Option::is_some).await;
         let reason = self.end_reason().unwrap_or_else(|| SUPERVISOR_GONE.to_owned());
         let by_server = self.ended.borrow().as_ref().is_some_and(|end| end.by_server);
-        pool::End { reason, by_server }
+        policy::End { reason, by_server }
     }
 
     /// A session has run on it.

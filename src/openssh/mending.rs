@@ -8,7 +8,7 @@ use super::keys;
 use super::route::Route;
 use crate::error::ConnectErrorKind;
 use crate::host::Host;
-use crate::pool::Configuration;
+use crate::policy::Configuration;
 
 /// A digest of what could mend a failure of this kind: for host keys the files of known hosts, for
 /// an authentication the configuration with all its files, the keys and what the ssh-agent holds.

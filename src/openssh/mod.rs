@@ -36,10 +36,11 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::error::{ConnectError, ConnectErrorKind, plain};
+use crate::error::{ConnectError, ConnectErrorKind};
+use crate::host::place::Place;
 use crate::host::{Host, HostIdentity, Variables};
-use crate::place::Place;
-use crate::pool::{Configuration, Connection, End, Transport};
+use crate::policy::{Configuration, Connection, End, Transport};
+use crate::text::plain;
 
 /// Different ssh programs at once.
 const MOST_PROGRAMS: usize = 64;

@@ -32,7 +32,7 @@ pub struct SshVersion {
 
 impl SshVersion {
     fn parse(text: &str) -> Self {
-        let text = crate::error::printable(text.lines().next().unwrap_or_default());
+        let text = crate::text::printable(text.lines().next().unwrap_or_default());
         let number = text.split_once("OpenSSH_").and_then(|(_, rest)| {
             // Windows' port calls itself `OpenSSH_for_Windows_9.5p1`.
             let rest = rest.strip_prefix("for_Windows_").unwrap_or(rest);

@@ -257,7 +257,7 @@ proptest! {
     ) {
         let word = text.repeat(times);
         let mut command = b"printf %s ".to_vec();
-        crate::escape::escape(&word, &mut command);
+        crate::command::escape::escape(&word, &mut command);
         command.extend(b"; cat");
         let mut output = by_the_bootstrap(&command, &input);
         prop_assert!(bootstrap::marker().take_from(&mut output));

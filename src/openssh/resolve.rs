@@ -12,8 +12,9 @@ use super::master::Launch;
 use super::program;
 use super::route::Route;
 use super::runtime::{Runtime, local};
-use crate::error::{ConnectError, ConnectErrorKind, plain};
+use crate::error::{ConnectError, ConnectErrorKind};
 use crate::host::Host;
+use crate::text::plain;
 
 /// What a master is told where the configuration says nothing of it.
 pub(super) async fn defaults(
@@ -113,7 +114,7 @@ pub(super) fn proxy_of(answer: &Answer) -> Option<String> {
         |(option, name)| {
             // `none` is a word of ssh's, which some versions print.
             let value = answer.value(option).filter(|value| *value != "none")?;
-            Some(format!("{name} {}", crate::error::printable(value)))
+            Some(format!("{name} {}", crate::text::printable(value)))
         },
     )
 }

@@ -23,8 +23,8 @@ use super::master::Launch;
 use super::program::Program;
 use super::{args, keys, resolve};
 use crate::error::{ConnectError, ConnectErrorKind};
+use crate::host::place::{Counts, Environment, Needs, Part, Place, Sharing, TABLE, lasting};
 use crate::host::{Endpoint, Host, Variables};
-use crate::place::{Counts, Environment, Needs, Part, Place, Sharing, TABLE, lasting};
 
 /// How a login goes.
 #[derive(Clone, Debug)]

@@ -16,7 +16,8 @@ use tokio::time::timeout;
 
 use super::args::LONGEST_SOCKET;
 use super::guard::Guard;
-use crate::error::{ConnectError, ConnectErrorKind, plain};
+use crate::error::{ConnectError, ConnectErrorKind};
+use crate::text::plain;
 
 /// How long the end of the last processes is waited for. A master's supervisor needs half a second
 /// at most, and a session ends with its master; but whoever holds a session may never look at it

@@ -26,7 +26,7 @@ use super::diagnosis::{self, SessionLog};
 use super::master::Master;
 use super::runtime::Claim;
 use super::supervisor::Counted;
-use crate::error::plain;
+use crate::text::plain;
 
 /// How a session ended.
 #[derive(Clone, Debug, PartialEq, Eq)]

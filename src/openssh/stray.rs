@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use super::args;
 use super::ending::{LIMIT, NotEnded, judge, script};
 use super::program::Program;
-use crate::escape::escape;
+use crate::command::escape::escape;
 use crate::host::Variables;
 
 /// How long it may take to look.

@@ -6,6 +6,9 @@
 //! the versions that have them, and a test holds this table against that list.
 
 use crate::error::ConnectErrorKind as Kind;
+use crate::error::advice::KNOWN_KEY_WANTED;
+#[cfg(feature = "cli")]
+use crate::error::advice::for_host;
 
 /// One cause of a failed login.
 #[derive(Debug)]
@@ -23,9 +26,6 @@ enum Texts {
     /// A line names a line of ssh's configuration: [`is_of_configuration`].
     ConfigurationLine,
 }
-
-/// The word in an advice that stands for the name of the host.
-pub(crate) const HOST: &str = "HOST";
 
 /// The server asks for what a program in the background cannot give.
 const ASKS: &str =
@@ -55,7 +55,6 @@ const CERTIFICATE_SIGNED: &str = "see CASignatureAlgorithms in ssh_config; else 
 const NO_LIST_OF_REVOKED: &str =
     "the file that RevokedHostKeys names has to be there, readable, and a list of keys or a KRL";
 const ASKS_ABOUT_HOST_KEY: &str = "nobody could be asked about it: `sshpool warm HOST` on a terminal asks, and remembers the answer";
-const KNOWN_KEY_WANTED: &str = "add the key to known_hosts first";
 const HOST_KEY_ALGORITHM: &str = "see HostKeyAlgorithms and RequiredRSASize in ssh_config";
 const NO_FORWARDING: &str = "the jump host must not forward there: see AllowTcpForwarding and PermitOpen in its \
                              sshd_config, and the options of the key in its authorized_keys";
@@ -301,36 +300,10 @@ pub(crate) fn is_about_any_key(advice: &str, host: &str) -> bool {
     advice == for_host(NO_KEY, host)
 }
 
-/// What to do about a failure of which no more is known than its kind.
-pub(crate) fn of_kind(kind: Kind) -> Option<&'static str> {
-    match kind {
-        Kind::Authentication => Some("check user and key with `ssh -v`"),
-        Kind::HostKeyChanged => {
-            Some("if that is expected, remove the old key with `ssh-keygen -R`")
-        }
-        Kind::HostKeyUnknown => Some(KNOWN_KEY_WANTED),
-        Kind::HostKeyRevoked => Some(
-            "whoever answers may be somebody else: do not go on before you know; a host whose key was revoked \
-             needs a new one",
-        ),
-        Kind::HostCertificate => {
-            Some("the host needs another certificate, from whoever signs for it")
-        }
-        Kind::ServerBusy => {
-            Some("see MaxStartups and PerSourcePenalties in the server's sshd_config")
-        }
-        _ => None,
-    }
-}
-
-/// An advice with the name of the host in it.
-pub(crate) fn for_host(advice: &str, host: &str) -> String {
-    advice.replace(HOST, host)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::advice::of_kind;
     use rstest::rstest;
 
     /// What the sources of OpenSSH have: what it is, versions, text.

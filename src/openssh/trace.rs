@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::error::printable;
+use crate::text::printable;
 
 /// How often the log is looked at. What comes between two looks has one time.
 const LOOK: Duration = Duration::from_millis(1);

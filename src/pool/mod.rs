@@ -1,332 +1,454 @@
-//! The policy: who gets which connection, when one is made and when one goes.
-//!
-//! One [`Cell`] per pool key holds a [`state::KeyState`] behind a mutex; every change goes through
-//! [`Cell::update`], which afterwards settles the state (free sessions to waiters, logins where
-//! they are needed, refusals to callers whose time is over) and carries out what that asks for. One
-//! task per slot leads a connection through its life; one task per pool looks after idle
-//! connections.
-//!
-//! Nothing here knows what a connection is made of: it is generic over [`Transport`] and tested in
-//! virtual time with a fake one.
+//! The public face: [`Pool`] and [`Lease`].
 
-mod backoff;
-mod cell;
-pub(crate) mod ledger;
-mod maintenance;
-mod slot;
-mod standby;
-mod state;
-mod stats;
-#[cfg(test)]
-mod tests;
+pub(crate) mod signals;
 
-use std::collections::HashMap;
-use std::future::Future;
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore, watch};
-use tokio::time::{Instant, timeout};
+use nix::sys::resource::{Resource, getrlimit};
+use tokio::time::Instant;
 
+use crate::command::{Command, Output, Target};
 use crate::config::PoolConfig;
 use crate::error::{ConnectError, ConnectErrorKind, Error};
-use crate::host::{Host, PoolKey, Variables};
+use crate::host::place::Place;
+use crate::host::{Host, PoolKey};
+use crate::openssh::{LoginLimit, Master, NoRoute, OpenSsh, Program, Resolver, SshVersion};
+use crate::policy::{self, Capacity, Core, Stats};
 
-use cell::Cell;
-pub(crate) use cell::Lease;
-use ledger::Account;
-pub(crate) use ledger::Ledger;
-pub(crate) use state::Facts;
-pub use stats::Stats;
+/// How long commands that run may take to finish when a pool is closed without another word.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 
-/// A digest of what could mend a login.
-pub(crate) type Configuration = u64;
-
-/// What the policy needs of the mechanism: somebody who makes connections.
-pub(crate) trait Transport: Send + Sync + 'static {
-    type Connection: Connection;
-
-    /// Makes a connection and proves that it works, by the deadline. Dropping the future ends what
-    /// it had started.
-    fn connect(
-        &self,
-        host: &Host,
-        deadline: Instant,
-    ) -> impl Future<Output = Result<Self::Connection, ConnectError>> + Send;
-
-    /// What could mend a login to this host that has failed so, as far as that can be seen from
-    /// here: another value means that it is worth a try. It takes a moment at most.
-    fn configuration(
-        &self,
-        host: &Host,
-        kind: ConnectErrorKind,
-    ) -> impl Future<Output = Configuration> + Send;
-
-    /// Removes what is left once all connections are closed.
-    fn shutdown(&self) -> impl Future<Output = ()> + Send;
+/// A pool of authenticated connections to any number of hosts.
+///
+/// It is a handle: clones are the same pool, and cheap. Connections are made when a command needs
+/// one and live in the tokio runtime that was entered then. When the last handle, lease and child
+/// are dropped, the connections end.
+#[derive(Clone)]
+pub struct Pool {
+    core: Arc<Core<OpenSsh>>,
 }
 
-/// One authenticated connection.
-pub(crate) trait Connection: Send + Sync + 'static {
-    /// A session that was opened ahead of need. Dropping it ends it.
-    type Standby: Send + 'static;
-
-    /// Begins to open one that sends these variables; it may be used at once. None where that is
-    /// not possible on this connection.
-    fn standby(&self, variables: &Arc<Variables>) -> Option<Self::Standby>;
-
-    /// Whether it has not ended, as far as is known here.
-    fn is_fresh(standby: &mut Self::Standby) -> bool;
-
-    /// No session can be opened here before its command is known.
-    fn is_plain(&self) -> bool;
-
-    /// Proves that a command could run now. `Err` says what did not work.
-    fn probe(&self) -> impl Future<Output = Result<(), String>> + Send;
-
-    /// Proves that this machine's part of it works. What the server does is not looked at: it may
-    /// have a lot to do.
-    fn answers(&self) -> impl Future<Output = Result<(), String>> + Send;
-
-    /// Whether it has not ended at this instant. `ended` completes a moment later: until then it
-    /// must not be handed out.
-    fn is_alive(&self) -> bool;
-
-    /// Completes when the connection has ended, with the reason.
-    fn ended(&self) -> impl Future<Output = End> + Send;
-
-    /// Whether a session was opened on it and ran, be it the echo of a proof.
-    fn has_run(&self) -> bool;
-
-    /// Lets what runs on it finish within `patience`, then ends it. Completes when it is gone.
-    fn close(&self, patience: Duration) -> impl Future<Output = ()> + Send;
-}
-
-/// The end of a connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct End {
-    /// In one line.
-    pub reason: String,
-    /// The server has closed it. Otherwise it ended here, or on the way, or nobody knows.
-    pub by_server: bool,
-}
-
-/// All hosts of one pool.
-pub(crate) struct Core<T: Transport> {
-    pub(crate) transport: Arc<T>,
-    shared: Arc<Shared>,
-    /// A std mutex: held to look an entry up or to add one, never across an await.
-    hosts: Mutex<Hosts<T>>,
-}
-
-struct Hosts<T: Transport> {
-    closed: bool,
-    cells: HashMap<PoolKey, Arc<Cell<T>>>,
-    maintenance: Option<tokio::task::JoinHandle<()>>,
-}
-
-/// What all cells of a pool have in common.
-pub(crate) struct Shared {
-    pub(crate) config: PoolConfig,
-    /// Failed logins; other pools can have it in common with this one.
-    ledger: Arc<Ledger>,
-    /// Wakes the maintenance task when there is a new connection to look after, or when the pool is
-    /// dropped.
-    wake: Notify,
-    /// Places for logins, over all hosts: each costs this machine a tenth of a second of computing,
-    /// and a hundred at once would all run into their timeouts.
-    logins: Arc<Semaphore>,
-    /// Logins under way, over all hosts.
-    connecting: watch::Sender<usize>,
-    /// Places for the opening of sessions ahead of need, over all hosts: it computes a good part of
-    /// what a command does, and commands that are under way on other hosts come first.
-    openings: Arc<Semaphore>,
-    /// Places for sessions in standby, over all hosts.
-    standbys: Arc<Semaphore>,
-}
-
-/// What this machine bears, over all hosts.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Capacity {
-    /// Logins under way at once; the others wait for a place.
-    pub logins: usize,
-    /// Sessions in standby; where there is no place, none is opened.
-    pub standbys: usize,
-    /// Of these, so many are opened at once.
-    pub openings: usize,
-}
-
-/// A transport keeps its deadlines by itself, and knows then how far it came. This much later we
-/// stop believing that.
-const LENIENCY: Duration = Duration::from_secs(1);
-/// A connection that ends within so long of its login, before anything of a caller has run on it,
-/// is like a login that failed.
-const YOUNG: Duration = Duration::from_secs(5);
-/// How long the end of a connection may take once nothing is waited for any more.
-const CLOSING: Duration = Duration::from_secs(5);
-/// The longest patience when something is closed. Longer ones could not be added to a time.
-const LONGEST_PATIENCE: Duration = Duration::from_secs(365 * 86_400);
-
-impl<T: Transport> Core<T> {
-    pub(crate) fn new(
-        transport: T,
-        config: PoolConfig,
-        capacity: Capacity,
-        ledger: Arc<Ledger>,
-    ) -> Self {
-        let places = |count: usize| Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS)));
-        let (logins, standbys) = (places(capacity.logins), places(capacity.standbys));
-        let connecting = watch::Sender::new(0);
-        let openings = places(capacity.openings);
-        let shared =
-            Shared { config, ledger, wake: Notify::new(), logins, connecting, openings, standbys };
-        let hosts = Hosts { closed: false, cells: HashMap::new(), maintenance: None };
-        Core { transport: Arc::new(transport), shared: Arc::new(shared), hosts: Mutex::new(hosts) }
-    }
-
-    pub(crate) fn config(&self) -> &PoolConfig {
-        &self.shared.config
-    }
-
-    /// Waits for the right to open one session on a connection to `host`.
+impl Pool {
+    /// A pool with these settings. Starts no process; connections are made when they are needed.
     ///
-    /// Cancel safe: a caller that goes away leaves the queue; a login that it caused goes on for
-    /// the next one.
-    pub(crate) async fn acquire(self: &Arc<Self>, host: &Host) -> Result<Lease<T>, Error> {
-        let cell = {
-            let mut hosts = self.lock();
-            if hosts.closed {
-                return Err(Error::Closed { host: host.name().to_owned() });
-            }
-            if hosts.maintenance.as_ref().is_none_or(tokio::task::JoinHandle::is_finished) {
-                hosts.maintenance = Some(tokio::spawn(maintenance::run(
-                    Arc::downgrade(self),
-                    Arc::clone(&self.shared),
-                )));
-            }
-            let new = |key: &PoolKey| Cell::new(key.clone(), &self.transport, &self.shared);
-            Arc::clone(hosts.cells.entry(host.key()).or_insert_with_key(new))
-        };
-        cell.acquire(host).await
+    /// # Errors
+    ///
+    /// [`Error::Config`] for a setting out of its bounds, [`Error::SshNotFound`] when there is no
+    /// `ssh` on PATH.
+    pub fn new(config: PoolConfig) -> Result<Self, Error> {
+        Self::with_ledger(config, Arc::default())
     }
 
-    /// The connections to this host on which sessions can be opened, the one used last first.
-    pub(crate) fn connections(&self, host: &Host) -> Vec<Arc<T::Connection>> {
-        self.cell(&host.key()).map(|cell| cell.connections(host)).unwrap_or_default()
+    /// A pool whose failed logins are counted together with those of others.
+    pub(crate) fn with_ledger(
+        config: PoolConfig,
+        ledger: Arc<policy::Ledger>,
+    ) -> Result<Self, Error> {
+        config.validate()?;
+        let program = Program::find().map_err(|_| Error::SshNotFound)?;
+        Ok(Self::with(Some(program), Arc::default(), ledger, config))
     }
 
-    /// Gives the connections to this host to nobody any more, and closes each when what runs on it
-    /// has ended. The next caller logs in anew. Hosts that share the key but no connections are not
-    /// concerned.
-    #[cfg_attr(
-        not(any(test, feature = "cli")),
-        expect(dead_code, reason = "only the program retires connections")
-    )]
-    pub(crate) fn retire(&self, host: &Host) {
-        if let Some(cell) = self.cell(&host.key()) {
-            cell.update(|state, _| state.retire_all_of(host));
-        }
-    }
-
-    /// What there is to tell of each connection, by key and slot.
-    pub(crate) fn facts(&self) -> Vec<Facts<T::Connection>> {
-        let mut all: Vec<_> = self.cells().iter().flat_map(|cell| cell.facts()).collect();
-        all.sort_by(|a, b| (&a.key, a.slot).cmp(&(&b.key, b.slot)));
-        all
-    }
-
-    /// Forgets the failures of this host's key and of its account: the next caller tries at once.
-    pub(crate) fn reset(&self, host: &Host) {
-        let key = host.key();
-        if let Some(cell) = self.cell(&key) {
-            cell.update(|state, _| state.reset());
-        }
-        self.shared.ledger.forget(Some(&Account::of(host)), &key);
-    }
-
-    /// Somebody has a connection, waits for one, or failed to get one not long ago.
+    /// A pool for callers in other places, each with an ssh of its own.
     #[cfg(feature = "cli")]
-    pub(crate) fn is_needed(&self) -> bool {
-        self.cells().iter().any(|cell| cell.tenants() > 0)
+    pub(crate) fn for_others(
+        config: PoolConfig,
+        resolver: Arc<Resolver>,
+        ledger: Arc<policy::Ledger>,
+    ) -> Result<Self, Error> {
+        config.validate()?;
+        Ok(Self::with(Program::find().ok(), resolver, ledger, config))
     }
 
-    /// The sum over all hosts.
-    pub(crate) fn stats(&self) -> Stats {
-        self.cells().iter().map(|cell| cell.stats()).sum()
+    fn with(
+        program: Option<Program>,
+        resolver: Arc<Resolver>,
+        ledger: Arc<policy::Ledger>,
+        config: PoolConfig,
+    ) -> Self {
+        let limit = LoginLimit {
+            connect_timeout: config.connect_timeout,
+            is_set: config.connect_timeout_is_set(),
+        };
+        let transport = OpenSsh::new(program, resolver, limit);
+        Pool { core: Arc::new(Core::new(transport, config, capacity(), ledger)) }
     }
 
-    /// One line per pool key, sorted. Hosts that share a key but no connections (another user, say)
-    /// are one.
-    pub(crate) fn stats_by_host(&self) -> std::collections::BTreeMap<PoolKey, Stats> {
-        self.cells().iter().map(|cell| (cell.key().clone(), cell.stats())).collect()
-    }
-
-    /// Closes the connections of this key: queued callers are turned away, commands that run have
-    /// `patience`.
-    pub(crate) async fn close_host(&self, key: &PoolKey, patience: Duration) {
-        let patience = patience.min(LONGEST_PATIENCE);
-        self.shared.ledger.forget(None, key);
-        if let Some(cell) = self.cell(key) {
-            let closings = cell.close(patience);
-            gone(&[(cell, closings)], patience).await;
+    /// The host as it is reached from its caller's place. Where nobody is connected to it, the
+    /// caller's ssh-agent is asked again what it holds: it is what a login would go by.
+    pub(crate) async fn resolve(&self, host: &Host) -> Result<Host, NoRoute> {
+        if host.login().route.is_some() {
+            return Ok(host.clone());
+        }
+        let resolved = self.core.transport.resolve(host).await?;
+        match self.core.connections(&resolved).is_empty() {
+            true => Ok(self.core.transport.refreshed(resolved).await),
+            false => Ok(resolved),
         }
     }
 
-    /// Closes everything, for good. Once begun it goes on by itself, and every caller waits for all
-    /// of it.
-    pub(crate) async fn close(self: &Arc<Self>, patience: Duration) {
-        let patience = patience.min(LONGEST_PATIENCE);
-        let cells: Vec<_> = {
-            let mut hosts = self.lock();
-            hosts.closed = true;
-            hosts.cells.values().cloned().collect()
-        };
-        let close = |cell: Arc<Cell<T>>| {
-            let closings = cell.close_for_good(patience);
-            (cell, closings)
-        };
-        let cells: Vec<_> = cells.into_iter().map(close).collect();
-        let core = Arc::clone(self);
-        let rest = tokio::spawn(async move {
-            gone(&cells, patience).await;
-            core.transport.shutdown().await;
-            core.shared.wake.notify_one();
-        });
-        // It fails when the runtime is shut down, and then there is nobody to wait.
-        let _ = rest.await;
+    /// The same, for a caller in this process.
+    pub(crate) async fn resolve_here(&self, host: &Host) -> Result<Host, Error> {
+        self.resolve(host).await.map_err(|no| {
+            let source = match no {
+                NoRoute::Failed(error) => error,
+                // Of our own place everything is known.
+                NoRoute::Needs(_) => ConnectError::new(
+                    ConnectErrorKind::Local,
+                    "too little is known of the caller's place",
+                    Vec::new(),
+                ),
+            };
+            Error::Connect { host: host.name().to_owned(), source }
+        })
     }
 
-    fn cell(&self, key: &PoolKey) -> Option<Arc<Cell<T>>> {
-        self.lock().cells.get(key).cloned()
+    /// Runs shell text and gives what it wrote to stdout, without trailing white space. Bytes that
+    /// are not UTF-8 are replaced.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] when its status is not 0, [`Error::Killed`] when a signal ended it; else
+    /// as [`Command::output`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Command::output`].
+    pub async fn exec(&self, host: &Host, command: impl Into<OsString>) -> Result<String, Error> {
+        checked(host, self.shell(host, command).output().await?)
     }
 
-    fn cells(&self) -> Vec<Arc<Cell<T>>> {
-        self.lock().cells.values().cloned().collect()
+    /// A command to run a program; arguments are added to it, and escaped.
+    pub fn command(&self, host: &Host, program: impl AsRef<OsStr>) -> Command {
+        Command::program(self.target(host), program.as_ref())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Hosts<T>> {
-        // Nothing below panics half-way through a change.
-        self.hosts.lock().unwrap_or_else(|poison| poison.into_inner())
+    /// A command that is shell text, with pipes, variables and all that. Never put into it what
+    /// somebody else wrote: that is what [`command`](Self::command) is for.
+    pub fn shell(&self, host: &Host, text: impl Into<OsString>) -> Command {
+        Command::shell(self.target(host), text.into())
+    }
+
+    /// Waits for a connection and holds it, to run several commands on the same one. A lease counts
+    /// as one of the connection's `sessions_per_connection`: run one command at a time on it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Connect`], [`Error::Exhausted`] after `acquire_timeout`, [`Error::Closed`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: dropping the future leaves the queue. A login that it caused goes on, for the
+    /// next caller.
+    pub async fn acquire(&self, host: &Host) -> Result<Lease, Error> {
+        let host = self.resolve_here(host).await?;
+        let inner = self.core.acquire(&host).await?;
+        Ok(Lease { inner: Arc::new(inner), pool: self.clone(), host: Arc::new(host) })
+    }
+
+    /// What has been counted, over all hosts.
+    pub fn stats(&self) -> Stats {
+        self.core.stats()
+    }
+
+    /// What has been counted, by `name:port`.
+    pub fn stats_by_host(&self) -> BTreeMap<PoolKey, Stats> {
+        self.core.stats_by_host()
+    }
+
+    /// The connections that are there, by host and slot.
+    pub fn connections(&self) -> Vec<ConnectionInfo> {
+        self.core.facts().into_iter().map(ConnectionInfo::of).collect()
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &PoolConfig {
+        self.core.config()
+    }
+
+    /// What the ssh program says of itself.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when it cannot be run.
+    pub async fn ssh_version(&self) -> Result<SshVersion, Error> {
+        let deadline = Instant::now() + self.config().connect_timeout;
+        let program = self.core.transport.program(&Place::own()).map_err(|_| Error::SshNotFound)?;
+        let version = program.version(deadline).await;
+        version.cloned().map_err(|error| Error::io("", "cannot run ssh -V", error))
+    }
+
+    /// Forgets that logins to this host's key, and to its account, have failed: the next caller
+    /// tries at once.
+    ///
+    /// After a failed login callers hear of it at once, without another one: for 200 ms, doubling
+    /// with each failure in a row to 30 s (2 s where the server was busy). Failures that can get an
+    /// account locked have longer pauses
+    /// ([`Authentication`](crate::ConnectErrorKind::Authentication),
+    /// [`HostKeyChanged`](crate::ConnectErrorKind::HostKeyChanged),
+    /// [`HostKeyUnknown`](crate::ConnectErrorKind::HostKeyUnknown), and connections that the server
+    /// closes before anything has run on them): 1 s, 30 s, 2 min; and an account sees at most 4 of
+    /// them in any ten minutes, whatever hosts and keys they came from. When what could mend such a
+    /// failure changes, the next caller has it tried at once: `known_hosts`, the keys and
+    /// configuration files, the keys in the ssh-agent. What was mended on the server nobody can
+    /// see: that is what this is for.
+    pub fn reset(&self, host: &Host) {
+        self.core.reset(host);
+    }
+
+    /// Closes the connections of this host's key. Callers in its queue get [`Error::Closed`],
+    /// commands that run have 5 s to finish. Later calls connect again, to the address that their
+    /// host then has.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once polled, the closing goes on by itself; dropping the future only stops waiting for it.
+    pub async fn close_host(&self, host: &Host) {
+        self.core.close_host(&host.key(), CLOSE_PATIENCE).await;
+    }
+
+    /// The process ids of the connections on which this host's next command could run, the one used
+    /// last first.
+    #[cfg(feature = "cli")]
+    pub(crate) fn masters(&self, host: &Host) -> Vec<u32> {
+        self.core.connections(host).iter().map(|master| master.pid()).collect()
+    }
+
+    /// No new session is opened on the connections of this host; what runs on them goes on.
+    #[cfg(feature = "cli")]
+    pub(crate) fn retire(&self, host: &Host) {
+        self.core.retire(host);
+    }
+
+    /// As [`close_host`](Self::close_host), with another time for the commands that run. They are
+    /// cut off and ended then.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`close_host`](Self::close_host).
+    pub async fn close_host_within(&self, host: &Host, patience: Duration) {
+        self.core.close_host(&host.key(), patience).await;
+    }
+
+    /// Closes the pool for good: [`close_within`](Self::close_within) 5 seconds.
+    pub async fn close(&self) {
+        self.close_within(CLOSE_PATIENCE).await;
+    }
+
+    /// Closes the pool for good. Nothing new is begun, callers that queue get [`Error::Closed`],
+    /// commands that run have `patience` to finish and are cut off then. When this returns, no
+    /// process, socket or directory of the pool is left.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once polled, the closing goes on by itself; dropping the future only stops waiting for it.
+    /// Called again, it waits for the same end, which comes sooner when this `patience` is shorter.
+    pub async fn close_within(&self, patience: Duration) {
+        self.core.close(patience).await;
+    }
+
+    /// From now on SIGINT and SIGTERM close this pool (running commands are cut off) and then end
+    /// the process as the signal would have. Nothing of that happens unless it is asked for here;
+    /// [`global`] asks.
+    ///
+    /// A signal that the process has ignored from its start, as under nohup, stays ignored.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when the system refuses the handler or the thread that waits for it.
+    pub fn close_on_signals(&self) -> Result<(), Error> {
+        signals::close_on_signals(Arc::downgrade(&self.core))
+            .map_err(|error| Error::io("", "cannot handle SIGINT and SIGTERM", error))
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core<OpenSsh>> {
+        &self.core
+    }
+
+    /// Somebody else has a handle, a lease or a command of it.
+    #[cfg(feature = "cli")]
+    pub(crate) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.core) > 1
+    }
+
+    fn target(&self, host: &Host) -> Target {
+        Target::Pool(self.clone(), Arc::new(host.clone()))
     }
 }
 
-/// Waits until what was closed is gone. The tasks that see to it can be in a runtime that nobody
-/// drives: they are not waited for without end.
-async fn gone<T: Transport>(cells: &[(Arc<Cell<T>>, u64)], patience: Duration) {
-    let gone = async {
-        for (cell, closings) in cells {
-            cell.closed(*closings).await;
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}
+
+/// A connection that is there.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[non_exhaustive]
+pub struct ConnectionInfo {
+    /// What it is filed under, `name:port`.
+    pub host: String,
+    /// Its number among those of the host, from 0.
+    pub slot: usize,
+    /// The process id of its control master.
+    pub pid: u32,
+    /// Milliseconds since it was ready.
+    pub age_ms: u64,
+    /// Milliseconds since it was last used; `None` while it is in use.
+    pub idle_ms: Option<u64>,
+    /// Sessions that callers hold.
+    pub sessions: usize,
+    /// Sessions open ahead of need.
+    pub standby: usize,
+    /// Sessions at once: `sessions_per_connection`, or as many as the server has let us have.
+    pub session_limit: usize,
+    /// Milliseconds that the last echo took, a new session with its ssh process included.
+    pub echo_ms: Option<f64>,
+    /// The account has no POSIX shell: commands go as arguments, without sessions in standby.
+    pub plain: bool,
+}
+
+impl ConnectionInfo {
+    fn of(facts: policy::Facts<Master>) -> Self {
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let master = facts.connection;
+        ConnectionInfo {
+            host: facts.key.to_string(),
+            slot: facts.slot,
+            pid: master.pid(),
+            age_ms: ms(facts.age),
+            idle_ms: facts.idle.map(ms),
+            sessions: facts.sessions,
+            standby: facts.standby,
+            session_limit: facts.limit,
+            echo_ms: master.last_echo().map(|echo| (echo.as_secs_f64() * 1e5).round() / 100.0),
+            plain: master.is_plain(),
         }
+    }
+}
+
+/// A connection that is held. Dropping it gives it back.
+#[derive(Clone)]
+pub struct Lease {
+    inner: Arc<policy::Lease<OpenSsh>>,
+    pool: Pool,
+    host: Arc<Host>,
+}
+
+impl Lease {
+    /// As [`Pool::exec`], on this connection.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::exec`]; and [`Error::NeverStarted`] when this very connection is gone: another
+    /// one is not taken in its place.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Command::output`].
+    pub async fn exec(&self, command: impl Into<OsString>) -> Result<String, Error> {
+        checked(&self.host, self.shell(command).output().await?)
+    }
+
+    /// As [`Pool::command`], on this connection.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        Command::program(self.target(), program.as_ref())
+    }
+
+    /// As [`Pool::shell`], on this connection.
+    pub fn shell(&self, text: impl Into<OsString>) -> Command {
+        Command::shell(self.target(), text.into())
+    }
+
+    /// Gives the connection back; so does dropping the lease. A command that still runs on it keeps
+    /// it until its end.
+    pub fn release(self) {}
+
+    /// The connection itself.
+    #[cfg(feature = "cli")]
+    pub(crate) fn master(&self) -> Arc<Master> {
+        Arc::clone(self.inner.connection())
+    }
+
+    /// The process id of the connection's control master, for logs and tests.
+    pub fn master_pid(&self) -> u32 {
+        self.inner.connection().pid()
+    }
+
+    /// Its control socket, for other programs that can use one: `ssh -S`, and with it git, rsync or
+    /// scp. What they open there takes sessions of the server that the pool does not know of; hold
+    /// the lease as long as they run. A client without its master logs in by itself unless it is
+    /// kept from that (`-o ProxyCommand=false`).
+    pub fn control_path(&self) -> &std::path::Path {
+        self.inner.connection().socket()
+    }
+
+    /// Whether whatever is asked for there runs a forced command, or may.
+    #[cfg(feature = "cli")]
+    pub(crate) fn is_silent(&self) -> bool {
+        self.inner.connection().account() == crate::openssh::Account::Silent
+    }
+
+    fn target(&self) -> Target {
+        Target::Lease(self.pool.clone(), Arc::clone(&self.inner), Arc::clone(&self.host))
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease")
+            .field("host", &self.host.key())
+            .field("pid", &self.master_pid())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What this machine and this process bear.
+fn capacity() -> Capacity {
+    // A login waits for the network for a good part of its time.
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    let logins = 4 * cores;
+    let openings = cores.div_ceil(2);
+    // Four pipes and a handle to wait by. Half of the descriptors that this process may have is for
+    // everything else.
+    const DESCRIPTORS: u64 = 5;
+    let standbys = match getrlimit(Resource::RLIMIT_NOFILE) {
+        Ok((limit, _)) => usize::try_from(limit / 2 / DESCRIPTORS).unwrap_or(usize::MAX),
+        Err(_) => 0,
     };
-    let _ = timeout(patience + CLOSING * 2, gone).await;
+    Capacity { logins, standbys, openings }
 }
 
-impl<T: Transport> Drop for Core<T> {
-    /// The last handle is gone: connections end at once, by their tasks.
-    fn drop(&mut self) {
-        for cell in self.cells() {
-            cell.close_for_good(Duration::ZERO);
+fn checked(host: &Host, output: Output) -> Result<String, Error> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
+    match output.status.code() {
+        Some(0) => Ok(text(&output.stdout)),
+        Some(code) => {
+            Err(Error::Failed { host: host.name().to_owned(), code, stderr: text(&output.stderr) })
         }
-        self.shared.wake.notify_one();
+        None => Err(Error::Killed { host: host.name().to_owned(), stderr: text(&output.stderr) }),
     }
+}
+
+/// The pool of this process, made on first use from the environment variables (see
+/// [`PoolConfig::from_env`]). It is closed by SIGINT and SIGTERM. Its connections live in the
+/// runtime that first used them.
+///
+/// # Errors
+///
+/// As [`Pool::new`], and [`Error::Config`] for an environment variable that is not valid. The next
+/// call tries again.
+pub fn global() -> Result<Pool, Error> {
+    static GLOBAL: Mutex<Option<Pool>> = Mutex::new(None);
+    let mut global = GLOBAL.lock().unwrap_or_else(|poison| poison.into_inner());
+    if let Some(pool) = &*global {
+        return Ok(pool.clone());
+    }
+    let pool = Pool::new(PoolConfig::from_env()?)?;
+    pool.close_on_signals()?;
+    Ok(global.insert(pool).clone())
 }

@@ -27,7 +27,7 @@ use serde::Serialize;
 use crate::command::Way;
 use crate::error::Error;
 use crate::host::Host;
-use crate::public::Pool;
+use crate::pool::Pool;
 
 const SCRIPT: &str = include_str!("probe.sh");
 const LIMIT: Duration = Duration::from_secs(15);

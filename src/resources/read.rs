@@ -1,7 +1,7 @@
 //! What the script prints.
 
 use super::{Disk, HostResources, LoadAverage, Memory};
-use crate::error::printable;
+use crate::text::printable;
 
 /// Kinds of file systems that have a size and store nothing, or nothing that could fill up by
 /// itself. Those without a size are left out anyway.

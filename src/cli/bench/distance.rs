@@ -7,9 +7,10 @@ use tokio::net::TcpStream;
 
 use crate::cli::delay::Delay;
 use crate::cli::{Failure, NOT_RUN, Session, USAGE};
-use crate::error::{Error, plain};
+use crate::error::Error;
 use crate::host::{Host, HostError};
 use crate::openssh::Destination;
+use crate::text::plain;
 
 /// How long the host itself has to answer when a login through the delay has failed.
 const PATIENCE: Duration = Duration::from_secs(5);

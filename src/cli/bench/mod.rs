@@ -14,7 +14,7 @@ use clap::Args;
 use super::{Failure, Session, Target, print, print_json};
 use crate::config::{self, PoolConfig};
 use crate::host::Host;
-use crate::public::Pool;
+use crate::pool::Pool;
 use distance::Distance;
 use picture::Picture;
 use report::{Report, Times};

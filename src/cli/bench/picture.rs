@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::report::Report;
 use crate::cli::Failure;
 use crate::cli::plot::{Series, distributions};
-use crate::error::plain;
+use crate::text::plain;
 
 pub(super) struct Picture {
     path: PathBuf,

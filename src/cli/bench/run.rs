@@ -10,7 +10,7 @@ use super::COMMAND;
 use crate::error::Error;
 use crate::host::Host;
 use crate::openssh::OpenSsh;
-use crate::public::Pool;
+use crate::pool::Pool;
 
 /// How many commands of a way are run before others have their turn, where they come one directly
 /// after another. With fewer it would be the sessions in standby alone that are measured.

@@ -2,6 +2,7 @@
 //! where more is known here.
 
 use super::finding::Finding;
+use crate::error::advice::for_host;
 use crate::error::{ConnectError, ConnectErrorKind as Kind};
 use crate::host::Host;
 use crate::openssh::{Resolved, Step, Trace, texts};
@@ -53,7 +54,7 @@ pub(super) fn after(
 ) -> String {
     let to = &resolved.destination;
     let name = host.name();
-    let advised = error.own_advice().map(|advice| texts::for_host(advice, name));
+    let advised = error.own_advice().map(|advice| for_host(advice, name));
     let is_of_the_way = to
         .proxy
         .as_ref()
@@ -62,7 +63,7 @@ pub(super) fn after(
         // What is known of the host itself does not help.
         let look = "see that the jump host or ProxyCommand works by itself: `sshpool doctor JUMPHOST`, or ssh \
                     to it by hand";
-        let advised = error.advice().map(|advice| texts::for_host(advice, name));
+        let advised = error.advice().map(|advice| for_host(advice, name));
         return advised.map_or(look.to_owned(), |advised| format!("{advised}; {look}"));
     }
     match (error.kind(), advised) {
@@ -92,7 +93,7 @@ fn of_kind(
         ),
         Kind::HostKeyUnknown => learn_the_key(resolved),
         Kind::Authentication | Kind::HostKeyRevoked | Kind::HostCertificate => {
-            texts::for_host(error.advice().unwrap_or_default(), name)
+            for_host(error.advice().unwrap_or_default(), name)
         }
         Kind::Refused => format!(
             "see that sshd runs there and listens on port {}; or correct the port: port in \

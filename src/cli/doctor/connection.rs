@@ -11,10 +11,11 @@ use super::advice;
 use super::finding::{Finding, shown};
 use super::report::Report;
 use crate::cli::{Failure, NOT_RUN, TIMED_OUT, status_of, without_host};
-use crate::error::{ConnectError, ConnectErrorKind, Error, printable};
+use crate::error::{ConnectError, ConnectErrorKind, Error};
 use crate::host::Host;
 use crate::openssh::{Account, Limit, Resolved, Step, Trace};
-use crate::public::{Lease, Pool};
+use crate::pool::{Lease, Pool};
+use crate::text::printable;
 
 /// Steps that take longer than this are told.
 const SLOW: Duration = Duration::from_secs(1);

@@ -12,11 +12,11 @@ use super::finding::Finding;
 use super::keys;
 use super::report::{Facts, Report};
 use crate::cli::{Failure, Setup};
-use crate::error::plain;
 use crate::host::Host;
+use crate::host::place::Place;
 use crate::openssh::{Agent, Resolved, agent, known_keys};
-use crate::place::Place;
-use crate::public::Pool;
+use crate::pool::Pool;
+use crate::text::plain;
 
 /// The first version that knows `accept-new`.
 const OLDEST: (u32, u32) = (7, 6);

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::finding::Finding;
-use crate::error::plain;
+use crate::text::plain;
 
 const CHECK: &str = "key";
 

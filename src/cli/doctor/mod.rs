@@ -16,7 +16,7 @@ use super::{Failure, NOT_RUN, Setup, Target};
 use crate::config::{self, PoolConfig};
 use crate::error::Error;
 use crate::host::Host;
-use crate::public::Pool;
+use crate::pool::Pool;
 use finding::Finding;
 use report::Report;
 

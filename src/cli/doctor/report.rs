@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::finding::{Finding, Status};
 use crate::cli::{Failure, colour, print_json, write};
 use crate::openssh::{Limit, Resolved};
-use crate::signals;
+use crate::pool::signals;
 
 pub(super) struct Report {
     json: bool,

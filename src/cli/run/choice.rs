@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::cli::{Failure, Setup, complain};
-use crate::error::plain;
+use crate::host::set::HostSet;
 use crate::host::{Host, shortened};
-use crate::host_set::HostSet;
+use crate::text::plain;
 
 #[derive(Debug, Args)]
 pub(super) struct Choice {

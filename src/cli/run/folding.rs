@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use super::choice::Target;
 use super::screen::{Screen, To};
 use crate::cli::Failure;
-use crate::host_set::{compare, fold};
+use crate::host::set::{compare, fold};
 
 /// What was written, and by which hosts.
 #[derive(Default)]

@@ -18,13 +18,14 @@ use super::outcome::End;
 use super::report::report;
 use super::screen::{Screen, To};
 use super::state::State;
-use crate::child::Child;
 use crate::cli::Failure;
 use crate::cli::relay::LAST_WRITES;
 use crate::command::Stdin;
 use crate::command::Way;
-use crate::error::{Error, plain};
-use crate::signals;
+use crate::command::child::Child;
+use crate::error::Error;
+use crate::pool::signals;
+use crate::text::plain;
 
 /// What is the same for all hosts.
 pub(super) struct Job<'a> {

@@ -30,11 +30,11 @@ use super::{Failure, Setup, cannot_read, joined, print_json, write};
 use crate::command::Way;
 use crate::command::{Command, Stdin};
 use crate::config;
-use crate::error::plain;
 use crate::fleet::Each;
 use crate::host::Host;
-use crate::host_set::fold;
-use crate::signals;
+use crate::host::set::fold;
+use crate::pool::signals;
+use crate::text::plain;
 
 pub(super) use self::screen::leave;
 

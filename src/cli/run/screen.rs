@@ -146,7 +146,7 @@ impl Streams {
     }
 
     async fn draw(&mut self, state: &State) {
-        if crate::signals::is_ending() {
+        if crate::pool::signals::is_ending() {
             return;
         }
         let width = terminal_size::terminal_size_of(io::stderr())

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use super::outcome::Cause;
-use crate::host_set::fold;
+use crate::host::set::fold;
 
 pub(super) struct State {
     labels: Vec<String>,

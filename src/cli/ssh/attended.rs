@@ -23,7 +23,7 @@ use tokio::time::timeout;
 
 use super::super::NOT_RUN;
 use crate::openssh::{Client, Program};
-use crate::signals;
+use crate::pool::signals;
 
 /// Those that end a program, and that ssh itself handles.
 const ENDING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];

@@ -32,10 +32,10 @@ use tokio::time::{Instant, timeout};
 
 use super::{Failure, NOT_RUN, Setup, complain, fail, stdio};
 use crate::agent::wire::Connected;
-use crate::error::plain;
 use crate::host::{Host, HostError};
 use crate::openssh::{self, Program};
-use crate::signals;
+use crate::pool::signals;
+use crate::text::plain;
 use attended::Attended;
 use configuration::Wanted;
 use form::Form;

@@ -15,7 +15,7 @@ use super::{Duration, ms, secs};
 use crate::config::PoolConfig;
 use crate::error::ConnectErrorKind;
 use crate::host::{Host, HostIdentity, PoolKey};
-use crate::pool::ledger::{Account, MOST, WINDOW};
+use crate::policy::ledger::{Account, MOST, WINDOW};
 
 /// The shortest pause after a failed login: 200 ms less a quarter.
 pub(super) const SHORTEST_PAUSE: Duration = ms(150);

@@ -22,7 +22,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::openssh::OpenSsh;
-use crate::pool::Core;
+use crate::policy::Core;
 
 /// The pools of this process that want to be closed; `None` until the first one asks. A std mutex:
 /// held to add to or to take the list.

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 use super::{Action, KeyState, Ready, Slot};
 use crate::config::PoolConfig;
 use crate::host::Variables;
-use crate::pool::standby::Standby;
-use crate::pool::{Connection, Transport};
+use crate::policy::standby::Standby;
+use crate::policy::{Connection, Transport};
 
 impl<C: Connection> Ready<C> {
     /// How many more sessions in standby it can bear.
@@ -23,7 +23,7 @@ impl<C: Connection> Ready<C> {
 }
 
 impl<T: Transport> KeyState<T> {
-    pub(in crate::pool) fn take_standby(
+    pub(in crate::policy) fn take_standby(
         &mut self,
         slot: usize,
         generation: u64,
@@ -35,13 +35,13 @@ impl<T: Transport> KeyState<T> {
     }
 
     /// Sessions are to be opened ahead of need there, if they are missing.
-    pub(in crate::pool) fn refill_at(&mut self, slot: usize) {
+    pub(in crate::policy) fn refill_at(&mut self, slot: usize) {
         self.refill = Some(slot);
     }
 
     /// The outcome of opening one session ahead of need. One for which there is no room any more,
     /// or no connection, goes at once.
-    pub(in crate::pool) fn opened(
+    pub(in crate::policy) fn opened(
         &mut self,
         slot: usize,
         generation: u64,

@@ -5,8 +5,10 @@
 //! before any process is started. Two hosts share connections only when they say the same about
 //! everything that decides whose account a command runs in.
 
+pub(crate) mod place;
 #[cfg(test)]
 mod properties;
+pub(crate) mod set;
 
 use std::ffi::OsString;
 use std::fmt::{self, Write as _};
@@ -17,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::openssh::{LoginLimit, Route};
-use crate::place::{Place, Sharing};
+use place::{Place, Sharing};
 
 /// A machine to run commands on. The name is looked up in the user's ssh_config, as with `ssh
 /// NAME`; everything else is optional and wins over what stands there.

@@ -4,6 +4,9 @@
 //! [`Command::spawn`] run it. What reaches the remote shell is one text, put together here and
 //! nowhere else: arguments are escaped, shell text is taken as it is.
 
+pub(crate) mod child;
+pub(crate) mod escape;
+
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -13,13 +16,14 @@ use std::time::Duration;
 
 #[cfg(feature = "cli")]
 use crate::agent::Client;
-use crate::attempts::{Attempts, Excess, pump};
-use crate::child::Child;
-use crate::error::{Error, PartialOutput, Text};
-use crate::escape::escape;
+use crate::command::child::Child;
+use crate::command::escape::escape;
+use crate::error::{Error, PartialOutput};
+use crate::execution::attempts::{Attempts, Excess, pump};
 use crate::host::{Host, PoolKey, shortened};
 use crate::openssh::{Input, OpenSsh, Script};
-use crate::{Pool, pool};
+use crate::text::Text;
+use crate::{Pool, policy};
 
 /// How a command ended: with a status of its own, or by a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -221,7 +225,7 @@ pub(crate) enum Target {
     /// Any connection to this host.
     Pool(Pool, Arc<Host>),
     /// The one that a lease holds.
-    Lease(Pool, Arc<pool::Lease<OpenSsh>>, Arc<Host>),
+    Lease(Pool, Arc<policy::Lease<OpenSsh>>, Arc<Host>),
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -19,11 +19,12 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 use tracing::Instrument;
 
-use crate::attempts::{Attempts, Excess, LAST_WORDS};
 use crate::command::{ExitStatus, Output, Stdin, Target};
-use crate::error::{Error, PartialOutput, Text};
+use crate::error::{Error, PartialOutput, Remote};
+use crate::execution::attempts::{Attempts, Excess, LAST_WORDS};
+use crate::execution::running::Running;
 use crate::openssh::{Input, Script, SessionEnd};
-use crate::running::{Remote, Running};
+use crate::text::Text;
 
 /// A running command, made by [`Command::spawn`](crate::Command::spawn).
 ///

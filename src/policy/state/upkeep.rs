@@ -9,14 +9,14 @@ use super::{Action, KeyState, PATIENCE, Slot};
 use crate::config::PoolConfig;
 use crate::error::Error;
 use crate::host::Host;
-use crate::pool::Transport;
-use crate::pool::maintenance::Depth;
+use crate::policy::Transport;
+use crate::policy::maintenance::Depth;
 
 impl<T: Transport> KeyState<T> {
     // ---- closing ----
 
     /// Closes every connection and turns the queue away.
-    pub(in crate::pool) fn close(&mut self, patience: Duration) -> Vec<Action<T>> {
+    pub(in crate::policy) fn close(&mut self, patience: Duration) -> Vec<Action<T>> {
         for slot in 0..self.slots.len() {
             // On one that nobody uses there is nothing to be patient with: standbys whose end is
             // still on its way.
@@ -35,18 +35,18 @@ impl<T: Transport> KeyState<T> {
         actions
     }
 
-    pub(in crate::pool) fn close_for_good(&mut self, patience: Duration) -> Vec<Action<T>> {
+    pub(in crate::policy) fn close_for_good(&mut self, patience: Duration) -> Vec<Action<T>> {
         self.closed = true;
         self.close(patience)
     }
 
     /// How many connections were closed until now.
-    pub(in crate::pool) fn closings(&self) -> u64 {
+    pub(in crate::policy) fn closings(&self) -> u64 {
         self.closings
     }
 
     /// No connection is being ended that was among the first so many. Others may be.
-    pub(in crate::pool) fn is_closed(&self, closings: u64) -> bool {
+    pub(in crate::policy) fn is_closed(&self, closings: u64) -> bool {
         !self
             .slots
             .iter()
@@ -55,7 +55,7 @@ impl<T: Transport> KeyState<T> {
 
     /// The connections of this host are given to nobody any more, and each is closed at the end of
     /// its last lease. A login under way is given up. Who comes next logs in anew.
-    pub(in crate::pool) fn retire_all_of(&mut self, host: &Host) {
+    pub(in crate::policy) fn retire_all_of(&mut self, host: &Host) {
         let Some(&id) = self.by_identity.get(host.identity()) else { return };
         for slot in 0..self.slots.len() {
             match &mut self.slots[slot] {
@@ -108,7 +108,7 @@ impl<T: Transport> KeyState<T> {
     /// Connections whose last proof is too old, marked as being checked. On one that is in use a
     /// check costs the commands nothing; without one nobody would notice a process of ours that is
     /// stopped.
-    pub(in crate::pool) fn due_for_check(
+    pub(in crate::policy) fn due_for_check(
         &mut self,
         now: Instant,
         config: &PoolConfig,
@@ -135,7 +135,7 @@ impl<T: Transport> KeyState<T> {
     ///
     /// `None` for a check that was given up half-way: then nothing is known. Says whether the
     /// answer counts: where the connection was closed meanwhile it does not.
-    pub(in crate::pool) fn checked(
+    pub(in crate::policy) fn checked(
         &mut self,
         slot: usize,
         generation: u64,
@@ -169,7 +169,7 @@ impl<T: Transport> KeyState<T> {
     }
 
     /// Retires connections that nobody has used for `idle_timeout`.
-    pub(in crate::pool) fn retire_idle(&mut self, now: Instant, config: &PoolConfig) {
+    pub(in crate::policy) fn retire_idle(&mut self, now: Instant, config: &PoolConfig) {
         for index in 0..self.slots.len() {
             if let Slot::Ready(ready) = &self.slots[index]
                 && ready.leases == 0
@@ -183,7 +183,7 @@ impl<T: Transport> KeyState<T> {
     /// When the next connection may become idle for too long or due for a check. One that is in use
     /// now cannot before a whole timeout has passed, so that nobody has to tell when it is
     /// released.
-    pub(in crate::pool) fn next_due(&self, now: Instant, config: &PoolConfig) -> Option<Instant> {
+    pub(in crate::policy) fn next_due(&self, now: Instant, config: &PoolConfig) -> Option<Instant> {
         self.slots
             .iter()
             .filter_map(|slot| match slot {

@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use super::{KeyState, Ticket, Waiter};
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::host::{Host, HostIdentity, Variables};
-use crate::pool::ledger::{Account, MOST, UsedUp};
-use crate::pool::{Configuration, Transport, backoff};
+use crate::policy::ledger::{Account, MOST, UsedUp};
+use crate::policy::{Configuration, Transport, backoff};
 
 /// Tells tenants apart; a later one has a greater one.
 pub(super) type TenantId = u64;
@@ -267,7 +267,7 @@ impl<T: Transport> KeyState<T> {
 
     /// How many tenants there are.
     #[cfg(any(test, feature = "cli"))]
-    pub(in crate::pool) fn tenants(&self) -> usize {
+    pub(in crate::policy) fn tenants(&self) -> usize {
         self.tenants.len()
     }
 }

@@ -20,8 +20,8 @@ use tokio::time::Instant;
 use super::{Action, KeyState, Ready, Slot, TenantId, Ticket};
 use crate::config::PoolConfig;
 use crate::error::Error;
-use crate::pool::Transport;
-use crate::pool::ledger::Answer;
+use crate::policy::Transport;
+use crate::policy::ledger::Answer;
 
 /// A login that a queue needs.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,7 +32,11 @@ struct Claim {
 }
 
 impl<T: Transport> KeyState<T> {
-    pub(in crate::pool) fn settle(&mut self, now: Instant, config: &PoolConfig) -> Vec<Action<T>> {
+    pub(in crate::policy) fn settle(
+        &mut self,
+        now: Instant,
+        config: &PoolConfig,
+    ) -> Vec<Action<T>> {
         let mut actions = Vec::new();
         for id in self.queued.iter().copied().collect::<Vec<_>>() {
             self.forget_the_gone(id);

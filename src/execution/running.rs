@@ -7,7 +7,6 @@
 //! lease and session stay until it is over, so that the session is counted for as long as the
 //! server has it.
 
-use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,36 +17,10 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::Instrument;
 
-use crate::attempts::AttemptLease;
 use crate::command::Target;
+use crate::error::Remote;
+use crate::execution::attempts::AttemptLease;
 use crate::openssh::{self, Master, NotEnded, Session, SessionEnd, Streams};
-
-/// What became of a remote command that was given up before its end.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Remote {
-    /// It is gone: nothing of its process group is left there, or it had ended by itself. (What has
-    /// left the group, as daemons do, is on its own.)
-    Ended,
-    /// It may live on, for this reason.
-    MayLiveOn(Arc<str>),
-}
-
-impl Remote {
-    fn may_live_on(reason: impl Into<Arc<str>>) -> Self {
-        Remote::MayLiveOn(reason.into())
-    }
-}
-
-/// What a message about the command goes on with: nothing where nothing is left.
-impl fmt::Display for Remote {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Remote::Ended => Ok(()),
-            Remote::MayLiveOn(reason) => write!(f, "; it may still run there: {reason}"),
-        }
-    }
-}
 
 /// How long a shell that has not begun with its command is waited for: it may have the command
 /// already.

@@ -10,21 +10,21 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::command::{ExitStatus, Target};
-use crate::error::{Error, PartialOutput};
+use crate::error::{Error, PartialOutput, Remote};
+use crate::execution::running::Running;
 use crate::openssh::{Input, Marker, NotOpened, OpenSsh, Script, SessionEnd, Streams};
-use crate::pool;
-use crate::running::{Remote, Running};
+use crate::policy;
 
 /// A lease for one attempt: the pool's for a while, or the caller's own.
 pub(crate) enum AttemptLease {
-    Own(pool::Lease<OpenSsh>),
-    Callers(Arc<pool::Lease<OpenSsh>>),
+    Own(policy::Lease<OpenSsh>),
+    Callers(Arc<policy::Lease<OpenSsh>>),
 }
 
 impl std::ops::Deref for AttemptLease {
-    type Target = pool::Lease<OpenSsh>;
+    type Target = policy::Lease<OpenSsh>;
 
-    fn deref(&self) -> &pool::Lease<OpenSsh> {
+    fn deref(&self) -> &policy::Lease<OpenSsh> {
         match self {
             AttemptLease::Own(lease) => lease,
             AttemptLease::Callers(lease) => lease,

@@ -12,7 +12,7 @@ use super::plan::{Login, Plan, Probe, Standby};
 use super::world::{LoginUnderWay, Phase, World};
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::host::{Host, Variables};
-use crate::pool::{Configuration, Connection, End, Transport};
+use crate::policy::{Configuration, Connection, End, Transport};
 
 /// The transport: a handle to the world. The pool owns it, and the world learns when it is gone.
 pub(super) struct Fake {

@@ -11,8 +11,8 @@ use super::world::HostTruth;
 use super::*;
 use crate::error::ConnectErrorKind as Kind;
 use crate::host::{Endpoint, Login};
-use crate::pool::Ledger;
-use crate::pool::ledger::{MOST, WINDOW};
+use crate::policy::Ledger;
+use crate::policy::ledger::{MOST, WINDOW};
 
 /// An alias of the one account.
 fn alias(name: &str) -> Host {
