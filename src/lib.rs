@@ -64,9 +64,12 @@ mod policy;
 mod pool;
 pub mod resources;
 mod text;
+mod transport;
 
-pub use command::child::{Child, ChildStderr, ChildStdin, ChildStdout};
-pub use command::{Command, ExitStatus, Output, Stdin};
+pub use command::{
+    Child, ChildEnds, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Output, Pending,
+    Request, Runner, Stdin, Timeout,
+};
 pub use config::{AgentConfig, Config, ConfigError, PoolConfig};
 pub use error::{ConnectError, ConnectErrorKind, Error, PartialOutput, Remote};
 pub use fleet::{Each, Fleet, Outcome, Outcomes, on_each};

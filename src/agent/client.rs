@@ -4,8 +4,7 @@
 //! a command that is slow is in nobody's way, and one whose client goes away is ended by that.
 
 use std::ffi::OsString;
-use std::io::{self, Cursor};
-use std::pin::pin;
+use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,23 +17,20 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{ReadHalf, WriteHalf};
 use tokio::net::UnixStream;
-use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::caller::PlaceSpec;
 use super::place::Place;
 use super::standing::Standing;
 use super::wire::{
-    self, Cause, Connect, Connected, End, Exec, FRAME_HEADER, Masters, Origin, Question, Refusal,
-    Stop, frame,
+    self, Cause, Connect, Connected, End, Exec, Masters, Origin, Question, Refusal, Stop, frame,
 };
 use super::{questions, start};
-use crate::command::child::{self, Child, RemoteEnds};
-use crate::command::{ExitStatus, Output, Stdin};
+use crate::command::ExitStatus;
 use crate::config::PoolConfig;
-use crate::error::{Error, PartialOutput};
+use crate::error::Error;
 use crate::host::Host;
 use crate::host::place::Needs;
 
@@ -77,8 +73,6 @@ const MOMENT: Duration = Duration::from_millis(2);
 const ANSWER: Duration = Duration::from_secs(30);
 /// Who waits for a server or for a person knows best how long.
 const FOREVER: Duration = Duration::from_secs(365 * 86_400);
-/// Input is passed on in pieces of so much at most.
-const PIECE: usize = 64 * 1024;
 
 impl std::fmt::Display for NoAgent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -94,7 +88,7 @@ impl std::fmt::Display for NoAgent {
     }
 }
 
-type Frames = TokioIo<Upgraded>;
+pub(super) type Frames = TokioIo<Upgraded>;
 
 impl Client {
     pub(crate) fn new(
@@ -368,94 +362,8 @@ impl Client {
         }
     }
 
-    /// Runs a command to its end. `limit` is for each stream.
-    pub(crate) async fn output(
-        &self,
-        host: &Host,
-        exec: &Exec,
-        input: Arc<[u8]>,
-        limit: usize,
-    ) -> Result<Output, Error> {
-        let (mut from, mut to) = self.begin(host, exec).await?;
-        let mut output = PartialOutput::default();
-        let (mut bytes, mut excess) = (Vec::new(), None);
-        let read = async {
-            loop {
-                let read = wire::read_frame(&mut from, &mut bytes).await;
-                let (into, stream) = match read {
-                    Ok(Some(frame::STDOUT)) => (&mut output.stdout, "stdout"),
-                    Ok(Some(frame::STDERR)) => (&mut output.stderr, "stderr"),
-                    Ok(Some(frame::END)) => break Ok(ended(&bytes, host)),
-                    Ok(Some(_)) => continue,
-                    Ok(None) | Err(_) => break Ok(Err(agent_gone(host))),
-                };
-                let room = limit - into.len();
-                into.extend_from_slice(&bytes[..bytes.len().min(room)]);
-                if bytes.len() > room {
-                    break Err(stream);
-                }
-            }
-        };
-        let feed = async {
-            feed(&mut to, Some(Cursor::new(input)), exec.stdin_stream).await;
-            std::future::pending().await
-        };
-        let result = tokio::select! {
-            result = read => result,
-            result = feed => result,
-        };
-        let result = match result {
-            Ok(result) => result,
-            Err(stream) => {
-                excess = Some(stream);
-                let _ = to.shutdown().await;
-                loop {
-                    match wire::read_frame(&mut from, &mut bytes).await {
-                        Ok(Some(frame::END)) => break ended(&bytes, host),
-                        Ok(Some(_)) => {}
-                        Ok(None) | Err(_) => break Err(agent_gone(host)),
-                    }
-                }
-            }
-        };
-        let host = host.name().to_owned();
-        if let Some(stream) = excess {
-            let remote = child::remote_of(&result);
-            return Err(Error::OutputLimit {
-                host,
-                stream,
-                limit,
-                remote,
-                partial: Arc::new(output),
-            });
-        }
-        match result {
-            Ok(status) => Ok(Output { status, stdout: output.stdout, stderr: output.stderr }),
-            Err(Error::Lost { host, reason, .. }) => {
-                Err(Error::Lost { host, reason, partial: Arc::new(output) })
-            }
-            Err(Error::TimedOut { host, after, remote, .. }) => {
-                Err(Error::TimedOut { host, after, remote, partial: Arc::new(output) })
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Begins with a command, whose input is in `input` or comes from the child's stdin.
-    pub(crate) async fn spawn(
-        &self,
-        host: &Host,
-        exec: &Exec,
-        input: Stdin,
-    ) -> Result<Child, Error> {
-        let (from, to) = self.begin(host, exec).await?;
-        let (child, ends) = Child::remote(host.name().to_owned(), input == Stdin::Piped);
-        tokio::spawn(relay(ends, input, from, to, host.clone()));
-        Ok(child)
-    }
-
     /// The frames of a command that has begun.
-    async fn begin(
+    pub(super) async fn begin(
         &self,
         host: &Host,
         exec: &Exec,
@@ -542,86 +450,7 @@ impl<'a> Ask<'a> {
     }
 }
 
-/// Passes input on in frames, and its end.
-async fn feed(to: &mut WriteHalf<Frames>, from: Option<impl AsyncRead + Unpin>, wanted: bool) {
-    let (Some(mut from), true) = (from, wanted) else { return };
-    let mut buffer = vec![0; FRAME_HEADER + PIECE];
-    loop {
-        // A pipe of ours does not fail to be read; if it does, there is nothing more to come from
-        // it.
-        let read = from.read(&mut buffer[FRAME_HEADER..]).await.unwrap_or(0);
-        buffer[..FRAME_HEADER].copy_from_slice(&wire::header(frame::STDIN, read));
-        let sent = async {
-            to.write_all(&buffer[..FRAME_HEADER + read]).await?;
-            to.flush().await
-        };
-        // Where the agent is gone, whoever reads from it will tell.
-        if sent.await.is_err() || read == 0 {
-            return;
-        }
-    }
-}
-
-/// Passes the frames of a command on to its streams, and its input to the agent.
-async fn relay(
-    ends: RemoteEnds,
-    input: Stdin,
-    mut from: ReadHalf<Frames>,
-    mut to: WriteHalf<Frames>,
-    host: Host,
-) {
-    let (killed, mut kill) = watch::channel(false);
-    let RemoteEnds { stdin, mut stdout, mut stderr, mut stopped, end } = ends;
-    let incoming = async {
-        let mut bytes = Vec::new();
-        loop {
-            match wire::read_frame(&mut from, &mut bytes).await {
-                // A stream that nobody reads any more is read for nobody, and that of a command
-                // that is to be ended, too.
-                Ok(Some(frame::STDOUT)) => tokio::select! {
-                    _ = stdout.write_all(&bytes) => {}
-                    _ = kill.wait_for(|killed| *killed) => {}
-                },
-                Ok(Some(frame::STDERR)) => tokio::select! {
-                    _ = stderr.write_all(&bytes) => {}
-                    _ = kill.wait_for(|killed| *killed) => {}
-                },
-                Ok(Some(frame::END)) => break ended(&bytes, &host),
-                Ok(Some(_)) => {}
-                Ok(None) | Err(_) => break Err(agent_gone(&host)),
-            }
-        }
-    };
-    let mut incoming = pin!(incoming);
-    let outgoing = async {
-        match (stdin, input) {
-            (Some(stdin), _) => feed(&mut to, Some(stdin), true).await,
-            (None, Stdin::Bytes(bytes)) => feed(&mut to, Some(Cursor::new(bytes)), true).await,
-            (None, _) => {}
-        }
-        // The connection stays: its end would be that of the command.
-        std::future::pending::<()>().await;
-    };
-    let result = tokio::select! {
-        result = &mut incoming => Some(result),
-        () = outgoing => None,
-        // A message and a closed channel mean the same.
-        _ = &mut stopped => None,
-    };
-    let result = match result {
-        Some(result) => result,
-        None => {
-            killed.send_replace(true);
-            // There may be half a frame of input on its way, after which no other can be sent.
-            // Where the agent is gone, that is the answer.
-            let _ = to.shutdown().await;
-            incoming.await
-        }
-    };
-    end.ended(result);
-}
-
-fn ended(bytes: &[u8], host: &Host) -> Result<ExitStatus, Error> {
+pub(super) fn ended(bytes: &[u8], host: &Host) -> Result<ExitStatus, Error> {
     match serde_json::from_slice(bytes) {
         Ok(End::Ended(ended)) => Ok(ended.status()),
         Ok(End::Failed(refused)) => Err(refused.into_error(host)),
@@ -629,7 +458,7 @@ fn ended(bytes: &[u8], host: &Host) -> Result<ExitStatus, Error> {
     }
 }
 
-fn agent_gone(host: &Host) -> Error {
+pub(super) fn agent_gone(host: &Host) -> Error {
     lost(host, "the agent has ended".to_owned())
 }
 

@@ -20,9 +20,12 @@ pub(crate) mod place;
 mod pools;
 pub(crate) mod questions;
 mod routes;
+mod runner;
 pub(crate) mod server;
 pub(crate) mod standing;
 pub(crate) mod start;
+mod way;
 pub(crate) mod wire;
 
 pub(crate) use client::Client;
+pub(crate) use way::Way;

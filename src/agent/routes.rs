@@ -29,8 +29,8 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::host::place::Needs;
 use crate::host::{Host, Login};
-use crate::openssh::NoRoute;
 use crate::pool::Pool;
+use crate::transport::NotResolved;
 
 /// The longest body of a request: a command and its input.
 const LONGEST_REQUEST: u64 = 64 << 20;
@@ -318,12 +318,12 @@ async fn host(agent: &Agent, spec: HostSpec, origin: Origin) -> Result<(Host, Po
     let host = host.with_login(Login { place: Some(Arc::new(place)), ..Login::default() });
     match pool.resolve(&host).await {
         Ok(host) => Ok((host, pool)),
-        Err(NoRoute::Needs(Needs { variables, whole })) => {
+        Err(NotResolved::Needs(Needs { variables, whole })) => {
             let message =
                 "more has to be known of the client's place: send it along, with these variables";
             Err(Refusal::new(Cause::Place { variables, whole }, message))
         }
-        Err(NoRoute::Failed(source)) => {
+        Err(NotResolved::Failed(source)) => {
             let error = Error::Connect { host: host.name().to_owned(), source };
             Err(agent.refusal(&error, &host))
         }

@@ -10,8 +10,8 @@ use serde::Serialize;
 use super::many::{Answer, Many, rows};
 use super::relay::relay;
 use super::{Failure, NOT_RUN, complain};
+use crate::agent::Way;
 use crate::command::Stdin;
-use crate::command::Way;
 use crate::config;
 use crate::docker::{Action, Compose as Docker, ComposeError, Project, ProjectStatus, Service};
 use crate::host::Host;
@@ -135,7 +135,7 @@ impl Compose {
         match &self.what {
             What::Ls { all, many } => {
                 let list = |host| async move {
-                    let projects = Docker::over(way, host)
+                    let projects = Docker::new(way.runner(), host)
                         .list_projects(*all)
                         .await
                         .map_err(|e| failure(host, &e))?;
@@ -149,7 +149,7 @@ impl Compose {
             }
             What::Ps { project, many } => {
                 let status = |host| async move {
-                    Docker::over(way, host)
+                    Docker::new(way.runner(), host)
                         .project_status(project)
                         .await
                         .map_err(|e| failure(host, &e))
@@ -166,7 +166,7 @@ impl Compose {
                     return Err(Failure::Usage("several hosts are for ls and ps only".to_owned()));
                 };
                 let failure = |error: ComposeError| failure(host, &error);
-                let action = self.action(&Docker::over(way, host))?.map_err(failure)?;
+                let action = self.action(&Docker::new(way.runner(), host))?.map_err(failure)?;
                 let child = action.spawn().await.map_err(failure)?;
                 let relayed = relay(child, host.name(), usize::MAX).await;
                 let relayed = relayed.map_err(|failure| failure.limited_by("--timeout"))?;

@@ -10,7 +10,8 @@ use tokio::io::AsyncReadExt;
 
 use super::relay::{exit_code, killed, relay};
 use super::{Failure, Target, status_of, told};
-use crate::command::{Command, Stdin, Way};
+use crate::agent::Way;
+use crate::command::{Command, Stdin};
 use crate::config;
 use crate::error::{Error, PartialOutput};
 use crate::host::Host;

@@ -34,9 +34,9 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::agent::Client;
+use crate::agent::Way;
 use crate::agent::client::NoAgent;
 use crate::agent::questions;
-use crate::command::Way;
 use crate::config::{self, Config, PoolConfig};
 use crate::error::{ConnectErrorKind, Error};
 use crate::host::Host;

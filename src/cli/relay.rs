@@ -9,8 +9,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::{Failure, NOT_RUN};
+use crate::command::Child;
 use crate::command::ExitStatus;
-use crate::command::child::Child;
 use crate::error::Error;
 
 /// How much is remembered of the end of a stream.

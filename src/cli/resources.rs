@@ -7,7 +7,7 @@ use clap::Args;
 use super::many::{Answer, Many, rows};
 use super::watched::Watched;
 use super::{Failure, complain};
-use crate::command::Way;
+use crate::agent::Way;
 use crate::config;
 use crate::host::Host;
 use crate::pool::signals;
@@ -52,7 +52,7 @@ impl Resources {
             )));
         }
         let ask = |host| async move {
-            let found = HostResources::over(way, host).await;
+            let found = HostResources::of(way.runner(), host).await;
             found.map_err(|error| Failure::of(Host::name(host), &error))
         };
         let mut screen = Watched::default();

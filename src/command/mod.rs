@@ -1,11 +1,13 @@
 //! Commands in the manner of `std::process`.
 //!
 //! [`Command`] collects what to run and how; [`Command::output`], [`Command::status`] and
-//! [`Command::spawn`] run it. What reaches the remote shell is one text, put together here and
-//! nowhere else: arguments are escaped, shell text is taken as it is.
+//! [`Command::spawn`] ask its [`Runner`] for it. What reaches the remote shell is one text, put
+//! together here and nowhere else: arguments are escaped, shell text is taken as it is.
 
-pub(crate) mod child;
+mod child;
 pub(crate) mod escape;
+mod output;
+mod runner;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -14,124 +16,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-#[cfg(feature = "cli")]
-use crate::agent::Client;
-use crate::command::child::Child;
-use crate::command::escape::escape;
-use crate::error::{Error, PartialOutput};
-use crate::execution::attempts::{Attempts, Excess, pump};
-use crate::host::{Host, PoolKey, shortened};
-use crate::openssh::{Input, OpenSsh, Script};
-use crate::text::Text;
-use crate::{Pool, policy};
+pub use child::{Child, ChildEnds, ChildStderr, ChildStdin, ChildStdout};
+pub use output::{ExitStatus, Output, Stdin};
+pub use runner::{Pending, Request, Runner, Timeout};
 
-/// How a command ended: with a status of its own, or by a signal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ExitStatus(Option<i32>);
+use crate::error::Error;
+use crate::host::{Host, shortened};
+use escape::escape;
 
-impl ExitStatus {
-    pub(crate) fn exited(code: i32) -> Self {
-        ExitStatus(Some(code))
-    }
-
-    pub(crate) fn killed() -> Self {
-        ExitStatus(None)
-    }
-
-    /// Whether it exited with 0.
-    pub fn success(self) -> bool {
-        self.0 == Some(0)
-    }
-
-    /// The status that it exited with, 0 to 255, or `None` when a signal ended it. (Which one,
-    /// OpenSSH's multiplexing does not tell.)
-    pub fn code(self) -> Option<i32> {
-        self.0
-    }
-}
-
-impl fmt::Display for ExitStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(code) => write!(f, "exit status: {code}"),
-            None => f.write_str("killed by a signal"),
-        }
-    }
-}
-
-/// What a finished command left.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Output {
-    /// How it ended.
-    pub status: ExitStatus,
-    /// Every byte of its standard output.
-    pub stdout: Vec<u8>,
-    /// Every byte of its standard error; nothing of ssh's own is mixed in.
-    pub stderr: Vec<u8>,
-}
-
-/// As that of `std::process::Output`, text where it is text; what is long is cut, and its length
-/// said.
-impl fmt::Debug for Output {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Output")
-            .field("status", &self.status)
-            .field("stdout", &Text(&self.stdout))
-            .field("stderr", &Text(&self.stderr))
-            .finish()
-    }
-}
-
-/// What a command reads as its standard input.
-#[derive(Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Stdin {
-    /// Nothing: end of input at once. The default.
-    #[default]
-    Empty,
-    /// These bytes.
-    Bytes(Arc<[u8]>),
-    /// What the caller writes to [`Child::stdin`]; for [`Command::spawn`] only.
-    Piped,
-}
-
-/// Not the bytes: they may well be a password.
-impl fmt::Debug for Stdin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Stdin::Empty => f.write_str("Empty"),
-            Stdin::Bytes(bytes) => write!(f, "Bytes({} bytes)", bytes.len()),
-            Stdin::Piped => f.write_str("Piped"),
-        }
-    }
-}
-
-impl From<&[u8]> for Stdin {
-    fn from(bytes: &[u8]) -> Self {
-        Stdin::Bytes(bytes.into())
-    }
-}
-
-impl From<Vec<u8>> for Stdin {
-    fn from(bytes: Vec<u8>) -> Self {
-        Stdin::Bytes(bytes.into())
-    }
-}
-
-impl From<&str> for Stdin {
-    fn from(text: &str) -> Self {
-        text.as_bytes().into()
-    }
-}
-
-impl From<String> for Stdin {
-    fn from(text: String) -> Self {
-        text.into_bytes().into()
-    }
-}
-
-/// What to run on a host, and how. Made by [`Pool::command`], [`Pool::shell`],
-/// [`Lease::command`](crate::Lease::command) and [`Lease::shell`](crate::Lease::shell).
+/// What to run on a host, and how. Made by [`Pool::command`](crate::Pool::command),
+/// [`Pool::shell`](crate::Pool::shell), the same methods of a [`Lease`](crate::Lease) and of any
+/// [`Runner`].
 ///
 /// The remote side runs it with the account's login shell. Arguments are escaped so that sh, dash,
 /// bash, zsh, ksh, BusyBox and fish give the program exactly what was said here; [`env`](Self::env)
@@ -139,13 +34,14 @@ impl From<String> for Stdin {
 #[derive(Clone)]
 #[must_use = "a command does nothing until output, status or spawn is awaited"]
 pub struct Command {
-    place: Place,
+    runner: Arc<dyn Runner>,
+    host: Arc<Host>,
     text: Vec<u8>,
     problem: Option<String>,
     env: Vec<(OsString, OsString)>,
     current_dir: Option<PathBuf>,
     stdin: Stdin,
-    timeout: Limit,
+    timeout: Timeout,
     max_output: Option<usize>,
 }
 
@@ -155,7 +51,7 @@ impl fmt::Debug for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let env: Vec<&OsStr> = self.env.iter().map(|(name, _)| name.as_os_str()).collect();
         f.debug_struct("Command")
-            .field("host", &format_args!("{}", self.place.as_host().key()))
+            .field("host", &format_args!("{}", self.host.key()))
             .field("text", &format_args!("{} bytes", self.text.len()))
             .field("env", &env)
             .field("current_dir", &self.current_dir)
@@ -166,100 +62,27 @@ impl fmt::Debug for Command {
     }
 }
 
-/// Who runs commands.
-#[derive(Clone, Debug)]
-pub(crate) enum Way {
-    Pool(Pool),
-    #[cfg(feature = "cli")]
-    Agent(Arc<Client>),
-}
-
-impl Way {
-    pub(crate) fn shell(&self, host: &Host, text: impl Into<OsString>) -> Command {
-        Command::new(self.place(host), text.into())
-    }
-
-    pub(crate) fn command(&self, host: &Host, program: &str) -> Command {
-        self.shell(host, "").word(program.as_ref())
-    }
-
-    fn place(&self, host: &Host) -> Place {
-        let host = Arc::new(host.clone());
-        match self {
-            Way::Pool(pool) => Place::Here(Target::Pool(pool.clone(), host)),
-            #[cfg(feature = "cli")]
-            Way::Agent(client) => Place::Agent(Arc::clone(client), host),
-        }
-    }
-
-    #[cfg(feature = "cli")]
-    pub(crate) fn config(&self) -> &crate::PoolConfig {
-        match self {
-            Way::Pool(pool) => pool.config(),
-            Way::Agent(client) => client.config(),
-        }
-    }
-}
-
-/// Who runs a command.
-#[derive(Clone)]
-enum Place {
-    Here(Target),
-    #[cfg(feature = "cli")]
-    Agent(Arc<Client>, Arc<Host>),
-}
-
-impl Place {
-    fn as_host(&self) -> &Host {
-        match self {
-            Place::Here(target) => target.as_host(),
-            #[cfg(feature = "cli")]
-            Place::Agent(_, host) => host,
-        }
-    }
-}
-
-/// Where the command gets its connection from.
-#[derive(Clone)]
-pub(crate) enum Target {
-    /// Any connection to this host.
-    Pool(Pool, Arc<Host>),
-    /// The one that a lease holds.
-    Lease(Pool, Arc<policy::Lease<OpenSsh>>, Arc<Host>),
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Limit {
-    /// What the pool's configuration says, where that applies.
-    Default,
-    Set(Option<Duration>),
-}
-
 impl Command {
-    pub(crate) fn program(target: Target, program: &OsStr) -> Self {
-        Self::shell(target, OsString::new()).word(program)
+    /// A command to run a program on a host.
+    pub fn program(runner: Arc<dyn Runner>, host: &Host, program: impl AsRef<OsStr>) -> Self {
+        let mut command = Self::shell(runner, host, OsString::new());
+        command.push_word(program.as_ref());
+        command
     }
 
-    pub(crate) fn shell(target: Target, text: OsString) -> Self {
-        Self::new(Place::Here(target), text)
-    }
-
-    fn word(mut self, word: &OsStr) -> Self {
-        self.push_word(word);
-        self
-    }
-
-    fn new(place: Place, text: OsString) -> Self {
-        let text = text.into_vec();
+    /// A command that is shell text.
+    pub fn shell(runner: Arc<dyn Runner>, host: &Host, text: impl Into<OsString>) -> Self {
+        let text = text.into().into_vec();
         let problem = text.contains(&0).then(|| "a command cannot contain a NUL byte".to_owned());
         Command {
-            place,
+            runner,
+            host: Arc::new(host.clone()),
             text,
             problem,
             env: Vec::new(),
             current_dir: None,
             stdin: Stdin::Empty,
-            timeout: Limit::Default,
+            timeout: Timeout::Default,
             max_output: None,
         }
     }
@@ -331,7 +154,7 @@ impl Command {
     /// [`status`](Self::status), and no limit for [`spawn`](Self::spawn), whose output may well be
     /// endless. The time spent waiting for a connection does not count.
     pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        self.timeout = Limit::Set(timeout.into());
+        self.timeout = timeout.into().map_or(Timeout::Never, Timeout::After);
         self
     }
 
@@ -354,51 +177,9 @@ impl Command {
     /// Dropping the future ends the command, here and there, in the background: its process group
     /// gets TERM, and KILL two seconds later. Where the account has no POSIX shell only the local
     /// ssh is ended, and what runs there may live on until it reads or writes.
-    #[cfg_attr(
-        not(feature = "cli"),
-        expect(
-            clippy::infallible_destructuring_match,
-            reason = "there are two places with an agent"
-        )
-    )]
-    pub async fn output(mut self) -> Result<Output, Error> {
-        let target = match self.place.clone() {
-            Place::Here(target) => target,
-            #[cfg(feature = "cli")]
-            Place::Agent(agent, host) => {
-                let default = Some(agent.config().command_timeout);
-                let (exec, input) = self.for_agent(&agent, &host, default)?;
-                let input = match input {
-                    Stdin::Empty => Arc::default(),
-                    Stdin::Bytes(bytes) => bytes,
-                    Stdin::Piped => return Err(piped_needs_spawn(host.name())),
-                };
-                let limit = self.max_output.unwrap_or(agent.config().max_output);
-                return agent.output(&host, &exec, input, limit).await;
-            }
-        };
-        let limit = self.max_output.unwrap_or(target.pool().config().max_output);
-        let mut partial = PartialOutput::default();
-        let status = self.run(&target, Some(limit), &mut partial).await?;
-        Ok(Output { status, stdout: partial.stdout, stderr: partial.stderr })
-    }
-
-    /// What the agent is asked for.
-    #[cfg(feature = "cli")]
-    fn for_agent(
-        &mut self,
-        agent: &Client,
-        host: &Host,
-        default: Option<Duration>,
-    ) -> Result<(crate::agent::wire::Exec, Stdin), Error> {
-        let text = self.prepare()?.into_text();
-        let timeout = match self.timeout {
-            Limit::Default => default,
-            Limit::Set(timeout) => timeout,
-        };
-        let input = std::mem::take(&mut self.stdin);
-        let reads = input != Stdin::Empty;
-        Ok((crate::agent::wire::Exec::new(host, text, reads, timeout, agent.origin()), input))
+    pub async fn output(self) -> Result<Output, Error> {
+        let (runner, request) = self.into_request()?;
+        runner.output(request).await
     }
 
     /// Runs the command to its end and gives its status. What it writes is thrown away.
@@ -410,28 +191,9 @@ impl Command {
     /// # Cancel safety
     ///
     /// As [`output`](Self::output).
-    pub async fn status(mut self) -> Result<ExitStatus, Error> {
-        match self.place.clone() {
-            Place::Here(target) => self.run(&target, None, &mut PartialOutput::default()).await,
-            #[cfg(feature = "cli")]
-            Place::Agent(agent, _) => {
-                if let Limit::Default = self.timeout {
-                    self.timeout = Limit::Set(Some(agent.config().command_timeout));
-                }
-                let mut child = self.spawn().await?;
-                let (mut stdout, mut stderr) = (child.stdout.take(), child.stderr.take());
-                let thrown_away = async {
-                    let (mut out, mut err) = (tokio::io::sink(), tokio::io::sink());
-                    // It does not fail; if it ever does, there is nothing more to come.
-                    let _ = tokio::join!(
-                        tokio::io::copy(stdout.as_mut().expect("not taken yet"), &mut out),
-                        tokio::io::copy(stderr.as_mut().expect("not taken yet"), &mut err),
-                    );
-                };
-                thrown_away.await;
-                child.wait().await
-            }
-        }
+    pub async fn status(self) -> Result<ExitStatus, Error> {
+        let (runner, request) = self.into_request()?;
+        runner.status(request).await
     }
 
     /// Starts the command and gives its streams. Returns when the command has begun on the server
@@ -446,93 +208,22 @@ impl Command {
     ///
     /// Dropping the future before it completes starts nothing, or ends what was started as far as
     /// dropping a [`Child`] does.
-    #[cfg_attr(
-        not(feature = "cli"),
-        expect(
-            clippy::infallible_destructuring_match,
-            reason = "there are two places with an agent"
-        )
-    )]
-    pub async fn spawn(mut self) -> Result<Child, Error> {
-        let target = match self.place.clone() {
-            Place::Here(target) => target,
-            #[cfg(feature = "cli")]
-            Place::Agent(agent, host) => {
-                let (exec, input) = self.for_agent(&agent, &host, None)?;
-                return agent.spawn(&host, &exec, input).await;
-            }
-        };
-        let script = self.prepare()?;
-        let timeout = match self.timeout {
-            Limit::Default => None,
-            Limit::Set(timeout) => timeout,
-        };
-        Child::start(target, script, std::mem::take(&mut self.stdin), timeout).await
+    pub async fn spawn(self) -> Result<Child, Error> {
+        let (runner, request) = self.into_request()?;
+        runner.spawn(request).await
     }
 
-    /// One attempt after the other until the command has started, and then to its end. Without a
-    /// limit the output is thrown away.
-    #[tracing::instrument(name = "command", level = "debug", skip_all, fields(host = %target.key()))]
-    async fn run(
-        &mut self,
-        target: &Target,
-        limit: Option<usize>,
-        partial: &mut PartialOutput,
-    ) -> Result<ExitStatus, Error> {
-        let script = self.prepare()?;
-        let input = match std::mem::take(&mut self.stdin) {
-            Stdin::Empty => Arc::default(),
-            Stdin::Bytes(bytes) => bytes,
-            Stdin::Piped => return Err(piped_needs_spawn(target.host())),
-        };
-        let timeout = match self.timeout {
-            Limit::Default => Some(target.pool().config().command_timeout),
-            Limit::Set(timeout) => timeout,
-        };
-        let mut attempts = Attempts::new(target, timeout);
-        loop {
-            *partial = PartialOutput::default();
-            let mut running = attempts.session(&script, Input::Bytes(&input)).await?;
-            let pump = pump(&mut running, &script, &input, limit, partial);
-            let end = match attempts.within(pump).await {
-                Ok(Ok(end)) => end,
-                Ok(Err(Excess { stream, limit })) => {
-                    let remote = running.end().await;
-                    let partial = Arc::new(std::mem::take(partial));
-                    return Err(Error::OutputLimit {
-                        host: attempts.host(),
-                        stream,
-                        limit,
-                        remote,
-                        partial,
-                    });
-                }
-                Err(after) => {
-                    tracing::debug!(?after, "timed out");
-                    attempts.timed_out(running.lease());
-                    let remote = running.end().await;
-                    let partial = Arc::new(std::mem::take(partial));
-                    return Err(Error::TimedOut { host: attempts.host(), after, remote, partial });
-                }
-            };
-            tracing::debug!(?end, "session ended");
-            if let Some(ended) = attempts.judge(end, running)? {
-                return ended.map_err(|reason| Error::Lost {
-                    host: attempts.host(),
-                    reason,
-                    partial: Arc::new(std::mem::take(partial)),
-                });
-            }
-        }
+    /// Who runs it, and what is asked for.
+    fn into_request(mut self) -> Result<(Arc<dyn Runner>, Request), Error> {
+        let text = self.script()?;
+        let Command { runner, host, stdin, timeout, max_output, .. } = self;
+        Ok((runner, Request { host, text, stdin, timeout, max_output }))
     }
 
     /// The text for the remote shell.
-    fn prepare(&mut self) -> Result<Script, Error> {
+    fn script(&mut self) -> Result<OsString, Error> {
         if let Some(reason) = self.problem.take() {
-            return Err(Error::InvalidCommand {
-                host: self.place.as_host().name().to_owned(),
-                reason,
-            });
+            return Err(Error::InvalidCommand { host: self.host.name().to_owned(), reason });
         }
         let mut text = Vec::new();
         if let Some(directory) = &self.current_dir {
@@ -552,7 +243,7 @@ impl Command {
             text.extend_from_slice(b"; ");
         }
         text.extend_from_slice(&self.text);
-        Ok(Script::new(OsString::from_vec(text)))
+        Ok(OsString::from_vec(text))
     }
 
     fn push_word(&mut self, word: &OsStr) {
@@ -564,32 +255,5 @@ impl Command {
 
     fn complain(&mut self, problem: String) {
         self.problem.get_or_insert(problem);
-    }
-}
-
-fn piped_needs_spawn(host: &str) -> Error {
-    let reason = "a piped stdin needs spawn, which gives the pipe".to_owned();
-    Error::InvalidCommand { host: host.to_owned(), reason }
-}
-
-impl Target {
-    pub(crate) fn pool(&self) -> &Pool {
-        match self {
-            Target::Pool(pool, _) | Target::Lease(pool, ..) => pool,
-        }
-    }
-
-    pub(crate) fn key(&self) -> PoolKey {
-        self.as_host().key()
-    }
-
-    pub(crate) fn as_host(&self) -> &Host {
-        match self {
-            Target::Pool(_, host) | Target::Lease(_, _, host) => host,
-        }
-    }
-
-    pub(crate) fn host(&self) -> &str {
-        self.as_host().name()
     }
 }

@@ -4,8 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::time::Duration;
 
 use super::{CHANGE, Compose, ComposeError, error, names};
-use crate::command::child::Child;
-use crate::command::{Command, ExitStatus, Output, Stdin};
+use crate::command::{Child, Command, ExitStatus, Output, Stdin};
 
 /// `docker compose -p PROJECT ACTION …`, made by the methods of [`Compose`].
 #[derive(Clone, Debug)]

@@ -29,14 +29,14 @@ mod read;
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::try_join;
 use futures_util::{StreamExt, stream};
 
-use crate::command::{Command, Way};
+use crate::command::{Command, Runner};
 use crate::host::Host;
-use crate::pool::Pool;
 
 pub use action::Action;
 pub use error::ComposeError;
@@ -59,18 +59,14 @@ const NEED_FILES: &[&str] = &[
 /// `docker compose` on one host. Cheap to make and to clone.
 #[derive(Clone, Debug)]
 pub struct Compose {
-    way: Way,
+    runner: Arc<dyn Runner>,
     host: Host,
 }
 
 impl Compose {
     /// Starts nothing.
-    pub fn new(pool: &Pool, host: &Host) -> Self {
-        Compose::over(&Way::Pool(pool.clone()), host)
-    }
-
-    pub(crate) fn over(way: &Way, host: &Host) -> Self {
-        Compose { way: way.clone(), host: host.clone() }
+    pub fn new(runner: &dyn Runner, host: &Host) -> Self {
+        Compose { runner: runner.shared(), host: host.clone() }
     }
 
     /// The projects that Compose knows there: those with something running, or with `all` every one
@@ -250,7 +246,7 @@ impl Compose {
     }
 
     fn docker_compose(&self) -> Command {
-        self.way.command(&self.host, "docker").arg("compose")
+        self.runner.command(&self.host, "docker").arg("compose")
     }
 
     /// Runs a command to its end and gives what it wrote to stdout.

@@ -1,30 +1,36 @@
-//! The way of one command: a lease, a session on it, its streams, its end; once more where it
-//! provably never started.
+//! The attempts to run one command, and what follows from the end of each.
+//!
+//! This is the only loop: captured and streamed commands begin here alike. Only what provably never
+//! started is tried again, and only for so long.
 
-use std::os::fd::AsFd;
+use std::mem::take;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::command::{ExitStatus, Target};
+use super::Target;
+use super::capture::{Excess, LAST_WORDS, check, feed, pump};
+use super::running::Running;
+use crate::command::ExitStatus;
 use crate::error::{Error, PartialOutput, Remote};
-use crate::execution::running::Running;
-use crate::openssh::{Input, Marker, NotOpened, OpenSsh, Script, SessionEnd, Streams};
-use crate::policy;
+use crate::policy::Lease;
+use crate::transport::{
+    Connection as _, Input, NotOpened, Script, Session as _, SessionEnd, Streams, Transport,
+};
 
 /// A lease for one attempt: the pool's for a while, or the caller's own.
-pub(crate) enum AttemptLease {
-    Own(policy::Lease<OpenSsh>),
-    Callers(Arc<policy::Lease<OpenSsh>>),
+pub(super) enum AttemptLease<T: Transport> {
+    Own(Lease<T>),
+    Callers(Arc<Lease<T>>),
 }
 
-impl std::ops::Deref for AttemptLease {
-    type Target = policy::Lease<OpenSsh>;
+impl<T: Transport> std::ops::Deref for AttemptLease<T> {
+    type Target = Lease<T>;
 
-    fn deref(&self) -> &policy::Lease<OpenSsh> {
+    fn deref(&self) -> &Lease<T> {
         match self {
             AttemptLease::Own(lease) => lease,
             AttemptLease::Callers(lease) => lease,
@@ -34,8 +40,8 @@ impl std::ops::Deref for AttemptLease {
 
 /// The attempts to start one command. Only what provably never started is tried again, and only for
 /// so long.
-pub(crate) struct Attempts {
-    target: Target,
+pub(super) struct Attempts<T: Transport> {
+    target: Target<T>,
     timeout: Option<Duration>,
     /// Set when the first session is opened.
     deadline: Option<Instant>,
@@ -55,10 +61,18 @@ pub(crate) struct Attempts {
 /// is not worth many attempts.
 const MOST_NOT_REACHED: u32 = 3;
 
-impl Attempts {
-    pub(crate) fn new(target: &Target, timeout: Option<Duration>) -> Self {
+/// A command that has begun.
+pub(super) enum Begun<T: Transport> {
+    /// It runs, for all that is known.
+    Runs(Running<T>),
+    /// It has ended already, so. What it has written is in the streams.
+    Ended(Streams, ExitStatus),
+}
+
+impl<T: Transport> Attempts<T> {
+    pub(super) fn new(target: Target<T>, timeout: Option<Duration>) -> Self {
         Attempts {
-            target: target.clone(),
+            target,
             timeout,
             deadline: None,
             give_up: None,
@@ -70,33 +84,83 @@ impl Attempts {
         }
     }
 
-    pub(crate) fn host(&self) -> String {
-        self.target.host().to_owned()
+    pub(super) fn host(&self) -> String {
+        self.target.name()
     }
 
-    /// A session for the next attempt: one in standby, or else a new one.
-    pub(crate) async fn session(
+    /// One attempt after the other until the command has begun. `early` gets what was written
+    /// before; without a limit it is thrown away.
+    pub(super) async fn begin(
         &mut self,
         script: &Script,
         input: Input<'_>,
-    ) -> Result<Running, Error> {
+        limit: Option<usize>,
+        early: &mut PartialOutput,
+    ) -> Result<Begun<T>, Error> {
+        loop {
+            *early = PartialOutput::default();
+            let mut running = self.session(script, input).await?;
+            let end = match self.within(begun(&mut running, script, limit, early)).await {
+                Ok(Ok(None)) => {
+                    running.lease().ran();
+                    return Ok(Begun::Runs(running));
+                }
+                Ok(Ok(Some(end))) => end,
+                Ok(Err(excess)) => return Err(self.too_much(running, excess, take(early)).await),
+                Err(after) => return Err(self.timed_out(running, after, take(early)).await),
+            };
+            tracing::debug!(?end, "session ended early");
+            let streams = running.take_streams();
+            match self.judge(end, running)? {
+                None => {}
+                Some(Ok(status)) => return Ok(Begun::Ended(streams, status)),
+                // It may have begun, unheard.
+                Some(Err(reason)) => {
+                    let partial = Arc::new(take(early));
+                    return Err(Error::Lost { host: self.host(), reason, partial });
+                }
+            }
+        }
+    }
+
+    /// Reads a command that has begun to its end.
+    pub(super) async fn capture(
+        &mut self,
+        mut running: Running<T>,
+        input: &[u8],
+        limit: Option<usize>,
+        output: &mut PartialOutput,
+    ) -> Result<ExitStatus, Error> {
+        let end = match self.within(pump(&mut running, input, limit, output)).await {
+            Ok(Ok(end)) => end,
+            Ok(Err(excess)) => return Err(self.too_much(running, excess, take(output)).await),
+            Err(after) => return Err(self.timed_out(running, after, take(output)).await),
+        };
+        tracing::debug!(?end, "session ended");
+        // A session that was there is not refused any more.
+        let ended = self.judge(end, running)?;
+        ended.unwrap_or_else(|| Err("its session has vanished".to_owned())).map_err(|reason| {
+            Error::Lost { host: self.host(), reason, partial: Arc::new(take(output)) }
+        })
+    }
+
+    /// A session for the next attempt: one in standby, or else a new one.
+    async fn session(&mut self, script: &Script, input: Input<'_>) -> Result<Running<T>, Error> {
         loop {
             let lease = self.lease().await?;
             if let Input::Piped = input
                 && let Err(after) = self.within(lease.connection().prove_input()).await
             {
-                self.timed_out(&lease);
+                self.is_suspect(&lease);
                 let (host, partial) = (self.host(), Arc::default());
                 return Err(Error::TimedOut { host, after, remote: Remote::Ended, partial });
             }
+            let variables = &self.target.host().login().variables;
             let own = self.own || lease.connection().is_plain();
-            let standby =
-                if own { None } else { lease.standby(&self.target.as_host().login().variables) };
+            let standby = if own { None } else { lease.standby(variables) };
             let opened = match standby {
                 Some(session) => Ok(session),
-                None => {
-                    lease.connection().open(script, input, &self.target.as_host().login().variables)
-                }
+                None => lease.connection().open(script, input, variables),
             };
             match opened {
                 Ok(session) => {
@@ -110,7 +174,7 @@ impl Attempts {
     }
 
     /// A lease for the next attempt.
-    async fn lease(&mut self) -> Result<AttemptLease, Error> {
+    async fn lease(&mut self) -> Result<AttemptLease<T>, Error> {
         let lease = match &self.target {
             Target::Lease(_, lease, _) => {
                 if self.refused > 0 {
@@ -122,13 +186,11 @@ impl Attempts {
                 }
                 AttemptLease::Callers(Arc::clone(lease))
             }
-            Target::Pool(pool, host) => {
-                let host = Arc::new(pool.resolve_here(host).await?);
-                self.target = Target::Pool(pool.clone(), Arc::clone(&host));
-                let Target::Pool(pool, host) = &self.target else {
-                    unreachable!("it was set above")
-                };
-                let acquire = pool.core().acquire(host);
+            Target::Pool(core, host) => {
+                let host = Arc::new(core.resolve_here(host).await?);
+                let core = Arc::clone(core);
+                self.target = Target::Pool(Arc::clone(&core), Arc::clone(&host));
+                let acquire = core.acquire(&host);
                 let lease = match self.give_up {
                     None => acquire.await?,
                     Some(give_up) => {
@@ -143,11 +205,11 @@ impl Attempts {
         };
         if self.give_up.is_none() {
             let now = Instant::now();
-            // A time that cannot be worked out never comes.
+            // An overflowing deadline means no deadline.
             self.deadline = self.timeout.and_then(|timeout| now.checked_add(timeout));
             // A refusal is a kind of queueing. Even who does not want to queue gives the server a
             // moment to free a session.
-            let patience = self.target.pool().config().acquire_timeout.max(Duration::from_secs(1));
+            let patience = self.target.core().config().acquire_timeout.max(Duration::from_secs(1));
             self.give_up =
                 Some(self.deadline.map_or(now + patience, |deadline| deadline.min(now + patience)));
         }
@@ -155,13 +217,32 @@ impl Attempts {
     }
 
     /// The command's time is over. Its connection may be to blame.
-    pub(crate) fn timed_out(&self, lease: &AttemptLease) {
+    fn is_suspect(&self, lease: &Lease<T>) {
+        tracing::debug!("timed out");
         lease.count(|stats| stats.commands_timed_out += 1);
         lease.suspect();
     }
 
+    /// Ends a command whose time is over.
+    pub(super) async fn timed_out(
+        &self,
+        running: Running<T>,
+        after: Duration,
+        partial: PartialOutput,
+    ) -> Error {
+        self.is_suspect(running.lease());
+        let remote = running.end().await;
+        Error::TimedOut { host: self.host(), after, remote, partial: Arc::new(partial) }
+    }
+
+    /// Ends a command that has written more than is kept.
+    async fn too_much(&self, running: Running<T>, excess: Excess, partial: PartialOutput) -> Error {
+        let remote = running.end().await;
+        excess.into_error(self.host(), remote, partial)
+    }
+
     /// Runs this attempt's part within the command's timeout, or gives the timeout.
-    pub(crate) async fn within<R>(&self, part: impl Future<Output = R>) -> Result<R, Duration> {
+    pub(super) async fn within<R>(&self, part: impl Future<Output = R>) -> Result<R, Duration> {
         match (self.deadline, self.timeout) {
             (Some(deadline), Some(timeout)) => {
                 timeout_at(deadline, part).await.map_err(|_| timeout)
@@ -172,10 +253,10 @@ impl Attempts {
 
     /// What follows from the end of an attempt: `None` for another one, otherwise the status, or
     /// why it was lost.
-    pub(crate) fn judge(
+    pub(super) fn judge(
         &mut self,
         end: SessionEnd,
-        running: Running,
+        running: Running<T>,
     ) -> Result<Option<Result<ExitStatus, String>>, Error> {
         if let SessionEnd::ClientKilled(reason) = end {
             // Dropped, and so ended there too.
@@ -217,7 +298,7 @@ impl Attempts {
             }
             SessionEnd::NotReached(reason) => {
                 tracing::debug!(
-                    host = self.target.host(),
+                    host = self.target.host().name(),
                     reason,
                     "connection gone before the command started"
                 );
@@ -232,10 +313,10 @@ impl Attempts {
     }
 
     /// No session could be opened on this connection: `Ok` for another attempt.
-    fn not_opened(&mut self, why: NotOpened, lease: AttemptLease) -> Result<(), Error> {
+    fn not_opened(&mut self, why: NotOpened, lease: AttemptLease<T>) -> Result<(), Error> {
         match why {
             NotOpened::NoProcess(error) => {
-                Err(Error::io(self.target.host(), "cannot start ssh", error))
+                Err(Error::io(self.target.host().name(), "cannot start ssh", error))
             }
             NotOpened::NoDirectory(_) | NotOpened::Closing => {
                 self.elsewhere(lease, why.to_string())
@@ -245,7 +326,7 @@ impl Attempts {
 
     /// Another attempt, over another connection. Each costs the pool one that is of no use any
     /// more, so that they come to an end.
-    fn elsewhere(&mut self, lease: AttemptLease, reason: String) -> Result<(), Error> {
+    fn elsewhere(&mut self, lease: AttemptLease<T>, reason: String) -> Result<(), Error> {
         lease.broken();
         self.reason = reason;
         match lease {
@@ -266,116 +347,61 @@ impl Attempts {
     }
 }
 
-/// How long output is still read after a loss.
-pub(crate) const LAST_WORDS: Duration = Duration::from_millis(100);
-
-/// A stream that went over the limit.
-pub(crate) struct Excess {
-    pub stream: &'static str,
-    pub limit: usize,
-}
-
-/// Gives a session its command and input, and reads it to its end. Without a limit what it writes
-/// is thrown away.
-pub(crate) async fn pump(
-    running: &mut Running,
+/// Gives a session its command, and completes when the command has begun, or with the end of a
+/// session that has ended before.
+async fn begun<T: Transport>(
+    running: &mut Running<T>,
     script: &Script,
-    input: &[u8],
     limit: Option<usize>,
-    output: &mut PartialOutput,
-) -> Result<SessionEnd, Excess> {
-    let master = &*running.master();
+    early: &mut PartialOutput,
+) -> Result<Option<SessionEnd>, Excess> {
+    let connection = running.connection();
     let (session, streams) = running.session_and_streams();
-    let preface = streams.preface(script);
-    let Streams { stdin, stdout, stderr, marker } = streams;
-    let (out, err) = (&mut output.stdout, &mut output.stderr);
-    let mut stdout =
-        Capture { from: stdout, into: out, limit, name: "stdout", marker: marker.as_mut() };
-    let mut stderr = Capture { from: stderr, into: err, limit, name: "stderr", marker: None };
-    let end = {
-        let feed = async {
-            if let Some(stdin) = stdin {
-                // A command need not read its input: that it closed the pipe is no failure.
-                let _ = async {
-                    stdin.write_all(preface).await?;
-                    stdin.write_all(input).await
-                }
-                .await;
-            }
-            // The end of input.
-            drop(stdin.take());
-            Ok(())
-        };
-        let mut read = pin!(async { tokio::try_join!(feed, stdout.read(), stderr.read()) });
-        tokio::select! {
-            biased;
-            end = session.wait(master) => {
-                // The local ssh was killed, perhaps: then output may be on its way through the
-                // master.
-                if let SessionEnd::Lost(_) | SessionEnd::ClientKilled(_) = end {
-                    drop(timeout(LAST_WORDS, read).await);
-                }
-                end
-            }
-            read = &mut read => {
-                read?;
-                session.wait(master).await
-            }
+    if !session.tells_begin() {
+        return Ok(session.opened(&connection).await.err());
+    }
+    let preface = session.preface(script);
+    let Streams { stdin, stdout, stderr } = streams;
+    let feed = async {
+        if let Some(stdin) = stdin {
+            // Where the session has ended, its end tells why.
+            feed(stdin, preface).await;
         }
+        Ok(())
     };
-    stdout.rest()?;
-    stderr.rest()?;
-    Ok(if stdout.has_begun() { end } else { session.not_begun(end, master) })
-}
-
-/// One stream of a command, read into memory.
-struct Capture<'a, P> {
-    from: &'a mut P,
-    into: &'a mut Vec<u8>,
-    /// Without one what comes is thrown away.
-    limit: Option<usize>,
-    name: &'static str,
-    /// To be taken out. What comes before it is not thrown away.
-    marker: Option<&'a mut Marker>,
-}
-
-impl<P: AsyncRead + AsFd + Unpin> Capture<'_, P> {
-    /// Reads to the end.
-    async fn read(&mut self) -> Result<(), Excess> {
+    let keep = |kept: &mut Vec<u8>, stream| match limit {
+        None => Ok(kept.clear()),
+        Some(_) => check(kept, limit, stream),
+    };
+    let search = stdout.begun(&mut early.stdout, |kept| keep(kept, "stdout"));
+    // A long command is read after the sign that it has begun.
+    let mut told = pin!(async { tokio::try_join!(search, feed).map(|(found, ())| found) });
+    let read_stderr = async {
         // A pipe does not fail; if it ever does, there is nothing more to come from it.
-        while let Ok(1..) = self.from.read_buf(self.into).await {
-            self.took()?;
-        }
-        Ok(())
-    }
-
-    /// Reads what is there, past the reactor, which may not have heard of it yet. Nothing more
-    /// comes.
-    fn rest(&mut self) -> Result<(), Excess> {
-        let mut buffer = [0; 8192];
-        while let Ok(read @ 1..) = nix::unistd::read(&*self.from, &mut buffer) {
-            self.into.extend_from_slice(&buffer[..read]);
-            self.took()?;
-        }
-        Ok(())
-    }
-
-    fn took(&mut self) -> Result<(), Excess> {
-        let begun = self.marker.as_mut().is_none_or(|marker| marker.take_from(self.into));
-        match self.limit {
-            None if begun => self.into.clear(),
-            None => self.marker.iter_mut().for_each(|marker| marker.forget(self.into)),
-            // A part of the marker may be there.
-            Some(limit) if self.into.len() > limit + if begun { 0 } else { Marker::LONGEST } => {
-                self.into.truncate(limit);
-                return Err(Excess { stream: self.name, limit });
+        while let Ok(1..) = stderr.read_buf(&mut early.stderr).await {
+            if let Err(excess) = keep(&mut early.stderr, "stderr") {
+                return excess;
             }
-            _ => {}
         }
-        Ok(())
-    }
-
-    fn has_begun(&self) -> bool {
-        self.marker.as_ref().is_none_or(|marker| marker.was_found())
+        std::future::pending().await
+    };
+    let work = async {
+        let (has_begun, end) = tokio::select! {
+            biased;
+            told = &mut told => match told? {
+                true => return Ok(None),
+                false => (false, session.wait(&connection).await),
+            },
+            // What it has written is read before its end is judged.
+            end = session.wait(&connection) => {
+                (timeout(LAST_WORDS, told).await.unwrap_or(Ok(false))?, end)
+            }
+        };
+        Ok(if has_begun { None } else { Some(session.not_begun(end, &connection)) })
+    };
+    tokio::select! {
+        biased;
+        begun = work => begun,
+        excess = read_stderr => Err(excess),
     }
 }

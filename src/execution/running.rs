@@ -11,16 +11,17 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::Instrument;
 
-use crate::command::Target;
+use super::Target;
+use super::attempts::AttemptLease;
 use crate::error::Remote;
-use crate::execution::attempts::AttemptLease;
-use crate::openssh::{self, Master, NotEnded, Session, SessionEnd, Streams};
+use crate::transport::{
+    Connection, ENDING, Group, NotEnded, Session as _, SessionEnd, Streams, Transport,
+};
 
 /// How long a shell that has not begun with its command is waited for: it may have the command
 /// already.
@@ -32,64 +33,75 @@ const NO_SESSION: &str = "there was no session to end it over";
 /// want of the session that is to be ended.
 const FUTILE: Duration = Duration::from_millis(500);
 
-pub(crate) struct Running {
+/// The session of a transport.
+type SessionOf<T> = <<T as Transport>::Connection as Connection>::Session;
+
+pub(super) struct Running<T: Transport> {
     /// There until it has ended or is being ended.
-    parts: Option<Parts>,
+    parts: Option<Parts<T>>,
 }
 
-struct Parts {
-    target: Target,
-    lease: AttemptLease,
-    session: Session,
+struct Parts<T: Transport> {
+    target: Target<T>,
+    lease: AttemptLease<T>,
+    session: SessionOf<T>,
     /// Here until somebody else reads them.
     streams: Option<Streams>,
     /// Where it began. It may be given up where there is no runtime.
     runtime: Handle,
 }
 
-impl Running {
-    pub(crate) fn new(target: &Target, lease: AttemptLease, mut session: Session) -> Self {
+impl<T: Transport> Running<T> {
+    pub(super) fn new(
+        target: &Target<T>,
+        lease: AttemptLease<T>,
+        mut session: SessionOf<T>,
+    ) -> Self {
         let streams = Some(session.take_streams());
         let (target, runtime) = (target.clone(), Handle::current());
         Running { parts: Some(Parts { target, lease, session, streams, runtime }) }
     }
 
-    fn parts(&mut self) -> &mut Parts {
+    fn parts(&mut self) -> &mut Parts<T> {
         self.parts.as_mut().expect("it is there until it has ended")
     }
 
-    pub(crate) fn master(&self) -> Arc<Master> {
+    pub(super) fn connection(&self) -> Arc<T::Connection> {
         Arc::clone(self.lease().connection())
     }
 
-    pub(crate) fn lease(&self) -> &AttemptLease {
+    pub(super) fn lease(&self) -> &AttemptLease<T> {
         &self.parts.as_ref().expect("it is there until it has ended").lease
     }
 
-    pub(crate) fn session(&mut self) -> &mut Session {
-        &mut self.parts().session
+    /// Waits for the end of the session.
+    ///
+    /// Cancel safe.
+    pub(super) async fn end_of_session(&mut self) -> SessionEnd {
+        let connection = self.connection();
+        self.parts().session.wait(&connection).await
     }
 
     /// The session and its streams, which stay here.
-    pub(crate) fn session_and_streams(&mut self) -> (&mut Session, &mut Streams) {
+    pub(super) fn session_and_streams(&mut self) -> (&mut SessionOf<T>, &mut Streams) {
         let Parts { session, streams, .. } = self.parts();
         (session, streams.as_mut().expect("they are here until the command has begun"))
     }
 
     /// The streams, to be read elsewhere: the command has begun.
-    pub(crate) fn take_streams(&mut self) -> Streams {
+    pub(super) fn take_streams(&mut self) -> Streams {
         self.parts().streams.take().expect("they are taken once")
     }
 
     /// Its session has ended.
-    pub(crate) fn ended(mut self) -> AttemptLease {
+    pub(super) fn ended(mut self) -> AttemptLease<T> {
         self.parts.take().expect("it is there until it has ended").lease
     }
 
     /// Ends it here and there, and says whether nothing is left there.
     ///
     /// Cancel safe: dropped, the ending goes on.
-    pub(crate) async fn end(mut self) -> Remote {
+    pub(super) async fn end(mut self) -> Remote {
         let ending = self.give_up().expect("it is there until it has ended");
         // It fails only with its runtime.
         ending
@@ -100,18 +112,18 @@ impl Running {
     fn give_up(&mut self) -> Option<JoinHandle<Remote>> {
         let parts = self.parts.take()?;
         let runtime = Handle::try_current().unwrap_or_else(|_| parts.runtime.clone());
-        let span = tracing::debug_span!("ending", host = %parts.target.key());
+        let span = tracing::debug_span!("ending", host = %parts.target.host().key());
         Some(runtime.spawn(parts.end().instrument(span)))
     }
 }
 
-impl Drop for Running {
+impl<T: Transport> Drop for Running<T> {
     fn drop(&mut self) {
         drop(self.give_up());
     }
 }
 
-impl Parts {
+impl<T: Transport> Parts<T> {
     async fn end(mut self) -> Remote {
         let remote = self.end_remote().await;
         match &remote {
@@ -122,7 +134,7 @@ impl Parts {
     }
 
     async fn end_remote(&mut self) -> Remote {
-        if self.session.has_not_begun() {
+        if self.session.group() == Group::NotBegun {
             self.begins().await;
         }
         if !self.session.is_there() {
@@ -133,16 +145,21 @@ impl Parts {
                 _ => return Remote::Ended,
             }
         }
-        let Some(group) = self.session.group() else {
-            return Remote::may_live_on(if !self.session.is_bootstrapped() {
-                "without a POSIX shell its process group is not known"
-            } else if self.session.has_not_begun() {
-                "its shell has not told that it has begun"
-            } else {
-                "the server gives commands no process group of their own"
-            });
+        let group = match self.session.group() {
+            Group::Known(group) => group,
+            _ if !self.session.tells_begin() => {
+                return Remote::may_live_on("without a POSIX shell its process group is not known");
+            }
+            Group::NotBegun => {
+                return Remote::may_live_on("its shell has not told that it has begun");
+            }
+            Group::None => {
+                return Remote::may_live_on(
+                    "the server gives commands no process group of their own",
+                );
+            }
         };
-        let deadline = Instant::now() + openssh::ENDING;
+        let deadline = Instant::now() + ENDING;
         let mut heard = None;
         match timeout_at(deadline, self.signal(group, &mut heard)).await {
             Ok(Ok(())) => Remote::Ended,
@@ -155,29 +172,23 @@ impl Parts {
 
     /// Waits a moment for the beginning of a command that has not begun. It gets no more input.
     async fn begins(&mut self) {
-        let Some(Streams { stdin, stdout, marker: Some(marker), .. }) = &mut self.streams else {
-            return;
-        };
+        let Some(Streams { stdin, stdout, .. }) = &mut self.streams else { return };
         drop(stdin.take());
-        // What a start-up file has printed stays with whoever has read it.
-        marker.starts_over();
         let mut output = Vec::new();
-        let search = async {
-            while let Ok(1..) = stdout.read_buf(&mut output).await
-                && !marker.take_from(&mut output)
-            {
-                marker.forget(&mut output);
-            }
-        };
+        // What it prints meanwhile is for nobody.
+        let search = stdout.begun(&mut output, |output| {
+            output.clear();
+            Ok::<_, std::convert::Infallible>(())
+        });
         let _ = timeout(BEGINS, search).await;
     }
 
     /// Ends the group over its own connection or, where that is not possible, over another one to
     /// the same host. `heard` is why the last one that was tried could not do it, if it was not for
     /// want of a session.
-    async fn signal(&self, group: i32, heard: &mut Option<String>) -> Result<(), String> {
-        let (own, host) = (self.lease.connection(), self.target.as_host());
-        let core = self.target.pool().core();
+    async fn signal(&mut self, group: i32, heard: &mut Option<String>) -> Result<(), String> {
+        let (own, host) = (self.lease.connection(), self.target.host());
+        let core = self.target.core();
         let mut standby = self.lease.standby(&host.login().variables);
         let began = Instant::now();
         // Where the server has none to spare, one is queued for as every caller does: the next that
@@ -187,12 +198,12 @@ impl Parts {
             let mut refused = false;
             let others = core.connections(host);
             let others = others.iter().filter(|other| !Arc::ptr_eq(other, own));
-            for master in std::iter::once(own).chain(others) {
-                match master.end_groups(standby.take(), &[group]).await {
+            for connection in std::iter::once(own).chain(others) {
+                match connection.end_groups(standby.take(), &[group]).await {
                     Ok(()) => return Ok(()),
                     Err(NotEnded::StillThere(reason)) => return Err(reason.to_owned()),
                     Err(NotEnded::Refused) => {
-                        if Arc::ptr_eq(master, own) {
+                        if Arc::ptr_eq(connection, own) {
                             self.lease.full();
                         }
                         refused = true;

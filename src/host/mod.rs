@@ -10,6 +10,7 @@ pub(crate) mod place;
 mod properties;
 pub(crate) mod set;
 
+use std::any::Any;
 use std::ffi::OsString;
 use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -18,7 +19,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::openssh::{LoginLimit, Route};
 use place::{Place, Sharing};
 
 /// A machine to run commands on. The name is looked up in the user's ssh_config, as with `ssh
@@ -48,7 +48,7 @@ pub(crate) struct Login {
     /// Where the caller stands; by default where this process does.
     pub place: Option<Arc<Place>>,
     /// How it goes, once ssh was asked.
-    pub route: Option<Arc<Route>>,
+    pub route: Option<Route>,
     /// The program that asks somebody, and what it has to know in its environment. By default
     /// nobody is asked.
     pub askpass: Option<Arc<Askpass>>,
@@ -60,6 +60,47 @@ pub(crate) struct Login {
     /// The variables that the caller's sessions send to the server.
     pub variables: Arc<Variables>,
 }
+
+/// How a host is reached from its caller's place.
+pub(crate) struct Resolved {
+    /// What else a login depends on.
+    pub sharing: Sharing,
+    pub endpoint: Arc<Endpoint>,
+    pub variables: Arc<Variables>,
+    /// How long a login may take, where that is not `connect_timeout`.
+    pub limit: Option<Duration>,
+    pub route: Route,
+}
+
+/// What the mechanism that makes connections has worked out for a login. Nobody else looks inside.
+#[derive(Clone)]
+pub(crate) struct Route(Arc<dyn Any + Send + Sync>);
+
+impl Route {
+    pub(crate) fn new<R: Any + Send + Sync>(route: Arc<R>) -> Self {
+        Route(route)
+    }
+
+    /// `None` for the route of another mechanism.
+    pub(crate) fn get<R: Any + Send + Sync>(&self) -> Option<Arc<R>> {
+        Arc::clone(&self.0).downcast().ok()
+    }
+}
+
+impl fmt::Debug for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Route")
+    }
+}
+
+/// Two are the same when they were worked out together.
+impl PartialEq for Route {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Route {}
 
 /// The account that a login is refused or accepted at, whatever alias or place it was named from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -370,17 +411,21 @@ impl Host {
     }
 
     /// The same host, as it is reached from the caller's place.
-    pub(crate) fn on_the_way(mut self, route: Arc<Route>, limit: &LoginLimit) -> Self {
-        self.identity.sharing = route.sharing.clone();
+    pub(crate) fn resolved(mut self, resolved: Resolved) -> Self {
+        let Resolved { sharing, endpoint, variables, limit, route } = resolved;
+        self.identity.sharing = sharing;
         let login = &mut self.login;
-        if login.limit.is_none() && !limit.is_set {
-            login.limit = route.allows.filter(|allows| *allows > limit.connect_timeout);
-        }
-        login.endpoint = Some(Arc::clone(&route.endpoint));
-        login.variables = Arc::clone(&route.variables);
+        login.limit = login.limit.or(limit);
+        login.endpoint = Some(endpoint);
+        login.variables = variables;
         // What a login needs of the place is in the route; nothing else of it is kept.
         (login.place, login.route) = (None, Some(route));
         self
+    }
+
+    /// Whether it was worked out how it is reached.
+    pub(crate) fn is_resolved(&self) -> bool {
+        self.login.route.is_some()
     }
 
     /// Logs in as the other one does.

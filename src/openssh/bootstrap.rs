@@ -14,12 +14,13 @@
 //! plain shells put it in their place, so that ssh sees the signal, where here they tell 128 and
 //! its number.
 
-use std::ffi::{OsStr, OsString};
 use std::fmt::Write;
 use std::hash::{BuildHasher, RandomState};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::sync::{Arc, LazyLock, OnceLock};
+use std::sync::{Arc, LazyLock};
+
+use crate::transport::{self, Script};
 
 /// What the readiness proof of an account prints that has any shell at all.
 const WORD: &str = "sshpool-echo";
@@ -60,31 +61,9 @@ pub(super) fn marker() -> Marker {
     }
 }
 
-/// A command, for both ways to a shell. It may contain secrets: there is no `Debug`.
-pub(crate) struct Script {
-    text: OsString,
-    line: OnceLock<String>,
-}
-
-impl Script {
-    pub(crate) fn new(text: impl Into<OsString>) -> Self {
-        Script { text: text.into(), line: OnceLock::new() }
-    }
-
-    #[cfg(feature = "cli")]
-    pub(crate) fn into_text(self) -> OsString {
-        self.text
-    }
-
-    /// As an argument of ssh.
-    pub(super) fn text(&self) -> &OsStr {
-        &self.text
-    }
-
-    /// As the bootstrap reads it.
-    pub(super) fn line(&self) -> &str {
-        self.line.get_or_init(|| line(self.text.as_bytes()))
-    }
+/// A command as the bootstrap reads it.
+pub(super) fn line_of(script: &Script) -> &str {
+    script.encoded(|text| line(text.as_bytes()))
 }
 
 /// The command that proves that a server runs commands, on every account that has a shell.
@@ -146,31 +125,16 @@ impl Group {
 
 impl Marker {
     /// More than any has.
-    pub(crate) const LONGEST: usize = 64;
-
-    /// Throws away what cannot be a part of the marker.
-    pub(crate) fn forget(&mut self, output: &mut Vec<u8>) {
-        output.drain(..std::mem::take(&mut self.searched));
-    }
-
-    /// What comes now is put behind nothing that was looked through.
-    pub(crate) fn starts_over(&mut self) {
-        self.searched = 0;
-    }
-
-    /// Whether the marker was there: the command has begun.
-    pub(crate) fn was_found(&self) -> bool {
-        self.found
-    }
+    pub(super) const LONGEST: usize = 64;
 
     /// The process group of the command, known once the marker was there.
     pub(super) fn group(&self) -> &Group {
         &self.group
     }
+}
 
-    /// Takes the marker out of the output, if it is there. `output` is everything so far: a
-    /// start-up file may print before it.
-    pub(crate) fn take_from(&mut self, output: &mut Vec<u8>) -> bool {
+impl transport::Marker for Marker {
+    fn take_from(&mut self, output: &mut Vec<u8>) -> bool {
         if self.found {
             return true;
         }
@@ -203,6 +167,10 @@ impl Marker {
         }
         self.searched = output.len().saturating_sub(self.needle.len() - 1).max(self.searched);
         false
+    }
+
+    fn forget(&mut self) -> usize {
+        std::mem::take(&mut self.searched)
     }
 }
 
@@ -253,6 +221,7 @@ fn long(line: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::Marker as _;
     use rstest::rstest;
 
     #[rstest]
@@ -311,10 +280,7 @@ mod tests {
                 marker.take_from(&mut output);
             }
             assert_eq!(String::from_utf8_lossy(&output), expected);
-            assert_eq!(
-                (marker.was_found(), marker.group().known()),
-                (there, there.then_some(4711))
-            );
+            assert_eq!((marker.found, marker.group().known()), (there, there.then_some(4711)));
         }
     }
 

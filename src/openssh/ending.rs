@@ -10,13 +10,10 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::bootstrap::Script;
+use super::bootstrap;
 use super::master::Master;
-use super::session::{Input, Session, SessionEnd, Streams};
-
-/// How long the whole may take. The script gives the groups two seconds after TERM, and they get
-/// KILL then.
-pub(crate) const LIMIT: Duration = Duration::from_secs(4);
+use super::session::Session;
+use crate::transport::{ENDING, Input, NotEnded, Script, Session as _, SessionEnd, Streams};
 
 /// What the script has to say: nothing is left, some of it is somebody else's, it is still there.
 const GONE: &str = "sshpool-gone";
@@ -28,17 +25,6 @@ const MOST_NOISE: usize = 1024 * 1024;
 /// How long a session may take until its shell has begun with the script. It takes a round trip or
 /// three, and what start-up files take.
 const BEGINS: Duration = Duration::from_millis(1500);
-
-/// Why groups were not ended, or may not be.
-#[derive(Debug)]
-pub(crate) enum NotEnded {
-    /// The server opens no more sessions on this connection now. Another one may have one to spare.
-    Refused,
-    /// This connection is of no use for it, for this reason.
-    NotHere(String),
-    /// They were signalled, and some of it is still there, for this reason.
-    StillThere(&'static str),
-}
 
 impl Master {
     /// Ends these process groups. Completes when nothing is left of them. Takes a session in
@@ -58,38 +44,38 @@ impl Master {
             }
         }
         let mut session = self
-            .bootstrap(Input::Bytes(b""), script.line())
+            .bootstrap(Input::Bytes(b""), bootstrap::line_of(&script))
             .map_err(|why| NotEnded::NotHere(why.to_string()))?;
         judge(&self.answer(&mut session, &script).await?)
     }
 
     /// What the script writes in this session.
     async fn answer(&self, session: &mut Session, script: &Script) -> Result<String, NotEnded> {
-        let mut streams = session.take_streams();
-        let line = streams.preface(script);
-        let Streams { stdin, stdout, marker, .. } = &mut streams;
+        let line = session.preface(script);
+        let Streams { stdin, mut stdout, .. } = session.take_streams();
         let mut output = Vec::new();
         let begun = async {
-            if let Some(mut stdin) = stdin.take() {
+            if let Some(mut stdin) = stdin {
                 // Where the session has ended, its end tells why.
                 let _ = stdin.write_all(line).await;
             }
-            while let Some(marker) = marker
-                && !marker.take_from(&mut output)
-                && output.len() < MOST_NOISE
-                && let Ok(1..) = stdout.read_buf(&mut output).await
-            {}
+            let is_too_much = |noise: &mut Vec<u8>| match noise.len() < MOST_NOISE {
+                true => Ok(()),
+                false => Err(()),
+            };
+            stdout.begun(&mut output, is_too_much).await
         };
         let silent = || NotEnded::NotHere(format!("the server has not answered within {BEGINS:?}"));
-        timeout(BEGINS, begun).await.map_err(|_| silent())?;
+        // Where it has not begun its end says why.
+        let _ = timeout(BEGINS, begun).await.map_err(|_| silent())?;
         let rest = async {
             // A pipe does not fail; if it ever does, the word is missing, and that is the answer.
             let _ = stdout.take(MOST_NOISE as u64).read_to_end(&mut output).await;
             session.wait(self).await
         };
-        match timeout(LIMIT, rest)
+        match timeout(ENDING, rest)
             .await
-            .map_err(|_| NotEnded::NotHere(format!("no answer within {LIMIT:?}")))?
+            .map_err(|_| NotEnded::NotHere(format!("no answer within {ENDING:?}")))?
         {
             SessionEnd::Refused(_) => Err(NotEnded::Refused),
             SessionEnd::Lost(reason)

@@ -18,23 +18,24 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::args::{self, MasterPlan};
-use super::bootstrap::{self, Group, Marker, Script};
+use super::bootstrap::{self, Group, Marker};
 use super::diagnosis;
-use super::ending::{self, NotEnded};
 #[cfg(feature = "cli")]
 use super::examine::Limit;
 use super::program::{self, Program};
 use super::resolve::{self, call_failed};
 use super::route::Route;
 use super::runtime::{Runtime, local};
-use super::session::{Input, Log, NotOpened, Session, SessionEnd, Streams};
+use super::session::{self, Log, Session};
 use super::sight::{self, Sight};
 use super::supervisor::{CLOSED, End, How, Notes, Supervisor, log_of, runs};
 use super::trace::{Step, Trace};
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::host::{Host, Login, Variables};
-use crate::policy;
 use crate::text::plain;
+use crate::transport::{
+    self, Input, Marker as _, NotEnded, NotOpened, Script, Session as _, SessionEnd, Streams,
+};
 
 /// How often a launching master is looked at. A login takes some hundred milliseconds, and nothing
 /// tells when the socket is bound.
@@ -467,19 +468,19 @@ impl Master {
             return;
         }
         let script = Script::new(String::new());
-        let Ok(mut session) = self.bootstrap(Input::Bytes(b""), script.line()) else { return };
-        let Streams { stdout, marker, .. } = session.take_streams();
-        let (mut text, mut marker) = (Vec::new(), marker.expect("the bootstrap gives one"));
+        let Ok(mut session) = self.bootstrap(Input::Bytes(b""), bootstrap::line_of(&script)) else {
+            return;
+        };
+        let Streams { mut stdout, .. } = session.take_streams();
         let ended = timeout(self.call_timeout, async {
             // A pipe does not fail; if it ever does, the word is missing, and that is the answer.
-            let _ = stdout.take(MOST_NOISE).read_to_end(&mut text).await;
+            let mut text = (&mut stdout).take(MOST_NOISE);
+            let _ = tokio::io::copy(&mut text, &mut tokio::io::sink()).await;
             session.wait(self).await
         })
         .await;
         match ended {
-            Ok(_) if marker.take_from(&mut text) => {
-                self.input_proven.store(true, Ordering::Relaxed)
-            }
+            Ok(_) if stdout.has_begun() => self.input_proven.store(true, Ordering::Relaxed),
             Ok(end) => drop(session.not_begun(end, self)),
             // The command itself will find out.
             Err(_) => {}
@@ -506,7 +507,7 @@ impl Master {
             return Err(NotOpened::Closing);
         }
         match self.account() {
-            Account::Posix => self.bootstrap_with(input, script.line(), variables),
+            Account::Posix => self.bootstrap_with(input, bootstrap::line_of(script), variables),
             Account::Shell | Account::Silent => {
                 self.spawn(script.text(), input, "", None, variables)
             }
@@ -553,7 +554,7 @@ impl Master {
         marker: Option<Marker>,
         variables: &Variables,
     ) -> Result<Session, NotOpened> {
-        let stdin = input.behind(preface).map_err(NotOpened::NoProcess)?;
+        let stdin = session::input_behind(preface, input).map_err(NotOpened::NoProcess)?;
         let number = self.next_session.fetch_add(1, Ordering::Relaxed);
         let mut log = self.socket.clone().into_os_string();
         log.push(format!(".{number}"));
@@ -619,14 +620,14 @@ impl Master {
     }
 
     /// Completes when the process has ended, and says why.
-    pub(crate) async fn ended(&self) -> policy::End {
+    pub(crate) async fn ended(&self) -> transport::End {
         let mut ended = self.ended.clone();
         // Without a supervisor (its runtime was shut down) the process is gone as well: it dies
         // with its handle.
         let _ = ended.wait_for(Option::is_some).await;
         let reason = self.end_reason().unwrap_or_else(|| SUPERVISOR_GONE.to_owned());
         let by_server = self.ended.borrow().as_ref().is_some_and(|end| end.by_server);
-        policy::End { reason, by_server }
+        transport::End { reason, by_server }
     }
 
     /// A session has run on it.
@@ -684,7 +685,7 @@ impl Master {
                 outcome => outcome,
             }
         };
-        match timeout(ending::LIMIT, ending).await {
+        match timeout(transport::ENDING, ending).await {
             Ok(Ok(())) => {}
             Ok(Err(why)) => tracing::warn!(
                 pid = self.pid,

@@ -8,7 +8,7 @@ use super::keys;
 use super::route::Route;
 use crate::error::ConnectErrorKind;
 use crate::host::Host;
-use crate::policy::Configuration;
+use crate::transport::Configuration;
 
 /// A digest of what could mend a failure of this kind: for host keys the files of known hosts, for
 /// an authentication the configuration with all its files, the keys and what the ssh-agent holds.
@@ -16,7 +16,7 @@ use crate::policy::Configuration;
 pub(super) async fn fingerprint(host: &Host, kind: ConnectErrorKind) -> Configuration {
     use ConnectErrorKind::{HostCertificate, HostKeyChanged, HostKeyRevoked, HostKeyUnknown};
     let mut hasher = DefaultHasher::new();
-    let Some(route) = &host.login().route else { return hasher.finish() };
+    let Some(route) = super::route_of(host) else { return hasher.finish() };
     let is_of_the_server =
         matches!(kind, HostCertificate | HostKeyChanged | HostKeyRevoked | HostKeyUnknown);
     let files = if is_of_the_server { &route.known_hosts } else { &route.keys };
@@ -29,7 +29,7 @@ pub(super) async fn fingerprint(host: &Host, kind: ConnectErrorKind) -> Configur
         (path, facts).hash(&mut hasher);
     }
     if !is_of_the_server {
-        of_the_agent(route).await.hash(&mut hasher);
+        of_the_agent(&route).await.hash(&mut hasher);
     }
     hasher.finish()
 }

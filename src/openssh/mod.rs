@@ -38,9 +38,11 @@ use tokio::time::Instant;
 
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::host::place::Place;
-use crate::host::{Host, HostIdentity, Variables};
-use crate::policy::{Configuration, Connection, End, Transport};
+use crate::host::{self, Host, HostIdentity, Variables};
 use crate::text::plain;
+use crate::transport::{
+    Configuration, Connection, End, Input, NotEnded, NotOpened, NotResolved, Script, Transport,
+};
 
 /// Different ssh programs at once.
 const MOST_PROGRAMS: usize = 64;
@@ -55,8 +57,6 @@ pub(crate) struct LoginLimit {
 
 #[cfg(feature = "cli")]
 pub(crate) use args::{of_host, over};
-pub(crate) use bootstrap::{Marker, Script};
-pub(crate) use ending::{LIMIT as ENDING, NotEnded};
 #[cfg(feature = "cli")]
 pub(crate) use examine::{Agent, Limit, Resolved, agent, known_keys};
 #[cfg(feature = "cli")]
@@ -68,10 +68,10 @@ pub(crate) use program::Program;
 pub use program::SshVersion;
 #[cfg(feature = "cli")]
 pub(crate) use resolve::Destination;
-pub(crate) use route::{NoRoute, Resolver, Route};
+pub(crate) use route::{Resolver, Route};
 #[cfg(feature = "cli")]
 pub(crate) use runtime::parent_directory;
-pub(crate) use session::{Input, NotOpened, Session, SessionEnd, Streams};
+pub(crate) use session::Session;
 #[cfg(feature = "cli")]
 pub(crate) use stray::Client;
 #[cfg(feature = "cli")]
@@ -145,23 +145,17 @@ impl OpenSsh {
         Ok(Arc::clone(program))
     }
 
-    /// This host as a caller in its place would reach it: whom it shares connections with, and how
-    /// long a login may take.
-    pub(crate) async fn resolve(&self, host: &Host) -> Result<Host, NoRoute> {
-        let place = host.login().place.clone().unwrap_or_else(|| Arc::new(Place::own()));
-        check_files(host, &place)?;
-        let (program, runtime) = (self.program(&place)?, self.runtime()?);
-        let launch = self.launch(&program, &runtime, Instant::now() + self.limit.connect_timeout);
-        let route = self.resolver.route(host, &place, &launch).await?;
-        Ok(host.clone().on_the_way(Arc::new(route), &self.limit))
-    }
-
-    /// A host that was resolved, after its caller's ssh-agent was asked again what it holds.
-    pub(crate) async fn refreshed(&self, host: Host) -> Host {
-        match host.login().route.clone() {
-            Some(route) => host.on_the_way(self.resolver.refreshed(route).await, &self.limit),
-            None => host,
-        }
+    /// The host with this route to it.
+    fn on_route(&self, host: Host, route: Arc<Route>) -> Host {
+        let LoginLimit { connect_timeout, is_set } = self.limit;
+        let allows = route.allows.filter(|allows| !is_set && *allows > connect_timeout);
+        host.resolved(host::Resolved {
+            sharing: route.sharing.clone(),
+            endpoint: Arc::clone(&route.endpoint),
+            variables: Arc::clone(&route.variables),
+            limit: allows,
+            route: host::Route::new(route),
+        })
     }
 
     fn runtime(&self) -> Result<Arc<runtime::Runtime>, ConnectError> {
@@ -266,9 +260,29 @@ impl OpenSsh {
 impl Transport for OpenSsh {
     type Connection = Master;
 
+    async fn resolve(&self, host: &Host) -> Result<Host, NotResolved> {
+        let place = host.login().place.clone().unwrap_or_else(|| Arc::new(Place::own()));
+        check_files(host, &place)?;
+        let (program, runtime) = (self.program(&place)?, self.runtime()?);
+        let launch = self.launch(&program, &runtime, Instant::now() + self.limit.connect_timeout);
+        let route = self.resolver.route(host, &place, &launch).await?;
+        Ok(self.on_route(host.clone(), Arc::new(route)))
+    }
+
+    /// What a login goes by is what the caller's ssh-agent holds.
+    async fn refreshed(&self, host: Host) -> Host {
+        match route_of(&host) {
+            Some(route) => {
+                let route = self.resolver.refreshed(route).await;
+                self.on_route(host, route)
+            }
+            None => host,
+        }
+    }
+
     async fn connect(&self, host: &Host, deadline: Instant) -> Result<Master, ConnectError> {
         let runtime = self.runtime()?;
-        let Some(route) = host.login().route.clone() else {
+        let Some(route) = route_of(host) else {
             return Err(runtime::local("nobody has asked ssh for the way to this host".to_owned()));
         };
         let is_silent = self.silent().contains(host.identity());
@@ -306,6 +320,11 @@ impl Transport for OpenSsh {
     }
 }
 
+/// The route that was worked out for this host.
+fn route_of(host: &Host) -> Option<Arc<Route>> {
+    host.login().route.as_ref()?.get()
+}
+
 /// Looks at the files that the host names. ssh would go on without a key that is not there, and
 /// then say that something else is wrong.
 fn check_files(host: &Host, place: &Place) -> Result<(), ConnectError> {
@@ -335,7 +354,7 @@ fn check_files(host: &Host, place: &Place) -> Result<(), ConnectError> {
 }
 
 impl Connection for Master {
-    type Standby = Session;
+    type Session = Session;
 
     async fn probe(&self) -> Result<(), String> {
         Master::probe(self).await
@@ -349,8 +368,21 @@ impl Connection for Master {
         Master::standby(self, variables)
     }
 
-    fn is_fresh(standby: &mut Session) -> bool {
-        standby.is_there()
+    fn open(
+        &self,
+        script: &Script,
+        input: Input<'_>,
+        variables: &Variables,
+    ) -> Result<Session, NotOpened> {
+        Master::open(self, script, input, variables)
+    }
+
+    async fn prove_input(&self) {
+        Master::prove_input(self).await;
+    }
+
+    async fn end_groups(&self, over: Option<Session>, groups: &[i32]) -> Result<(), NotEnded> {
+        Master::end_groups(self, over, groups).await
     }
 
     fn is_plain(&self) -> bool {

@@ -1,17 +1,23 @@
 //! What holds for any text that ssh, a server or a start-up file may come up with: `diagnosis` and
 //! `bootstrap` take it in.
 
+use std::collections::VecDeque;
 use std::ffi::OsStr;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::os::unix::ffi::OsStrExt;
+use std::pin::Pin;
 use std::process::Stdio;
+use std::task::{Context, Poll};
 
+use futures_util::FutureExt;
 use proptest::collection::vec;
 use proptest::prelude::*;
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
 use super::answer::Answer;
-use super::bootstrap::{self, Marker, Script};
+use super::bootstrap::{self, Marker};
 use super::diagnosis::{self, SessionLog};
+use crate::transport::{Marker as _, Output, Script, Source};
 
 /// What ssh says, and what a server could say in its place.
 const SAID: &[&str] = &[
@@ -58,6 +64,34 @@ fn is_printable(text: &str) -> bool {
     !text.contains(|c: char| {
         c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     })
+}
+
+/// Gives one piece after the other, and then the end.
+struct Pieces(VecDeque<Vec<u8>>);
+
+impl Source for Pieces {
+    fn read_now(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let Some(piece) = self.0.front_mut() else { return Ok(0) };
+        let length = piece.len().min(buf.len());
+        buf[..length].copy_from_slice(&piece[..length]);
+        piece.drain(..length);
+        if piece.is_empty() {
+            self.0.pop_front();
+        }
+        Ok(length)
+    }
+}
+
+impl AsyncRead for Pieces {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = self.read_now(buf.initialize_unfilled())?;
+        buf.advance(read);
+        Poll::Ready(Ok(()))
+    }
 }
 
 proptest! {
@@ -185,6 +219,39 @@ proptest! {
         prop_assert_eq!(output, [before, after].concat());
     }
 
+    /// The same, of what a reader gets, however much it reads at once.
+    #[test]
+    fn a_reader_gets_everything_but_the_sign(
+        before in noise(),
+        after in noise(),
+        cuts in vec(any::<prop::sample::Index>(), 0..20),
+        waits in any::<bool>(),
+        has_sign in any::<bool>(),
+        length in 1..300_usize,
+    ) {
+        let sign = if has_sign { sign("4711") } else { Vec::new() };
+        let whole = [&before[..], &sign, &after].concat();
+        let pieces = pieces(&whole, &cuts).into_iter().filter(|piece| !piece.is_empty());
+        let source = Pieces(pieces.map(<[u8]>::to_vec).collect());
+        let mut stdout = Output::new(Box::new(source), Some(Box::new(bootstrap::marker())));
+        let mut output = Vec::new();
+        let keep = |_: &mut Vec<u8>| Ok::<_, ()>(());
+        if waits {
+            let begun = stdout.begun(&mut output, keep).now_or_never();
+            prop_assert_eq!(begun, Some(Ok(has_sign)));
+        }
+        let mut buffer = vec![0; length];
+        loop {
+            let read = stdout.read(&mut buffer).now_or_never().expect("pieces are there")?;
+            if read == 0 {
+                break;
+            }
+            output.extend_from_slice(&buffer[..read]);
+        }
+        prop_assert_eq!(stdout.has_begun(), has_sign);
+        prop_assert_eq!(output, [before, after].concat());
+    }
+
     /// Where nobody wants the output it is thrown away, and the sign is found all the same.
     #[test]
     fn the_sign_is_found_in_what_is_thrown_away(
@@ -197,7 +264,7 @@ proptest! {
         for piece in pieces(&whole, &cuts) {
             output.extend_from_slice(piece);
             if !marker.take_from(&mut output) {
-                marker.forget(&mut output);
+                output.drain(..marker.forget());
                 // What may be the beginning of the sign, and no more.
                 prop_assert!(output.len() < sign("").len() + Marker::LONGEST, "{} bytes are kept", output.len());
             }
@@ -238,7 +305,8 @@ fn by_the_bootstrap(command: &[u8], input: &[u8]) -> Vec<u8> {
     shell.args(["-c", &bootstrap::BOOTSTRAP]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = shell.spawn().expect("there is a shell");
     let mut stdin = child.stdin.take().expect("it was piped");
-    let text = [Script::new(OsStr::from_bytes(command)).line().as_bytes(), input].concat();
+    let text =
+        [bootstrap::line_of(&Script::new(OsStr::from_bytes(command))).as_bytes(), input].concat();
     stdin.write_all(&text).expect("the shell reads");
     drop(stdin);
     child.wait_with_output().expect("it ends").stdout

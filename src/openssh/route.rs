@@ -25,6 +25,7 @@ use super::{args, keys, resolve};
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::host::place::{Counts, Environment, Needs, Part, Place, Sharing, TABLE, lasting};
 use crate::host::{Endpoint, Host, Variables};
+use crate::transport::NotResolved as NoRoute;
 
 /// How a login goes.
 #[derive(Clone, Debug)]
@@ -69,32 +70,6 @@ impl Route {
         if let Some(directory) = &self.directory {
             command.current_dir(directory);
         }
-    }
-}
-
-/// Two of the same sharing go the same way.
-impl PartialEq for Route {
-    fn eq(&self, other: &Self) -> bool {
-        self.sharing == other.sharing && self.variables == other.variables
-    }
-}
-
-impl Eq for Route {}
-
-/// Why there is no route.
-#[derive(Debug)]
-pub(crate) enum NoRoute {
-    /// More has to be known of the caller's place.
-    Needs(
-        #[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "only an agent asks for it"))]
-        Needs,
-    ),
-    Failed(ConnectError),
-}
-
-impl From<ConnectError> for NoRoute {
-    fn from(error: ConnectError) -> Self {
-        NoRoute::Failed(error)
     }
 }
 

@@ -8,8 +8,8 @@
 //! without an exit status was killed or lost, and whether all output of one with a status has
 //! arrived, is told by the master: it must have outlived the session.
 
-use std::fmt;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -18,81 +18,50 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
-use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::runtime::Handle;
 
-use super::bootstrap::{Group, Marker, Script};
+use super::bootstrap::{self, Group, Marker};
 use super::diagnosis::{self, SessionLog};
 use super::master::Master;
 use super::runtime::Claim;
 use super::supervisor::Counted;
-use crate::text::plain;
-
-/// How a session ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum SessionEnd {
-    /// With this status of the remote command, 255 included.
-    Exited(i32),
-    /// A signal killed the remote command; the connection lives.
-    Killed,
-    /// It started, or may have, and the connection was lost.
-    Lost(String),
-    /// Somebody killed the local ssh; the connection lives.
-    ClientKilled(String),
-    /// The server would not open one more session. The command was not executed; the connection
-    /// lives.
-    Refused(String),
-    /// The master could not be reached. The command was not executed.
-    NotReached(String),
-    /// The shell ended before it had taken its command. The command was not executed; the
-    /// connection lives.
-    NotBegun,
-}
-
-/// What a command is to read.
-#[derive(Clone, Copy)]
-pub(crate) enum Input<'a> {
-    /// This, and nothing behind it.
-    Bytes(&'a [u8]),
-    /// What somebody writes.
-    Piped,
-}
+use crate::transport::{self, Input, NotOpened, Output, Script, SessionEnd, Source, Streams};
 
 /// What the smallest pipe holds: so much can be written before anybody reads, and without waiting.
 const PIPE: usize = 4096;
 
-impl Input<'_> {
-    /// The input of a process that reads `preface` first; all of it in a pipe already, where it
-    /// fits.
-    pub(super) fn behind(self, preface: &str) -> io::Result<Stdio> {
-        match self {
-            Input::Bytes([]) if preface.is_empty() => Ok(Stdio::null()),
-            Input::Bytes(bytes) if preface.len() + bytes.len() <= PIPE => {
-                let (reader, mut writer) = io::pipe()?;
-                writer.write_all(preface.as_bytes())?;
-                writer.write_all(bytes)?;
-                Ok(Stdio::from(reader))
-            }
-            Input::Bytes(_) | Input::Piped => Ok(Stdio::piped()),
+/// The input of a process that reads `preface` first; all of it in a pipe already, where it fits.
+pub(super) fn input_behind(preface: &str, input: Input<'_>) -> io::Result<Stdio> {
+    match input {
+        Input::Bytes([]) if preface.is_empty() => Ok(Stdio::null()),
+        Input::Bytes(bytes) if preface.len() + bytes.len() <= PIPE => {
+            let (reader, mut writer) = io::pipe()?;
+            writer.write_all(preface.as_bytes())?;
+            writer.write_all(bytes)?;
+            Ok(Stdio::from(reader))
         }
+        Input::Bytes(_) | Input::Piped => Ok(Stdio::piped()),
     }
 }
 
-/// Our ends of a session's three streams.
-pub(crate) struct Streams {
-    /// Not there where all that there is to read is in the pipe already.
-    pub stdin: Option<ChildStdin>,
-    pub stdout: ChildStdout,
-    pub stderr: ChildStderr,
-    /// What takes the sign that the command has begun out of `stdout`. A command that is an
-    /// argument gives none.
-    pub marker: Option<Marker>,
+impl Source for ChildStdout {
+    fn read_now(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        read_now(self, buf)
+    }
 }
 
-impl Streams {
-    /// What is to be written to `stdin` before the command's own input.
-    pub(crate) fn preface<'a>(&self, script: &'a Script) -> &'a [u8] {
-        if self.marker.is_some() { script.line().as_bytes() } else { b"" }
+impl Source for ChildStderr {
+    fn read_now(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        read_now(self, buf)
+    }
+}
+
+/// Reads past the reactor, which may not have heard yet of what has arrived.
+fn read_now(pipe: &impl AsFd, buf: &mut [u8]) -> io::Result<usize> {
+    match nix::unistd::read(pipe, buf) {
+        Err(Errno::EAGAIN) => Ok(0),
+        read => Ok(read?),
     }
 }
 
@@ -149,29 +118,6 @@ impl Drop for Session {
                 let mut process = process;
                 process.child.wait().await
             });
-        }
-    }
-}
-
-/// Why there is no session. The command was not executed.
-#[derive(Debug)]
-pub(crate) enum NotOpened {
-    /// The connection is being closed.
-    Closing,
-    /// The directory of the control sockets is gone, and with it the way to the master.
-    NoDirectory(io::Error),
-    /// No ssh could be started.
-    NoProcess(io::Error),
-}
-
-impl fmt::Display for NotOpened {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            NotOpened::Closing => f.write_str("the connection is being closed"),
-            NotOpened::NoDirectory(error) => {
-                write!(f, "the directory of the control sockets is gone: {}", plain(error))
-            }
-            NotOpened::NoProcess(error) => write!(f, "cannot start ssh: {}", plain(error)),
         }
     }
 }
@@ -260,55 +206,61 @@ impl Session {
         self.process.as_mut().expect("it is there until this is dropped")
     }
 
-    /// Whether its command says when it begins, and in which process group.
-    pub(crate) fn is_bootstrapped(&self) -> bool {
-        self.bootstrapped
-    }
-
-    /// Its command has not begun, as far as is known.
-    pub(crate) fn has_not_begun(&self) -> bool {
-        self.group.is_unknown()
-    }
-
-    /// The process group to signal, of a command that has begun and whose end is not known.
-    pub(crate) fn group(&self) -> Option<i32> {
-        self.group.known()
-    }
-
     /// The same, as one that was opened before its command was known.
     pub(super) fn ahead(mut self) -> Self {
         self.ahead = true;
         self
     }
+}
 
-    /// Whether it has not ended.
-    pub(crate) fn is_there(&mut self) -> bool {
+impl transport::Session for Session {
+    type Connection = Master;
+
+    fn is_there(&mut self) -> bool {
         matches!(self.process().child.try_wait(), Ok(None))
     }
 
-    /// Completes when the server has opened the session, or with the end of one that it has not.
-    pub(crate) async fn opened(&mut self, master: &Master) -> Result<(), SessionEnd> {
+    async fn opened(&mut self, master: &Master) -> Result<(), SessionEnd> {
         match self.process().says(|log| diagnosis::was_opened(log).then_some(())).await {
             Some(()) => Ok(()),
             None => Err(self.wait(master).await),
         }
     }
 
-    /// The streams, once.
-    pub(crate) fn take_streams(&mut self) -> Streams {
+    fn take_streams(&mut self) -> Streams {
         const ONCE: &str = "they were piped, and nobody has taken them";
         let child = &mut self.process().child;
         let (stdin, stdout, stderr) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        let (stdout, stderr) = (stdout.expect(ONCE), stderr.expect(ONCE));
-        Streams { stdin, stdout, stderr, marker: self.marker.take() }
+        let marker = self.marker.take().map(|marker| Box::new(marker) as _);
+        Streams {
+            stdin: stdin.map(|stdin| Box::new(stdin) as _),
+            stdout: Output::new(Box::new(stdout.expect(ONCE)), marker),
+            stderr: Box::new(stderr.expect(ONCE)),
+        }
+    }
+
+    fn preface<'a>(&self, script: &'a Script) -> &'a [u8] {
+        if self.bootstrapped { bootstrap::line_of(script).as_bytes() } else { b"" }
+    }
+
+    fn tells_begin(&self) -> bool {
+        self.bootstrapped
+    }
+
+    fn group(&self) -> transport::Group {
+        match self.group.known() {
+            Some(group) => transport::Group::Known(group),
+            None if self.group.is_unknown() => transport::Group::NotBegun,
+            None => transport::Group::None,
+        }
     }
 
     /// Waits for its end. All that the command has written is then in the pipes; they stay open
     /// until the process is gone.
     ///
     /// Cancel safe: dropped and called again, it gives the same.
-    pub(crate) async fn wait(&mut self, master: &Master) -> SessionEnd {
+    async fn wait(&mut self, master: &Master) -> SessionEnd {
         let process = self.process();
         let end = match process.says(diagnosis::exit_status).await {
             Some(code) => SessionEnd::Exited(code),
@@ -367,7 +319,7 @@ impl Session {
     ///
     /// Without a status nothing is known: the server may have closed the session while the shell
     /// took its command, and ran it unheard (test `what_dropbear_ran_unheard_does_not_run_again`).
-    pub(crate) fn not_begun(&self, end: SessionEnd, master: &Master) -> SessionEnd {
+    fn not_begun(&self, end: SessionEnd, master: &Master) -> SessionEnd {
         match end {
             SessionEnd::Exited(_) if self.ahead => SessionEnd::NotBegun,
             SessionEnd::Exited(_) => {

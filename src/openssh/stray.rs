@@ -19,10 +19,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::args;
-use super::ending::{LIMIT, NotEnded, judge, script};
+use super::ending::{judge, script};
 use super::program::Program;
 use crate::command::escape::escape;
 use crate::host::Variables;
+use crate::transport::{ENDING, NotEnded};
 
 /// How long it may take to look.
 const LOOKS: Duration = Duration::from_secs(3);
@@ -105,7 +106,7 @@ impl Client<'_> {
                 _ => return Err(NotDone::NotFound),
             },
         };
-        let answer = self.ask(program, &script(&[group]), LIMIT).await?;
+        let answer = self.ask(program, &script(&[group]), ENDING).await?;
         judge(&answer).map_err(NotDone::NotEnded)
     }
 

@@ -10,9 +10,10 @@ use tokio::time::{Instant, sleep_until};
 
 use super::ledger::Wake;
 use super::state::{Action, Grant, KeyState};
-use super::{Connection, LENIENCY, Shared, Stats, Transport, maintenance, slot, standby, state};
+use super::{LENIENCY, Shared, Stats, maintenance, slot, standby, state};
 use crate::error::Error;
 use crate::host::{Host, PoolKey, Variables};
+use crate::transport::{Connection, Transport};
 
 pub(crate) struct Cell<T: Transport> {
     key: PoolKey,
@@ -244,7 +245,7 @@ impl<T: Transport> Lease<T> {
     pub(crate) fn standby(
         &self,
         variables: &Variables,
-    ) -> Option<<T::Connection as Connection>::Standby> {
+    ) -> Option<<T::Connection as Connection>::Session> {
         let Grant { slot, generation, .. } = self.grant.as_ref()?;
         loop {
             let mut standby = self.cell.lock().take_standby(*slot, *generation, variables)?;

@@ -9,7 +9,8 @@ use std::sync::{Arc, Weak};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::cell::Cell;
-use super::{Connection, Core, Shared, Transport};
+use super::{Core, Shared};
+use crate::transport::{Connection, Transport};
 
 pub(super) async fn run<T: Transport>(core: Weak<Core<T>>, shared: Arc<Shared>) {
     loop {

@@ -21,16 +21,16 @@ mod stats;
 mod tests;
 
 use std::collections::HashMap;
-use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use crate::config::PoolConfig;
 use crate::error::{ConnectError, ConnectErrorKind, Error};
-use crate::host::{Host, PoolKey, Variables};
+use crate::host::{Host, PoolKey};
+use crate::transport::{NotResolved, Transport};
 
 use cell::Cell;
 pub(crate) use cell::Lease;
@@ -38,78 +38,6 @@ use ledger::Account;
 pub(crate) use ledger::Ledger;
 pub(crate) use state::Facts;
 pub use stats::Stats;
-
-/// A digest of what could mend a login.
-pub(crate) type Configuration = u64;
-
-/// What the policy needs of the mechanism: somebody who makes connections.
-pub(crate) trait Transport: Send + Sync + 'static {
-    type Connection: Connection;
-
-    /// Makes a connection and proves that it works, by the deadline. Dropping the future ends what
-    /// it had started.
-    fn connect(
-        &self,
-        host: &Host,
-        deadline: Instant,
-    ) -> impl Future<Output = Result<Self::Connection, ConnectError>> + Send;
-
-    /// What could mend a login to this host that has failed so, as far as that can be seen from
-    /// here: another value means that it is worth a try. It takes a moment at most.
-    fn configuration(
-        &self,
-        host: &Host,
-        kind: ConnectErrorKind,
-    ) -> impl Future<Output = Configuration> + Send;
-
-    /// Removes what is left once all connections are closed.
-    fn shutdown(&self) -> impl Future<Output = ()> + Send;
-}
-
-/// One authenticated connection.
-pub(crate) trait Connection: Send + Sync + 'static {
-    /// A session that was opened ahead of need. Dropping it ends it.
-    type Standby: Send + 'static;
-
-    /// Begins to open one that sends these variables; it may be used at once. None where that is
-    /// not possible on this connection.
-    fn standby(&self, variables: &Arc<Variables>) -> Option<Self::Standby>;
-
-    /// Whether it has not ended, as far as is known here.
-    fn is_fresh(standby: &mut Self::Standby) -> bool;
-
-    /// No session can be opened here before its command is known.
-    fn is_plain(&self) -> bool;
-
-    /// Proves that a command could run now. `Err` says what did not work.
-    fn probe(&self) -> impl Future<Output = Result<(), String>> + Send;
-
-    /// Proves that this machine's part of it works. What the server does is not looked at: it may
-    /// have a lot to do.
-    fn answers(&self) -> impl Future<Output = Result<(), String>> + Send;
-
-    /// Whether it has not ended at this instant. `ended` completes a moment later: until then it
-    /// must not be handed out.
-    fn is_alive(&self) -> bool;
-
-    /// Completes when the connection has ended, with the reason.
-    fn ended(&self) -> impl Future<Output = End> + Send;
-
-    /// Whether a session was opened on it and ran, be it the echo of a proof.
-    fn has_run(&self) -> bool;
-
-    /// Lets what runs on it finish within `patience`, then ends it. Completes when it is gone.
-    fn close(&self, patience: Duration) -> impl Future<Output = ()> + Send;
-}
-
-/// The end of a connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct End {
-    /// In one line.
-    pub reason: String,
-    /// The server has closed it. Otherwise it ended here, or on the way, or nobody knows.
-    pub by_server: bool,
-}
 
 /// All hosts of one pool.
 pub(crate) struct Core<T: Transport> {
@@ -186,6 +114,35 @@ impl<T: Transport> Core<T> {
 
     pub(crate) fn config(&self) -> &PoolConfig {
         &self.shared.config
+    }
+
+    /// This host as it is reached from its caller's place. Where nobody is connected to it, what a
+    /// login goes by is looked at again.
+    pub(crate) async fn resolve(&self, host: &Host) -> Result<Host, NotResolved> {
+        if host.is_resolved() {
+            return Ok(host.clone());
+        }
+        let resolved = self.transport.resolve(host).await?;
+        match self.connections(&resolved).is_empty() {
+            true => Ok(self.transport.refreshed(resolved).await),
+            false => Ok(resolved),
+        }
+    }
+
+    /// The same, for a caller in this process.
+    pub(crate) async fn resolve_here(&self, host: &Host) -> Result<Host, Error> {
+        self.resolve(host).await.map_err(|no| {
+            let source = match no {
+                NotResolved::Failed(error) => error,
+                // Of our own place everything is known.
+                NotResolved::Needs(_) => ConnectError::new(
+                    ConnectErrorKind::Local,
+                    "too little is known of the caller's place",
+                    Vec::new(),
+                ),
+            };
+            Error::Connect { host: host.name().to_owned(), source }
+        })
     }
 
     /// Waits for the right to open one session on a connection to `host`.

@@ -10,9 +10,10 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::cell::Cell;
 use super::ledger::{Place, Sort};
-use super::{CLOSING, Configuration, Connection, LENIENCY, Transport};
+use super::{CLOSING, LENIENCY};
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::host::Host;
+use crate::transport::{Configuration, Connection, Transport};
 
 /// A login keeps its place for so long at most: one that takes longer waits for somebody, and does
 /// not compute.

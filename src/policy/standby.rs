@@ -14,8 +14,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{sleep, timeout};
 
 use super::cell::Cell;
-use super::{Connection, Transport};
 use crate::host::Variables;
+use crate::transport::{Connection, Session as _, Transport};
 
 /// So long those give way to logins that are under way, whose callers wait: both compute a lot.
 const POLITE: Duration = Duration::from_secs(1);
@@ -25,7 +25,7 @@ const OPENS: Duration = Duration::from_millis(6);
 
 /// One of them, with its place among those of all hosts.
 pub(super) struct Standby<C: Connection> {
-    pub session: C::Standby,
+    pub session: C::Session,
     /// What it sends to the server. It is of use only to who wants to send the same.
     pub variables: Arc<Variables>,
     /// Where its streams are watched. A caller in another runtime would wait for as long as nobody
@@ -37,8 +37,7 @@ pub(super) struct Standby<C: Connection> {
 impl<C: Connection> Standby<C> {
     /// Whether it is of use here and now.
     pub fn is_fresh(&mut self) -> bool {
-        Handle::try_current().is_ok_and(|here| here.id() == self.runtime)
-            && C::is_fresh(&mut self.session)
+        Handle::try_current().is_ok_and(|here| here.id() == self.runtime) && self.session.is_there()
     }
 }
 

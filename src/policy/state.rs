@@ -26,10 +26,11 @@ use super::cell::Lease;
 use super::ledger::{Account, Ledger, Place, Wake};
 use super::maintenance::Depth;
 use super::standby::Standby;
-use super::{Configuration, Connection, Stats, Transport, YOUNG};
+use super::{Stats, YOUNG};
 use crate::config::PoolConfig;
 use crate::error::{ConnectError, ConnectErrorKind, Error};
 use crate::host::{Host, HostIdentity, PoolKey, Variables};
+use crate::transport::{Configuration, Connection, Transport};
 use tenant::{Tenant, TenantId};
 
 /// How long a lowered session limit stands before one more session is tried.

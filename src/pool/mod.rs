@@ -1,5 +1,6 @@
 //! The public face: [`Pool`] and [`Lease`].
 
+mod runner;
 pub(crate) mod signals;
 
 use std::collections::BTreeMap;
@@ -11,13 +12,15 @@ use std::time::Duration;
 use nix::sys::resource::{Resource, getrlimit};
 use tokio::time::Instant;
 
-use crate::command::{Command, Output, Target};
+use crate::command::{Command, Output, Runner as _};
 use crate::config::PoolConfig;
-use crate::error::{ConnectError, ConnectErrorKind, Error};
+use crate::error::Error;
 use crate::host::place::Place;
 use crate::host::{Host, PoolKey};
-use crate::openssh::{LoginLimit, Master, NoRoute, OpenSsh, Program, Resolver, SshVersion};
+use crate::openssh::{LoginLimit, Master, OpenSsh, Program, Resolver, SshVersion};
 use crate::policy::{self, Capacity, Core, Stats};
+#[cfg(feature = "cli")]
+use crate::transport::NotResolved;
 
 /// How long commands that run may take to finish when a pool is closed without another word.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
@@ -80,31 +83,9 @@ impl Pool {
 
     /// The host as it is reached from its caller's place. Where nobody is connected to it, the
     /// caller's ssh-agent is asked again what it holds: it is what a login would go by.
-    pub(crate) async fn resolve(&self, host: &Host) -> Result<Host, NoRoute> {
-        if host.login().route.is_some() {
-            return Ok(host.clone());
-        }
-        let resolved = self.core.transport.resolve(host).await?;
-        match self.core.connections(&resolved).is_empty() {
-            true => Ok(self.core.transport.refreshed(resolved).await),
-            false => Ok(resolved),
-        }
-    }
-
-    /// The same, for a caller in this process.
-    pub(crate) async fn resolve_here(&self, host: &Host) -> Result<Host, Error> {
-        self.resolve(host).await.map_err(|no| {
-            let source = match no {
-                NoRoute::Failed(error) => error,
-                // Of our own place everything is known.
-                NoRoute::Needs(_) => ConnectError::new(
-                    ConnectErrorKind::Local,
-                    "too little is known of the caller's place",
-                    Vec::new(),
-                ),
-            };
-            Error::Connect { host: host.name().to_owned(), source }
-        })
+    #[cfg(feature = "cli")]
+    pub(crate) async fn resolve(&self, host: &Host) -> Result<Host, NotResolved> {
+        self.core.resolve(host).await
     }
 
     /// Runs shell text and gives what it wrote to stdout, without trailing white space. Bytes that
@@ -124,13 +105,13 @@ impl Pool {
 
     /// A command to run a program; arguments are added to it, and escaped.
     pub fn command(&self, host: &Host, program: impl AsRef<OsStr>) -> Command {
-        Command::program(self.target(host), program.as_ref())
+        Command::program(self.shared(), host, program)
     }
 
     /// A command that is shell text, with pipes, variables and all that. Never put into it what
     /// somebody else wrote: that is what [`command`](Self::command) is for.
     pub fn shell(&self, host: &Host, text: impl Into<OsString>) -> Command {
-        Command::shell(self.target(host), text.into())
+        Command::shell(self.shared(), host, text)
     }
 
     /// Waits for a connection and holds it, to run several commands on the same one. A lease counts
@@ -145,7 +126,7 @@ impl Pool {
     /// Cancel safe: dropping the future leaves the queue. A login that it caused goes on, for the
     /// next caller.
     pub async fn acquire(&self, host: &Host) -> Result<Lease, Error> {
-        let host = self.resolve_here(host).await?;
+        let host = self.core.resolve_here(host).await?;
         let inner = self.core.acquire(&host).await?;
         Ok(Lease { inner: Arc::new(inner), pool: self.clone(), host: Arc::new(host) })
     }
@@ -274,10 +255,6 @@ impl Pool {
     pub(crate) fn is_shared(&self) -> bool {
         Arc::strong_count(&self.core) > 1
     }
-
-    fn target(&self, host: &Host) -> Target {
-        Target::Pool(self.clone(), Arc::new(host.clone()))
-    }
 }
 
 impl fmt::Debug for Pool {
@@ -356,12 +333,12 @@ impl Lease {
 
     /// As [`Pool::command`], on this connection.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
-        Command::program(self.target(), program.as_ref())
+        Command::program(self.shared(), &self.host, program)
     }
 
     /// As [`Pool::shell`], on this connection.
     pub fn shell(&self, text: impl Into<OsString>) -> Command {
-        Command::shell(self.target(), text.into())
+        Command::shell(self.shared(), &self.host, text)
     }
 
     /// Gives the connection back; so does dropping the lease. A command that still runs on it keeps
@@ -391,10 +368,6 @@ impl Lease {
     #[cfg(feature = "cli")]
     pub(crate) fn is_silent(&self) -> bool {
         self.inner.connection().account() == crate::openssh::Account::Silent
-    }
-
-    fn target(&self) -> Target {
-        Target::Lease(self.pool.clone(), Arc::clone(&self.inner), Arc::clone(&self.host))
     }
 }
 

@@ -24,10 +24,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::command::Way;
+use crate::command::Runner;
 use crate::error::Error;
 use crate::host::Host;
-use crate::pool::Pool;
 
 const SCRIPT: &str = include_str!("probe.sh");
 const LIMIT: Duration = Duration::from_secs(15);
@@ -116,13 +115,9 @@ impl HostResources {
     /// # Cancel safety
     ///
     /// As [`Command::output`](crate::Command::output).
-    pub async fn of(pool: &Pool, host: &Host) -> Result<Self, Error> {
-        Self::over(&Way::Pool(pool.clone()), host).await
-    }
-
-    pub(crate) async fn over(way: &Way, host: &Host) -> Result<Self, Error> {
+    pub async fn of(runner: &dyn Runner, host: &Host) -> Result<Self, Error> {
         // As input and not as an argument: no login shell has to understand it.
-        let script = way.command(host, "sh").stdin(SCRIPT).timeout(LIMIT);
+        let script = runner.command(host, "sh").stdin(SCRIPT).timeout(LIMIT);
         match script.output().await {
             Ok(output) => {
                 let found = read::resources(&String::from_utf8_lossy(&output.stdout));

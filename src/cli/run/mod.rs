@@ -27,7 +27,7 @@ use self::outcome::worst;
 use self::screen::Screen;
 use self::state::State;
 use super::{Failure, Setup, cannot_read, joined, print_json, write};
-use crate::command::Way;
+use crate::agent::Way;
 use crate::command::{Command, Stdin};
 use crate::config;
 use crate::fleet::Each;

@@ -20,8 +20,8 @@ use tokio::time::Instant;
 use super::{Action, KeyState, Ready, Slot, TenantId, Ticket};
 use crate::config::PoolConfig;
 use crate::error::Error;
-use crate::policy::Transport;
 use crate::policy::ledger::Answer;
+use crate::transport::Transport;
 
 /// A login that a queue needs.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

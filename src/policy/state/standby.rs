@@ -9,7 +9,7 @@ use super::{Action, KeyState, Ready, Slot};
 use crate::config::PoolConfig;
 use crate::host::Variables;
 use crate::policy::standby::Standby;
-use crate::policy::{Connection, Transport};
+use crate::transport::{Connection, Transport};
 
 impl<C: Connection> Ready<C> {
     /// How many more sessions in standby it can bear.

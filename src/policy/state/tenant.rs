@@ -9,8 +9,9 @@ use tokio::time::Instant;
 use super::{KeyState, Ticket, Waiter};
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::host::{Host, HostIdentity, Variables};
+use crate::policy::backoff;
 use crate::policy::ledger::{Account, MOST, UsedUp};
-use crate::policy::{Configuration, Transport, backoff};
+use crate::transport::{Configuration, Transport};
 
 /// Tells tenants apart; a later one has a greater one.
 pub(super) type TenantId = u64;

@@ -9,8 +9,8 @@ use super::{Action, KeyState, PATIENCE, Slot};
 use crate::config::PoolConfig;
 use crate::error::Error;
 use crate::host::Host;
-use crate::policy::Transport;
 use crate::policy::maintenance::Depth;
+use crate::transport::Transport;
 
 impl<T: Transport> KeyState<T> {
     // ---- closing ----

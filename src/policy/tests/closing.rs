@@ -6,7 +6,7 @@ use rstest::rstest;
 use super::plan::Plan;
 use super::world::Truth;
 use super::*;
-use crate::policy::Connection as _;
+use crate::transport::Connection as _;
 
 /// What each login connected to.
 fn addresses(stage: &Stage) -> Vec<Option<String>> {

@@ -12,7 +12,10 @@ use super::plan::{Login, Plan, Probe, Standby};
 use super::world::{LoginUnderWay, Phase, World};
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::host::{Host, Variables};
-use crate::policy::{Configuration, Connection, End, Transport};
+use crate::transport::{
+    Configuration, Connection, End, Group, Input, NotEnded, NotOpened, NotResolved, Script,
+    Session, SessionEnd, Streams, Transport,
+};
 
 /// The transport: a handle to the world. The pool owns it, and the world learns when it is gone.
 pub(super) struct Fake {
@@ -27,6 +30,14 @@ pub(super) struct FakeConnection {
 
 impl Transport for Fake {
     type Connection = FakeConnection;
+
+    async fn resolve(&self, host: &Host) -> Result<Host, NotResolved> {
+        Ok(host.clone())
+    }
+
+    async fn refreshed(&self, host: Host) -> Host {
+        host
+    }
 
     async fn connect(
         &self,
@@ -111,6 +122,45 @@ impl Drop for FakeStandby {
     }
 }
 
+/// What the policy does not ask for: the execution's own fake has it.
+const RUNS_NOTHING: &str = "the policy runs no commands";
+
+impl Session for FakeStandby {
+    type Connection = FakeConnection;
+
+    fn is_there(&mut self) -> bool {
+        self.world.books(|truth| truth.connections[self.id].nature.standby != Standby::IsStale)
+    }
+
+    fn take_streams(&mut self) -> Streams {
+        unreachable!("{RUNS_NOTHING}")
+    }
+
+    fn preface<'a>(&self, _: &'a Script) -> &'a [u8] {
+        unreachable!("{RUNS_NOTHING}")
+    }
+
+    fn tells_begin(&self) -> bool {
+        unreachable!("{RUNS_NOTHING}")
+    }
+
+    async fn opened(&mut self, _: &FakeConnection) -> Result<(), SessionEnd> {
+        unreachable!("{RUNS_NOTHING}")
+    }
+
+    async fn wait(&mut self, _: &FakeConnection) -> SessionEnd {
+        unreachable!("{RUNS_NOTHING}")
+    }
+
+    fn not_begun(&self, _: SessionEnd, _: &FakeConnection) -> SessionEnd {
+        unreachable!("{RUNS_NOTHING}")
+    }
+
+    fn group(&self) -> Group {
+        unreachable!("{RUNS_NOTHING}")
+    }
+}
+
 impl FakeConnection {
     fn standbys(&self) -> Standby {
         self.world.books(|truth| truth.connections[self.id].nature.standby)
@@ -118,7 +168,19 @@ impl FakeConnection {
 }
 
 impl Connection for FakeConnection {
-    type Standby = FakeStandby;
+    type Session = FakeStandby;
+
+    fn open(&self, _: &Script, _: Input<'_>, _: &Variables) -> Result<FakeStandby, NotOpened> {
+        unreachable!("{RUNS_NOTHING}")
+    }
+
+    async fn prove_input(&self) {
+        unreachable!("{RUNS_NOTHING}")
+    }
+
+    async fn end_groups(&self, _: Option<FakeStandby>, _: &[i32]) -> Result<(), NotEnded> {
+        unreachable!("{RUNS_NOTHING}")
+    }
 
     fn standby(&self, _: &Arc<Variables>) -> Option<FakeStandby> {
         match self.standbys() {
@@ -132,11 +194,6 @@ impl Connection for FakeConnection {
                 Some(FakeStandby { id: self.id, world: Arc::clone(&self.world) })
             }
         }
-    }
-
-    fn is_fresh(standby: &mut FakeStandby) -> bool {
-        let id = standby.id;
-        standby.world.books(|truth| truth.connections[id].nature.standby != Standby::IsStale)
     }
 
     fn is_plain(&self) -> bool {

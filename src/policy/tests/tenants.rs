@@ -39,7 +39,7 @@ async fn the_connection_that_has_been_idle_for_longest_makes_room_for_another_id
     let start = Instant::now();
     let fourth = stage.take(&identity(3)).await;
     assert_eq!(start.elapsed(), LOGIN);
-    use crate::policy::Connection as _;
+    use crate::transport::Connection as _;
     assert_eq!(connections.map(|connection| connection.is_alive()), [true, false, true]);
     assert_eq!((totals(&stage), stage.there()), ((1, 2, 0), 3));
     drop(fourth);
@@ -104,7 +104,7 @@ async fn a_connection_that_yields_gives_no_new_lease_and_what_runs_on_it_is_not_
     assert!(!late.is_finished(), "there is a session, but somebody has come before");
     assert_eq!(totals(&stage), (1, 0, 2));
     pass(secs(5)).await;
-    use crate::policy::Connection as _;
+    use crate::transport::Connection as _;
     assert!(connection.is_alive());
     let [first, second] = held;
     drop(first);
@@ -330,7 +330,7 @@ async fn one_identity_can_be_retired_while_its_commands_finish() {
     settled().await;
     assert_eq!(stage.there(), 2, "the one that nobody used is gone");
     assert!(stage.pool.connections(&identity(0)).is_empty());
-    use crate::policy::Connection as _;
+    use crate::transport::Connection as _;
     assert!(first.connection().is_alive());
     let start = Instant::now();
     let next = stage.take(&identity(0)).await;

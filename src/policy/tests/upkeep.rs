@@ -4,7 +4,7 @@ use rstest::rstest;
 
 use super::plan::{Plan, Probe};
 use super::*;
-use crate::policy::Connection as _;
+use crate::transport::Connection as _;
 
 /// Only idle timeouts.
 fn unchecked(max_connections: usize, sessions_per_connection: usize) -> PoolConfig {
