@@ -46,9 +46,12 @@
 //! at warn, details at debug. Commands and their output are never logged.
 
 #![warn(missing_docs)]
+// What only the program and the agent use is here without them, too, so that no other file has to
+// ask which of them is built.
+#![cfg_attr(not(feature = "cli"), allow(dead_code, unused_imports))]
 
-#[cfg(feature = "cli")]
-mod agent;
+#[cfg(feature = "agent")]
+pub mod agent;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;

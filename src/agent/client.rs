@@ -3,7 +3,7 @@
 //! A client is made when an agent was found, or started. Each request has a connection of its own:
 //! a command that is slow is in nobody's way, and one whose client goes away is ended by that.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -25,18 +25,42 @@ use super::caller::PlaceSpec;
 use super::place::Place;
 use super::standing::Standing;
 use super::wire::{
-    self, Cause, Connect, Connected, End, Exec, Masters, Origin, Question, Refusal, Stop, frame,
+    self, Cause, Connect, Connected, End, Exec, Leased, Masters, Origin, Question, Refusal, Stop,
+    frame,
 };
 use super::{questions, start};
-use crate::command::ExitStatus;
+use crate::command::{Command, ExitStatus, Runner};
 use crate::config::PoolConfig;
 use crate::error::Error;
 use crate::host::Host;
 use crate::host::place::Needs;
 
-/// The agent, as one client sees it.
+/// A client of the user's agent, which runs commands over the agent's connections.
+///
+/// It is a handle: clones are the same client, and cheap. It is a [`Runner`](crate::Runner): its
+/// commands are made by [`command`](Self::command) and [`shell`](Self::shell), and
+/// [`docker`](crate::docker), [`resources`](crate::resources) and [`on_each`](crate::on_each) work
+/// over it as they do over a [`Pool`](crate::Pool).
+///
+/// A command is answered as plain ssh would answer it, started by this process in its directory
+/// with its environment, as they were when the client was made.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), sshpool::Error> {
+/// use sshpool::{Host, agent::Client};
+///
+/// let agent = Client::find().await?;
+/// let output = agent.command(&Host::new("web1")?, "uptime").output().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
 #[derive(Debug)]
-pub(crate) struct Client {
+struct Inner {
     place: Place,
     /// A std mutex: held for a look, or to add what an agent needs to know.
     origin: Mutex<Origin>,
@@ -104,11 +128,57 @@ impl Client {
             auth_sock: None,
         });
         let config = config.clone();
-        Ok(Client { place, origin, config, arguments, standing, next: Mutex::default() })
+        let next = Mutex::default();
+        let inner = Inner { place, origin, config, arguments, standing, next };
+        Ok(Client { inner: Arc::new(inner) })
+    }
+
+    /// The agent of this user, with the default settings for what a command may take. It has to
+    /// run: the program starts one with its first command, or by `sshpool agent start`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when no agent runs, or when the one that does cannot answer for this process
+    /// (it has another root directory, other namespaces or ids).
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn find() -> Result<Self, Error> {
+        Self::find_with(&PoolConfig::default()).await
+    }
+
+    /// The same, with these settings: commands of clients with other settings run in a pool of
+    /// their own.
+    ///
+    /// # Errors
+    ///
+    /// As [`find`](Self::find).
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn find_with(config: &PoolConfig) -> Result<Self, Error> {
+        let failed =
+            |no: NoAgent| Error::io("", "cannot reach the agent", io::Error::other(no.to_string()));
+        let client = Self::new(config, None).map_err(failed)?;
+        client.reach().await.map_err(failed)?;
+        Ok(client)
+    }
+
+    /// A command to run a program; arguments are added to it, and escaped.
+    pub fn command(&self, host: &Host, program: impl AsRef<OsStr>) -> Command {
+        Command::program(self.shared(), host, program)
+    }
+
+    /// A command that is shell text. Never put into it what somebody else wrote: that is what
+    /// [`command`](Self::command) is for.
+    pub fn shell(&self, host: &Host, text: impl Into<OsString>) -> Command {
+        Command::shell(self.shared(), host, text)
     }
 
     pub(crate) fn config(&self) -> &PoolConfig {
-        &self.config
+        &self.inner.config
     }
 
     pub(crate) fn origin(&self) -> Origin {
@@ -117,7 +187,7 @@ impl Client {
 
     fn lock_origin(&self) -> std::sync::MutexGuard<'_, Origin> {
         // Nothing below panics half-way through a change.
-        self.origin.lock().unwrap_or_else(|poison| poison.into_inner())
+        self.inner.origin.lock().unwrap_or_else(|poison| poison.into_inner())
     }
 
     /// The same request, with more of this process's place in it.
@@ -142,21 +212,21 @@ impl Client {
     pub(crate) async fn reach(&self) -> Result<(), NoAgent> {
         self.compare().await?;
         let stream = self.stream().await?;
-        tracing::info!(log = %self.place.log().display(), "over the agent, which has its own log");
-        *self.next.lock().unwrap_or_else(|poison| poison.into_inner()) = Some(stream);
+        tracing::info!(log = %self.inner.place.log().display(), "over the agent, which has its own log");
+        *self.inner.next.lock().unwrap_or_else(|poison| poison.into_inner()) = Some(stream);
         Ok(())
     }
 
     /// Looks whether the agent that is there can answer for this process. One that was started with
     /// less than this process may use is replaced.
     async fn compare(&self) -> Result<(), NoAgent> {
-        let Some(theirs) = self.place.standing() else { return Ok(()) };
-        let own = &self.standing;
-        if theirs != *own && self.place.has_agent() {
+        let Some(theirs) = self.inner.place.standing() else { return Ok(()) };
+        let own = &self.inner.standing;
+        if theirs != *own && self.inner.place.has_agent() {
             if theirs.place != own.place {
                 return Err(NoAgent::Elsewhere);
             }
-            if theirs.holds_back(own) && self.arguments.is_some() {
+            if theirs.holds_back(own) && self.inner.arguments.is_some() {
                 tracing::info!("an agent that was started with tighter limits is replaced");
                 self.replace(None).await?;
             }
@@ -166,10 +236,12 @@ impl Client {
 
     /// A connection to an agent that listens. One that does not is started, if that is wanted.
     async fn stream(&self) -> Result<UnixStream, NoAgent> {
-        if let Some(stream) = self.next.lock().unwrap_or_else(|poison| poison.into_inner()).take() {
+        if let Some(stream) =
+            self.inner.next.lock().unwrap_or_else(|poison| poison.into_inner()).take()
+        {
             return Ok(stream);
         }
-        start::connect(&self.place, self.arguments.as_deref()).await
+        start::connect(&self.inner.place, self.inner.arguments.as_deref()).await
     }
 
     /// Sends a request. An agent of another version is replaced first, and one that leaves by the
@@ -198,7 +270,7 @@ impl Client {
             let refused: Refusal = serde_json::from_slice(&bytes)
                 .map_err(|_| NoAgent::Failed(format!("the agent answers with {status}")))?;
             match refused.error.cause {
-                Cause::OtherVersion if self.arguments.is_some() && left > 0 => {
+                Cause::OtherVersion if self.inner.arguments.is_some() && left > 0 => {
                     tracing::info!("an agent of another version is replaced");
                     self.replace(Some(wire::VERSION.to_owned())).await?;
                 }
@@ -237,7 +309,7 @@ impl Client {
         &self,
         stop: &Stop,
     ) -> Result<Result<serde_json::Value, Refusal>, NoAgent> {
-        let stream = start::connect(&self.place, None).await?;
+        let stream = start::connect(&self.inner.place, None).await?;
         let ask = Ask { version: false, ..Ask::post("/v1/stop", encoded(stop)) };
         let answer = timeout(ask.patience, ask.send(stream)).await;
         let answer = match answer {
@@ -359,6 +431,29 @@ impl Client {
                 Some(_) => {}
                 None => return Err(gone(io::ErrorKind::UnexpectedEof.into())),
             }
+        }
+    }
+
+    /// A connection to a host that the agent holds for as long as the frames are open, and its
+    /// name.
+    pub(super) async fn lease_of(&self, host: &Host) -> Result<(String, Frames), Error> {
+        let connect = Connect::new(host, false, false, self.origin());
+        let mut frames = match self.frames("/v1/lease", &connect).await {
+            Ok(frames) => frames.map_err(|refused| refused.into_error(host))?,
+            Err(no) => return Err(not_started(host, &no)),
+        };
+        let mut bytes = Vec::new();
+        let gone = || not_started(host, &NoAgent::NoAnswer("it has ended".to_owned()));
+        match wire::read_frame(&mut frames, &mut bytes).await {
+            Ok(Some(frame::STARTED)) => {
+                let leased: Leased = serde_json::from_slice(&bytes).map_err(|_| gone())?;
+                Ok((leased.lease, frames))
+            }
+            Ok(Some(frame::END)) => match serde_json::from_slice::<Refusal>(&bytes) {
+                Ok(refused) => Err(refused.into_error(host)),
+                Err(_) => Err(gone()),
+            },
+            _ => Err(gone()),
         }
     }
 

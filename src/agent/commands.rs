@@ -19,12 +19,11 @@ use tokio::time::timeout;
 use super::peer::Peer;
 use super::server::Running;
 use super::wire::{self, End, Ended, Exec, FRAME_HEADER, Finished, Refusal, Streams, What, frame};
-use crate::command::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdin};
+use crate::command::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Runner, Stdin};
 use crate::config::PoolConfig;
 use crate::error::Error;
 use crate::error::Remote;
 use crate::host::Host;
-use crate::pool::Pool;
 
 /// Output is passed on in pieces of so much at most.
 const PIECE: usize = 64 * 1024;
@@ -56,14 +55,14 @@ impl Order {
         exec: &Exec,
         form: Form,
         host: Host,
-        pool: &Pool,
+        runner: &dyn Runner,
         defaults: &PoolConfig,
         running: Running,
     ) -> Result<Self, String> {
         let command = match exec.what()? {
-            What::Text(text) => pool.shell(&host, text),
+            What::Text(text) => runner.shell(&host, text),
             What::Words(words) => match words.split_first() {
-                Some((program, words)) => pool.command(&host, program).args(words),
+                Some((program, words)) => runner.command(&host, program).args(words),
                 None => return Err("argv: it has no program".to_owned()),
             },
         };

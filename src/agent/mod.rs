@@ -14,6 +14,7 @@ mod caller;
 pub(crate) mod client;
 mod commands;
 pub(crate) mod held;
+mod leases;
 mod metrics;
 mod peer;
 pub(crate) mod place;
@@ -27,5 +28,5 @@ pub(crate) mod start;
 mod way;
 pub(crate) mod wire;
 
-pub(crate) use client::Client;
+pub use client::Client;
 pub(crate) use way::Way;

@@ -22,9 +22,10 @@ use super::peer::Peer;
 use super::questions;
 use super::server::{Agent, Running, SPEECH};
 use super::wire::{
-    self, About, Cause, Close, Connect, Connected, Exec, HostSpec, KnownHost, Masters, Origin,
-    Question, Refusal, Status, Stop,
+    self, About, Cause, Close, Connect, Connected, Exec, HostSpec, KnownHost, Leased, Masters,
+    Origin, Question, Refusal, Status, Stop,
 };
+use crate::command::Runner;
 use crate::config::Config;
 use crate::error::Error;
 use crate::host::place::Needs;
@@ -72,8 +73,8 @@ async fn route(
         "/v1/health" | "/v1/version" | "/v1/status" | "/v1/stats" | "/v1/hosts" | "/metrics" => {
             Method::GET
         }
-        "/v1/exec" | "/v1/connect" | "/v1/check" | "/v1/retire" | "/v1/close" | "/v1/stop"
-        | "/v1/question" => Method::POST,
+        "/v1/exec" | "/v1/connect" | "/v1/lease" | "/v1/check" | "/v1/retire" | "/v1/close"
+        | "/v1/stop" | "/v1/question" => Method::POST,
         path => {
             let message = format!("{path}: there is no such path (see docs/agent-api.md)");
             return Err(Refusal::new(Cause::NotFound, message));
@@ -102,6 +103,7 @@ async fn route(
         "/v1/hosts" => json(&serde_json::json!({ "hosts": hosts(agent)? })),
         "/v1/exec" => exec(agent, request, peer).await,
         "/v1/connect" => connect(agent, request, peer).await,
+        "/v1/lease" => lease(agent, request).await,
         "/v1/check" => masters(agent, request, false).await,
         "/v1/retire" => masters(agent, request, true).await,
         "/v1/close" => close(agent, request).await,
@@ -125,7 +127,14 @@ async fn exec(
     let exec: Exec = body(request).await?;
     let running = Running::new(agent)?;
     let (host, pool) = host(agent, exec.host.clone(), exec.origin()).await?;
-    let order = Order::new(&exec, form, host, &pool, agent.pools.default(), running);
+    let runner: Box<dyn Runner> = match &exec.lease {
+        None => Box::new(pool),
+        Some(name) => Box::new(agent.leases.get(name).ok_or_else(|| {
+            let message = format!("lease: there is none with the name {name:?} (any more)");
+            Refusal::new(Cause::NotFound, message)
+        })?),
+    };
+    let order = Order::new(&exec, form, host, &*runner, agent.pools.default(), running);
     let order = order.map_err(|why| Refusal::new(Cause::Invalid, why))?;
     // It may be long, with its input, and it is in the order now.
     drop(exec);
@@ -190,6 +199,34 @@ async fn connect(
         });
     }
     json(&connected)
+}
+
+/// Holds a connection for as long as the client's frames are open.
+async fn lease(agent: &Arc<Agent>, mut request: Request<Incoming>) -> Result<Answer, Refusal> {
+    if !wants_frames(&request)? {
+        let message = "a lease needs a connection that is upgraded to frames";
+        return Err(Refusal::new(Cause::Invalid, message));
+    }
+    let upgrade = hyper::upgrade::on(&mut request);
+    let connect: Connect = body(request).await?;
+    let (host, pool) = host(agent, connect.host.clone(), connect.origin()).await?;
+    let running = Running::new(agent)?;
+    let lease = pool.acquire(&host).await.map_err(|error| agent.refusal(&error, &host))?;
+    let agent = Arc::clone(agent);
+    tokio::spawn(async move {
+        let _running = running;
+        let Ok(upgraded) = upgrade.await else { return };
+        let mut frames = TokioIo::new(upgraded);
+        let connected = Connected::of(&lease);
+        let held = agent.leases.hold(lease);
+        let leased = Leased { lease: held.name().to_owned(), connected };
+        let text = serde_json::to_vec(&leased).expect("it has text keys");
+        if wire::write_frame(&mut frames, wire::frame::STARTED, &text).await.is_ok() {
+            // The client says no more, and its end is that of the lease.
+            let _ = tokio::io::copy(&mut frames, &mut tokio::io::sink()).await;
+        }
+    });
+    Ok(switching())
 }
 
 /// The connections that this client's next command on a host could run on; they may be for no

@@ -2,7 +2,7 @@
 
 use std::io::Cursor;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
@@ -19,40 +19,88 @@ const PIECE: usize = 64 * 1024;
 /// What is kept of each stream between us and the agent.
 const RELAY: usize = 64 * 1024;
 
-impl Runner for Arc<Client> {
+impl Runner for Client {
     fn shared(&self) -> Arc<dyn Runner> {
-        Arc::new(Arc::clone(self))
+        Arc::new(self.clone())
     }
 
     fn output(&self, request: Request) -> Pending<'_, Output> {
-        Box::pin(self.run(request))
+        Box::pin(self.run(request, None))
     }
 
     fn status(&self, request: Request) -> Pending<'_, ExitStatus> {
-        Box::pin(self.run_silently(request))
+        Box::pin(self.run_silently(request, None))
     }
 
     fn spawn(&self, request: Request) -> Pending<'_, Child> {
-        Box::pin(self.start(request, None))
+        Box::pin(self.start(request, None, None))
+    }
+
+    fn lease(&self, host: &Host) -> Pending<'_, Arc<dyn Runner>> {
+        let (client, host) = (self.clone(), host.clone());
+        Box::pin(async move {
+            let (name, frames) = client.lease_of(&host).await?;
+            Ok(Arc::new(Lease {
+                client,
+                held: Arc::new(Held { name, _frames: Mutex::new(frames) }),
+            }) as _)
+        })
+    }
+}
+
+/// A connection that the agent holds for us.
+#[derive(Clone)]
+struct Lease {
+    client: Client,
+    held: Arc<Held>,
+}
+
+struct Held {
+    name: String,
+    /// The agent gives the connection back when they are closed. Nobody reads them; the mutex
+    /// makes a handle usable from all threads.
+    _frames: Mutex<Frames>,
+}
+
+impl Runner for Lease {
+    fn shared(&self) -> Arc<dyn Runner> {
+        Arc::new(self.clone())
+    }
+
+    fn output(&self, request: Request) -> Pending<'_, Output> {
+        Box::pin(self.client.run(request, Some(&self.held.name)))
+    }
+
+    fn status(&self, request: Request) -> Pending<'_, ExitStatus> {
+        Box::pin(self.client.run_silently(request, Some(&self.held.name)))
+    }
+
+    fn spawn(&self, request: Request) -> Pending<'_, Child> {
+        Box::pin(self.client.start(request, None, Some(&self.held.name)))
     }
 
     fn lease(&self, _: &Host) -> Pending<'_, Arc<dyn Runner>> {
-        todo!()
+        Box::pin(async { Ok(self.shared()) })
     }
 }
 
 impl Client {
     /// What the agent is asked for.
-    fn exec(&self, request: &Request, default: Option<Duration>) -> Exec {
+    fn exec(&self, request: &Request, default: Option<Duration>, lease: Option<&str>) -> Exec {
         let Request { host, text, stdin, timeout, .. } = request;
         let reads = *stdin != Stdin::Empty;
-        Exec::new(host, text.clone(), reads, timeout.or(default), self.origin())
+        let exec = Exec::new(host, text.clone(), reads, timeout.or(default), self.origin());
+        exec.over(lease)
     }
 
     /// Runs a command to its end. What it writes is thrown away.
-    async fn run_silently(&self, request: Request) -> Result<ExitStatus, Error> {
+    async fn run_silently(
+        &self,
+        request: Request,
+        lease: Option<&str>,
+    ) -> Result<ExitStatus, Error> {
         let default = Some(self.config().command_timeout);
-        let mut child = self.start(request, default).await?;
+        let mut child = self.start(request, default, lease).await?;
         const NEW: &str = "nobody has taken it";
         let (mut stdout, mut stderr) =
             (child.stdout.take().expect(NEW), child.stderr.take().expect(NEW));
@@ -66,8 +114,13 @@ impl Client {
     }
 
     /// Begins with a command, whose input is in the request or comes from the child's stdin.
-    async fn start(&self, request: Request, default: Option<Duration>) -> Result<Child, Error> {
-        let exec = self.exec(&request, default);
+    async fn start(
+        &self,
+        request: Request,
+        default: Option<Duration>,
+        lease: Option<&str>,
+    ) -> Result<Child, Error> {
+        let exec = self.exec(&request, default, lease);
         let (from, to) = self.begin(&request.host, &exec).await?;
         let pipe = || tokio::io::duplex(RELAY);
         let (ours, stdin) = (request.stdin == Stdin::Piped).then(pipe).unzip();
@@ -80,9 +133,9 @@ impl Client {
     }
 
     /// Runs a command to its end. `limit` is for each stream.
-    async fn run(&self, request: Request) -> Result<Output, Error> {
+    async fn run(&self, request: Request, lease: Option<&str>) -> Result<Output, Error> {
         let limit = request.max_output.unwrap_or(self.config().max_output);
-        let exec = self.exec(&request, Some(self.config().command_timeout));
+        let exec = self.exec(&request, Some(self.config().command_timeout), lease);
         let host = &*request.host;
         let input = request.stdin.bytes(host)?;
         let (mut from, mut to) = self.begin(host, &exec).await?;

@@ -22,6 +22,7 @@ use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
+use super::leases::Leases;
 use super::peer::Peer;
 use super::place::{Lock, Place, Socket, is_us};
 use super::pools::Pools;
@@ -65,6 +66,7 @@ pub(super) struct Agent {
     pub(super) plan: Plan,
     pub(super) questions: Questions,
     pub(super) standing: Standing,
+    pub(super) leases: Arc<Leases>,
     started: Instant,
     clients: AtomicUsize,
     commands: AtomicUsize,
@@ -143,6 +145,7 @@ pub(crate) async fn serve(
         plan,
         questions: Questions::default(),
         standing,
+        leases: Arc::default(),
         started: Instant::now(),
         clients: AtomicUsize::new(0),
         commands: AtomicUsize::new(0),

@@ -1,7 +1,6 @@
 //! Over the agent, or over a pool of this process.
 
 use std::ffi::OsString;
-use std::sync::Arc;
 
 use super::Client;
 use crate::command::{Command, Runner};
@@ -13,7 +12,7 @@ use crate::pool::Pool;
 #[derive(Clone, Debug)]
 pub(crate) enum Way {
     Pool(Pool),
-    Agent(Arc<Client>),
+    Agent(Client),
 }
 
 impl Way {

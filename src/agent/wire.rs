@@ -327,12 +327,24 @@ pub(crate) struct Exec {
     /// Of each stream, for an answer that has all output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_output_bytes: Option<usize>,
+    /// The name of a lease: the connection to run on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     settings: Option<Settings>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     auth_sock: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     place: Option<PlaceSpec>,
+}
+
+/// A connection that is held for a client.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Leased {
+    /// Its name, for commands that are to run on it.
+    pub lease: String,
+    #[serde(flatten)]
+    pub connected: Connected,
 }
 
 /// Shell text, or a program and its arguments.
@@ -342,6 +354,11 @@ pub(crate) enum What {
 }
 
 impl Exec {
+    /// The same, on the connection that this lease holds.
+    pub(crate) fn over(self, lease: Option<&str>) -> Self {
+        Exec { lease: lease.map(str::to_owned), ..self }
+    }
+
     /// What the program asks for: shell text, with frames. What it reads comes in frames, too.
     pub(crate) fn new(
         host: &Host,
@@ -368,6 +385,7 @@ impl Exec {
             stdin_stream: reads,
             timeout_ms: Some(timeout.map_or(0, ms)),
             max_output_bytes: None,
+            lease: None,
             settings: origin.settings,
             auth_sock: origin.auth_sock,
             place: origin.place,

@@ -28,7 +28,6 @@ use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
@@ -426,7 +425,7 @@ impl Setup {
                         Failure::Output(format!("cannot handle signals: {}", plain(&error)))
                     })?;
                 }
-                Ok(Way::Agent(Arc::new(client)))
+                Ok(Way::Agent(client))
             }
             Err(NoAgent::Elsewhere) => {
                 tracing::info!("{}: a pool of this command's own", NoAgent::Elsewhere);

@@ -33,7 +33,6 @@ use crate::host::set::HostSet;
 use crate::host::{Host, HostError};
 
 pub use settings::PoolConfig;
-#[cfg(feature = "cli")]
 pub(crate) use units::LONGEST;
 pub use units::{UnitError, parse_duration, parse_size};
 

@@ -117,7 +117,6 @@ enum Remedy {
     /// A call of this library.
     Call,
     /// A command, for this host.
-    #[cfg(feature = "cli")]
     Command(String),
 }
 
@@ -183,7 +182,6 @@ impl ConnectError {
     }
 
     /// The same, for who has the program and not the library.
-    #[cfg(feature = "cli")]
     pub(crate) fn for_program(mut self, host: &str) -> Self {
         if let Some(remembered) = &mut self.remembered {
             remembered.remedy = Remedy::Command(host.to_owned());
@@ -215,7 +213,6 @@ impl ConnectError {
     }
 
     /// What to do about this very cause, where it is told from others of its kind.
-    #[cfg(feature = "cli")]
     pub(crate) fn own_advice(&self) -> Option<&str> {
         self.advice.as_deref()
     }
@@ -233,7 +230,6 @@ impl ConnectError {
                 let (ago, next) = (Rough(*tried_ago), Rough(*next_try_in));
                 let remedy = match remedy {
                     Remedy::Call => "`Pool::reset`".to_owned(),
-                    #[cfg(feature = "cli")]
                     Remedy::Command(host) => format!("\"sshpool warm {host}\""),
                 };
                 format!("{advised} (tried {ago} ago; next try in {next}; {remedy} tries now)")
@@ -310,7 +306,6 @@ mod tests {
             error.to_string(),
             format!("connection refused: x ({text}; `Pool::reset` tries now)")
         );
-        #[cfg(feature = "cli")]
         assert_eq!(
             error.for_program("h1").to_string(),
             format!("connection refused: x ({text}; \"sshpool warm h1\" tries now)")

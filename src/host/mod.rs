@@ -138,7 +138,6 @@ pub(crate) struct Askpass {
 pub(crate) struct Asked(Arc<AtomicBool>);
 
 impl Asked {
-    #[cfg(feature = "cli")]
     pub(crate) fn set(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -399,7 +398,6 @@ impl Host {
         &self.login
     }
 
-    #[cfg(feature = "cli")]
     pub(crate) fn with_login(mut self, login: Login) -> Self {
         self.login = login;
         self

@@ -86,7 +86,6 @@ pub(crate) const VOLATILE: &[&str] = &[
 ];
 
 /// An environment is not longer than a system lets it be.
-#[cfg(feature = "cli")]
 pub(crate) const LARGEST_ENVIRONMENT: usize = 2 << 20;
 
 pub(crate) type Environment = BTreeMap<OsString, OsString>;

@@ -157,7 +157,6 @@ pub(super) fn resolve_hop(
 }
 
 /// The same, and on stderr which files were read.
-#[cfg(feature = "cli")]
 pub(super) fn resolve_verbosely(host: &Host) -> Vec<OsString> {
     let args = Args::default().flag("-v").flag("-G").option("BatchMode", "yes");
     host_args(args, host, host.get_config_file()).destination(host.name()).0
@@ -215,7 +214,6 @@ pub(super) fn config_with_defaults(
 
 /// Plain ssh with a login of its own, as a user without a pool would run it: what `sshpool bench`
 /// compares with.
-#[cfg(feature = "cli")]
 pub(super) fn login(host: &Host, verbose: bool, command: &str) -> Vec<OsString> {
     let args = if verbose { Args::default().flag("-v") } else { Args::default() };
     let args = args.flag("-T").options(&[
@@ -231,14 +229,12 @@ pub(super) fn login(host: &Host, verbose: bool, command: &str) -> Vec<OsString> 
 }
 
 /// What a host says, for an ssh that somebody else has called.
-#[cfg(feature = "cli")]
 pub(crate) fn of_host(host: &Host) -> Vec<OsString> {
     host_args(Args::default(), host, host.get_config_file()).0
 }
 
 /// What makes an ssh that somebody else has called a client of a master, whatever else it is told.
 /// Without the master it logs in by itself, and leaves no master of its own behind.
-#[cfg(feature = "cli")]
 pub(crate) fn over(socket: &Path) -> Vec<OsString> {
     Args::default().pair("-S", literal(socket)).option("ControlMaster", "no").0
 }

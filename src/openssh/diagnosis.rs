@@ -198,7 +198,6 @@ pub(super) fn check_pid(stderr: &str) -> Option<u32> {
 }
 
 /// The key exchange that `ssh -v` says it agreed on.
-#[cfg(feature = "cli")]
 pub(super) fn kex_algorithm(verbose: &str) -> Option<String> {
     let rest = verbose.lines().find_map(|line| line.split_once("kex: algorithm: "))?.1;
     Some(crate::text::printable(rest))
@@ -785,7 +784,6 @@ mod tests {
         assert_eq!(exit_status(log), status);
     }
 
-    #[cfg(feature = "cli")]
     #[test]
     fn the_key_exchange_is_read() {
         let text = "debug1: kex: algorithm: curve25519-sha256\r\ndebug1: kex: host key algorithm: ssh-ed25519\r\n";

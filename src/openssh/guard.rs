@@ -207,7 +207,6 @@ static DESCRIPTORS: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 
 /// From now on masters, and what they start, are started with this limit of descriptors, as those
 /// are that do not ask for more: programs that use select break above 1024.
-#[cfg(feature = "cli")]
 pub(crate) fn give_back_descriptors(soft: u64, hard: u64) {
     DESCRIPTORS[1].store(hard, Ordering::Relaxed);
     DESCRIPTORS[0].store(soft, Ordering::Relaxed);

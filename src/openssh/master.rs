@@ -20,7 +20,6 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::args::{self, MasterPlan};
 use super::bootstrap::{self, Group, Marker};
 use super::diagnosis;
-#[cfg(feature = "cli")]
 use super::examine::Limit;
 use super::program::{self, Program};
 use super::resolve::{self, call_failed};
@@ -416,7 +415,6 @@ impl Master {
     ///
     /// `None` where what runs in a session is not ours to choose. `Err` says what else came in
     /// between.
-    #[cfg(feature = "cli")]
     pub(crate) async fn most_sessions(
         &self,
         most: usize,

@@ -7,7 +7,6 @@ mod bootstrap;
 pub(crate) mod config;
 mod diagnosis;
 mod ending;
-#[cfg(feature = "cli")]
 mod examine;
 mod guard;
 mod keys;
@@ -21,11 +20,9 @@ mod route;
 mod runtime;
 mod session;
 mod sight;
-#[cfg(feature = "cli")]
 mod stray;
 mod supervisor;
 pub(crate) mod texts;
-#[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "only the program watches logins"))]
 mod trace;
 
 use std::collections::{HashMap, HashSet};
@@ -55,28 +52,19 @@ pub(crate) struct LoginLimit {
     pub is_set: bool,
 }
 
-#[cfg(feature = "cli")]
 pub(crate) use args::{of_host, over};
-#[cfg(feature = "cli")]
 pub(crate) use examine::{Agent, Limit, Resolved, agent, known_keys};
-#[cfg(feature = "cli")]
 pub(crate) use guard::give_back_descriptors;
-#[cfg(feature = "cli")]
 pub(crate) use master::Account;
 pub(crate) use master::Master;
 pub(crate) use program::Program;
 pub use program::SshVersion;
-#[cfg(feature = "cli")]
 pub(crate) use resolve::Destination;
 pub(crate) use route::{Resolver, Route};
-#[cfg(feature = "cli")]
 pub(crate) use runtime::parent_directory;
 pub(crate) use session::Session;
-#[cfg(feature = "cli")]
 pub(crate) use stray::Client;
-#[cfg(feature = "cli")]
 pub(crate) use supervisor::CLOSED;
-#[cfg(feature = "cli")]
 pub(crate) use trace::{Step, Trace};
 
 /// Makes masters. What it needs on this machine (a directory, a guard process) is made with the
@@ -211,7 +199,6 @@ impl OpenSsh {
 }
 
 /// Plain ssh, to compare with.
-#[cfg(feature = "cli")]
 impl OpenSsh {
     /// Where a login to this host goes. Connects to nothing.
     pub(crate) async fn destination(&self, host: &Host) -> Result<Destination, ConnectError> {

@@ -99,7 +99,6 @@ impl Program {
     }
 
     /// The one that is there, if it is none of ours.
-    #[cfg(feature = "cli")]
     pub(crate) fn at(path: &Path) -> Option<Self> {
         let there = path.is_file() && !is_ours(path);
         there.then(|| Program { path: path.to_owned(), version: OnceCell::new() })
@@ -110,7 +109,6 @@ impl Program {
     }
 
     /// What `ssh -G` prints with these arguments; `None` where it fails.
-    #[cfg(feature = "cli")]
     pub(crate) async fn resolved(
         &self,
         arguments: Vec<OsString>,
@@ -121,7 +119,6 @@ impl Program {
     }
 
     /// Becomes this program. Returns only where it cannot.
-    #[cfg(feature = "cli")]
     pub(crate) fn become_it(
         &self,
         arguments: &[OsString],
@@ -135,7 +132,6 @@ impl Program {
     }
 
     /// Starts this program as a child that has our standard streams, and that ends with us.
-    #[cfg(feature = "cli")]
     pub(crate) fn start(
         &self,
         arguments: &[OsString],
@@ -221,7 +217,6 @@ fn is_a_copy(own: &Path, other: &Path) -> bool {
 
 /// Runs a short call of one of ssh's other programs (`ssh-add`, `ssh-keygen`), found on PATH.
 /// `environment` is added to ours.
-#[cfg(feature = "cli")]
 pub(super) async fn call_other(
     name: &str,
     args: Vec<OsString>,

@@ -74,7 +74,6 @@ pub(super) async fn defaults(
 }
 
 /// Where a login goes, as the configuration has it.
-#[cfg(feature = "cli")]
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Destination {
     pub hostname: String,
@@ -85,7 +84,6 @@ pub(crate) struct Destination {
     pub proxy: Option<String>,
 }
 
-#[cfg(feature = "cli")]
 pub(super) async fn destination(
     launch: &Launch<'_>,
     host: &Host,
@@ -94,7 +92,6 @@ pub(super) async fn destination(
     answered(&finished).and_then(|answer| Destination::of(&answer))
 }
 
-#[cfg(feature = "cli")]
 impl Destination {
     pub(super) fn of(answer: &Answer) -> Result<Self, ConnectError> {
         let (_, hostname, port) = answer.destination().ok_or_else(says_nothing)?;
@@ -169,7 +166,7 @@ pub(super) fn call_failed(what: &str, error: &std::io::Error) -> ConnectError {
     }
 }
 
-#[cfg(all(test, feature = "cli"))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use rstest::rstest;

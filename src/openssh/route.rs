@@ -464,7 +464,6 @@ impl Resolver {
     }
 
     /// Forgets what nobody has used for long.
-    #[cfg(feature = "cli")]
     pub(crate) fn sweep(&self) {
         let mut state = self.lock();
         let now = Instant::now();

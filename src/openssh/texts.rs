@@ -7,7 +7,6 @@
 
 use crate::error::ConnectErrorKind as Kind;
 use crate::error::advice::KNOWN_KEY_WANTED;
-#[cfg(feature = "cli")]
 use crate::error::advice::for_host;
 
 /// One cause of a failed login.
@@ -295,7 +294,6 @@ impl Cause {
 
 /// Whether this advice leaves it open why the server took no key. Whoever knows which keys were
 /// offered can say more.
-#[cfg(feature = "cli")]
 pub(crate) fn is_about_any_key(advice: &str, host: &str) -> bool {
     advice == for_host(NO_KEY, host)
 }

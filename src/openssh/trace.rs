@@ -182,7 +182,7 @@ fn step_of(line: &str) -> Option<Step> {
     }
 }
 
-#[cfg(all(test, feature = "cli"))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use std::io::Write;

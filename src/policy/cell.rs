@@ -53,7 +53,6 @@ impl<T: Transport> Cell<T> {
     }
 
     /// How many identities are remembered.
-    #[cfg(any(test, feature = "cli"))]
     pub(super) fn tenants(&self) -> usize {
         self.lock().tenants()
     }

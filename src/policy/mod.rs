@@ -175,10 +175,6 @@ impl<T: Transport> Core<T> {
     /// Gives the connections to this host to nobody any more, and closes each when what runs on it
     /// has ended. The next caller logs in anew. Hosts that share the key but no connections are not
     /// concerned.
-    #[cfg_attr(
-        not(any(test, feature = "cli")),
-        expect(dead_code, reason = "only the program retires connections")
-    )]
     pub(crate) fn retire(&self, host: &Host) {
         if let Some(cell) = self.cell(&host.key()) {
             cell.update(|state, _| state.retire_all_of(host));
@@ -202,7 +198,6 @@ impl<T: Transport> Core<T> {
     }
 
     /// Somebody has a connection, waits for one, or failed to get one not long ago.
-    #[cfg(feature = "cli")]
     pub(crate) fn is_needed(&self) -> bool {
         self.cells().iter().any(|cell| cell.tenants() > 0)
     }

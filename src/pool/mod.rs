@@ -19,7 +19,6 @@ use crate::host::place::Place;
 use crate::host::{Host, PoolKey};
 use crate::openssh::{LoginLimit, Master, OpenSsh, Program, Resolver, SshVersion};
 use crate::policy::{self, Capacity, Core, Stats};
-#[cfg(feature = "cli")]
 use crate::transport::NotResolved;
 
 /// How long commands that run may take to finish when a pool is closed without another word.
@@ -57,7 +56,6 @@ impl Pool {
     }
 
     /// A pool for callers in other places, each with an ssh of its own.
-    #[cfg(feature = "cli")]
     pub(crate) fn for_others(
         config: PoolConfig,
         resolver: Arc<Resolver>,
@@ -83,7 +81,6 @@ impl Pool {
 
     /// The host as it is reached from its caller's place. Where nobody is connected to it, the
     /// caller's ssh-agent is asked again what it holds: it is what a login would go by.
-    #[cfg(feature = "cli")]
     pub(crate) async fn resolve(&self, host: &Host) -> Result<Host, NotResolved> {
         self.core.resolve(host).await
     }
@@ -194,13 +191,11 @@ impl Pool {
 
     /// The process ids of the connections on which this host's next command could run, the one used
     /// last first.
-    #[cfg(feature = "cli")]
     pub(crate) fn masters(&self, host: &Host) -> Vec<u32> {
         self.core.connections(host).iter().map(|master| master.pid()).collect()
     }
 
     /// No new session is opened on the connections of this host; what runs on them goes on.
-    #[cfg(feature = "cli")]
     pub(crate) fn retire(&self, host: &Host) {
         self.core.retire(host);
     }
@@ -251,7 +246,6 @@ impl Pool {
     }
 
     /// Somebody else has a handle, a lease or a command of it.
-    #[cfg(feature = "cli")]
     pub(crate) fn is_shared(&self) -> bool {
         Arc::strong_count(&self.core) > 1
     }
@@ -346,7 +340,6 @@ impl Lease {
     pub fn release(self) {}
 
     /// The connection itself.
-    #[cfg(feature = "cli")]
     pub(crate) fn master(&self) -> Arc<Master> {
         Arc::clone(self.inner.connection())
     }
@@ -365,7 +358,6 @@ impl Lease {
     }
 
     /// Whether whatever is asked for there runs a forced command, or may.
-    #[cfg(feature = "cli")]
     pub(crate) fn is_silent(&self) -> bool {
         self.inner.connection().account() == crate::openssh::Account::Silent
     }

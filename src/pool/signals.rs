@@ -38,7 +38,6 @@ static FIRST: Mutex<Option<oneshot::Sender<()>>> = Mutex::new(None);
 /// What is to be done just before that.
 static LAST: OnceLock<fn()> = OnceLock::new();
 
-#[cfg(feature = "cli")]
 pub(crate) fn at_the_end(last: fn()) {
     // Nobody but the program asks, and once.
     let _ = LAST.set(last);
@@ -46,13 +45,11 @@ pub(crate) fn at_the_end(last: fn()) {
 
 /// Whether the process is about to end by a signal. What its commands say now is of no interest any
 /// more.
-#[cfg(feature = "cli")]
 pub(crate) fn is_ending() -> bool {
     ENDING.load(Ordering::Relaxed)
 }
 
 /// As with a pool to close: what is to be done at the end is done.
-#[cfg(feature = "cli")]
 pub(crate) fn end_on_signals() -> io::Result<()> {
     close_on_signals(Weak::new())
 }
@@ -60,7 +57,6 @@ pub(crate) fn end_on_signals() -> io::Result<()> {
 /// Completes with the next SIGINT, which ends nothing then. The one after it does what it always
 /// does, unless this is called again; so it does when nobody waits for this any more. For pools
 /// that are closed on signals.
-#[cfg(feature = "cli")]
 pub(crate) fn next_interrupt() -> impl Future<Output = ()> {
     let (sender, receiver) = oneshot::channel();
     *FIRST.lock().unwrap_or_else(|poison| poison.into_inner()) = Some(sender);
@@ -73,7 +69,6 @@ pub(crate) fn next_interrupt() -> impl Future<Output = ()> {
 }
 
 /// Ends the process as this signal would have. What is to be closed is closed.
-#[cfg(feature = "cli")]
 pub(crate) fn end_as_by(signal: Signal) -> ! {
     set(signal, &SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty()));
     finish(signal)

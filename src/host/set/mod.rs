@@ -17,7 +17,6 @@ use std::str::FromStr;
 use crate::host::{Host, HostError, shortened};
 
 pub use fold::fold;
-#[cfg(any(feature = "cli", test))]
 pub(crate) use natural::compare;
 pub(crate) use notation::{Item, read};
 

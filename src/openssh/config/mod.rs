@@ -123,7 +123,6 @@ pub(crate) fn read(
 }
 
 /// Reads what ssh would read if this process started it.
-#[cfg(feature = "cli")]
 pub(crate) fn read_here(source: Source<'_>) -> Reading {
     let directory = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("."));
     read(source, &directory, &home().unwrap_or_default(), &|name| std::env::var_os(name))
@@ -173,7 +172,6 @@ impl Reading {
     }
 
     /// The same of any option that is wanted, which is asked by its name of today in small letters.
-    #[cfg(feature = "cli")]
     pub(crate) fn may_mention(&self, wanted: impl Fn(&str) -> bool) -> bool {
         !self.unclear.is_empty() || self.mentions.iter().any(|mention| wanted(&mention.keyword))
     }
@@ -209,7 +207,6 @@ impl Reading {
     }
 
     /// Names of hosts that stand in `Host` lines and are no patterns, each once.
-    #[cfg(feature = "cli")]
     pub(crate) fn host_names(&self) -> Vec<String> {
         let mut names = Vec::new();
         for name in self.mentions("host").flat_map(|mention| &mention.arguments) {

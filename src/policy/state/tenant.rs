@@ -267,7 +267,6 @@ impl<T: Transport> KeyState<T> {
     }
 
     /// How many tenants there are.
-    #[cfg(any(test, feature = "cli"))]
     pub(in crate::policy) fn tenants(&self) -> usize {
         self.tenants.len()
     }

@@ -251,7 +251,6 @@ fn there_is_an_end_to_it() {
     assert!(tree.read(Source::File(Path::new("t0"))).needs_asking());
 }
 
-#[cfg(feature = "cli")]
 #[test]
 fn names_of_hosts_are_no_patterns() {
     let text = "Include DIR/more\nHost web1 !web2 *.net w?b3 \"a b\" web1 # web4\nHost=web5\nHost '' x\u{e9}\n";
