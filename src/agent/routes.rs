@@ -316,7 +316,7 @@ fn hosts(agent: &Agent) -> Result<Vec<KnownHost>, Refusal> {
 
 /// The configuration file as it is now.
 fn config(agent: &Agent) -> Result<Config, Refusal> {
-    let invalid = |error: crate::ConfigError| Refusal::new(Cause::Invalid, error.to_string());
+    let invalid = |error: crate::config::ConfigError| Refusal::new(Cause::Invalid, error.to_string());
     match &agent.plan.config_file {
         Some(file) if !matches!(file.try_exists(), Ok(false)) => {
             Config::load(file).map_err(invalid)
@@ -326,7 +326,7 @@ fn config(agent: &Agent) -> Result<Config, Refusal> {
 }
 
 fn host_of(agent: &Agent, spec: HostSpec) -> Result<Host, Refusal> {
-    let invalid = |error: crate::HostError| Refusal::new(Cause::Invalid, error.to_string());
+    let invalid = |error: crate::host::HostError| Refusal::new(Cause::Invalid, error.to_string());
     match spec {
         HostSpec::Whole(whole) => whole.host().map_err(|why| Refusal::new(Cause::Invalid, why)),
         HostSpec::Name(text) => {

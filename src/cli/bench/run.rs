@@ -120,7 +120,7 @@ impl By {
     }
 }
 
-fn succeeded(result: Result<crate::Output, Error>) -> Result<(), String> {
+fn succeeded(result: Result<crate::command::Output, Error>) -> Result<(), String> {
     match result {
         Ok(output) if output.status.success() => Ok(()),
         Ok(output) => Err(output.status.to_string()),
