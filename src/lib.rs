@@ -55,6 +55,8 @@ pub mod cli;
 mod command;
 pub mod config;
 pub mod docker;
+#[cfg(feature = "cli")]
+mod doctor;
 mod error;
 mod execution;
 mod fleet;

@@ -18,7 +18,7 @@ use super::outcome::End;
 use super::report::report;
 use super::screen::{Screen, To};
 use super::state::State;
-use crate::cli::Failure;
+use crate::cli::failure::Failure;
 use crate::cli::relay::LAST_WRITES;
 use crate::command::Stdin;
 use crate::command::Way;

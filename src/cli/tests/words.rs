@@ -10,7 +10,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::agent::wire::{self, Exec, HostSpec};
-use crate::cli::{advice, completions, one_line, ssh};
+use crate::cli::commands::{completions, ssh};
+use crate::cli::output::one_line;
+use crate::cli::tips;
 use crate::{Config, Host, HostSet};
 
 /// The next number of a row that looks random and is the same each time.
@@ -161,7 +163,7 @@ fn b9_no_command_line_makes_a_panic() {
         words.extend((0..random.below(7)).map(|_| OsString::from_vec(word(random))));
         let place = ssh::place(&words);
         let end = place.map_or(words.len(), |place| place + 1);
-        match advice::parse(&words[..end]) {
+        match tips::parse(&words[..end]) {
             Ok(cli) => assert!(!format!("{cli:?}").is_empty()),
             Err(error) => assert!(!error.to_string().is_empty()),
         }

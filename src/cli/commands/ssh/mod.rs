@@ -30,8 +30,10 @@ use clap::Args;
 use tokio::runtime::Runtime;
 use tokio::time::{Instant, timeout};
 
-use super::{Failure, NOT_RUN, Setup, complain, fail, stdio};
 use crate::agent::wire::Connected;
+use crate::cli::failure::{Failure, NOT_RUN, fail};
+use crate::cli::output::{complain, stdio};
+use crate::cli::setup::Setup;
 use crate::host::{Host, HostError};
 use crate::openssh::{self, Program};
 use crate::pool::signals;
@@ -42,9 +44,9 @@ use form::Form;
 use wish::{Why, Wish};
 use words::{Given, Line, Unknown, Unread};
 
-pub(super) const USAGE: &str =
+pub(in crate::cli) const USAGE: &str =
     "sshpool [-F FILE] [--config FILE] [--no-agent] [-v] ssh [WHAT SSH TAKES]";
-pub(super) const HELP: &str = "Examples:
+pub(in crate::cli) const HELP: &str = "Examples:
   sshpool ssh web1
   GIT_SSH_COMMAND='sshpool ssh' git fetch
   rsync -e 'sshpool ssh' -a src/ web1:src/
@@ -52,11 +54,11 @@ pub(super) const HELP: &str = "Examples:
 
 /// Only for the help: what stands behind `ssh` is not read by clap.
 #[derive(Debug, Args)]
-pub(super) struct Ssh {}
+pub(in crate::cli) struct Ssh {}
 
 /// The program's own options.
 #[derive(Debug, Default)]
-pub(super) struct Own {
+pub(in crate::cli) struct Own {
     pub ssh_config: Option<PathBuf>,
     pub config: Option<PathBuf>,
     pub verbose: bool,
@@ -72,7 +74,7 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// Where the word `ssh` stands as a subcommand: with nothing but the program's own options before
 /// it.
-pub(super) fn place(words: &[OsString]) -> Option<usize> {
+pub(in crate::cli) fn place(words: &[OsString]) -> Option<usize> {
     let mut at = 1;
     loop {
         match words.get(at)?.to_str()? {
@@ -90,7 +92,7 @@ pub(super) fn place(words: &[OsString]) -> Option<usize> {
 }
 
 /// Becomes ssh with these words of the caller.
-pub(super) fn main(own: Own, words: &[OsString]) -> ExitCode {
+pub(in crate::cli) fn main(own: Own, words: &[OsString]) -> ExitCode {
     let inherited = attended::inherited();
     let (given, line) = words::read(words);
     let ssh = Becoming {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Arg, ArgAction, Command};
 
 use super::hosts;
-use crate::cli::advice;
+use crate::cli::tips;
 
 /// What is offered.
 #[derive(Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ struct Files {
 
 /// `words` are those behind the program; the last one, which may be empty, is the one to complete.
 pub(super) fn offer(words: &[String]) -> Offer {
-    let mut command = advice::command();
+    let mut command = tips::command();
     command.build();
     let (last, before) =
         words.split_last().map_or(("", words), |(last, before)| (last.as_str(), before));
@@ -232,7 +232,7 @@ impl<'a> Place<'a> {
 }
 
 fn subcommands() -> Vec<String> {
-    let command = advice::command();
+    let command = tips::command();
     let names = command.get_subcommands().filter(|subcommand| !subcommand.is_hide_set());
     names.map(|subcommand| subcommand.get_name().to_owned()).collect()
 }

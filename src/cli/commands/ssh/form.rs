@@ -100,8 +100,8 @@ impl Form {
 mod tests {
     use std::ffi::OsString;
 
+    use super::super::words;
     use super::*;
-    use crate::cli::ssh::words;
     use rstest::rstest;
 
     /// As if stdin was no terminal: `-n`.

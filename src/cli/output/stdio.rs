@@ -10,7 +10,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 static CHANGED: OnceLock<Vec<BorrowedFd<'static>>> = OnceLock::new();
 
 /// Makes stdin, stdout and stderr wait, until [`restore`].
-pub(super) fn make_blocking() {
+pub(in crate::cli) fn make_blocking() {
     let streams = [stream(std::io::stdin()), stream(std::io::stdout()), stream(std::io::stderr())];
     let changed = streams.into_iter().filter(|stream| {
         let flags = flags(*stream);
@@ -23,12 +23,12 @@ pub(super) fn make_blocking() {
 }
 
 /// Whether [`restore`] has something to do.
-pub(super) fn is_changed() -> bool {
+pub(in crate::cli) fn is_changed() -> bool {
     CHANGED.get().is_some_and(|changed| !changed.is_empty())
 }
 
 /// Leaves them as they were: others can have them, too.
-pub(super) fn restore() {
+pub(in crate::cli) fn restore() {
     for stream in CHANGED.get().into_iter().flatten() {
         if let Some(flags) = flags(*stream) {
             set(*stream, flags | OFlag::O_NONBLOCK);

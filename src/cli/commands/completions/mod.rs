@@ -13,7 +13,8 @@ use std::io::Write;
 
 use clap::{Args, ValueEnum};
 
-use super::{Failure, write};
+use crate::cli::failure::Failure;
+use crate::cli::output::write;
 
 /// The first argument by which a script calls back. Not in the help: it is for scripts only.
 const CALL: &str = "__complete";
@@ -25,7 +26,7 @@ Examples:
   sshpool completions bash >~/.local/share/bash-completion/completions/sshpool
   sshpool completions zsh >\"${fpath[1]}/_sshpool\"
   sshpool completions fish >~/.config/fish/completions/sshpool.fish")]
-pub(super) struct Completions {
+pub(in crate::cli) struct Completions {
     /// For which shell: bash, zsh or fish
     #[arg(value_name = "SHELL", hide_possible_values = true)]
     shell: Shell,
@@ -39,7 +40,7 @@ enum Shell {
 }
 
 impl Completions {
-    pub(super) async fn run(&self) -> Result<u8, Failure> {
+    pub(in crate::cli) async fn run(&self) -> Result<u8, Failure> {
         let script = match self.shell {
             Shell::Bash => include_str!("sshpool.bash"),
             Shell::Zsh => include_str!("sshpool.zsh"),
@@ -52,14 +53,14 @@ impl Completions {
 
 /// What is offered for these words.
 #[cfg(test)]
-pub(super) fn offered(words: &[String]) -> Vec<String> {
+pub(in crate::cli) fn offered(words: &[String]) -> Vec<String> {
     words::offer(words).words.into_iter().map(|(word, _)| word).collect()
 }
 
 /// Answers a script, if it is one that asks. The first line of the answer says what else to offer
 /// (`words`, `files`, `directories`), then comes a line for each word, with a tab before its
 /// description.
-pub(super) fn answer(arguments: &[OsString]) -> bool {
+pub(in crate::cli) fn answer(arguments: &[OsString]) -> bool {
     if arguments.get(1).is_none_or(|first| first != CALL) {
         return false;
     }

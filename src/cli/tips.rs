@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, CommandFactory, FromArgMatches};
 
-use super::Cli;
+use super::args::Cli;
 use crate::host::shortened;
 
 /// Reads the command line. What is wrong with it comes with one tip at most.

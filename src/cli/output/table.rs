@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 /// Columns as wide as their widest cell, two blanks between them. What came from a host is made fit
 /// for a terminal.
-pub(super) fn aligned(table: &[Vec<String>]) -> String {
+pub(in crate::cli) fn aligned(table: &[Vec<String>]) -> String {
     let table: Vec<Vec<String>> = table
         .iter()
         .map(|row| row.iter().map(|cell| crate::text::printable(cell)).collect())

@@ -3,18 +3,19 @@
 
 use std::io::IsTerminal;
 
-use super::{Failure, print, write};
+use super::{print, write};
+use crate::cli::failure::Failure;
 
 /// Where it is shown.
 #[derive(Default)]
-pub(super) struct Watched {
+pub(in crate::cli) struct Watched {
     began: bool,
 }
 
 impl Watched {
     /// Shows it in the place of what was there before; where nobody looks, below that and an empty
     /// line.
-    pub(super) async fn show(&mut self, text: &str) -> Result<(), Failure> {
+    pub(in crate::cli) async fn show(&mut self, text: &str) -> Result<(), Failure> {
         if !std::io::stdout().is_terminal() {
             return print(&format!("{text}\n")).await;
         }

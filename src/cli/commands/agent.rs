@@ -10,18 +10,20 @@ use nix::sys::signal::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Failure, Setup};
 use crate::agent::client::NoAgent;
 use crate::agent::place::Place;
 use crate::agent::server::{self, Plan};
 use crate::agent::standing::DESCRIPTORS;
 use crate::agent::{held, start, wire};
+use crate::cli::failure::Failure;
+use crate::cli::output::complain;
+use crate::cli::setup::Setup;
 use crate::config;
 use crate::text::plain;
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
-pub(super) struct Agent {
+pub(in crate::cli) struct Agent {
     /// End when there was no client and no connection for so long
     #[arg(long, value_name = "DURATION", value_parser = config::parse_duration)]
     idle_timeout: Option<Duration>,
@@ -52,7 +54,7 @@ const GONE: Duration = Duration::from_secs(20);
 const ATTEMPTS: usize = 5;
 
 impl Agent {
-    pub(super) async fn run(&self, setup: &Setup) -> Result<u8, Failure> {
+    pub(in crate::cli) async fn run(&self, setup: &Setup) -> Result<u8, Failure> {
         match self.action {
             Some(Action::Stop { now }) => stop(setup, now).await,
             None => self.serve(setup).await,
@@ -60,7 +62,7 @@ impl Agent {
     }
 
     /// In the background there is a log, and it says at least what happens.
-    pub(super) fn verbosity(&self, said: u8) -> u8 {
+    pub(in crate::cli) fn verbosity(&self, said: u8) -> u8 {
         if self.detach { said.max(1) } else { said }
     }
 
@@ -100,7 +102,7 @@ impl Agent {
         };
         let ready = || match self.detach {
             true => say_ready(),
-            false => super::complain(format_args!("agent: listening on {}", socket.display())),
+            false => complain(format_args!("agent: listening on {}", socket.display())),
         };
         match server::serve(plan, lock, signals, ready).await.map_err(Failure::Output)? {
             Some(signal) => crate::pool::signals::end_as_by(signal),
@@ -177,7 +179,7 @@ async fn stop(setup: &Setup, now: bool) -> Result<u8, Failure> {
         Ok(Ok(answer)) => answer["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()),
         Ok(Err(refused)) => return Err(Failure::Output(refused.error.message)),
         Err(NoAgent::NotThere) => {
-            super::complain("no agent runs");
+            complain("no agent runs");
             return Ok(0);
         }
         Err(no) => return Err(Failure::Output(no.to_string())),

@@ -8,14 +8,13 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::advice;
-use super::finding::{Finding, shown};
-use super::report::Report;
-use crate::cli::{Failure, NOT_RUN, TIMED_OUT, status_of, without_host};
+use super::finding::{Finding, duration_text};
+use super::report::{Recorder, Verdict};
 use crate::error::{ConnectError, ConnectErrorKind, Error};
 use crate::host::Host;
 use crate::openssh::{Account, Limit, Resolved, Step, Trace};
 use crate::pool::{Lease, Pool};
-use crate::text::printable;
+use crate::text::{printable, without_host};
 
 /// Steps that take longer than this are told.
 const SLOW: Duration = Duration::from_secs(1);
@@ -40,13 +39,13 @@ const STEPS: [(Step, &str); 7] = [
     (Step::Echoed, "account"),
 ];
 
-/// Connects and looks. The status is that of the program.
-pub(super) async fn look(
+/// Connects, and sees what the account and the server are like.
+pub(super) async fn examine(
     pool: &Pool,
     host: &Host,
     resolved: &Resolved,
-    report: &mut Report,
-) -> Result<u8, Failure> {
+    recorder: &mut Recorder<'_>,
+) -> Verdict {
     let trace = Arc::new(Trace::default());
     pool.core().transport.watch(Arc::clone(&trace));
     let started = Instant::now();
@@ -55,29 +54,29 @@ pub(super) async fn look(
         never = trace.follow() => match never {},
     };
     let took = started.elapsed();
-    let facts = &mut report.facts;
+    let facts = &mut recorder.facts;
     (facts.server, facts.kex, facts.host_key) = (trace.server(), trace.kex(), trace.host_key());
     match acquired {
         Ok(lease) => {
             facts.connect_ms = Some(milliseconds(took));
             for finding in steps_done(&trace, resolved) {
-                report.tell(finding).await?;
+                recorder.add(finding);
             }
-            report.tell(connected(took, pool)).await?;
+            recorder.add(connected(took, pool));
             let steps = trace.steps();
             let at = |wanted| steps.iter().find(|(step, _)| *step == wanted).map(|(_, at)| *at);
             let echo = at(Step::Echoed)
                 .zip(at(Step::Listening))
                 .map_or(Duration::ZERO, |(end, start)| end - start);
-            over(pool, host, lease, echo, report).await
+            over(pool, host, lease, echo, recorder).await
         }
         Err(Error::Connect { source, .. }) => {
-            not_connected(&source, started, host, resolved, &trace, report).await
+            not_connected(&source, started, host, resolved, &trace, recorder).await
         }
         Err(error) => {
             let why = without_host(&error, host.name());
-            report.tell(Finding::failed("connect", "no connection").why(why)).await?;
-            Ok(status_of(&error))
+            recorder.add(Finding::failed("connect", "no connection").why(why));
+            Verdict::of(&error)
         }
     }
 }
@@ -88,10 +87,10 @@ async fn not_connected(
     host: &Host,
     resolved: &Resolved,
     trace: &Trace,
-    report: &mut Report,
-) -> Result<u8, Failure> {
+    recorder: &mut Recorder<'_>,
+) -> Verdict {
     for finding in steps_done(trace, resolved) {
-        report.tell(finding).await?;
+        recorder.add(finding);
     }
     let done = trace.steps();
     let last = done.last().copied();
@@ -104,7 +103,7 @@ async fn not_connected(
     let (step, check) = step.map_or((Step::Started, "connect"), |(step, check)| (*step, *check));
     let mut finding =
         advice::failed(check, error).took(last.map_or(started, |(_, since)| since).elapsed());
-    if !report.has_failed("name") {
+    if !recorder.has_failed("name") {
         finding = finding.todo(advice::after(error, step, host, resolved, trace));
     }
     let offered = trace.offered();
@@ -119,8 +118,11 @@ async fn not_connected(
             offered.join("; ")
         ));
     }
-    report.tell(finding).await?;
-    Ok(if error.kind() == ConnectErrorKind::TimedOut { TIMED_OUT } else { NOT_RUN })
+    recorder.add(finding);
+    match error.kind() {
+        ConnectErrorKind::TimedOut => Verdict::TimedOut,
+        _ => Verdict::Fails,
+    }
 }
 
 /// A finding for each step of the way that was done; the account is told elsewhere.
@@ -152,7 +154,7 @@ fn steps_done(trace: &Trace, resolved: &Resolved) -> Vec<Finding> {
                 (Step::Reached | Step::Greeted | Step::Exchanged | Step::LoggedIn, true) => Finding::warning(
                     check, what,
                 )
-                .why(format!("this step alone took {}", shown(took)))
+                .why(format!("this step alone took {}", duration_text(took)))
                 .todo(match step {
                     Step::Reached => {
                         "see whether the network loses packets, or an address of the name does not answer \
@@ -191,25 +193,23 @@ async fn over(
     host: &Host,
     lease: Lease,
     echo: Duration,
-    report: &mut Report,
-) -> Result<u8, Failure> {
+    recorder: &mut Recorder<'_>,
+) -> Verdict {
     let master = lease.master();
     let (name, finding) = account(master.account(), echo);
-    report.facts.account = Some(name);
-    report.tell(finding).await?;
+    recorder.facts.account = Some(name);
+    recorder.add(finding);
     drop(lease);
     if master.account() == Account::Silent {
-        report.tell(Finding::skipped("command", "not run: it would be the forced one")).await?;
-        report
-            .tell(Finding::skipped("sessions", "not opened: each would run the forced command"))
-            .await?;
-        return Ok(0);
+        recorder.add(Finding::skipped("command", "not run: it would be the forced one"));
+        recorder.add(Finding::skipped("sessions", "not opened: each would run the forced command"));
+        return Verdict::Works;
     }
-    let status = commands(pool, host, echo, report).await?;
-    if status == 0 {
-        sessions(pool, &master, report).await?;
+    let verdict = commands(pool, host, echo, recorder).await;
+    if verdict == Verdict::Works {
+        sessions(pool, &master, recorder).await;
     }
-    Ok(status)
+    verdict
 }
 
 /// What runs there, and how long it took to run an echo.
@@ -233,7 +233,7 @@ fn account(account: Account, echo: Duration) -> (&'static str, Finding) {
     let finding = match echo > SLOW {
         false => Finding::ok("account", what),
         true => Finding::warning("account", what)
-            .why(format!("it took {} until it ran an echo", shown(echo)))
+            .why(format!("it took {} until it ran an echo", duration_text(echo)))
             .todo(
                 "see what a start-up file of the account does before each command: ~/.bashrc, \
                    ~/.zshenv, ~/.ssh/rc",
@@ -247,8 +247,8 @@ async fn commands(
     pool: &Pool,
     host: &Host,
     echo: Duration,
-    report: &mut Report,
-) -> Result<u8, Failure> {
+    recorder: &mut Recorder<'_>,
+) -> Verdict {
     // A start-up file that is slow is so for those sessions, too.
     let pause = echo.clamp(*PAUSE.start(), *PAUSE.end());
     let mut times = Vec::new();
@@ -260,10 +260,8 @@ async fn commands(
             Err(error) => {
                 let finding = Finding::failed("command", "`true` cannot be run")
                     .why(without_host(&error, host.name()));
-                report
-                    .tell(finding.todo(format!("see what `ssh {} true` does", host.name())))
-                    .await?;
-                return Ok(status_of(&error));
+                recorder.add(finding.todo(format!("see what `ssh {} true` does", host.name())));
+                return Verdict::of(&error);
             }
         };
         times.push(started.elapsed());
@@ -274,28 +272,26 @@ async fn commands(
             let what = format!("`true` ended with {}", output.status);
             let finding = Finding::warning("command", what)
                 .why("a start-up file of the account, or its shell, interferes");
-            report
-                .tell(finding.todo("look at ~/.bashrc, ~/.zshenv and the like on the host"))
-                .await?;
+            recorder.add(finding.todo("look at ~/.bashrc, ~/.zshenv and the like on the host"));
         }
         for (stream, bytes) in [("stdout", &output.stdout), ("stderr", &output.stderr)] {
             if !bytes.is_empty() {
-                report.tell(noise(stream, bytes)).await?;
+                recorder.add(noise(stream, bytes));
             }
         }
     }
     times.sort();
     let median = times[times.len() / 2];
-    report.facts.command_ms = Some(milliseconds(median));
+    recorder.facts.command_ms = Some(milliseconds(median));
     let what = format!("median of {COMMANDS} over the warm connection");
-    report.tell(match median > SLOW {
+    recorder.add(match median > SLOW {
         false => Finding::ok("command", what),
         true => Finding::warning("command", what)
             .why("a command that does nothing should take a round trip or two")
             .todo("see what a start-up file of the account does (~/.bashrc, ~/.zshenv), and whether the \
                    host is overloaded"),
-    }.took(median)).await?;
-    Ok(0)
+    }.took(median));
+    Verdict::Works
 }
 
 /// A start-up file prints.
@@ -313,33 +309,18 @@ fn noise(stream: &str, bytes: &[u8]) -> Finding {
 }
 
 /// How many sessions the server opens on a connection.
-async fn sessions(
-    pool: &Pool,
-    master: &crate::openssh::Master,
-    report: &mut Report,
-) -> Result<(), Failure> {
+async fn sessions(pool: &Pool, master: &crate::openssh::Master, recorder: &mut Recorder<'_>) {
     let wanted = pool.config().sessions_per_connection;
     let most = (wanted + MORE_SESSIONS).min(MOST_SESSIONS);
-    let limit = match timeout(
-        pool.config().connect_timeout,
-        master.most_sessions(most, || pool.stats().standby_sessions),
-    )
-    .await
-    {
+    let count = master.most_sessions(most, || pool.stats().standby_sessions);
+    let unknown = |why: &str| Finding::skipped("sessions", format!("not found out: {why}"));
+    let limit = match timeout(pool.config().connect_timeout, count).await {
         Ok(Some(Ok(limit))) => limit,
-        Ok(Some(Err(why))) => {
-            return report
-                .tell(Finding::skipped("sessions", format!("not found out: {why}")))
-                .await;
-        }
-        Ok(None) => return Ok(()),
-        Err(_) => {
-            return report
-                .tell(Finding::skipped("sessions", "not found out: it took too long"))
-                .await;
-        }
+        Ok(Some(Err(why))) => return recorder.add(unknown(&why.to_string())),
+        Ok(None) => return,
+        Err(_) => return recorder.add(unknown("it took too long")),
     };
-    report.facts.limit(limit);
+    recorder.facts.limit(limit);
     let finding = match limit {
         Limit::AtLeast(seen) => Finding::ok(
             "sessions",
@@ -358,7 +339,7 @@ async fn sessions(
                 seen.max(1)
             )),
     };
-    report.tell(finding).await
+    recorder.add(finding);
 }
 
 fn milliseconds(time: Duration) -> f64 {

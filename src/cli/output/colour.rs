@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::io::IsTerminal;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Colour {
+pub(in crate::cli) enum Colour {
     Red,
     Green,
     Yellow,
@@ -13,14 +13,14 @@ pub(super) enum Colour {
 }
 
 /// Whether what is written to this stream has colours.
-pub(super) fn wanted(stream: &impl IsTerminal) -> bool {
+pub(in crate::cli) fn wanted(stream: &impl IsTerminal) -> bool {
     let variable = |name| std::env::var_os(name).unwrap_or_default();
     stream.is_terminal() && variable("NO_COLOR").is_empty() && variable("TERM") != "dumb"
 }
 
 impl Colour {
     /// The text in this colour, where there are any.
-    pub(super) fn paint(self, text: impl Display, colours: bool) -> String {
+    pub(in crate::cli) fn paint(self, text: impl Display, colours: bool) -> String {
         let code = match self {
             Colour::Red => "31",
             Colour::Green => "32",

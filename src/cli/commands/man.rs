@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use clap::{Arg, Args, Command};
 use roff::{Inline, Roff, bold, roman};
 
-use super::{Failure, advice, write};
+use crate::cli::failure::{Failure, cannot_print};
+use crate::cli::output::write;
+use crate::cli::tips;
 use crate::text::plain;
 
 #[derive(Debug, Args)]
@@ -15,7 +17,7 @@ Examples:
   sshpool man | man -l -                                the page of the program
   sshpool man compose ls | man -l -                     that of a subcommand
   sshpool man --out ~/.local/share/man/man1             all of them, for man(1) to find")]
-pub(super) struct Man {
+pub(in crate::cli) struct Man {
     /// The subcommand whose page is printed, without one that of the program
     #[arg(value_name = "SUBCOMMAND", conflicts_with = "out")]
     command: Vec<String>,
@@ -26,8 +28,8 @@ pub(super) struct Man {
 }
 
 impl Man {
-    pub(super) async fn run(&self) -> Result<u8, Failure> {
-        let mut program = advice::command().disable_help_subcommand(true);
+    pub(in crate::cli) async fn run(&self) -> Result<u8, Failure> {
+        let mut program = tips::command().disable_help_subcommand(true);
         program.build();
         if let Some(directory) = &self.out {
             write_all(&program, directory).map_err(|error| {
@@ -46,7 +48,7 @@ impl Man {
                 Failure::Usage(format!("no such subcommand of {}: {word:?}", name(command)))
             })?;
         }
-        let page = page(command, &program).map_err(|error| super::cannot_print(&error))?;
+        let page = page(command, &program).map_err(|error| cannot_print(&error))?;
         write(page).await?;
         Ok(0)
     }

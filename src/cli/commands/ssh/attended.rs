@@ -21,7 +21,7 @@ use tokio::process::Child;
 use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 use tokio::time::timeout;
 
-use super::super::NOT_RUN;
+use crate::cli::failure::NOT_RUN;
 use crate::openssh::{Client, Program};
 use crate::pool::signals;
 

@@ -8,8 +8,10 @@ use clap::Args;
 use serde::Serialize;
 use tokio::io::AsyncReadExt;
 
-use super::relay::{exit_code, killed, relay};
-use super::{Failure, Target, status_of, told};
+use crate::cli::args::{Target, joined};
+use crate::cli::failure::{Failure, cannot_read, status_of, told};
+use crate::cli::output::print_json;
+use crate::cli::relay::{exit_code, killed, relay};
 use crate::command::{Command, Stdin, Way};
 use crate::config;
 use crate::error::{Error, PartialOutput};
@@ -23,7 +25,7 @@ Examples:
   sshpool exec --stdin db1 -- psql shop <dump.sql
   sshpool exec --timeout 5m --max-output 1MiB web1 -- 'apt-get update'
   sshpool exec --json web1 -- cat /etc/os-release | jq -r .stdout")]
-pub(super) struct Exec {
+pub(in crate::cli) struct Exec {
     /// End the command after this time, such as 90s or 5m; 0 for no limit. Connecting does not
     /// count: it has the connect_timeout of the settings [default: the command_timeout of the
     /// settings, 30s]
@@ -44,7 +46,7 @@ pub(super) struct Exec {
     json: bool,
 
     #[command(flatten)]
-    pub(super) target: Target,
+    pub(in crate::cli) target: Target,
 
     /// The command and its words
     #[arg(
@@ -70,10 +72,10 @@ struct Report<'a> {
 }
 
 impl Exec {
-    pub(super) async fn run(&self, way: &Way, host: &Host) -> Result<u8, Failure> {
+    pub(in crate::cli) async fn run(&self, way: &Way, host: &Host) -> Result<u8, Failure> {
         let timeout = self.timeout.unwrap_or(way.config().command_timeout);
         let timeout = (!timeout.is_zero()).then_some(timeout);
-        let mut command = way.shell(host, super::joined(&self.command)).timeout(timeout);
+        let mut command = way.shell(host, joined(&self.command)).timeout(timeout);
         if let Some(bytes) = self.max_output {
             command = command.max_output(bytes);
         }
@@ -85,7 +87,7 @@ impl Exec {
         if self.stdin {
             let mut input = Vec::new();
             let read = tokio::io::stdin().read_to_end(&mut input).await;
-            read.map_err(|error| super::cannot_read(&error))?;
+            read.map_err(|error| cannot_read(&error))?;
             command = command.stdin(input);
         }
         let host = host.name();
@@ -114,7 +116,7 @@ impl Exec {
                 (report, status_of(&error))
             }
         };
-        super::print_json(&report).await?;
+        print_json(&report).await?;
         Ok(status)
     }
 

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::cli::default_config;
+use crate::cli::setup::default_config;
 use crate::openssh::config::{self, Source};
 
 /// No TOML file is larger.

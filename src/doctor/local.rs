@@ -1,4 +1,4 @@
-//! What can be seen on this machine before a connection is made.
+//! What can be seen on this machine, before a connection is made.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -7,11 +7,9 @@ use std::time::Instant;
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 
-use super::advice;
 use super::finding::Finding;
-use super::keys;
-use super::report::{Facts, Report};
-use crate::cli::{Failure, Setup};
+use super::report::{Facts, Recorder};
+use super::{Sources, advice, keys};
 use crate::host::Host;
 use crate::host::place::Place;
 use crate::openssh::{Agent, Resolved, agent, known_keys};
@@ -24,53 +22,51 @@ const OLDEST: (u32, u32) = (7, 6);
 const MOST_TRIES: usize = 5;
 
 /// Looks at everything. `None`: something is missing that every connection needs.
-pub(super) async fn look(
-    setup: &Setup,
+pub(super) async fn examine(
+    sources: &Sources<'_>,
     pool: &Pool,
     host: &Host,
-    report: &mut Report,
-) -> Result<Option<Resolved>, Failure> {
+    recorder: &mut Recorder<'_>,
+) -> Option<Resolved> {
     let found = pool.core().transport.program(&Place::own());
     let program = found.map_or_else(|_| "ssh".into(), |program| program.path().to_owned());
     let version = pool.ssh_version().await;
-    let finding = ssh(&program, version, &mut report.facts);
-    report.tell(finding).await?;
-    report.tell(settings(setup, host)).await?;
+    let finding = ssh(&program, version, &mut recorder.facts);
+    recorder.add(finding);
+    recorder.add(settings(sources, host));
     let room = pool.core().transport.room();
     let is_room = room.is_ok();
-    report
-        .tell(match room {
+    recorder.add(match room {
             Ok(directory) => Finding::ok("sockets", directory.display().to_string()),
             Err(error) => advice::failed("sockets", &error).todo(
                 "make room there, or set XDG_RUNTIME_DIR or TMPDIR to another directory: short, on a local disk, \
                  and yours alone",
             ),
-        })
-        .await?;
+        });
     if !is_room {
-        return Ok(None);
+        return None;
     }
     let resolved = match pool.core().transport.resolved(host).await {
         Ok(resolved) => resolved,
         Err(error) => {
             let finding = advice::failed("ssh_config", &error);
             let todo = advice::before_a_connection(error.kind());
-            report.tell(finding.todo(todo)).await?;
-            return Ok(None);
+            recorder.add(finding.todo(todo));
+            return None;
         }
     };
-    report.tell(ssh_config(setup, host, &resolved)).await?;
-    report.tell(destination(&resolved)).await?;
-    report.facts.resolve(&resolved);
+    recorder.add(ssh_config(sources, host, &resolved));
+    recorder.add(destination(&resolved));
+    recorder.facts.resolve(&resolved);
 
     let (agent, has_keys) = agent_of(&resolved).await;
     for finding in keys::look(&identity_files(&resolved), has_keys) {
-        report.tell(finding).await?;
+        recorder.add(finding);
     }
-    report.tell(agent).await?;
-    report.tell(known_hosts(&resolved, pool).await).await?;
-    report.tell(name(&resolved, pool).await).await?;
-    Ok(Some(resolved))
+    recorder.add(agent);
+    recorder.add(known_hosts(&resolved, pool).await);
+    recorder.add(name(&resolved, pool).await);
+    Some(resolved)
 }
 
 fn ssh(
@@ -102,12 +98,12 @@ fn ssh(
     }
 }
 
-fn settings(setup: &Setup, host: &Host) -> Finding {
-    let in_hosts = match setup.config.hosts.contains_key(host.name()) {
+fn settings(sources: &Sources<'_>, host: &Host) -> Finding {
+    let in_hosts = match sources.has_host {
         true => format!("has [hosts.{}]", host.name()),
         false => format!("has no host {}", host.name()),
     };
-    match &setup.file {
+    match sources.file {
         Some(file) if file.exists() => {
             Finding::ok("settings", format!("{}, {in_hosts}", file.display()))
         }
@@ -118,13 +114,13 @@ fn settings(setup: &Setup, host: &Host) -> Finding {
     }
 }
 
-fn ssh_config(setup: &Setup, host: &Host, resolved: &Resolved) -> Finding {
+fn ssh_config(sources: &Sources<'_>, host: &Host, resolved: &Resolved) -> Finding {
     let list =
         resolved.files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ");
-    let given = match (&setup.ssh_config, host.get_config_file()) {
-        (Some(_), _) => " (-F)",
-        (None, Some(_)) => " (ssh_config in [hosts])",
-        (None, None) => "",
+    let given = match (sources.names_ssh_config, host.get_config_file()) {
+        (true, _) => " (-F)",
+        (false, Some(_)) => " (ssh_config in [hosts])",
+        (false, None) => "",
     };
     match list.is_empty() {
         true => Finding::ok("ssh_config", format!("none{given}")),
