@@ -57,6 +57,8 @@ pub mod config;
 pub mod docker;
 #[cfg(feature = "cli")]
 mod doctor;
+#[cfg(feature = "cli")]
+mod dropin;
 mod error;
 mod execution;
 mod fleet;

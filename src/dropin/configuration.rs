@@ -8,7 +8,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::wish::{Why, seconds};
+use super::{Reason, options};
 use crate::openssh::config::{self, Source};
 
 /// Options that make it worth asking.
@@ -43,9 +43,9 @@ pub(super) fn may_mention(named: Option<&Path>, wanted: &dyn Fn(&str) -> bool) -
     config::read_here(Source::of(named)).may_mention(wanted)
 }
 
-/// What `ssh -G` says of a session that can be had over a shared connection.
+/// What `ssh -G` says of a session over a shared connection.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Wanted {
+pub(super) struct SessionSettings {
     /// `ConnectTimeout`
     pub limit: Option<Duration>,
     pub tty: Option<Tty>,
@@ -70,8 +70,8 @@ pub(super) fn host_of(resolved: &str) -> Option<&str> {
     resolved.lines().find_map(|line| line.strip_prefix("host "))
 }
 
-/// Looks through what `ssh -G` prints: whether it is for plain ssh, or what is wanted.
-pub(super) fn look(resolved: &str, has_display: bool) -> Result<Wanted, Why> {
+/// Reads what `ssh -G` prints. An error says why it is for plain ssh.
+pub(super) fn settings_of(resolved: &str, has_display: bool) -> Result<SessionSettings, Reason> {
     let found = |option: &str| {
         resolved.lines().find_map(|line| line.strip_prefix(option)?.strip_prefix(' '))
     };
@@ -94,8 +94,8 @@ pub(super) fn look(resolved: &str, has_display: bool) -> Result<Wanted, Why> {
     } else if is_on("forkafterauthentication") {
         "the ssh_config wants it to go on in the background"
     } else {
-        return Ok(Wanted {
-            limit: seconds(value("connecttimeout")),
+        return Ok(SessionSettings {
+            limit: options::duration(value("connecttimeout")),
             tty: match value("requesttty") {
                 "no" | "false" => Some(Tty::No),
                 "yes" | "true" => Some(Tty::Yes),
@@ -157,9 +157,9 @@ mod tests {
     #[case("sessiontype default\nforkafterauthentication no\n", Ok(None))]
     #[case("forkafterauthentication yes\n", Err("in the background"))]
     fn what_ssh_says(#[case] resolved: &str, #[case] expected: Result<Option<u64>, &str>) {
-        match (look(resolved, true), expected) {
-            (Ok(wanted), Ok(expected)) => {
-                assert_eq!(wanted.limit.map(|limit| limit.as_secs()), expected);
+        match (settings_of(resolved, true), expected) {
+            (Ok(settings), Ok(expected)) => {
+                assert_eq!(settings.limit.map(|limit| limit.as_secs()), expected);
             }
             (Err(why), Err(expected)) => assert!(why.contains(expected), "{why}"),
             (found, _) => panic!("{found:?}"),
@@ -168,6 +168,6 @@ mod tests {
 
     #[test]
     fn without_a_display_there_is_no_x11_to_forward() {
-        assert!(look("forwardx11 yes\n", false).is_ok());
+        assert!(settings_of("forwardx11 yes\n", false).is_ok());
     }
 }

@@ -1,15 +1,15 @@
-//! The form of a session: whether it has a terminal, and what runs in it.
+//! The session that a command line asks for: whether it has a terminal, and what runs in it.
 
 use std::ffi::OsStr;
 use std::io::IsTerminal;
 
-use super::configuration::{Tty, Wanted};
+use super::command_line::{CommandLine, Opt};
+use super::configuration::{SessionSettings, Tty};
 use super::options;
-use super::words::{Given, Line};
 
 /// What the command line and the configuration say of the session.
 #[derive(Debug, Default)]
-pub(super) struct Form {
+pub(super) struct SessionRequest {
     tty: Option<Tty>,
     is_subsystem: bool,
     is_forward: bool,
@@ -17,42 +17,42 @@ pub(super) struct Form {
     command: Option<String>,
 }
 
-impl Form {
-    /// `wanted` is what `ssh -G` has said, where it was asked; it has what the command line says,
+impl SessionRequest {
+    /// `settings` is what `ssh -G` has said, where it was asked; it has what the command line says,
     /// too.
-    pub(super) fn of(line: &Line<'_>, wanted: Wanted) -> Self {
-        let mut form = Form {
-            tty: wanted.tty,
-            is_subsystem: wanted.is_subsystem,
-            stdin_null: wanted.stdin_null,
-            command: wanted.command,
-            ..Form::default()
+    pub(super) fn of(line: &CommandLine<'_>, settings: SessionSettings) -> Self {
+        let mut session = SessionRequest {
+            tty: settings.tty,
+            is_subsystem: settings.is_subsystem,
+            stdin_null: settings.stdin_null,
+            command: settings.command,
+            ..SessionRequest::default()
         };
         let mut letters = None;
-        for given in &line.given {
-            match given {
+        for option in &line.options {
+            match option {
                 // As ssh counts them.
-                Given::Flag(b'T') => letters = Some(Tty::No),
-                Given::Flag(b't') => {
+                Opt::Flag(b'T') => letters = Some(Tty::No),
+                Opt::Flag(b't') => {
                     letters = Some(if letters == Some(Tty::Yes) { Tty::Force } else { Tty::Yes });
                 }
-                Given::Flag(b's') => form.is_subsystem = true,
-                Given::Flag(b'n') => form.stdin_null = true,
-                Given::Value(b'W', _) => form.is_forward = true,
-                Given::Value(b'o', text) => form.hear(&text.to_string_lossy()),
+                Opt::Flag(b's') => session.is_subsystem = true,
+                Opt::Flag(b'n') => session.stdin_null = true,
+                Opt::Value(b'W', _) => session.is_forward = true,
+                Opt::Value(b'o', text) => session.read_option(&text.to_string_lossy()),
                 _ => {}
             }
         }
-        form.tty = letters.or(form.tty);
+        session.tty = letters.or(session.tty);
         if !line.command.is_empty() {
             let words: Vec<_> =
                 line.command.iter().map(|word| OsStr::to_string_lossy(word)).collect();
-            form.command = Some(words.join(" "));
+            session.command = Some(words.join(" "));
         }
-        form
+        session
     }
 
-    fn hear(&mut self, text: &str) {
+    fn read_option(&mut self, text: &str) {
         let keyword = options::keyword(text);
         let Some((_, value)) = options::read(text) else {
             if keyword == "remotecommand" {
@@ -100,8 +100,8 @@ impl Form {
 mod tests {
     use std::ffi::OsString;
 
-    use super::super::words;
     use super::*;
+    use crate::dropin::command_line::parse;
     use rstest::rstest;
 
     /// As if stdin was no terminal: `-n`.
@@ -118,22 +118,26 @@ mod tests {
     #[case("-n -s web1 sftp", None)]
     #[case("-n -oSessionType=subsystem web1 sftp", None)]
     #[case("-n -W a:1 web1", None)]
-    fn forms(#[case] line: &str, #[case] expected: Option<&str>) {
+    fn commands_without_a_terminal(#[case] line: &str, #[case] expected: Option<&str>) {
         let words: Vec<_> = line.split_whitespace().map(OsString::from).collect();
-        let line = words::read(&words).1.expect("it is understood");
-        let found = Form::of(&line, Wanted::default()).command_without_terminal();
+        let line = parse(&words).1.expect("it is understood");
+        let found =
+            SessionRequest::of(&line, SessionSettings::default()).command_without_terminal();
         assert_eq!(found.as_deref(), expected);
     }
 
     #[test]
     fn what_the_configuration_says_counts_where_the_line_says_nothing() {
         let words = ["-n", "web1", "top"].map(OsString::from);
-        let line = words::read(&words).1.expect("it is understood");
-        let wanted = Wanted { tty: Some(Tty::Force), ..Wanted::default() };
-        assert_eq!(Form::of(&line, wanted).command_without_terminal(), None);
+        let line = parse(&words).1.expect("it is understood");
+        let settings = SessionSettings { tty: Some(Tty::Force), ..SessionSettings::default() };
+        assert_eq!(SessionRequest::of(&line, settings).command_without_terminal(), None);
         let words = ["-n", "-T", "web1", "top"].map(OsString::from);
-        let line = words::read(&words).1.expect("it is understood");
-        let wanted = Wanted { tty: Some(Tty::Force), ..Wanted::default() };
-        assert_eq!(Form::of(&line, wanted).command_without_terminal().as_deref(), Some("top"));
+        let line = parse(&words).1.expect("it is understood");
+        let settings = SessionSettings { tty: Some(Tty::Force), ..SessionSettings::default() };
+        assert_eq!(
+            SessionRequest::of(&line, settings).command_without_terminal().as_deref(),
+            Some("top")
+        );
     }
 }

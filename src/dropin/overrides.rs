@@ -1,5 +1,4 @@
-//! What a command line of ssh asks for: the host, as the agent has to be asked for it, so that
-//! nobody's command runs as somebody else.
+//! What an ssh command line says of its host, over what the settings say.
 //!
 //! For ssh the first value of an option wins, wherever on the line it stands: `-l`, `-o User=…` and
 //! `user@` are one option to it.
@@ -8,30 +7,17 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::Reason;
+use super::command_line::Opt;
 use super::configuration;
 use super::options::{self, Kind};
-use super::words::{Given, Line};
+use super::paths::{absolute, absolute_all};
 use crate::host::{Host, HostError};
 use crate::openssh;
 
-/// What is wanted.
-#[derive(Debug)]
-pub(super) struct Wish {
-    /// The host that the agent is to be asked for, or why it is not to be asked.
-    pub host: Result<Host, Why>,
-    /// What the TOML file, or this program's own options, say of the host and the caller does not:
-    /// plain ssh would not know it.
-    pub own: Host,
-    /// The `ConnectTimeout` that was given.
-    pub timeout: Option<Duration>,
-}
-
-/// Why it is plain ssh that is wanted.
-pub(super) type Why = String;
-
 /// What the caller says of the host.
 #[derive(Debug, Default)]
-struct Said {
+pub(super) struct Overrides {
     user: Option<String>,
     port: Option<u16>,
     ssh_config: Option<OsString>,
@@ -41,52 +27,18 @@ struct Said {
     ignore_unknown: Option<String>,
     needs_ignore_unknown: bool,
     forwarding: Option<bool>,
-    timeout: Option<Duration>,
-    /// All options that have a say, in small letters, be they understood or not.
-    heard: Vec<String>,
+    pub timeout: Option<Duration>,
+    /// All options that were given, in small letters, be they understood or not.
+    mentioned: Vec<String>,
 }
 
-/// Understands a line. `known` gives the host of that name as the TOML file and the program's own
-/// options have it; `auth_sock` is the agent with the caller's keys. An error is that the name is
-/// none for a host; ssh is to say so.
-pub(super) fn wish(
-    line: &Line<'_>,
-    known: impl FnOnce(&str) -> Result<Host, HostError>,
-    auth_sock: Option<&str>,
-) -> Result<Wish, Why> {
-    let mut said = Said::default();
-    // All is heard, also behind what is for plain ssh.
-    let mut plain = None;
-    let mut hear = |said: &mut Said, given: &[Given]| {
-        for given in given {
-            if let Err(why) = said.hear(given) {
-                plain.get_or_insert(why);
-            }
-        }
-    };
-    let (before, behind) = line.given.split_at(line.before);
-    hear(&mut said, before);
-    let name = said.destination(line.destination)?;
-    hear(&mut said, behind);
-    let known = known(name).map_err(|error| error.to_string())?;
-    let own = said.own(&known).map_err(|error| error.to_string())?;
-    let timeout = said.timeout;
-    let host = match plain {
-        Some(why) => Err(why),
-        None => said.forward_agent(auth_sock).and_then(|()| {
-            said.pass_over_unknown(&own);
-            said.over(own.clone()).map_err(|error| error.to_string())
-        }),
-    };
-    Ok(Wish { host, own, timeout })
-}
-
-impl Said {
-    fn hear(&mut self, given: &Given) -> Result<(), Why> {
-        self.heard.extend(heard(given));
+impl Overrides {
+    /// Takes an option of the command line. An error says why it is for plain ssh.
+    pub(super) fn add(&mut self, given: &Opt) -> Result<(), Reason> {
+        self.mentioned.extend(name_of(given));
         let plain = |why: &str| Err(why.to_owned());
         match given {
-            Given::Flag(letter) => match letter {
+            Opt::Flag(letter) => match letter {
                 b'4' => self.letter("addressfamily", "inet"),
                 b'6' => self.letter("addressfamily", "inet6"),
                 b'A' => self.forward(true),
@@ -103,7 +55,7 @@ impl Said {
                 // The client's own affair, or no difference: -2 -C -T -g -n -q -s -t -v -x -y
                 _ => Ok(()),
             },
-            Given::Value(letter, value) => {
+            Opt::Value(letter, value) => {
                 let Some(text) = value.to_str() else { return plain("a value is not UTF-8") };
                 match letter {
                     b'F' => {
@@ -138,7 +90,7 @@ impl Said {
         }
     }
 
-    fn long_option(&mut self, text: &str) -> Result<(), Why> {
+    fn long_option(&mut self, text: &str) -> Result<(), Reason> {
         let keyword = options::keyword(text);
         if options::kind_of_all(&keyword).is_some() {
             return Ok(());
@@ -169,7 +121,7 @@ impl Said {
             Kind::Session | Kind::NoEffect => Ok(()),
             Kind::Connection => self.option(&option, &value),
             Kind::Files => {
-                let value = files(&option, &value)?;
+                let value = absolute_all(&option, &value)?;
                 self.option(&option, &value)
             }
             Kind::IgnoreUnknown => {
@@ -180,7 +132,7 @@ impl Said {
             Kind::Port => self.port(&value),
             Kind::IdentityFile => self.identity_file(&value),
             Kind::ConnectTimeout => {
-                self.timeout = self.timeout.or(seconds(&value));
+                self.timeout = self.timeout.or(options::duration(&value));
                 Ok(())
             }
             Kind::Forwarding => match &*value.to_ascii_lowercase() {
@@ -192,12 +144,12 @@ impl Said {
         }
     }
 
-    fn user(&mut self, user: &str) -> Result<(), Why> {
+    fn user(&mut self, user: &str) -> Result<(), Reason> {
         self.user.get_or_insert_with(|| user.to_owned());
         Ok(())
     }
 
-    fn port(&mut self, port: &str) -> Result<(), Why> {
+    fn port(&mut self, port: &str) -> Result<(), Reason> {
         let number = port
             .parse()
             .ok()
@@ -207,7 +159,7 @@ impl Said {
     }
 
     /// An option of one word that has a letter.
-    fn plain_word(&mut self, option: &str, value: &str) -> Result<(), Why> {
+    fn plain_word(&mut self, option: &str, value: &str) -> Result<(), Reason> {
         match options::read(&format!("{option}={value}")) {
             Some((_, read)) if read == value && !value.contains(char::is_whitespace) => {
                 self.letter(option, value)
@@ -218,7 +170,7 @@ impl Said {
 
     /// For `-i` ssh looks whether there is such a file, before it reads the `%` in it, and does
     /// without one that is not there.
-    fn identity_that_is_there(&mut self, path: &str) -> Result<(), Why> {
+    fn identity_that_is_there(&mut self, path: &str) -> Result<(), Reason> {
         let file = match path.strip_prefix('~') {
             None => PathBuf::from(path),
             Some(rest) => match (rest.strip_prefix('/'), openssh::config::home()) {
@@ -230,20 +182,20 @@ impl Said {
     }
 
     /// The agent is in another directory.
-    fn identity_file(&mut self, path: &str) -> Result<(), Why> {
+    fn identity_file(&mut self, path: &str) -> Result<(), Reason> {
         if path.is_empty()
             || path.contains(['"', '\\', '$', '#', '\''])
             || path.contains(char::is_control)
         {
             return Err(format!("the path {path:?} is not simple enough to be sure of it"));
         }
-        let path = anywhere("identityfile", path)?;
+        let path = absolute("identityfile", path)?;
         self.options.push(("identityfile".to_owned(), format!("\"{path}\"")));
         Ok(())
     }
 
     /// A letter that says this option.
-    fn letter(&mut self, option: &str, value: &str) -> Result<(), Why> {
+    fn letter(&mut self, option: &str, value: &str) -> Result<(), Reason> {
         if self.options.iter().any(|(said, before)| said == option && before != value) {
             // Some letters win over what came before them, and some do not.
             return Err(format!("{option} is said twice"));
@@ -251,7 +203,7 @@ impl Said {
         self.option(option, value)
     }
 
-    fn option(&mut self, option: &str, value: &str) -> Result<(), Why> {
+    fn option(&mut self, option: &str, value: &str) -> Result<(), Reason> {
         let adds_up = options::ADD_UP.contains(&option);
         // The first one counts.
         if adds_up || self.options.iter().all(|(said, _)| said != option) {
@@ -260,7 +212,7 @@ impl Said {
         Ok(())
     }
 
-    fn forward(&mut self, on: bool) -> Result<(), Why> {
+    fn forward(&mut self, on: bool) -> Result<(), Reason> {
         match self.forwarding.replace(on) {
             Some(before) if before != on => {
                 Err("the agent is to be forwarded and is not".to_owned())
@@ -270,7 +222,7 @@ impl Said {
     }
 
     /// Reads `[user@]host` or `ssh://[user@]host[:port]`, and gives the name.
-    fn destination<'a>(&mut self, destination: &'a OsStr) -> Result<&'a str, Why> {
+    pub(super) fn destination<'a>(&mut self, destination: &'a OsStr) -> Result<&'a str, Reason> {
         let text = destination.to_str().ok_or("the destination is not UTF-8")?;
         let (text, port) = match text.strip_prefix("ssh://") {
             None => (text, None),
@@ -300,7 +252,8 @@ impl Said {
         Ok(name)
     }
 
-    fn forward_agent(&mut self, auth_sock: Option<&str>) -> Result<(), Why> {
+    /// Has the caller's agent forwarded, where that was asked for.
+    pub(super) fn forward_agent(&mut self, auth_sock: Option<&str>) -> Result<(), Reason> {
         let Some(path) = auth_sock.filter(|path| self.forwarding == Some(true) && !path.is_empty())
         else {
             return Ok(());
@@ -312,39 +265,41 @@ impl Said {
         self.option("forwardagent", path)
     }
 
-    /// What else is known of the host.
-    fn own(&self, known: &Host) -> Result<Host, HostError> {
-        let says = |option: &str| self.heard.iter().any(|heard| heard.eq_ignore_ascii_case(option));
+    /// What is known of the host and the command line does not say.
+    pub(super) fn additions(&self, known: &Host) -> Result<Host, HostError> {
+        let says = |option: &str| {
+            self.mentioned.iter().any(|mentioned| mentioned.eq_ignore_ascii_case(option))
+        };
         // The first of these two keeps the other one out.
         let has_proxy = says("proxyjump") || says("proxycommand");
         let is_said = |option: &str| {
             says(option) || (has_proxy && option.to_ascii_lowercase().starts_with("proxy"))
         };
-        let mut own = Host::new(known.name())?;
+        let mut host = Host::new(known.name())?;
         if let Some(address) = known.get_address().filter(|_| !says("hostname")) {
-            own = own.address(address)?;
+            host = host.address(address)?;
         }
         if let Some(port) = known.get_port().filter(|_| self.port.is_none() && !says("port")) {
-            own = own.port(port)?;
+            host = host.port(port)?;
         }
         if let Some(user) = known.get_user().filter(|_| self.user.is_none() && !says("user")) {
-            own = own.user(user)?;
+            host = host.user(user)?;
         }
         if let Some(file) = known.get_config_file().filter(|_| self.ssh_config.is_none()) {
-            own = own.config_file(file)?;
+            host = host.config_file(file)?;
         }
         if let Some(file) = known.get_identity_file().filter(|_| !says("identityfile")) {
-            own = own.identity_file(file)?;
+            host = host.identity_file(file)?;
         }
         for (key, value) in known.get_options().filter(|(key, _)| !is_said(key)) {
-            own = own.option(key, value)?;
+            host = host.option(key, value)?;
         }
-        Ok(own)
+        Ok(host)
     }
 
     /// Has the agent's ssh pass over what this one is to pass over, where that may make a
     /// difference: on the command line, or in the files.
-    fn pass_over_unknown(&mut self, known: &Host) {
+    pub(super) fn pass_over_unknown(&mut self, known: &Host) {
         let Some(patterns) = self.ignore_unknown.take() else { return };
         let named = self.ssh_config.as_ref().map(Path::new).or(known.get_config_file());
         let passes_over =
@@ -355,8 +310,8 @@ impl Said {
         }
     }
 
-    /// The host of which all is said.
-    fn over(self, mut host: Host) -> Result<Host, HostError> {
+    /// The host with all that the command line says.
+    pub(super) fn applied_to(self, mut host: Host) -> Result<Host, HostError> {
         if let Some(port) = self.port {
             host = host.port(port)?;
         }
@@ -370,66 +325,27 @@ impl Said {
     }
 }
 
-/// The paths of an option, as whoever is in another directory has to name them.
-fn files(option: &str, value: &str) -> Result<String, Why> {
-    let paths =
-        value.split_whitespace().map(|path| match options::is_the_same_anywhere(option, path) {
-            true => Ok(path.to_owned()),
-            false => anywhere(option, path).map(|path| format!("\"{path}\"")),
-        });
-    Ok(paths.collect::<Result<Vec<_>, _>>()?.join(" "))
-}
-
-/// A path, as whoever is in another directory has to name it.
-fn anywhere(option: &str, path: &str) -> Result<String, Why> {
-    if options::is_the_same_anywhere(option, path) {
-        return Ok(path.to_owned());
-    }
-    let absolute = std::path::absolute(path).map_err(|error| error.to_string())?;
-    let here = std::env::current_dir().unwrap_or_default();
-    // What stands before the path is a name and no pattern.
-    if here.to_string_lossy().contains(['%', '"', '\\', '$', '#', '\'']) {
-        return Err("the current directory has a name that ssh would not take as it is".to_owned());
-    }
-    Ok(absolute.to_str().ok_or("the current directory is not UTF-8")?.to_owned())
-}
-
 /// The name of an option that says something which the TOML file may say, too.
-fn heard(given: &Given) -> Option<String> {
+fn name_of(given: &Opt) -> Option<String> {
     let name = match given {
-        Given::Flag(b'4' | b'6') => "addressfamily",
-        Given::Flag(b'A' | b'a') => "forwardagent",
-        Given::Flag(b'C') => "compression",
-        Given::Flag(b'K') => "gssapiauthentication",
-        Given::Flag(b'k') => "gssapidelegatecredentials",
-        Given::Flag(b'X' | b'Y' | b'x') => "forwardx11",
-        Given::Value(b'B', _) => "bindinterface",
-        Given::Value(b'J', _) => "proxyjump",
-        Given::Value(b'b', _) => "bindaddress",
-        Given::Value(b'c', _) => "ciphers",
-        Given::Value(b'i', _) => "identityfile",
-        Given::Value(b'l', _) => "user",
-        Given::Value(b'm', _) => "macs",
-        Given::Value(b'p', _) => "port",
-        Given::Value(b'o', text) => {
+        Opt::Flag(b'4' | b'6') => "addressfamily",
+        Opt::Flag(b'A' | b'a') => "forwardagent",
+        Opt::Flag(b'C') => "compression",
+        Opt::Flag(b'K') => "gssapiauthentication",
+        Opt::Flag(b'k') => "gssapidelegatecredentials",
+        Opt::Flag(b'X' | b'Y' | b'x') => "forwardx11",
+        Opt::Value(b'B', _) => "bindinterface",
+        Opt::Value(b'J', _) => "proxyjump",
+        Opt::Value(b'b', _) => "bindaddress",
+        Opt::Value(b'c', _) => "ciphers",
+        Opt::Value(b'i', _) => "identityfile",
+        Opt::Value(b'l', _) => "user",
+        Opt::Value(b'm', _) => "macs",
+        Opt::Value(b'p', _) => "port",
+        Opt::Value(b'o', text) => {
             return Some(options::keyword(&text.to_string_lossy()));
         }
         _ => return None,
     };
     Some(name.to_owned())
-}
-
-/// As ssh reads a time: seconds, or with a unit. `None` where there is no limit, or it is not read.
-pub(super) fn seconds(text: &str) -> Option<Duration> {
-    let (number, unit) = match text.find(|c: char| !c.is_ascii_digit()) {
-        Some(end) => (&text[..end], &text[end..]),
-        None => (text, "s"),
-    };
-    let number: u64 = number.parse().ok().filter(|number| (1..100_000).contains(number))?;
-    match unit {
-        "s" | "S" => Some(Duration::from_secs(number)),
-        "m" | "M" => Some(Duration::from_secs(60 * number)),
-        "h" | "H" => Some(Duration::from_secs(3600 * number)),
-        _ => None,
-    }
 }

@@ -16,97 +16,98 @@ const VALUES: &[u8] = b"BbcDEeFIiJLlmOopQRSWw";
 
 /// An option as it was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Given {
+pub(super) enum Opt {
     Flag(u8),
     Value(u8, OsString),
 }
 
-/// What was given.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Line<'a> {
-    pub given: Vec<Given>,
+/// A command line that is understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct CommandLine<'a> {
+    pub options: Vec<Opt>,
     /// How many of them stand before the destination.
-    pub before: usize,
+    pub options_before: usize,
     pub destination: &'a OsStr,
     pub command: &'a [OsString],
 }
 
 /// Why a line is not understood; ssh says so in its own words.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Unread {
+pub(super) enum ParseError {
     /// There is no such option, or it is not the same in all versions.
-    Option(u8),
+    UnknownOption(u8),
     /// An option lacks its value.
-    NoValue(u8),
+    MissingValue(u8),
     NoDestination,
 }
 
-/// What a letter is taken for that is not known here.
+/// What letters are taken for that are not known here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unknown {
-    /// The line is not understood.
-    Refused,
-    Flag,
-    /// It has a value.
-    Value,
+pub(super) enum UnknownOptions {
+    /// Errors.
+    Rejected,
+    AreFlags,
+    HaveValues,
 }
 
-impl std::fmt::Display for Unread {
+impl std::fmt::Display for ParseError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Unread::Option(letter) => write!(f, "-{} is not known", letter.escape_ascii()),
-            Unread::NoValue(letter) => write!(f, "-{} has no value", char::from(*letter)),
-            Unread::NoDestination => f.write_str("there is no destination"),
+            ParseError::UnknownOption(letter) => {
+                write!(f, "-{} is not known", letter.escape_ascii())
+            }
+            ParseError::MissingValue(letter) => write!(f, "-{} has no value", char::from(*letter)),
+            ParseError::NoDestination => f.write_str("there is no destination"),
         }
     }
 }
 
-/// Reads a line. Those options that were read come with it also where it is not understood to its
-/// end.
-pub(super) fn read(words: &[OsString]) -> (Vec<Given>, Result<Line<'_>, Unread>) {
-    read_with(words, Unknown::Refused)
+/// Reads a command line. The options that were read come with it also where it is not understood
+/// to its end.
+pub(super) fn parse(words: &[OsString]) -> (Vec<Opt>, Result<CommandLine<'_>, ParseError>) {
+    parse_with(words, UnknownOptions::Rejected)
 }
 
 /// The same, with an assumption about letters that are not known.
-pub(super) fn read_with(
+pub(super) fn parse_with(
     words: &[OsString],
-    unknown: Unknown,
-) -> (Vec<Given>, Result<Line<'_>, Unread>) {
-    let mut given = Vec::new();
-    let result = read_into(words, unknown, &mut given);
-    let result = result.map(|(before, destination, command)| Line {
-        given: given.clone(),
-        before,
+    unknown: UnknownOptions,
+) -> (Vec<Opt>, Result<CommandLine<'_>, ParseError>) {
+    let mut options = Vec::new();
+    let result = parse_into(words, unknown, &mut options);
+    let result = result.map(|(before, destination, command)| CommandLine {
+        options: options.clone(),
+        options_before: before,
         destination,
         command,
     });
-    (given, result)
+    (options, result)
 }
 
-fn read_into<'a>(
+fn parse_into<'a>(
     words: &'a [OsString],
-    unknown: Unknown,
-    given: &mut Vec<Given>,
-) -> Result<(usize, &'a OsStr, &'a [OsString]), Unread> {
-    let mut at = options(words, 0, unknown, given)?;
-    let before = given.len();
-    let destination = words.get(at).ok_or(Unread::NoDestination)?;
+    unknown: UnknownOptions,
+    options: &mut Vec<Opt>,
+) -> Result<(usize, &'a OsStr, &'a [OsString]), ParseError> {
+    let mut at = parse_options(words, 0, unknown, options)?;
+    let before = options.len();
+    let destination = words.get(at).ok_or(ParseError::NoDestination)?;
     // As ssh does: it looks at the word before, whatever that was (`-l --`).
     let terminated = at > 0 && words[at - 1] == "--";
     at += 1;
     if !terminated {
-        at = options(words, at, unknown, given)?;
+        at = parse_options(words, at, unknown, options)?;
     }
     Ok((before, destination, &words[at..]))
 }
 
 /// Reads options from a place on, and gives the place behind them.
-fn options(
+fn parse_options(
     words: &[OsString],
     mut at: usize,
-    unknown: Unknown,
-    given: &mut Vec<Given>,
-) -> Result<usize, Unread> {
+    unknown: UnknownOptions,
+    options: &mut Vec<Opt>,
+) -> Result<usize, ParseError> {
     while let Some(word) = words.get(at) {
         let letters = match word.as_bytes() {
             b"--" => return Ok(at + 1),
@@ -116,21 +117,21 @@ fn options(
         at += 1;
         for (place, &letter) in letters.iter().enumerate() {
             let is_known = FLAGS.contains(&letter) || VALUES.contains(&letter);
-            if FLAGS.contains(&letter) || (!is_known && unknown == Unknown::Flag) {
-                given.push(Given::Flag(letter));
+            if FLAGS.contains(&letter) || (!is_known && unknown == UnknownOptions::AreFlags) {
+                options.push(Opt::Flag(letter));
                 continue;
             }
-            if !is_known && unknown == Unknown::Refused {
-                return Err(Unread::Option(letter));
+            if !is_known && unknown == UnknownOptions::Rejected {
+                return Err(ParseError::UnknownOption(letter));
             }
             let rest = &letters[place + 1..];
             let value = if rest.is_empty() {
                 at += 1;
-                words.get(at - 1).ok_or(Unread::NoValue(letter))?.clone()
+                words.get(at - 1).ok_or(ParseError::MissingValue(letter))?.clone()
             } else {
                 OsString::from_vec(rest.to_vec())
             };
-            given.push(Given::Value(letter, value));
+            options.push(Opt::Value(letter, value));
             break;
         }
     }
@@ -147,12 +148,12 @@ mod tests {
     }
 
     /// `p=22 t t | web1 | uptime -p`
-    fn shown(line: &Line<'_>) -> String {
-        let option = |given: &Given| match given {
-            Given::Flag(letter) => char::from(*letter).to_string(),
-            Given::Value(letter, value) => format!("{}={}", char::from(*letter), value.display()),
+    fn shown(line: &CommandLine<'_>) -> String {
+        let option = |option: &Opt| match option {
+            Opt::Flag(letter) => char::from(*letter).to_string(),
+            Opt::Value(letter, value) => format!("{}={}", char::from(*letter), value.display()),
         };
-        let options: Vec<_> = line.given.iter().map(option).collect();
+        let options: Vec<_> = line.options.iter().map(option).collect();
         let command: Vec<_> = line.command.iter().map(|word| word.to_string_lossy()).collect();
         format!("{} | {} | {}", options.join(" "), line.destination.display(), command.join(" "))
     }
@@ -181,34 +182,34 @@ mod tests {
     #[case("-2v web1", "2 v | web1 | ")]
     fn lines(#[case] line: &str, #[case] read_as: &str) {
         let words = words(line);
-        assert_eq!(shown(&read(&words).1.expect("it is understood")), read_as);
+        assert_eq!(shown(&parse(&words).1.expect("it is understood")), read_as);
     }
 
     #[rstest]
-    #[case("", Unread::NoDestination)]
-    #[case("-v", Unread::NoDestination)]
-    #[case("-v --", Unread::NoDestination)]
-    #[case("-p", Unread::NoValue(b'p'))]
-    #[case("web1 -o", Unread::NoValue(b'o'))]
-    #[case("-tZ web1", Unread::Option(b'Z'))]
-    #[case("--help", Unread::Option(b'-'))]
-    #[case("-P tag web1", Unread::Option(b'P'))]
-    #[case("-1 web1", Unread::Option(b'1'))]
-    fn lines_that_are_left_to_ssh(#[case] line: &str, #[case] why: Unread) {
-        assert_eq!(read(&words(line)).1, Err(why));
+    #[case("", ParseError::NoDestination)]
+    #[case("-v", ParseError::NoDestination)]
+    #[case("-v --", ParseError::NoDestination)]
+    #[case("-p", ParseError::MissingValue(b'p'))]
+    #[case("web1 -o", ParseError::MissingValue(b'o'))]
+    #[case("-tZ web1", ParseError::UnknownOption(b'Z'))]
+    #[case("--help", ParseError::UnknownOption(b'-'))]
+    #[case("-P tag web1", ParseError::UnknownOption(b'P'))]
+    #[case("-1 web1", ParseError::UnknownOption(b'1'))]
+    fn lines_that_are_left_to_ssh(#[case] line: &str, #[case] why: ParseError) {
+        assert_eq!(parse(&words(line)).1, Err(why));
     }
 
     #[rstest]
-    #[case("-P x web1 -p 22", Unknown::Flag, "P | x | web1 -p 22")]
-    #[case("-P x web1 -p 22", Unknown::Value, "P=x p=22 | web1 | ")]
-    #[case("-vPx web1", Unknown::Value, "v P=x | web1 | ")]
-    #[case("-vPx web1", Unknown::Flag, "v P x | web1 | ")]
+    #[case("-P x web1 -p 22", UnknownOptions::AreFlags, "P | x | web1 -p 22")]
+    #[case("-P x web1 -p 22", UnknownOptions::HaveValues, "P=x p=22 | web1 | ")]
+    #[case("-vPx web1", UnknownOptions::HaveValues, "v P=x | web1 | ")]
+    #[case("-vPx web1", UnknownOptions::AreFlags, "v P x | web1 | ")]
     fn what_is_not_known_is_a_flag_or_has_a_value(
         #[case] line: &str,
-        #[case] unknown: Unknown,
+        #[case] unknown: UnknownOptions,
         #[case] read_as: &str,
     ) {
         let words = words(line);
-        assert_eq!(shown(&read_with(&words, unknown).1.expect("it is understood")), read_as);
+        assert_eq!(shown(&parse_with(&words, unknown).1.expect("it is understood")), read_as);
     }
 }

@@ -1,5 +1,5 @@
-//! What the options of ssh are to a connection of the pool: one table, with a row for each keyword
-//! of `ssh_config(5)`.
+//! What the options of ssh are to a connection of the pool. [`table`] has a row for each keyword of
+//! `ssh_config(5)`.
 //!
 //! Some options concern the session alone, and the client that we become minds them. Some decide
 //! where the connection goes, as whom, or how: the agent is asked for such a connection, and only
@@ -7,9 +7,15 @@
 //! no difference to a shared connection. What cannot be had over a shared connection, or is not
 //! known here, is for plain ssh.
 
+mod table;
+
+use std::time::Duration;
+
+use table::{Row, row};
+
 /// What an option is to a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(in crate::dropin) enum Kind {
     /// The client minds it: it is carried by the session.
     Session,
     /// It makes no difference to a connection of the pool, which asks nobody anything, is watched
@@ -31,189 +37,16 @@ pub(super) enum Kind {
     Plain(&'static str),
 }
 
-/// What a keyword is, as far as the value has no part in it.
-#[derive(Clone, Copy)]
-enum Row {
-    Is(Kind),
-    /// Switched off it makes no difference; else plain ssh has to do it, for this reason.
-    Off(&'static str),
-    /// `none` is part of the connection; else plain ssh has to do it, for this reason.
-    None(&'static str),
-    ControlPath,
-    SessionType,
-    StrictHostKeyChecking,
-    PubkeyAuthentication,
-    PreferredAuthentications,
-    /// Only Apple's ssh knows it.
-    Apple,
-}
-
-const SESSION: Row = Row::Is(Kind::Session);
-const NO_EFFECT: Row = Row::Is(Kind::NoEffect);
-const CONNECTION: Row = Row::Is(Kind::Connection);
-const FILES: Row = Row::Is(Kind::Files);
-const FORWARD: Row =
-    Row::Is(Kind::Plain("a forward would outlive this command on a shared connection"));
-const FILE_STRUCTURE: Row = Row::Is(Kind::Plain("what it changes is for ssh to find out"));
-
-/// Every keyword of OpenSSH 7.6 to 10.x, of Debian's and of Apple's, the deprecated ones included.
-/// In the order of the alphabet.
-const TABLE: &[(&str, Row)] = &[
-    ("addkeystoagent", NO_EFFECT),
-    ("addressfamily", CONNECTION),
-    ("afstokenpassing", NO_EFFECT),
-    ("batchmode", SESSION),
-    ("bindaddress", CONNECTION),
-    ("bindinterface", CONNECTION),
-    ("canonicaldomains", CONNECTION),
-    ("canonicalizefallbacklocal", CONNECTION),
-    ("canonicalizehostname", CONNECTION),
-    ("canonicalizemaxdots", CONNECTION),
-    ("canonicalizepermittedcnames", CONNECTION),
-    ("casignaturealgorithms", CONNECTION),
-    ("certificatefile", FILES),
-    ("challengeresponseauthentication", NO_EFFECT),
-    // Its time-outs are kept by the process that has the connection.
-    ("channeltimeout", CONNECTION),
-    ("checkhostip", CONNECTION),
-    ("cipher", NO_EFFECT),
-    ("ciphers", CONNECTION),
-    ("clearallforwardings", SESSION),
-    // A connection with it is slower or faster and the same. Ansible always wants it.
-    ("compression", NO_EFFECT),
-    ("compressionlevel", NO_EFFECT),
-    ("connectionattempts", NO_EFFECT),
-    ("connecttimeout", Row::Is(Kind::ConnectTimeout)),
-    ("controlmaster", NO_EFFECT),
-    ("controlpath", Row::ControlPath),
-    ("controlpersist", NO_EFFECT),
-    ("dsaauthentication", Row::PubkeyAuthentication),
-    ("dynamicforward", FORWARD),
-    ("enableescapecommandline", SESSION),
-    ("enablesshkeysign", NO_EFFECT),
-    ("escapechar", SESSION),
-    ("exitonforwardfailure", NO_EFFECT),
-    ("fallbacktorsh", NO_EFFECT),
-    ("fingerprinthash", NO_EFFECT),
-    ("forkafterauthentication", Row::Off("it goes on in the background")),
-    ("forwardagent", Row::Is(Kind::Forwarding)),
-    ("forwardx11", Row::Off("a shared connection forwards no X11")),
-    ("forwardx11timeout", NO_EFFECT),
-    ("forwardx11trusted", NO_EFFECT),
-    ("gatewayports", NO_EFFECT),
-    ("globalknownhostsfile", FILES),
-    ("globalknownhostsfile2", NO_EFFECT),
-    ("gssapiauthentication", CONNECTION),
-    ("gssapiclientidentity", CONNECTION),
-    ("gssapidelegatecredentials", CONNECTION),
-    ("gssapikexalgorithms", CONNECTION),
-    ("gssapikeyexchange", CONNECTION),
-    ("gssapirenewalforcesrekey", CONNECTION),
-    ("gssapiserveridentity", CONNECTION),
-    ("gssapitrustdns", CONNECTION),
-    ("hashknownhosts", CONNECTION),
-    ("host", FILE_STRUCTURE),
-    ("hostbasedacceptedalgorithms", CONNECTION),
-    ("hostbasedauthentication", CONNECTION),
-    ("hostbasedkeytypes", CONNECTION),
-    ("hostkeyalgorithms", CONNECTION),
-    ("hostkeyalias", CONNECTION),
-    ("hostname", CONNECTION),
-    ("identitiesonly", CONNECTION),
-    ("identityagent", FILES),
-    ("identityfile", Row::Is(Kind::IdentityFile)),
-    ("identityfile2", Row::Is(Kind::IdentityFile)),
-    ("ignoreunknown", Row::Is(Kind::IgnoreUnknown)),
-    ("include", FILE_STRUCTURE),
-    ("ipqos", CONNECTION),
-    ("kbdinteractiveauthentication", NO_EFFECT),
-    ("kbdinteractivedevices", NO_EFFECT),
-    ("keepalive", NO_EFFECT),
-    ("kerberosauthentication", NO_EFFECT),
-    ("kerberostgtpassing", NO_EFFECT),
-    ("kexalgorithms", CONNECTION),
-    ("knownhostscommand", Row::None("a program of the caller's tells which host keys are right")),
-    ("localcommand", NO_EFFECT),
-    ("localforward", FORWARD),
-    ("loglevel", SESSION),
-    ("logverbose", SESSION),
-    ("macs", CONNECTION),
-    ("match", FILE_STRUCTURE),
-    ("nohostauthenticationforlocalhost", CONNECTION),
-    ("numberofpasswordprompts", NO_EFFECT),
-    // The process that has the connection hides when keys are pressed.
-    ("obscurekeystroketiming", CONNECTION),
-    ("passwordauthentication", NO_EFFECT),
-    ("permitlocalcommand", Row::Off("over a shared connection there is no local command")),
-    ("permitremoteopen", NO_EFFECT),
-    ("pkcs11provider", Row::None("the keys are in a PKCS#11 token")),
-    ("port", Row::Is(Kind::Port)),
-    ("preferredauthentications", Row::PreferredAuthentications),
-    ("protocol", NO_EFFECT),
-    ("proxycommand", Row::None("it goes by a ProxyCommand of its own")),
-    ("proxyjump", CONNECTION),
-    ("proxyusefdpass", CONNECTION),
-    ("pubkeyacceptedalgorithms", CONNECTION),
-    ("pubkeyacceptedkeytypes", CONNECTION),
-    ("pubkeyauthentication", Row::PubkeyAuthentication),
-    ("refuseconnection", Row::Is(Kind::Plain("ssh is to refuse it"))),
-    ("rekeylimit", CONNECTION),
-    ("remotecommand", SESSION),
-    ("remoteforward", FORWARD),
-    ("requesttty", SESSION),
-    ("requiredrsasize", CONNECTION),
-    ("revokedhostkeys", FILES),
-    ("rhostsauthentication", NO_EFFECT),
-    ("rhostsrsaauthentication", NO_EFFECT),
-    ("rsaauthentication", NO_EFFECT),
-    ("securitykeyprovider", FILES),
-    ("sendenv", SESSION),
-    ("serveralivecountmax", NO_EFFECT),
-    ("serveraliveinterval", NO_EFFECT),
-    ("sessiontype", Row::SessionType),
-    ("setenv", SESSION),
-    ("skeyauthentication", NO_EFFECT),
-    ("smartcarddevice", Row::None("the keys are in a PKCS#11 token")),
-    ("stdinnull", SESSION),
-    ("streamlocalbindmask", NO_EFFECT),
-    ("streamlocalbindunlink", NO_EFFECT),
-    ("stricthostkeychecking", Row::StrictHostKeyChecking),
-    ("syslogfacility", SESSION),
-    ("tag", CONNECTION),
-    ("tcpkeepalive", NO_EFFECT),
-    ("tisauthentication", NO_EFFECT),
-    ("tunnel", Row::Off("a shared connection has no tunnel")),
-    ("tunneldevice", NO_EFFECT),
-    ("updatehostkeys", NO_EFFECT),
-    ("usekeychain", Row::Apple),
-    ("useprivilegedport", NO_EFFECT),
-    ("user", Row::Is(Kind::User)),
-    ("userknownhostsfile", FILES),
-    ("userknownhostsfile2", NO_EFFECT),
-    ("useroaming", NO_EFFECT),
-    ("usersh", NO_EFFECT),
-    ("verifyhostkeydns", CONNECTION),
-    ("versionaddendum", CONNECTION),
-    ("visualhostkey", NO_EFFECT),
-    ("warnweakcrypto", NO_EFFECT),
-    ("xauthlocation", NO_EFFECT),
-];
-
 /// Those that can be said several times, and then add up.
-pub(super) const ADD_UP: &[&str] = &["certificatefile", "identityfile"];
-
-fn row(option: &str) -> Option<Row> {
-    let at = TABLE.binary_search_by(|(name, _)| (*name).cmp(option)).ok()?;
-    Some(TABLE[at].1)
-}
+pub(in crate::dropin) const ADD_UP: &[&str] = &["certificatefile", "identityfile"];
 
 /// Whether an option, in small letters, is one of the table that ssh itself knows here.
-pub(super) fn is_known(option: &str) -> bool {
+pub(in crate::dropin) fn is_known(option: &str) -> bool {
     row(option).is_some_and(|row| cfg!(target_os = "macos") || !matches!(row, Row::Apple))
 }
 
 /// Where the value has no part in what this option is: what it is. `option` in small letters.
-pub(super) fn kind_of_all(option: &str) -> Option<Kind> {
+pub(in crate::dropin) fn kind_of_all(option: &str) -> Option<Kind> {
     match row(option) {
         Some(Row::Is(kind @ (Kind::Session | Kind::NoEffect))) => Some(kind),
         _ => None,
@@ -221,7 +54,7 @@ pub(super) fn kind_of_all(option: &str) -> Option<Kind> {
 }
 
 /// `option` in small letters, with its value.
-pub(super) fn kind(option: &str, value: &str) -> Kind {
+pub(in crate::dropin) fn kind(option: &str, value: &str) -> Kind {
     let lower = value.to_ascii_lowercase();
     let is = |words: &[&str]| words.contains(&&*lower);
     match row(option) {
@@ -252,7 +85,7 @@ pub(super) fn kind(option: &str, value: &str) -> Kind {
 }
 
 /// Whether one of the patterns of an `IgnoreUnknown` is for this option, which is in small letters.
-pub(super) fn is_ignored(patterns: &str, option: &str) -> bool {
+pub(in crate::dropin) fn is_ignored(patterns: &str, option: &str) -> bool {
     let mut is = false;
     for pattern in patterns.split(',') {
         match pattern.strip_prefix('!') {
@@ -292,18 +125,8 @@ fn matches(pattern: &[u8], text: &[u8]) -> bool {
     pattern[at..].iter().all(|byte| *byte == b'*')
 }
 
-/// A path that the agent, which is in another directory, understands as this program does; and
-/// words that stand for none.
-pub(super) fn is_the_same_anywhere(option: &str, path: &str) -> bool {
-    path.starts_with(['/', '~'])
-        || path.starts_with("%d/")
-        || path.eq_ignore_ascii_case("none")
-        || (option == "identityagent" && path == "SSH_AUTH_SOCK")
-        || (option == "securitykeyprovider" && path == "internal")
-}
-
 /// The keyword of the value of `-o`, in small letters; empty for what begins with none.
-pub(super) fn keyword(text: &str) -> String {
+pub(in crate::dropin) fn keyword(text: &str) -> String {
     let text = text.trim_start_matches([' ', '\t', '\r']);
     let end = text.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(text.len());
     text[..end].to_ascii_lowercase()
@@ -311,7 +134,7 @@ pub(super) fn keyword(text: &str) -> String {
 
 /// Reads the value of `-o`: an option in small letters, and its value without the quotes around it.
 /// `None` for what is not simple.
-pub(super) fn read(text: &str) -> Option<(String, String)> {
+pub(in crate::dropin) fn read(text: &str) -> Option<(String, String)> {
     let text = text.trim_matches([' ', '\t', '\r']);
     let end = text.find(|c: char| !c.is_ascii_alphanumeric())?;
     let (option, rest) = text.split_at(end);
@@ -335,6 +158,21 @@ pub(super) fn read(text: &str) -> Option<(String, String)> {
     let option = option.to_ascii_lowercase();
     (!option.is_empty() && is_simple && (is_one_word || option == "identityfile"))
         .then(|| (option, value.to_owned()))
+}
+
+/// As ssh reads a time: seconds, or with a unit. `None` where there is no limit, or it is not read.
+pub(in crate::dropin) fn duration(text: &str) -> Option<Duration> {
+    let (number, unit) = match text.find(|c: char| !c.is_ascii_digit()) {
+        Some(end) => (&text[..end], &text[end..]),
+        None => (text, "s"),
+    };
+    let number: u64 = number.parse().ok().filter(|number| (1..100_000).contains(number))?;
+    match unit {
+        "s" | "S" => Some(Duration::from_secs(number)),
+        "m" | "M" => Some(Duration::from_secs(60 * number)),
+        "h" | "H" => Some(Duration::from_secs(3600 * number)),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -397,11 +235,6 @@ mod tests {
     #[case("nosuchoption", "x")]
     fn what_is_for_plain_ssh(#[case] option: &str, #[case] value: &str) {
         assert!(matches!(kind(option, value), Kind::Plain(_)));
-    }
-
-    #[test]
-    fn the_table_is_in_order() {
-        assert!(TABLE.is_sorted_by(|(one, _), (next, _)| one < next));
     }
 
     #[rstest]
