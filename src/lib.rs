@@ -58,6 +58,10 @@ pub mod cli;
 mod command;
 pub mod config;
 pub mod docker;
+#[cfg(feature = "cli")]
+mod doctor;
+#[cfg(feature = "cli")]
+mod dropin;
 mod error;
 mod execution;
 mod fleet;

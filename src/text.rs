@@ -63,6 +63,14 @@ pub(crate) fn plain(error: &io::Error) -> String {
     text.split_once(" (os error ").map_or(&*text, |(words, _)| words).to_owned()
 }
 
+/// An error without the host before it: most errors name their host by themselves, and once is
+/// enough.
+#[cfg(feature = "cli")]
+pub(crate) fn without_host(error: &impl fmt::Display, host: &str) -> String {
+    let text = error.to_string();
+    text.strip_prefix(host).and_then(|text| text.strip_prefix(": ")).unwrap_or(&text).to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -18,7 +18,7 @@ mod latency;
 mod machine;
 mod peers;
 mod plan;
-#[path = "../../src/cli/plot.rs"]
+#[path = "../../src/cli/output/plot.rs"]
 mod plot;
 #[path = "../../tests/pooled/mod.rs"]
 mod pooled;

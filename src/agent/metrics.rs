@@ -88,7 +88,8 @@ fn line(text: &mut String, line: std::fmt::Arguments<'_>) {
 mod tests {
     #[test]
     fn nothing_that_is_counted_is_left_out() {
-        let stats = serde_json::to_value(crate::policy::Stats::default()).expect("it has numbers only");
+        let stats =
+            serde_json::to_value(crate::policy::Stats::default()).expect("it has numbers only");
         let mut counted: Vec<_> =
             stats.as_object().expect("it has fields").keys().cloned().collect();
         let mut told: Vec<_> =

@@ -316,7 +316,8 @@ fn hosts(agent: &Agent) -> Result<Vec<KnownHost>, Refusal> {
 
 /// The configuration file as it is now.
 fn config(agent: &Agent) -> Result<Config, Refusal> {
-    let invalid = |error: crate::config::ConfigError| Refusal::new(Cause::Invalid, error.to_string());
+    let invalid =
+        |error: crate::config::ConfigError| Refusal::new(Cause::Invalid, error.to_string());
     match &agent.plan.config_file {
         Some(file) if !matches!(file.try_exists(), Ok(false)) => {
             Config::load(file).map_err(invalid)

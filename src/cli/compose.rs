@@ -7,9 +7,11 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use super::args::text_of;
+use super::failure::{Failure, NOT_RUN};
 use super::many::{Answer, Many, rows};
+use super::output::complain;
 use super::relay::relay;
-use super::{Failure, NOT_RUN, complain};
 use crate::agent::Way;
 use crate::command::Stdin;
 use crate::config;
@@ -213,14 +215,14 @@ impl Compose {
             }
             What::Other(words) => {
                 let (action, words) = words.split_first().expect("clap gives the action's name");
-                let action = super::text_of("the name of an action", action)?;
+                let action = text_of("the name of an action", action)?;
                 let Some((project, words)) = words.split_first() else {
                     let usage = format!(
                         "{action} needs a project: sshpool compose HOST {action} PROJECT [ARGUMENT]…"
                     );
                     return Err(Failure::Usage(usage));
                 };
-                let project = super::text_of("the name of a project", project)?;
+                let project = text_of("the name of a project", project)?;
                 if project.starts_with('-') {
                     let usage = format!(
                         "{action} takes its project first, and --file and --timeout stand before the host: sshpool compose [OPTION]… HOST {action} PROJECT [ARGUMENT]…"

@@ -5,8 +5,9 @@ use std::num::NonZeroUsize;
 use clap::Args;
 use serde::Serialize;
 
-use super::table::aligned;
-use super::{Failure, complain, print, print_json};
+use super::failure::Failure;
+use super::output::table::aligned;
+use super::output::{complain, print, print_json};
 use crate::fleet::on_each;
 use crate::host::Host;
 

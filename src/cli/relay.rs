@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::{Failure, NOT_RUN};
+use super::failure::{Failure, NOT_RUN, cannot_read};
+use super::output::complain;
 use crate::command::Child;
 use crate::command::ExitStatus;
 use crate::error::Error;
@@ -30,7 +31,7 @@ impl Relayed {
     /// command.
     pub(super) fn exit_code(&self, host: &str) -> u8 {
         if let Some(words) = killed(self.status) {
-            super::complain(format_args!("{host}: {words}"));
+            complain(format_args!("{host}: {words}"));
         }
         exit_code(self.status)
     }
@@ -74,7 +75,7 @@ pub(super) async fn relay(mut child: Child, host: &str, most: usize) -> Result<R
             Ok(relayed) => return Ok(relayed),
             Err(unfinished) => unfinished,
         },
-        Err(error) = feed(stdin) => Unfinished::Failed(super::cannot_read(&error)),
+        Err(error) = feed(stdin) => Unfinished::Failed(cannot_read(&error)),
     };
     let remote = child.end().await;
     Err(match unfinished {

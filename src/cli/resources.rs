@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::failure::Failure;
 use super::many::{Answer, Many, rows};
-use super::watched::Watched;
-use super::{Failure, complain};
+use super::output::complain;
+use super::output::watched::Watched;
 use crate::agent::Way;
 use crate::config;
 use crate::host::Host;

@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 use crate::cli::delay::Delay;
-use crate::cli::{Failure, NOT_RUN, Session, USAGE};
+use crate::cli::failure::{Failure, NOT_RUN, USAGE};
+use crate::cli::setup::Session;
 use crate::error::Error;
 use crate::host::{Host, HostError};
 use crate::openssh::Destination;

@@ -11,7 +11,10 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::{Failure, Session, Target, print, print_json};
+use super::args::Target;
+use super::failure::{Failure, NOT_RUN};
+use super::output::{print, print_json};
+use super::setup::Session;
 use crate::config::{self, PoolConfig};
 use crate::host::Host;
 use crate::pool::Pool;
@@ -186,7 +189,7 @@ async fn first_command(pool: &Pool, host: &Host) -> Result<Duration, Failure> {
         "the command \"{COMMAND}\" ended with {}: there is nothing to measure",
         output.status
     );
-    Err(Failure::Host { host: host.name().to_owned(), text, status: super::NOT_RUN })
+    Err(Failure::Host { host: host.name().to_owned(), text, status: NOT_RUN })
 }
 
 /// Without a pause there would be two rows of the same.

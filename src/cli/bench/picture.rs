@@ -5,8 +5,8 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use super::report::Report;
-use crate::cli::Failure;
-use crate::cli::plot::{Series, distributions};
+use crate::cli::failure::Failure;
+use crate::cli::output::plot::{Series, distributions};
 use crate::text::plain;
 
 pub(super) struct Picture {

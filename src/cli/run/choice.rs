@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::cli::{Failure, Setup, complain};
+use crate::cli::failure::Failure;
+use crate::cli::output::complain;
+use crate::cli::setup::Setup;
 use crate::host::set::HostSet;
 use crate::host::{Host, shortened};
 use crate::text::plain;

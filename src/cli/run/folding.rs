@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::choice::Target;
 use super::screen::{Screen, To};
-use crate::cli::Failure;
+use crate::cli::failure::Failure;
 use crate::host::set::{compare, fold};
 
 /// What was written, and by which hosts.

@@ -19,7 +19,7 @@ use super::report::report;
 use super::screen::{Screen, To};
 use super::state::State;
 use crate::agent::Way;
-use crate::cli::Failure;
+use crate::cli::failure::Failure;
 use crate::cli::relay::LAST_WRITES;
 use crate::command::Child;
 use crate::command::Stdin;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::cli::{NOT_RUN, TIMED_OUT, told};
+use crate::cli::failure::{NOT_RUN, TIMED_OUT, told};
 use crate::command::ExitStatus;
 use crate::error::{ConnectErrorKind, Error};
 use crate::host::Host;

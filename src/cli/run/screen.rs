@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::state::State;
-use crate::cli::{Failure, cannot_write};
+use crate::cli::failure::{Failure, cannot_write};
 
 /// Where to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +64,7 @@ const PATIENCE: Duration = Duration::from_millis(200);
 /// Takes the bar away, just before a signal ends the program.
 pub(in crate::cli) fn leave() {
     if DRAWN.swap(false, Ordering::Relaxed) {
-        crate::cli::tell(ERASE.to_owned());
+        crate::cli::output::messages::tell(ERASE.to_owned());
     }
 }
 
@@ -113,7 +113,7 @@ impl Screen {
                 streams.erase().await;
                 streams.tell(format!("{erase}sshpool: {message}\n").as_bytes()).await;
             }
-            Err(_) => crate::cli::complain(message),
+            Err(_) => crate::cli::output::complain(message),
         }
     }
 

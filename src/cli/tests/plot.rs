@@ -1,6 +1,6 @@
 //! The picture. Not in its file: benchmarks that use that would have its tests too.
 
-use crate::cli::plot::{Series, distributions};
+use crate::cli::output::plot::{Series, distributions};
 
 fn series(name: &str, values: &[f64]) -> Series {
     Series { name: name.to_owned(), values: values.to_vec() }

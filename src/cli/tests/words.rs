@@ -10,8 +10,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::agent::wire::{self, Exec, HostSpec};
-use crate::cli::{advice, completions, one_line, ssh};
-use crate::{Config, Host, HostSet};
+use crate::cli::commands::{completions, ssh};
+use crate::cli::output::messages::one_line;
+use crate::cli::tips;
+use crate::config::Config;
+use crate::host::Host;
+use crate::host::set::HostSet;
 
 /// The next number of a row that looks random and is the same each time.
 pub(super) struct Random(u64);
@@ -161,7 +165,7 @@ fn b9_no_command_line_makes_a_panic() {
         words.extend((0..random.below(7)).map(|_| OsString::from_vec(word(random))));
         let place = ssh::place(&words);
         let end = place.map_or(words.len(), |place| place + 1);
-        match advice::parse(&words[..end]) {
+        match tips::parse(&words[..end]) {
             Ok(cli) => assert!(!format!("{cli:?}").is_empty()),
             Err(error) => assert!(!error.to_string().is_empty()),
         }
@@ -170,7 +174,7 @@ fn b9_no_command_line_makes_a_panic() {
         // Files that are named are read for it, and some block or have no end; these words name
         // none.
         if !lossy.iter().any(|word| word.contains('/')) {
-            let _ = completions::offered(&lossy);
+            let _ = completions::offered(tips::command(), &lossy);
         }
     });
 }

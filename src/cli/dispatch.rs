@@ -1,0 +1,80 @@
+//! From the command line to the subcommand that it names.
+
+use std::time::Duration;
+
+use super::commands::metrics;
+use super::failure::Failure;
+use super::program::{Cli, Command};
+use super::setup::{Setup, from_a_pipe};
+use super::tips;
+use crate::agent::Way;
+use crate::pool::signals;
+
+/// Runs the subcommand, and gives the status to end with.
+pub(super) async fn run(cli: Cli) -> Result<u8, Failure> {
+    let Cli { ssh_config, config, no_agent, command, .. } = cli;
+    let command = match command {
+        // What they print does not depend on any settings.
+        Command::Completions(completions) => return completions.run().await,
+        Command::Man(man) => return man.run(tips::command()).await,
+        command => command,
+    };
+    let piped = ssh_config.as_deref().map(from_a_pipe).transpose()?.flatten();
+    let setup = match &piped {
+        None => Setup::new(ssh_config, config, no_agent)?,
+        Some(copy) => {
+            // The next command has another one, and the agent could not read this one again.
+            tracing::info!("the ssh_config comes from a pipe: a pool of this command's own");
+            Setup::new(Some(copy.path().to_owned()), config, true)?
+        }
+    };
+    let (way, result) = match command {
+        Command::Exec(exec) => {
+            let host = setup.host(&exec.target.host)?;
+            let way = setup.way(host.name(), false).await?;
+            let result = exec.run(&way, &host).await;
+            (way, result)
+        }
+        Command::Run(run) => {
+            let Some(fleet) = run.prepare(&setup).await? else { return Ok(0) };
+            let way = setup.way(fleet.first(), false).await?;
+            let result = fleet.run(&way).await;
+            (way, result)
+        }
+        Command::Compose(compose) => {
+            let (way, hosts) = setup.open_all(compose.hosts(), false).await?;
+            let result = compose.run(&way, &hosts).await;
+            (way, result)
+        }
+        Command::Resources(resources) => {
+            let (way, hosts) = setup.open_all(resources.hosts(), resources.watches()).await?;
+            let result = resources.run(&way, &hosts).await;
+            (way, result)
+        }
+        Command::Doctor(doctor) => return doctor.run(&setup).await,
+        Command::Completions(_) | Command::Man(_) => unreachable!("they have returned"),
+        Command::Bench(bench) => {
+            let session = setup.open(&bench.target, true)?;
+            let result = bench.run(&session).await;
+            (Way::Pool(session.pool), result)
+        }
+        Command::Warm(warm) => return warm.run(&setup).await,
+        Command::Status(status) => return status.run(&setup).await,
+        Command::Close(close) => return close.run(&setup).await,
+        Command::Metrics => return metrics::metrics(&setup).await,
+        Command::Agent(agent) => return agent.run(&setup).await,
+        Command::Ssh(_) => unreachable!("it does not come here"),
+    };
+    if signals::is_ending() {
+        // The handler closes the pool and ends the process by the signal.
+        std::future::pending::<()>().await;
+    }
+    if let Way::Pool(pool) = way {
+        // Nothing of ours runs any more, unless it was given up.
+        pool.close_within(Duration::ZERO).await;
+    }
+    if let Err(Failure::Interrupted) = result {
+        signals::end_as_by(nix::sys::signal::Signal::SIGINT);
+    }
+    result
+}
