@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use crate::cli::args::Target;
 use crate::cli::failure::{Failure, NOT_RUN, TIMED_OUT};
-use crate::cli::output::colour::{self, Colour};
+use crate::cli::output::colour::{self, DIM, GREEN, RED, YELLOW, paint};
 use crate::cli::output::{print_json, write};
 use crate::cli::setup::Setup;
 use crate::doctor::{Finding, Report, Sources, Status, Verdict, duration_text};
@@ -84,14 +84,12 @@ async fn unless_ending() {
 
 /// The last line.
 fn conclusion(report: &Report, colours: bool) -> String {
-    let (colour, text) = match (report.verdict, report.has_advice()) {
-        (Verdict::Works, false) => (Colour::Green, "commands can run"),
-        (Verdict::Works, true) => {
-            (Colour::Yellow, "commands can run; see what is not as it should be")
-        }
-        (Verdict::TimedOut | Verdict::Fails, _) => (Colour::Red, "no command can run"),
+    let (style, text) = match (report.verdict, report.has_advice()) {
+        (Verdict::Works, false) => (GREEN, "commands can run"),
+        (Verdict::Works, true) => (YELLOW, "commands can run; see what is not as it should be"),
+        (Verdict::TimedOut | Verdict::Fails, _) => (RED, "no command can run"),
     };
-    format!("{}\n", colour.paint(format_args!("{}: {text}", report.host), colours))
+    format!("{}\n", paint(style, format_args!("{}: {text}", report.host), colours))
 }
 
 /// As wide as the longest name of a check, and as a time.
@@ -100,20 +98,20 @@ const TIMES: usize = "1234 ms".len();
 
 /// The lines of a finding, with a mark, in columns that are the same for all.
 fn lines(finding: &Finding, colours: bool) -> String {
-    let (mark, colour) = match finding.status {
-        Status::Ok => ("ok", Colour::Green),
-        Status::Warning => ("warning", Colour::Yellow),
-        Status::Failed => ("failed", Colour::Red),
-        Status::Skipped => ("-", Colour::Dim),
+    let (mark, style) = match finding.status {
+        Status::Ok => ("ok", GREEN),
+        Status::Warning => ("warning", YELLOW),
+        Status::Failed => ("failed", RED),
+        Status::Skipped => ("-", DIM),
     };
-    let mark = colour.paint(format_args!("{mark:<7}"), colours);
+    let mark = paint(style, format_args!("{mark:<7}"), colours);
     let Finding { check, what, why, todo, elapsed, .. } = finding;
     let time = elapsed.map(duration_text).unwrap_or_default();
     let mut lines = format!("{mark}  {check:<CHECKS$}  {time:>TIMES$}  {what}\n");
     let indent = " ".repeat(7 + 2 + CHECKS + 2 + TIMES + 2);
     for (word, text) in [("why: ", why), ("do:  ", todo)] {
         if let Some(text) = text {
-            lines += &format!("{indent}{}{text}\n", Colour::Dim.paint(word, colours));
+            lines += &format!("{indent}{}{text}\n", paint(DIM, word, colours));
         }
     }
     lines

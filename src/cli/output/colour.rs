@@ -4,13 +4,12 @@
 use std::fmt::Display;
 use std::io::IsTerminal;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::cli) enum Colour {
-    Red,
-    Green,
-    Yellow,
-    Dim,
-}
+use anstyle::{AnsiColor, Style};
+
+pub(in crate::cli) const RED: Style = AnsiColor::Red.on_default();
+pub(in crate::cli) const GREEN: Style = AnsiColor::Green.on_default();
+pub(in crate::cli) const YELLOW: Style = AnsiColor::Yellow.on_default();
+pub(in crate::cli) const DIM: Style = Style::new().dimmed();
 
 /// Whether what is written to this stream has colours.
 pub(in crate::cli) fn wanted(stream: &impl IsTerminal) -> bool {
@@ -18,15 +17,7 @@ pub(in crate::cli) fn wanted(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && variable("NO_COLOR").is_empty() && variable("TERM") != "dumb"
 }
 
-impl Colour {
-    /// The text in this colour, where there are any.
-    pub(in crate::cli) fn paint(self, text: impl Display, colours: bool) -> String {
-        let code = match self {
-            Colour::Red => "31",
-            Colour::Green => "32",
-            Colour::Yellow => "33",
-            Colour::Dim => "2",
-        };
-        if colours { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() }
-    }
+/// The text in this style, where there are colours.
+pub(in crate::cli) fn paint(style: Style, text: impl Display, colours: bool) -> String {
+    if colours { format!("{style}{text}{style:#}") } else { text.to_string() }
 }
