@@ -1,0 +1,122 @@
+//! The part of a key's state that the task of a slot reports to: how its login went, and how its
+//! connection ended.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::KeyState;
+use super::fruitless::{MOST_DOUBTS, fruitless};
+use super::slot::{Ready, Slot};
+use super::tenant::Tenant;
+use crate::config::PoolConfig;
+use crate::error::ConnectError;
+use crate::policy::{Configuration, Transport};
+
+impl<T: Transport> KeyState<T> {
+    /// The login succeeded. Where the slot was closed meanwhile, the task hears of that and closes
+    /// the connection.
+    pub(in crate::policy) fn connected(
+        &mut self,
+        slot: usize,
+        connection: Arc<T::Connection>,
+        asked: bool,
+        now: Instant,
+        config: &PoolConfig,
+    ) {
+        self.counters.connects += 1;
+        if let Some(tenant) = self.slots[slot].tenant().and_then(|id| self.tenants.get_mut(&id)) {
+            tenant.succeeded();
+        }
+        let Slot::Connecting { tenant, retire } = &self.slots[slot] else {
+            return;
+        };
+        self.next_generation += 1;
+        self.slots[slot] = Slot::Ready(Ready {
+            tenant: *tenant,
+            connection,
+            generation: self.next_generation,
+            retire: retire.clone(),
+            leases: 0,
+            asked,
+            made: now,
+            used: now,
+            proven: now,
+            answered: now,
+            checking: None,
+            suspect_until: None,
+            limit: config.sessions_per_connection,
+            limit_set: now,
+            rests: 0,
+            rests_until: None,
+            standbys: VecDeque::new(),
+            opening: 0,
+            ran: false,
+            leaving: false,
+            yields_to: None,
+        });
+        self.refill = Some(slot);
+    }
+
+    pub(in crate::policy) fn connect_failed(
+        &mut self,
+        slot: usize,
+        error: ConnectError,
+        watched: Option<Configuration>,
+        now: Instant,
+    ) {
+        self.counters.failed_connects += 1;
+        let tenant = self.slots[slot].tenant();
+        self.emptied(slot);
+        if let Some(tenant) = tenant.and_then(|id| self.tenants.get_mut(&id)) {
+            let used_up = self.ledger.used_up(&tenant.account, &self.key, now);
+            tenant.failed(error, watched, used_up, self.next_ticket, now);
+        }
+    }
+
+    /// Closes the breakers: the next caller tries.
+    pub(in crate::policy) fn reset(&mut self) {
+        self.tenants.values_mut().for_each(Tenant::reset);
+        self.quiet.extend(self.tenants.keys());
+    }
+
+    /// The connection ended by itself. While nobody uses it that is for the health checks to count:
+    /// they would have found it. `is_counted`: the server has closed it, and nothing had run on it.
+    pub(in crate::policy) fn lost(
+        &mut self,
+        slot: usize,
+        reason: &str,
+        is_counted: bool,
+        now: Instant,
+        config: &PoolConfig,
+    ) {
+        let mut was_fruitless = None;
+        if let Slot::Ready(ready) = &self.slots[slot] {
+            let (tenant, generation) = (ready.tenant, ready.generation);
+            if ready.leases == 0 && config.health_checks {
+                self.counters.health_check_failures += 1;
+            }
+            if is_counted || (ready.is_fruitless(now) && ready.leases == 0) {
+                was_fruitless = Some(tenant);
+            } else if ready.is_fruitless(now) {
+                self.doubts.push_back((generation, tenant));
+                if self.doubts.len() > MOST_DOUBTS {
+                    self.quiet.extend(self.doubts.pop_front().map(|(_, tenant)| tenant));
+                }
+            }
+        }
+        self.retire(slot, Duration::ZERO);
+        if let Some(tenant) = was_fruitless {
+            let error = fruitless(reason);
+            self.was_fruitless(tenant, if is_counted { error.dropped() } else { error }, now);
+        }
+    }
+
+    /// Nothing is left in the slot.
+    pub(in crate::policy) fn emptied(&mut self, slot: usize) {
+        self.quiet.extend(self.slots[slot].tenant());
+        self.slots[slot] = Slot::Empty;
+    }
+}
