@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::slot::Slot;
+use super::slot::SlotState;
 use super::tenant::TenantId;
 use super::{Grant, KeyState, Ticket, Waiter};
 use crate::config::PoolConfig;
@@ -57,7 +57,7 @@ impl<T: Transport> KeyState<T> {
             .iter_mut()
             .enumerate()
             .filter_map(|(index, slot)| match slot {
-                Slot::Ready(ready)
+                SlotState::Ready(ready)
                     if ready.tenant == id
                         && ready.has_room(now)
                         && ready.yields_to.is_none_or(|other| ticket < other)
@@ -93,7 +93,7 @@ impl<T: Transport> KeyState<T> {
     ) {
         let id = self.tenant_of(host, now);
         self.forget_the_gone(id);
-        let is_unused = |slot: &Slot<T::Connection>| {
+        let is_unused = |slot: &SlotState<T::Connection>| {
             slot.tenant().is_none_or(|of| of != id) || slot.is_unused()
         };
         let is_unused = self.slots.iter().all(is_unused);

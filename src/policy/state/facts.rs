@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::KeyState;
-use super::slot::{Ready, Slot};
+use super::slot::{Ready, SlotState};
 use crate::host::{Host, PoolKey};
 use crate::policy::{Connection, Stats, Transport};
 
@@ -39,8 +39,8 @@ impl<T: Transport> KeyState<T> {
 
     /// What there is to tell of each connection, by slot.
     pub(in crate::policy) fn facts(&self, now: Instant) -> Vec<Facts<T::Connection>> {
-        let facts = |(slot, of): (usize, &Slot<T::Connection>)| match of {
-            Slot::Ready(ready) => Some(Facts {
+        let facts = |(slot, of): (usize, &SlotState<T::Connection>)| match of {
+            SlotState::Ready(ready) => Some(Facts {
                 key: self.key.clone(),
                 slot,
                 connection: Arc::clone(&ready.connection),
@@ -61,7 +61,7 @@ impl<T: Transport> KeyState<T> {
         stats.waiting = waiters.filter(|waiter| !waiter.sender.is_closed()).count();
         stats.connecting = self.connecting();
         for slot in &self.slots {
-            if let Slot::Ready(ready) = slot {
+            if let SlotState::Ready(ready) = slot {
                 stats.total_connections += 1;
                 stats.open_sessions += ready.leases;
                 stats.standby_sessions += ready.standbys.len();
@@ -77,6 +77,6 @@ impl<T: Transport> KeyState<T> {
     }
 
     fn connecting(&self) -> usize {
-        self.slots.iter().filter(|slot| matches!(slot, Slot::Connecting { .. })).count()
+        self.slots.iter().filter(|slot| matches!(slot, SlotState::Connecting { .. })).count()
     }
 }

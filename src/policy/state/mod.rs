@@ -19,6 +19,7 @@ mod slot;
 mod standby;
 mod task;
 mod tenant;
+mod transition;
 mod upkeep;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -36,7 +37,7 @@ use crate::config::PoolConfig;
 use crate::error::Error;
 use crate::host::{Host, HostIdentity, PoolKey, Variables};
 pub(crate) use facts::Facts;
-use slot::{Ready, Slot};
+use slot::{Ready, SlotState};
 use tenant::{Tenant, TenantId};
 
 /// For what runs on a connection that is not handed out any more though it may still work: it is
@@ -90,7 +91,7 @@ pub(super) enum Action<T: Transport> {
 
 pub(super) struct KeyState<T: Transport> {
     key: PoolKey,
-    slots: Vec<Slot<T::Connection>>,
+    slots: Vec<SlotState<T::Connection>>,
     tenants: BTreeMap<TenantId, Tenant<T>>,
     by_identity: HashMap<HostIdentity, TenantId>,
     /// Those in whose queues somebody is.
@@ -131,7 +132,7 @@ impl<T: Transport> KeyState<T> {
     ) -> Self {
         KeyState {
             key,
-            slots: (0..config.max_connections).map(|_| Slot::Empty).collect(),
+            slots: (0..config.max_connections).map(|_| SlotState::Empty).collect(),
             tenants: BTreeMap::new(),
             by_identity: HashMap::new(),
             queued: BTreeSet::new(),
@@ -164,14 +165,14 @@ impl<T: Transport> KeyState<T> {
 
     fn ready_ones(&self) -> impl Iterator<Item = (usize, &Ready<T::Connection>)> {
         self.slots.iter().enumerate().filter_map(|(index, slot)| match slot {
-            Slot::Ready(ready) => Some((index, ready)),
+            SlotState::Ready(ready) => Some((index, ready)),
             _ => None,
         })
     }
 
     fn ready(&mut self, slot: usize, generation: u64) -> Option<&mut Ready<T::Connection>> {
         match &mut self.slots[slot] {
-            Slot::Ready(ready) if ready.generation == generation => Some(ready),
+            SlotState::Ready(ready) if ready.generation == generation => Some(ready),
             _ => None,
         }
     }

@@ -13,15 +13,17 @@ use crate::policy::maintenance::Depth;
 use crate::policy::standby::Standby;
 use crate::policy::{Connection, YOUNG};
 
-/// The life of a slot. Each state names its successors; only the methods below change it.
-pub(super) enum Slot<C: Connection> {
-    /// → Connecting
+/// The life of a slot. Only [`KeyState::transition`](super::KeyState::transition) changes it, and
+/// [`Phase::successors`] says which state may follow which.
+pub(super) enum SlotState<C: Connection> {
     Empty,
-    /// A login is under way. → Ready, Closing (closed meanwhile), Empty (it failed)
-    Connecting { tenant: TenantId, retire: Retire },
-    /// → Closing
+    /// A login is under way.
+    Connecting {
+        tenant: TenantId,
+        retire: Retire,
+    },
     Ready(Ready<C>),
-    /// Its connection is being ended. It still counts towards the maximum. → Empty
+    /// Its connection is being ended. It still counts towards the maximum.
     Closing {
         tenant: TenantId,
         retire: Retire,
@@ -30,23 +32,56 @@ pub(super) enum Slot<C: Connection> {
     },
 }
 
-impl<C: Connection> Slot<C> {
+/// A state of a slot without what belongs to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Empty,
+    Connecting,
+    Ready,
+    Closing,
+}
+
+impl Phase {
+    /// The states that may follow.
+    pub(super) fn successors(self) -> &'static [Phase] {
+        match self {
+            Phase::Empty => &[Phase::Connecting],
+            // The login has succeeded; it was closed meanwhile; it has failed.
+            Phase::Connecting => &[Phase::Ready, Phase::Closing, Phase::Empty],
+            // It is empty at once when the runtime of its task is shut down.
+            Phase::Ready => &[Phase::Closing, Phase::Empty],
+            // It may be closed again, with less patience.
+            Phase::Closing => &[Phase::Closing, Phase::Empty],
+        }
+    }
+}
+
+impl<C: Connection> SlotState<C> {
+    pub(super) fn phase(&self) -> Phase {
+        match self {
+            SlotState::Empty => Phase::Empty,
+            SlotState::Connecting { .. } => Phase::Connecting,
+            SlotState::Ready(_) => Phase::Ready,
+            SlotState::Closing { .. } => Phase::Closing,
+        }
+    }
+
     /// Whose it is.
     pub(super) fn tenant(&self) -> Option<TenantId> {
         match self {
-            Slot::Empty => None,
-            Slot::Connecting { tenant, .. }
-            | Slot::Ready(Ready { tenant, .. })
-            | Slot::Closing { tenant, .. } => Some(*tenant),
+            SlotState::Empty => None,
+            SlotState::Connecting { tenant, .. }
+            | SlotState::Ready(Ready { tenant, .. })
+            | SlotState::Closing { tenant, .. } => Some(*tenant),
         }
     }
 
     /// Nothing is in it, or nothing that will be handed out.
     pub(super) fn is_unused(&self) -> bool {
         match self {
-            Slot::Empty | Slot::Closing { .. } => true,
-            Slot::Connecting { .. } => false,
-            Slot::Ready(ready) => ready.leaving,
+            SlotState::Empty | SlotState::Closing { .. } => true,
+            SlotState::Connecting { .. } => false,
+            SlotState::Ready(ready) => ready.leaving,
         }
     }
 }
@@ -98,6 +133,40 @@ pub(super) struct Ready<C: Connection> {
 }
 
 impl<C: Connection> Ready<C> {
+    /// A connection whose login has just succeeded, on which so many sessions may be open at once.
+    pub(super) fn new(
+        tenant: TenantId,
+        connection: Arc<C>,
+        generation: u64,
+        retire: Retire,
+        limit: usize,
+        now: Instant,
+    ) -> Self {
+        Ready {
+            tenant,
+            connection,
+            generation,
+            retire,
+            leases: 0,
+            asked: false,
+            made: now,
+            used: now,
+            proven: now,
+            answered: now,
+            checking: None,
+            suspect_until: None,
+            limit,
+            limit_set: now,
+            rests: 0,
+            rests_until: None,
+            standbys: VecDeque::new(),
+            opening: 0,
+            ran: false,
+            leaving: false,
+            yields_to: None,
+        }
+    }
+
     pub(super) fn is_suspect(&self, now: Instant) -> bool {
         self.suspect_until.is_some_and(|until| until > now)
     }

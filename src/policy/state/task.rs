@@ -1,7 +1,6 @@
 //! The part of a key's state that the task of a slot reports to: how its login went, and how its
 //! connection ended.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,8 +8,9 @@ use tokio::time::Instant;
 
 use super::KeyState;
 use super::fruitless::{MOST_DOUBTS, fruitless};
-use super::slot::{Ready, Slot};
+use super::slot::SlotState;
 use super::tenant::Tenant;
+use super::transition::Event;
 use crate::config::PoolConfig;
 use crate::error::ConnectError;
 use crate::policy::{Configuration, Transport};
@@ -26,38 +26,14 @@ impl<T: Transport> KeyState<T> {
         now: Instant,
         config: &PoolConfig,
     ) {
-        self.counters.connects += 1;
         if let Some(tenant) = self.slots[slot].tenant().and_then(|id| self.tenants.get_mut(&id)) {
             tenant.succeeded();
         }
-        let Slot::Connecting { tenant, retire } = &self.slots[slot] else {
-            return;
-        };
-        self.next_generation += 1;
-        self.slots[slot] = Slot::Ready(Ready {
-            tenant: *tenant,
-            connection,
-            generation: self.next_generation,
-            retire: retire.clone(),
-            leases: 0,
-            asked,
-            made: now,
-            used: now,
-            proven: now,
-            answered: now,
-            checking: None,
-            suspect_until: None,
-            limit: config.sessions_per_connection,
-            limit_set: now,
-            rests: 0,
-            rests_until: None,
-            standbys: VecDeque::new(),
-            opening: 0,
-            ran: false,
-            leaving: false,
-            yields_to: None,
-        });
-        self.refill = Some(slot);
+        let limit = config.sessions_per_connection;
+        self.transition(slot, Event::LoginSucceeds { connection, asked, limit, now });
+        if let SlotState::Ready(_) = self.slots[slot] {
+            self.refill = Some(slot);
+        }
     }
 
     pub(in crate::policy) fn connect_failed(
@@ -67,9 +43,8 @@ impl<T: Transport> KeyState<T> {
         watched: Option<Configuration>,
         now: Instant,
     ) {
-        self.counters.failed_connects += 1;
         let tenant = self.slots[slot].tenant();
-        self.emptied(slot);
+        self.transition(slot, Event::LoginFails);
         if let Some(tenant) = tenant.and_then(|id| self.tenants.get_mut(&id)) {
             let used_up = self.ledger.used_up(&tenant.account, &self.key, now);
             tenant.failed(error, watched, used_up, self.next_ticket, now);
@@ -92,12 +67,10 @@ impl<T: Transport> KeyState<T> {
         now: Instant,
         config: &PoolConfig,
     ) {
-        let mut was_fruitless = None;
-        if let Slot::Ready(ready) = &self.slots[slot] {
+        let (mut was_fruitless, mut failed_check) = (None, false);
+        if let SlotState::Ready(ready) = &self.slots[slot] {
             let (tenant, generation) = (ready.tenant, ready.generation);
-            if ready.leases == 0 && config.health_checks {
-                self.counters.health_check_failures += 1;
-            }
+            failed_check = ready.leases == 0 && config.health_checks;
             if is_counted || (ready.is_fruitless(now) && ready.leases == 0) {
                 was_fruitless = Some(tenant);
             } else if ready.is_fruitless(now) {
@@ -107,7 +80,7 @@ impl<T: Transport> KeyState<T> {
                 }
             }
         }
-        self.retire(slot, Duration::ZERO);
+        self.transition(slot, Event::Retires { patience: Duration::ZERO, failed_check });
         if let Some(tenant) = was_fruitless {
             let error = fruitless(reason);
             self.was_fruitless(tenant, if is_counted { error.dropped() } else { error }, now);
@@ -116,7 +89,6 @@ impl<T: Transport> KeyState<T> {
 
     /// Nothing is left in the slot.
     pub(in crate::policy) fn emptied(&mut self, slot: usize) {
-        self.quiet.extend(self.slots[slot].tenant());
-        self.slots[slot] = Slot::Empty;
+        self.transition(slot, Event::TaskEnds);
     }
 }
