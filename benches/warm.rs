@@ -15,7 +15,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use common::sshd::Sshd;
-use sshpool::{Host, Pool, PoolConfig};
+use sshpool::{Host, Pool};
 
 const COMMANDS: usize = 200;
 const PAUSE: Duration = Duration::from_millis(50);
@@ -31,7 +31,7 @@ fn main() {
 
 async fn run(sshd: &Sshd, rounds: usize) {
     let host = pooled::host(sshd);
-    let without = pooled::pool(PoolConfig { standby_sessions: 0, ..pooled::config() });
+    let without = pooled::pool(pooled::config().standby_sessions(0));
     let pool = pooled::pool(pooled::config());
     let directory = tempfile::tempdir().expect("a directory");
     let socket = directory.path().join("s");

@@ -65,7 +65,6 @@ pub(crate) fn plain(error: &io::Error) -> String {
 
 /// An error without the host before it: most errors name their host by themselves, and once is
 /// enough.
-#[cfg(feature = "cli")]
 pub(crate) fn without_host(error: &impl fmt::Display, host: &str) -> String {
     let text = error.to_string();
     text.strip_prefix(host).and_then(|text| text.strip_prefix(": ")).unwrap_or(&text).to_owned()

@@ -10,7 +10,7 @@ use common::sshd::{Builder, Sshd};
 use common::wait_for_async;
 use pooled::{PATIENCE, command, config, host, pool};
 use rstest::rstest;
-use sshpool::{Error, Host, Output, Pool, PoolConfig, Stdin};
+use sshpool::{Error, Host, Output, Pool, Stdin};
 use tokio::io::AsyncWriteExt;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -47,7 +47,7 @@ fn start_up(sshd: &Sshd, file: &str, text: &str) {
 /// Runs each text in every way that there is, and compares it with plain ssh.
 async fn is_plain(sshd: &Sshd, texts: &[&str]) {
     for standby_sessions in [2, 0] {
-        let (pool, host) = (pool(PoolConfig { standby_sessions, ..config() }), host(sshd));
+        let (pool, host) = (pool(config().standby_sessions(standby_sessions)), host(sshd));
         for text in texts {
             let expected = plain(sshd, text);
             // The second one may find a session in standby.
@@ -224,8 +224,8 @@ const RUNS_TO_LEARN: usize = 1;
 #[tokio::test]
 async fn a_forced_command_runs_once_for_each_command_and_once_to_learn_of_it() {
     let sshd = forced("cat; echo $SSH_ORIGINAL_COMMAND").start();
-    let settings = PoolConfig { sessions_per_connection: 1, max_connections: 2, ..config() };
-    let settings = PoolConfig { health_check_interval: Duration::from_millis(50), ..settings };
+    let settings = config().sessions_per_connection(1).max_connections(2);
+    let settings = settings.health_check_interval(Duration::from_millis(50));
     let (pool, host) = (pool(settings), host(&sshd));
     let both = tokio::join!(
         pool.shell(&host, "first").stdin("in ").output(),
@@ -261,7 +261,7 @@ async fn what_a_forced_command_writes_arrives(#[case] then: &str, #[case] length
 #[tokio::test]
 async fn a_forced_command_that_does_not_end_is_told_in_time() {
     let sshd = forced("sleep 600").start();
-    let settings = PoolConfig { connect_timeout: Duration::from_secs(3), ..config() };
+    let settings = config().connect_timeout(Duration::from_secs(3));
     let (pool, host) = (pool(settings), host(&sshd));
     let error = timeout(PATIENCE, pool.exec(&host, "x"))
         .await
@@ -282,7 +282,7 @@ async fn a_server_of_few_sessions_runs_every_command_once(
     #[values(0, 2)] standby_sessions: usize,
 ) {
     let sshd = Sshd::builder().max_sessions(sessions).start();
-    let (pool, host) = (pool(PoolConfig { standby_sessions, ..config() }), host(&sshd));
+    let (pool, host) = (pool(config().standby_sessions(standby_sessions)), host(&sshd));
     // One after the other, so that sessions in standby and commands get into each other's way.
     for number in 0..20 {
         run_one(&pool, &host, number).await;
@@ -313,7 +313,7 @@ async fn run_one(pool: &Pool, host: &Host, number: usize) {
 #[tokio::test]
 async fn a_command_is_in_no_process_list(#[values(0, 2)] standby_sessions: usize) {
     let sshd = Sshd::builder().start();
-    let (pool, host) = (pool(PoolConfig { standby_sessions, ..config() }), host(&sshd));
+    let (pool, host) = (pool(config().standby_sessions(standby_sessions)), host(&sshd));
     for _ in 0..2 {
         let secret = format!("secret-{}-{standby_sessions}", sshd.port());
         let waits =

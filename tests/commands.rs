@@ -177,10 +177,7 @@ async fn what_no_shell_can_be_given_is_refused_before_a_login(
 #[tokio::test]
 async fn a_forced_command_is_run() {
     let sshd = Sshd::builder().force_command("echo forced: \"$SSH_ORIGINAL_COMMAND\"").start();
-    let settings = sshpool::PoolConfig {
-        health_check_interval: std::time::Duration::from_millis(100),
-        ..config()
-    };
+    let settings = config().health_check_interval(std::time::Duration::from_millis(100));
     let (pool, host) = (pool(settings), host(&sshd));
     assert_eq!(pool.exec(&host, "status").await.expect("it runs"), "forced: status");
     common::wait_for_async("some checks", PATIENCE, || pool.stats().health_checks_passed >= 3)

@@ -13,7 +13,9 @@ use common::sshd::{Image, Kind, Sshd};
 use common::wait_for_async;
 use rstest::rstest;
 use serde_json::Value;
-use sshpool::docker::{Compose, ComposeError, Project, ProjectStatus, Service, State, Status};
+use sshpool::docker::{
+    Compose, ComposeError, ContainerState, Project, ProjectStatus, Service, Status,
+};
 use sshpool::{Host, Pool};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::time::timeout;
@@ -94,7 +96,7 @@ impl Shop {
             let is = |name: &str, right: fn(&Service) -> bool| {
                 found.services.iter().any(|s| s.name == name && right(s))
             };
-            if is("job", |job| job.state == State::Exited)
+            if is("job", |job| job.state == ContainerState::Exited)
                 && is("db", |db| db.health.as_deref() == Some("healthy"))
             {
                 return found;

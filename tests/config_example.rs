@@ -23,7 +23,7 @@ fn settings() -> Vec<String> {
 #[test]
 fn each_setting_stands_with_its_default() {
     let config = example();
-    assert_eq!(config.pool, PoolConfig { keep_connect_timeout: true, ..PoolConfig::default() });
+    assert_eq!(config.pool, PoolConfig::default().keep_connect_timeout(true));
     let said: toml::Table = TEXT.parse().expect("it is TOML");
     let said: Vec<&String> = said["pool"].as_table().expect("a table").keys().collect();
     let mut settings = settings();

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use common::sshd::{Image, Sshd};
 use common::{wait_for, wait_for_async};
 use rstest::rstest;
-use sshpool::{ConnectErrorKind as Kind, Error, Host, PoolConfig};
+use sshpool::{ConnectErrorKind as Kind, Error, Host};
 
 use pooled::{config, host, pool};
 
@@ -142,7 +142,7 @@ async fn every_cause_has_its_kind(#[case] wrong: Wrong, #[case] kind: Kind, #[ca
         Kind::TimedOut => Duration::from_secs(1),
         _ => config().connect_timeout,
     };
-    let pool = pool(PoolConfig { connect_timeout: patience, ..config() });
+    let pool = pool(config().connect_timeout(patience));
     let error = pool.exec(&host, "true").await.expect_err("it cannot connect");
     assert!(error.never_started());
     let Error::Connect { source, .. } = &error else { panic!("{error:?}") };
@@ -342,7 +342,7 @@ async fn a_program_of_the_configuration_has_no_more_time_than_the_login() {
         .expect("a file");
         pooled::host_of(&path)
     };
-    let settings = PoolConfig { connect_timeout: Duration::from_secs(3), ..config() };
+    let settings = config().connect_timeout(Duration::from_secs(3));
     let pool = pool(settings);
     // What it leaves in the background is nobody's affair, even if it holds ssh's own outputs.
     pool.exec(&with("(sleep 5 &) ; true"), "true").await.expect("it works as with ssh");

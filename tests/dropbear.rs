@@ -27,9 +27,7 @@ use pooled::{PATIENCE, config, host, pool};
 fn bearable(settings: PoolConfig) -> PoolConfig {
     match release() {
         Release::Trixie => settings,
-        Release::Bookworm => {
-            PoolConfig { sessions_per_connection: 1, standby_sessions: 0, ..settings }
-        }
+        Release::Bookworm => settings.sessions_per_connection(1).standby_sessions(0),
     }
 }
 
@@ -81,7 +79,7 @@ async fn a_command_ends_as_it_does_by_plain_ssh(
     let Some(sshd) = dropbear(&[]) else { return };
     let plain = Plain::start(&sshd);
     let expected = plain.run(text, None).await.expect("plain ssh runs it");
-    let (pool, host) = (pool(bearable(PoolConfig { standby_sessions, ..config() })), host(&sshd));
+    let (pool, host) = (pool(bearable(config().standby_sessions(standby_sessions))), host(&sshd));
     for _ in 0..3 {
         let output = timeout(PATIENCE, pool.shell(&host, text).output()).await.expect("it ends");
         assert_eq!(Seen::from(output.expect("it ran")), expected);
@@ -104,7 +102,7 @@ async fn a_command_ends_as_it_does_by_plain_ssh(
 #[tokio::test]
 async fn a_megabyte_of_any_bytes_comes_back(#[values(0, 2)] standby_sessions: usize) {
     let Some(sshd) = dropbear(&[]) else { return };
-    let (pool, host) = (pool(bearable(PoolConfig { standby_sessions, ..config() })), host(&sshd));
+    let (pool, host) = (pool(bearable(config().standby_sessions(standby_sessions))), host(&sshd));
     let bytes: Vec<u8> = (0..=255).cycle().take(1024 * 1024).collect();
     for _ in 0..3 {
         let ran = timeout(PATIENCE, pool.shell(&host, "cat").stdin(bytes.clone()).output())
@@ -216,7 +214,7 @@ async fn what_dropbear_ran_unheard_does_not_run_again() {
 /// an address five logins at once that are not finished.
 #[rstest]
 #[case::within_its_limits(config())]
-#[case::more_connections_than_it_lets_log_in_at_once(PoolConfig { max_connections: 12, sessions_per_connection: 2, ..config() })]
+#[case::more_connections_than_it_lets_log_in_at_once(config().max_connections(12).sessions_per_connection(2))]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_commands_at_once_run_once_each(#[case] settings: PoolConfig) {
     let Some(sshd) = dropbear(&[]) else { return };
@@ -242,12 +240,7 @@ async fn many_commands_at_once_run_once_each(#[case] settings: PoolConfig) {
 #[tokio::test]
 async fn sixty_sessions_share_one_connection() {
     let Some(sshd) = dropbear(&[]) else { return };
-    let settings = PoolConfig {
-        max_connections: 1,
-        sessions_per_connection: 60,
-        standby_sessions: 0,
-        ..config()
-    };
+    let settings = config().max_connections(1).sessions_per_connection(60).standby_sessions(0);
     let (pool, host) = (pool(settings), host(&sshd));
     let mut children = Vec::new();
     for number in 0..60 {

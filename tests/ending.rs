@@ -209,8 +209,8 @@ fn who_goes_away_from_the_runtime_ends_the_command() {
 
 /// The server has a session to spare above the pool's own limit, or on another connection.
 #[rstest]
-#[case::above_the_limit(PoolConfig { sessions_per_connection: 1, max_connections: 1, standby_sessions: 0, ..config() }, 2)]
-#[case::another_connection(PoolConfig { sessions_per_connection: 8, max_connections: 2, standby_sessions: 0, ..config() }, 1)]
+#[case::above_the_limit(config().sessions_per_connection(1).max_connections(1).standby_sessions(0), 2)]
+#[case::another_connection(config().sessions_per_connection(8).max_connections(2).standby_sessions(0), 1)]
 #[tokio::test]
 async fn a_full_connection_does_not_keep_a_command_alive(
     #[case] config: PoolConfig,
@@ -250,7 +250,7 @@ async fn a_session_to_end_a_command_is_found(
     #[case] others: usize,
 ) {
     let sshd = Sshd::builder().max_sessions(max_sessions).start();
-    let (pool, host) = (pool(PoolConfig { max_connections, ..config() }), host(&sshd));
+    let (pool, host) = (pool(config().max_connections(max_connections)), host(&sshd));
     let mut busy = JoinSet::new();
     for _ in 0..others {
         let (pool, host) = (pool.clone(), host.clone());
@@ -320,7 +320,7 @@ async fn a_start_up_file_that_prints_does_not_keep_a_command_alive(
     // Slow for one command, and not for what ends it.
     let file = "[ ! -e slow ] || { rm slow; printf '%0500d\\n' 0; sleep 2.4; }";
     sshd.exec(&format!("cat >.bashrc <<'END'\n{file}\nEND"));
-    let (pool, host) = (pool(PoolConfig { standby_sessions: 0, ..config() }), host(&sshd));
+    let (pool, host) = (pool(config().standby_sessions(0)), host(&sshd));
     pool.exec(&host, "true").await.expect("it works");
     sshd.exec("touch slow");
     let mark = mark();
@@ -347,8 +347,7 @@ async fn a_start_up_file_that_prints_does_not_keep_a_command_alive(
 #[tokio::test]
 async fn a_frozen_server_is_not_waited_for(#[case] connections: usize) {
     let sshd = Sshd::builder().start();
-    let config =
-        PoolConfig { sessions_per_connection: 1, max_connections: connections, ..config() };
+    let config = config().sessions_per_connection(1).max_connections(connections);
     let (pool, host) = (pool(config), host(&sshd));
     let mut leases = Vec::new();
     for _ in 0..connections {
@@ -374,7 +373,7 @@ async fn a_command_with_a_piped_input_is_told_in_its_time() {
     let sshd = Sshd::builder().start();
     // An hour, so that nothing but the command's own time can end it, and after a minute the
     // keepalive.
-    let config = PoolConfig { connect_timeout: Duration::from_secs(3600), ..config() };
+    let config = config().connect_timeout(Duration::from_secs(3600));
     let (pool, host) = (pool(config), host(&sshd));
     pool.exec(&host, "true").await.expect("it works");
     sshd.freeze();
@@ -419,7 +418,7 @@ async fn a_closed_pool_ends_what_runs(#[case] patience: Duration) {
 #[tokio::test]
 async fn a_closed_pool_ends_what_runs_on_a_full_connection() {
     let sshd = Sshd::builder().max_sessions(2).start();
-    let (pool, host) = (pool(PoolConfig { max_connections: 1, ..config() }), host(&sshd));
+    let (pool, host) = (pool(config().max_connections(1)), host(&sshd));
     let marks = [mark(), mark()];
     for mark in marks {
         drop(tokio::spawn(
@@ -438,7 +437,7 @@ async fn a_closed_pool_ends_what_runs_on_a_full_connection() {
 async fn a_closed_pool_ends_what_runs_on_a_connection_that_takes_arguments() {
     let Some(sshd) = Sshd::builder().login_shell("/bin/bash").start_or_skip() else { return };
     sshd.exec("echo '[ ! -e bad ] || exit 0' >.bashrc");
-    let (pool, host) = (pool(PoolConfig { standby_sessions: 0, ..config() }), host(&sshd));
+    let (pool, host) = (pool(config().standby_sessions(0)), host(&sshd));
     let mark = mark();
     let running = tokio::spawn(pool.shell(&host, format!("sleep {mark}; echo never")).output());
     begun(&sshd, mark).await;

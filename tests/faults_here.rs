@@ -146,7 +146,7 @@ async fn is_whole(running: sshpool::Child) {
 
 /// Without standby each command needs what a session needs.
 fn without_standby() -> PoolConfig {
-    PoolConfig { standby_sessions: 0, ..config() }
+    config().standby_sessions(0)
 }
 
 /// Takes all places for files that a small file system has.
@@ -262,7 +262,7 @@ fn too_few_descriptors_are_told_and_recovered_from() {
         // A login fails at another point with each of them, until there are enough.
         let mut enough = false;
         for spare in 0..40 {
-            let pool = pool(PoolConfig { standby_sessions: 0, ..config() });
+            let pool = pool(config().standby_sessions(0));
             limit(open() + spare);
             let outcome = exec(&pool, &host, "echo whole").await;
             limit(soft);

@@ -74,7 +74,7 @@ async fn a_forced_command_runs_as_often_as_it_was_asked_for(
     let sshd = Sshd::builder().force_command(&format!("{NOTE}; {forced}")).start();
     // Few sessions for each, so that there are two connections.
     let settings =
-        PoolConfig { standby_sessions, max_connections: 2, sessions_per_connection: 3, ..config() };
+        config().standby_sessions(standby_sessions).max_connections(2).sessions_per_connection(3);
     let (pool, host) = (pool(settings), host(&sshd));
     const COMMANDS: usize = 40;
     run_all(&pool, &host, COMMANDS, 6, input, expected).await;
@@ -101,7 +101,7 @@ async fn a_forced_command_may_run_what_it_was_asked_for(
 ) {
     let sshd = Sshd::builder().force_command(forced).start();
     let (plain, host) = (Plain::start(&sshd), host(&sshd));
-    let pool = pool(PoolConfig { standby_sessions, ..config() });
+    let pool = pool(config().standby_sessions(standby_sessions));
     for round in 0..3 {
         for text in
             ["echo one", "wc -c", "cat", "false", "echo $HOME; echo err >&2; exit 4", "ls /nosuch"]

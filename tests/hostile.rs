@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use common::process::wait_until;
 use common::sshd::{Builder, Sshd};
 use rstest::rstest;
-use sshpool::{ConnectErrorKind as Kind, Error, PoolConfig};
+use sshpool::{ConnectErrorKind as Kind, Error};
 use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 
@@ -188,7 +188,7 @@ async fn what_a_command_writes_is_never_taken_for_ssh_s_word(
     #[values(0, 2)] standby_sessions: usize,
 ) {
     let sshd = Sshd::builder().start();
-    let (pool, host) = (pool(PoolConfig { standby_sessions, ..config() }), host(&sshd));
+    let (pool, host) = (pool(config().standby_sessions(standby_sessions)), host(&sshd));
     for (end, code) in
         [("exit 0", Some(0)), ("exit 7", Some(7)), ("exit 255", Some(255)), ("kill -9 $$", None)]
     {

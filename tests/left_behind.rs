@@ -377,7 +377,7 @@ fn a_pool_whose_directory_is_removed_makes_another() {
     let mut actor = actor("a_pool_whose_directory_is_removed_makes_another", |host| {
         runtime().block_on(async {
             // More connections than a command has attempts.
-            let pool = pool(sshpool::PoolConfig { sessions_per_connection: 1, ..config() });
+            let pool = pool(config().sessions_per_connection(1));
             let commands = (0..4)
                 .map(|_| tokio::spawn(pool.shell(&host, "sleep 1").output()))
                 .collect::<Vec<_>>();

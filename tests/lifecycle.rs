@@ -8,7 +8,7 @@ use std::time::Duration;
 use common::sshd::Sshd;
 use common::{wait_for, wait_for_async};
 use rstest::rstest;
-use sshpool::{Error, PoolConfig};
+use sshpool::Error;
 use tokio::time::timeout;
 
 use pooled::{PATIENCE, config, host, is_alive, kill, pool};
@@ -19,12 +19,8 @@ const SHORT: Duration = Duration::from_millis(200);
 #[tokio::test]
 async fn an_exclusive_pool_is_exhausted_and_hands_on_what_is_released() {
     let sshd = Sshd::builder().start();
-    let settings = PoolConfig {
-        max_connections: 2,
-        sessions_per_connection: 1,
-        acquire_timeout: Duration::ZERO,
-        ..config()
-    };
+    let settings =
+        config().max_connections(2).sessions_per_connection(1).acquire_timeout(Duration::ZERO);
     let (pool, host) = (pool(settings), host(&sshd));
     let first = pool.acquire(&host).await.expect("the first");
     let second = pool.acquire(&host).await.expect("the second");
@@ -45,7 +41,7 @@ async fn an_exclusive_pool_is_exhausted_and_hands_on_what_is_released() {
 #[tokio::test]
 async fn an_unused_connection_is_closed_after_its_time() {
     let sshd = Sshd::builder().start();
-    let (pool, host) = (pool(PoolConfig { idle_timeout: SHORT, ..config() }), host(&sshd));
+    let (pool, host) = (pool(config().idle_timeout(SHORT)), host(&sshd));
     let lease = pool.acquire(&host).await.expect("a connection");
     let pid = lease.master_pid();
     // In use for longer than the timeout, it stays.
@@ -66,7 +62,7 @@ async fn an_unused_connection_is_closed_after_its_time() {
 #[tokio::test]
 async fn a_working_connection_passes_its_health_checks() {
     let sshd = Sshd::builder().start();
-    let (pool, host) = (pool(PoolConfig { health_check_interval: SHORT, ..config() }), host(&sshd));
+    let (pool, host) = (pool(config().health_check_interval(SHORT)), host(&sshd));
     pool.exec(&host, "true").await.expect("it runs");
     wait_for_async("three checks", PATIENCE, || pool.stats().health_checks_passed >= 3).await;
     assert_eq!((pool.stats().health_check_failures, sshd.logins()), (0, 1));
@@ -89,11 +85,7 @@ enum Fate {
 async fn an_idle_connection_to_nowhere_is_removed_and_counted(#[case] fate: Fate) {
     let sshd = Sshd::builder().start();
     // A probe is given as long as a login.
-    let settings = PoolConfig {
-        health_check_interval: SHORT,
-        connect_timeout: Duration::from_secs(5),
-        ..config()
-    };
+    let settings = config().health_check_interval(SHORT).connect_timeout(Duration::from_secs(5));
     let (pool, host) = (pool(settings), host(&sshd));
     let lease = pool.acquire(&host).await.expect("a connection");
     // One that ends before it was of use is a failed login, after which there is a pause.
@@ -217,7 +209,7 @@ async fn closing_cuts_off_what_does_not_finish_in_time() {
 #[tokio::test]
 async fn callers_in_the_queue_hear_of_the_close() {
     let sshd = Sshd::builder().start();
-    let settings = PoolConfig { max_connections: 1, sessions_per_connection: 1, ..config() };
+    let settings = config().max_connections(1).sessions_per_connection(1);
     let (pool, host) = (pool(settings), host(&sshd));
     let lease = pool.acquire(&host).await.expect("a connection");
     let waiting = tokio::spawn({
@@ -240,7 +232,7 @@ async fn callers_in_the_queue_hear_of_the_close() {
 #[tokio::test]
 async fn a_command_that_times_out_makes_its_connection_suspect() {
     let sshd = Sshd::builder().start();
-    let settings = PoolConfig { connect_timeout: Duration::from_secs(5), ..config() };
+    let settings = config().connect_timeout(Duration::from_secs(5));
     let (pool, host) = (pool(settings), host(&sshd));
     let lease = pool.acquire(&host).await.expect("a connection");
     let pid = lease.master_pid();
@@ -297,7 +289,7 @@ async fn a_second_close_cuts_nothing_off_that_has_its_time() {
 async fn a_close_while_sessions_are_opened_leaves_none() {
     let sshd = Sshd::builder().start();
     for number in 0..20 {
-        let (pool, host) = (pool(PoolConfig { standby_sessions: 6, ..config() }), host(&sshd));
+        let (pool, host) = (pool(config().standby_sessions(6)), host(&sshd));
         let other = host.clone().option("SendEnv", "OTHER").expect("a valid option");
         let mut directory = None;
         for host in [&other, &host] {

@@ -6,7 +6,6 @@ mod pooled;
 use common::sshd::Sshd;
 use common::wait_for_async;
 use rstest::rstest;
-use sshpool::PoolConfig;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -54,7 +53,7 @@ async fn commands_share_logins(
 async fn a_server_that_allows_two_sessions_is_never_a_callers_problem() {
     let sshd = Sshd::builder().max_sessions(2).start();
     // Without sessions in standby the server's log tells how often commands were run.
-    let (pool, host) = (pool(PoolConfig { standby_sessions: 0, ..config() }), host(&sshd));
+    let (pool, host) = (pool(config().standby_sessions(0)), host(&sshd));
     let mut tasks = JoinSet::new();
     for number in 0..100 {
         let (pool, host) = (pool.clone(), host.clone());

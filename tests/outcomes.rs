@@ -9,7 +9,7 @@ use common::proxy::Proxy;
 use common::sshd::Sshd;
 use common::wait_for_async;
 use rstest::rstest;
-use sshpool::{Error, PoolConfig, Stdin};
+use sshpool::{Error, Stdin};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::time::timeout;
 
@@ -91,7 +91,7 @@ async fn a_server_killed_during_the_command_is_a_loss() {
 #[tokio::test]
 async fn a_refused_session_never_started() {
     let sshd = Sshd::builder().max_sessions(1).start();
-    let settings = PoolConfig { acquire_timeout: Duration::from_millis(100), ..config() };
+    let settings = config().acquire_timeout(Duration::from_millis(100));
     let (pool, host) = (pool(settings), host(&sshd));
     let lease = pool.acquire(&host).await.expect("a connection");
     let mut blocker = lease.shell("echo here; sleep 300").spawn().await.expect("it starts");
@@ -110,7 +110,7 @@ async fn a_refused_session_never_started() {
 #[tokio::test]
 async fn a_retried_command_gets_its_whole_input_once() {
     let sshd = Sshd::builder().max_sessions(1).start();
-    let settings = PoolConfig { max_connections: 1, ..config() };
+    let settings = config().max_connections(1);
     let (pool, host) = (pool(settings), host(&sshd));
     let input = "0123456789".repeat(10_000);
     let mut tasks = tokio::task::JoinSet::new();
@@ -266,7 +266,7 @@ async fn a_local_ssh_that_is_killed_costs_its_own_command_only(
     #[values(Signal::SIGKILL, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT)] signal: Signal,
 ) {
     let sshd = Sshd::builder().start();
-    let (pool, host) = (pool(PoolConfig { standby_sessions: 0, ..config() }), host(&sshd));
+    let (pool, host) = (pool(config().standby_sessions(0)), host(&sshd));
     let lease = pool.acquire(&host).await.expect("a connection");
     let other = lease.shell("sleep 2; echo whole").spawn().await.expect("it starts");
     let first = clients_of(lease.master_pid());

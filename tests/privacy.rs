@@ -18,7 +18,7 @@ use std::time::{Duration, SystemTime};
 use common::sshd::Sshd;
 use common::wait_for;
 use rstest::rstest;
-use sshpool::{Error, PoolConfig, Stdin};
+use sshpool::{Error, Stdin};
 use tempfile::TempDir;
 
 use pooled::{PATIENCE, config, host, pool};
@@ -263,7 +263,7 @@ async fn secrets_are_in_no_log_and_in_no_debug_output(#[case] forced: Option<&st
         None => Sshd::builder(),
     };
     let sshd = sshd.start();
-    let (pool, host) = (pool(PoolConfig { standby_sessions: 2, ..config() }), host(&sshd));
+    let (pool, host) = (pool(config().standby_sessions(2)), host(&sshd));
     let secret = format!("secret{}", sshd.port());
     let mut shown = Vec::new();
     for end in ["exit 0", "exit 7", "exit 255", "kill -9 $$", "sleep 60", "yes", "\0"] {

@@ -11,8 +11,8 @@ use common::process::run;
 use common::sshd::{Image, Kind, Sshd};
 use rstest::rstest;
 use serde_json::Value;
+use sshpool::Error;
 use sshpool::resources::HostResources;
-use sshpool::{Error, PoolConfig};
 
 use pooled::{PATIENCE, command, config, host, pool};
 
@@ -37,7 +37,7 @@ fn number(text: &str) -> f64 {
 #[tokio::test]
 async fn resources_are_what_the_host_says(#[case] image: Image) {
     let Some(sshd) = Sshd::builder().image(image).start_or_skip() else { return };
-    let (pool, host) = (pool(PoolConfig { standby_sessions: 0, ..config() }), host(&sshd));
+    let (pool, host) = (pool(config().standby_sessions(0)), host(&sshd));
     if image == Image::BusyBox {
         let programs = "for program in sh cat df nproc sleep grep timeout; do readlink -f $(command -v $program); done | sort -u";
         assert_eq!(pool.exec(&host, programs).await.expect("it runs"), "/bin/busybox");
@@ -298,7 +298,7 @@ fn watching_on_a_terminal_stays_in_place() {
 #[tokio::test]
 async fn a_host_that_does_not_answer_in_time_is_a_timeout() {
     let sshd = Sshd::builder().start();
-    let settings = PoolConfig { connect_timeout: Duration::from_secs(1), ..config() };
+    let settings = config().connect_timeout(Duration::from_secs(1));
     let (pool, host) = (pool(settings), host(&sshd));
     sshd.freeze();
     let error = HostResources::of(&pool, &host).await.expect_err("it is frozen");

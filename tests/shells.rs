@@ -129,12 +129,10 @@ async fn random_commands_end_as_they_do_by_plain_ssh(
     assert!(made.status.success(), "{made:?}");
 
     // More at once than fit on one connection.
-    let settings = PoolConfig {
-        standby_sessions,
-        sessions_per_connection: WIDTH / 2 + 1,
-        command_timeout: Duration::from_secs(300),
-        ..config()
-    };
+    let settings = config()
+        .standby_sessions(standby_sessions)
+        .sessions_per_connection(WIDTH / 2 + 1)
+        .command_timeout(Duration::from_secs(300));
     let most_logins = settings.max_connections;
     let bench =
         Bench { shell, pool: pool(settings), host: host(&sshd), plain: Plain::start(&sshd) };
@@ -243,7 +241,7 @@ async fn commands_may_be_longer_than_an_argument(
     #[values(PoolConfig::default().standby_sessions, 0)] standby_sessions: usize,
 ) {
     let Some(sshd) = Sshd::builder().login_shell(shell).start_or_skip() else { return };
-    let (pool, host) = (pool(PoolConfig { standby_sessions, ..config() }), host(&sshd));
+    let (pool, host) = (pool(config().standby_sessions(standby_sessions)), host(&sshd));
     let input: Vec<u8> = (0..=255).cycle().take(100_000).collect();
     for size in [128 * 1024 - 1, 128 * 1024, 128 * 1024 + 1, 300_000, 1 << 20] {
         let piece = "words, it's\\ \"all\" $of `them`!\n\t\u{1}\u{7f}\u{81}ü%s\\n\r\n\n";

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use common::sshd::Sshd;
 use common::wait_for_async;
 use rstest::rstest;
-use sshpool::{Lease, PoolConfig};
+use sshpool::Lease;
 use tempfile::TempDir;
 use tokio::time::timeout;
 
@@ -114,7 +114,7 @@ async fn a_users_surprises_are_none_to_the_pool(
 ) {
     let (sshd, traces) = (Sshd::builder().start(), Traces::new());
     let (config_file, settings) =
-        (traces.config(&sshd, &lines.concat()), PoolConfig { standby_sessions, ..config() });
+        (traces.config(&sshd, &lines.concat()), config().standby_sessions(standby_sessions));
     let (pool, host) = (pool(settings), host_of(&config_file));
     let lease =
         timeout(PATIENCE, pool.acquire(&host)).await.expect("in time").expect("it connects");

@@ -144,7 +144,7 @@ async fn chaos(arguments: &Arguments, lab: &Arc<Lab>) -> Report {
 
 /// What this process makes once and keeps, it makes before it is measured.
 async fn warm_up(lab: &Lab) {
-    let config = PoolConfig { connect_timeout: Duration::from_secs(30), ..PoolConfig::default() };
+    let config = PoolConfig::default().connect_timeout(Duration::from_secs(30));
     let pool = Pool::new(config).expect("there is an ssh, and the settings are valid");
     let works = pool.exec(&lab.host(15), "echo works").await;
     assert_eq!(works.expect("the server answers"), "works");

@@ -56,18 +56,16 @@ struct Settings {
 impl Settings {
     fn draw(seed: u64) -> Settings {
         let mut random = Random::of(seed, &[SETTINGS]);
-        let config = PoolConfig {
-            max_connections: random.between(1, 4),
-            sessions_per_connection: random.between(1, 5),
-            standby_sessions: random.between(0, 3),
-            idle_timeout: random.pick(&[500, 3000, 60_000].map(Duration::from_millis)),
-            connect_timeout: Duration::from_secs(3),
-            health_checks: random.percent(80),
-            health_check_interval: random.pick(&[300, 2000].map(Duration::from_millis)),
-            acquire_timeout: random.pick(&[200, 2000, 6000, 6000].map(Duration::from_millis)),
-            command_timeout: TIMEOUT,
-            ..PoolConfig::default()
-        };
+        let config = PoolConfig::default()
+            .max_connections(random.between(1, 4))
+            .sessions_per_connection(random.between(1, 5))
+            .standby_sessions(random.between(0, 3))
+            .idle_timeout(random.pick(&[500, 3000, 60_000].map(Duration::from_millis)))
+            .connect_timeout(Duration::from_secs(3))
+            .health_checks(random.percent(80))
+            .health_check_interval(random.pick(&[300, 2000].map(Duration::from_millis)))
+            .acquire_timeout(random.pick(&[200, 2000, 6000, 6000].map(Duration::from_millis)))
+            .command_timeout(TIMEOUT);
         // Queues form, and yet most callers get their turn.
         let sessions = config.max_connections * config.sessions_per_connection;
         let workers = random.between(8, 8 + 2 * sessions.min(16));

@@ -192,8 +192,7 @@ async fn ready(kind: Kind, lab: &Lab<'_>) -> Result<Ready, String> {
 /// The defaults. A connection that is closed while others have their turns would make a login,
 /// which is not what is measured.
 fn config(kind: Kind) -> PoolConfig {
-    let mut config =
-        PoolConfig { idle_timeout: Duration::from_secs(3600), ..PoolConfig::default() };
+    let mut config = PoolConfig::default().idle_timeout(Duration::from_secs(3600));
     if kind == Kind::PoolWithoutStandby {
         config.standby_sessions = 0;
     }

@@ -40,7 +40,7 @@ use crate::host::Host;
 
 pub use action::Action;
 pub use error::ComposeError;
-pub use read::{Project, ProjectStatus, Publisher, Service, State, Status};
+pub use read::{ContainerState, Project, ProjectStatus, Publisher, Service, Status};
 
 /// For what only looks.
 const LOOK: Duration = Duration::from_secs(15);

@@ -58,8 +58,7 @@ impl Scene {
         let sshd = Sshd::builder().start();
         let proxy = Proxy::before(&sshd);
         let host = options(host_of(&proxy.ssh_config(&sshd)));
-        let mut config =
-            PoolConfig { connect_timeout: CONNECT, command_timeout: COMMAND, ..config() };
+        let mut config = config().connect_timeout(CONNECT).command_timeout(COMMAND);
         settings(&mut config);
         Scene { sshd, proxy, pool: pool(config), host }
     }

@@ -29,7 +29,7 @@ pub fn host_of(ssh_config: &Path) -> Host {
 
 /// The defaults, but for a login that may take its time where many tests run at once.
 pub fn config() -> PoolConfig {
-    PoolConfig { connect_timeout: Duration::from_secs(30), ..PoolConfig::default() }
+    PoolConfig::default().connect_timeout(Duration::from_secs(30))
 }
 
 pub fn pool(config: PoolConfig) -> Pool {

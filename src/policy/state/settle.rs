@@ -17,7 +17,8 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{Action, KeyState, Ready, Slot, TenantId, Ticket};
+use super::transition::Event;
+use super::{Action, KeyState, Ready, SlotState, TenantId, Ticket};
 use crate::config::PoolConfig;
 use crate::error::Error;
 use crate::policy::ledger::Answer;
@@ -154,7 +155,8 @@ impl<T: Transport> KeyState<T> {
     fn begin_logins(&mut self, now: Instant, config: &PoolConfig, actions: &mut Vec<Action<T>>) {
         let mut left = Vec::new();
         for claim in self.claims(now, config) {
-            let Some(slot) = self.slots.iter().position(|slot| matches!(slot, Slot::Empty)) else {
+            let Some(slot) = self.slots.iter().position(|slot| matches!(slot, SlotState::Empty))
+            else {
                 left.push(claim);
                 continue;
             };
@@ -163,14 +165,16 @@ impl<T: Transport> KeyState<T> {
                 Answer::Begin(place) => {
                     let (retire, retired) = mpsc::unbounded_channel();
                     let host = tenant.host.clone();
-                    self.slots[slot] = Slot::Connecting { tenant: claim.tenant, retire };
+                    let tenant = claim.tenant;
+                    self.transition(slot, Event::LoginBegins { tenant, retire });
                     actions.push(Action::Connect { slot, host, place, retired });
                 }
                 Answer::Wait => {}
                 Answer::UsedUp(used_up) => tenant.used_up = Some(used_up),
             }
         }
-        let closing = self.slots.iter().filter(|slot| matches!(slot, Slot::Closing { .. })).count();
+        let closing =
+            self.slots.iter().filter(|slot| matches!(slot, SlotState::Closing { .. })).count();
         for claim in left.into_iter().skip(closing) {
             // Who waits longer for a session there, when a rest is over for instance, comes first.
             let is_awaited = |ready: &Ready<T::Connection>| {
@@ -232,9 +236,9 @@ impl<T: Transport> KeyState<T> {
         let mut coming = 0;
         for slot in &self.slots {
             match slot {
-                Slot::Empty | Slot::Closing { .. } => coming += 1,
-                Slot::Ready(ready) if ready.leaving => coming += 1,
-                Slot::Ready(Ready { tenant, .. }) | Slot::Connecting { tenant, .. } => {
+                SlotState::Empty | SlotState::Closing { .. } => coming += 1,
+                SlotState::Ready(ready) if ready.leaving => coming += 1,
+                SlotState::Ready(Ready { tenant, .. }) | SlotState::Connecting { tenant, .. } => {
                     *share.entry(*tenant).or_default() += 1;
                 }
             }
@@ -260,7 +264,7 @@ impl<T: Transport> KeyState<T> {
         }
         let mut is_freed = false;
         for (index, slot) in self.slots.iter_mut().enumerate() {
-            if let Slot::Ready(ready) = slot {
+            if let SlotState::Ready(ready) = slot {
                 let to = yields.get(&index).copied();
                 is_freed |= ready.yields_to.is_some() && to.is_none();
                 ready.yields_to = to;
@@ -293,8 +297,10 @@ impl<T: Transport> KeyState<T> {
                 claims.extend(unserved.map(|waiter| Claim { ticket: waiter.ticket, tenant }));
             }
         }
-        let unused =
-            self.slots.iter().filter(|slot| matches!(slot, Slot::Empty | Slot::Closing { .. }));
+        let unused = self
+            .slots
+            .iter()
+            .filter(|slot| matches!(slot, SlotState::Empty | SlotState::Closing { .. }));
         claims.sort_unstable();
         for claim in claims.into_iter().take(unused.count() + more) {
             *expected.entry(claim.tenant).or_default() += 1;
@@ -312,7 +318,7 @@ impl<T: Transport> KeyState<T> {
     }
 
     fn connecting_for(&self, id: TenantId) -> usize {
-        let connects = |slot: &&Slot<T::Connection>| matches!(slot, Slot::Connecting { tenant, .. } if *tenant == id);
+        let connects = |slot: &&SlotState<T::Connection>| matches!(slot, SlotState::Connecting { tenant, .. } if *tenant == id);
         self.slots.iter().filter(connects).count()
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{Action, KeyState, Ready, Slot};
+use super::{Action, KeyState, Ready, SlotState};
 use crate::config::PoolConfig;
 use crate::host::Variables;
 use crate::policy::standby::Standby;
@@ -76,7 +76,7 @@ impl<T: Transport> KeyState<T> {
         let is_of_use = |standby: &&Standby<T::Connection>| *standby.variables == *variables;
         let of_use = |ready: &Ready<T::Connection>| ready.standbys.iter().filter(is_of_use).count();
         let there: usize = of_tenant.map(|(_, ready)| of_use(ready) + ready.opening).sum();
-        let Slot::Ready(ready) = &mut self.slots[slot] else { return None };
+        let SlotState::Ready(ready) = &mut self.slots[slot] else { return None };
         let missing = config.standby_sessions.saturating_sub(there);
         let of_no_use = ready.standbys.len() - of_use(ready);
         if missing.min(ready.spare() + of_no_use) == 0
@@ -89,7 +89,7 @@ impl<T: Transport> KeyState<T> {
         }
         // Those that send something else make room: the limit is for all of them.
         for other in &mut self.slots {
-            if let Slot::Ready(other) = other
+            if let SlotState::Ready(other) = other
                 && other.tenant == tenant
             {
                 let all = std::mem::take(&mut other.standbys).into_iter();
@@ -99,7 +99,7 @@ impl<T: Transport> KeyState<T> {
                 self.discarded.extend(go);
             }
         }
-        let Slot::Ready(ready) = &mut self.slots[slot] else { return None };
+        let SlotState::Ready(ready) = &mut self.slots[slot] else { return None };
         let count = missing.min(ready.spare());
         ready.opening += count;
         let (generation, connection) = (ready.generation, Arc::clone(&ready.connection));

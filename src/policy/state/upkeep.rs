@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Action, KeyState, PATIENCE, Slot};
+use super::transition::Event;
+use super::{Action, KeyState, PATIENCE, SlotState};
 use crate::config::PoolConfig;
 use crate::error::Error;
 use crate::host::Host;
@@ -20,7 +21,7 @@ impl<T: Transport> KeyState<T> {
         for slot in 0..self.slots.len() {
             // On one that nobody uses there is nothing to be patient with: standbys whose end is
             // still on its way.
-            let unused = matches!(&self.slots[slot], Slot::Ready(ready) if ready.leases == 0);
+            let unused = matches!(&self.slots[slot], SlotState::Ready(ready) if ready.leases == 0);
             self.retire(slot, if unused { Duration::ZERO } else { patience });
         }
         let error = Error::Closed { host: self.key.name().to_owned() };
@@ -50,7 +51,7 @@ impl<T: Transport> KeyState<T> {
         !self
             .slots
             .iter()
-            .any(|slot| matches!(slot, Slot::Closing { number, .. } if *number < closings))
+            .any(|slot| matches!(slot, SlotState::Closing { number, .. } if *number < closings))
     }
 
     /// The connections of this host are given to nobody any more, and each is closed at the end of
@@ -59,10 +60,10 @@ impl<T: Transport> KeyState<T> {
         let Some(&id) = self.by_identity.get(host.identity()) else { return };
         for slot in 0..self.slots.len() {
             match &mut self.slots[slot] {
-                Slot::Connecting { tenant, .. } if *tenant == id => {
+                SlotState::Connecting { tenant, .. } if *tenant == id => {
                     self.retire(slot, Duration::ZERO)
                 }
-                Slot::Ready(ready) if ready.tenant == id => {
+                SlotState::Ready(ready) if ready.tenant == id => {
                     ready.leaving = true;
                     self.discarded.extend(ready.standbys.drain(..));
                     self.leaves(slot);
@@ -74,7 +75,7 @@ impl<T: Transport> KeyState<T> {
 
     /// Closes the connection if it is to go and nobody uses it any more.
     pub(super) fn leaves(&mut self, slot: usize) {
-        if let Slot::Ready(ready) = &self.slots[slot]
+        if let SlotState::Ready(ready) = &self.slots[slot]
             && ready.leaving
             && ready.leases == 0
         {
@@ -83,24 +84,9 @@ impl<T: Transport> KeyState<T> {
     }
 
     pub(super) fn retire(&mut self, slot: usize, patience: Duration) {
-        let Some(tenant) = self.slots[slot].tenant() else { return };
-        let (retire, number) = match &mut self.slots[slot] {
-            Slot::Empty => return,
-            Slot::Connecting { retire, .. } => (retire.clone(), None),
-            Slot::Ready(ready) => {
-                self.discarded.extend(ready.standbys.drain(..));
-                (ready.retire.clone(), None)
-            }
-            Slot::Closing { retire, number, .. } => (retire.clone(), Some(*number)),
-        };
-        // The task is there as long as the slot is not empty; if it is just ending, it needs no
-        // telling.
-        let _ = retire.send(patience);
-        let number = number.unwrap_or_else(|| {
-            self.closings += 1;
-            self.closings - 1
-        });
-        self.slots[slot] = Slot::Closing { tenant, retire, number };
+        if !matches!(self.slots[slot], SlotState::Empty) {
+            self.transition(slot, Event::Retires { patience, failed_check: false });
+        }
     }
 
     // ---- maintenance ----
@@ -118,7 +104,7 @@ impl<T: Transport> KeyState<T> {
         }
         let mut due = Vec::new();
         for (index, slot) in self.slots.iter_mut().enumerate() {
-            if let Slot::Ready(ready) = slot
+            if let SlotState::Ready(ready) = slot
                 && ready.checking.is_none()
                 && let (depth, since) = ready.next_check()
                 && since + config.health_check_interval <= now
@@ -160,8 +146,7 @@ impl<T: Transport> KeyState<T> {
             }
             Some(false) => {
                 let patience = if ready.leases == 0 { Duration::ZERO } else { PATIENCE };
-                self.counters.health_check_failures += 1;
-                self.retire(slot, patience);
+                self.transition(slot, Event::Retires { patience, failed_check: true });
             }
             None => {}
         }
@@ -171,7 +156,7 @@ impl<T: Transport> KeyState<T> {
     /// Retires connections that nobody has used for `idle_timeout`.
     pub(in crate::policy) fn retire_idle(&mut self, now: Instant, config: &PoolConfig) {
         for index in 0..self.slots.len() {
-            if let Slot::Ready(ready) = &self.slots[index]
+            if let SlotState::Ready(ready) = &self.slots[index]
                 && ready.leases == 0
                 && ready.used + config.idle_timeout <= now
             {
@@ -187,7 +172,7 @@ impl<T: Transport> KeyState<T> {
         self.slots
             .iter()
             .filter_map(|slot| match slot {
-                Slot::Ready(ready) => Some(ready),
+                SlotState::Ready(ready) => Some(ready),
                 _ => None,
             })
             .map(|ready| {

@@ -18,11 +18,11 @@ use crate::transport::{
 };
 
 /// The transport: a handle to the world. The pool owns it, and the world learns when it is gone.
-pub(super) struct Fake {
-    pub world: Arc<World>,
+pub(in crate::policy) struct Fake {
+    pub(super) world: Arc<World>,
 }
 
-pub(super) struct FakeConnection {
+pub(in crate::policy) struct FakeConnection {
     pub id: usize,
     world: Arc<World>,
     phase: watch::Receiver<Phase>,
@@ -111,7 +111,7 @@ impl FakeConnection {
 }
 
 /// A session that was opened ahead of need.
-pub(super) struct FakeStandby {
+pub(in crate::policy) struct FakeStandby {
     id: usize,
     world: Arc<World>,
 }

@@ -30,7 +30,8 @@ use super::{Capacity, Core, Lease, Stats};
 use crate::config::PoolConfig;
 use crate::error::{ConnectErrorKind, Error};
 use crate::host::Host;
-use fake::{Fake, FakeConnection};
+pub(super) use fake::Fake;
+use fake::FakeConnection;
 use world::World;
 
 /// More than any test has, but for the one about it.

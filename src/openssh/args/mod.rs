@@ -5,6 +5,9 @@
 //! command line comes before every file: what stands here cannot be undone by a user's
 //! configuration, and what must stay the user's choice does not stand here.
 
+#[cfg(test)]
+mod tests;
+
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
@@ -321,88 +324,4 @@ pub(super) fn session(
 /// `ssh -O check`, `stop` or `exit`.
 pub(super) fn control(socket: &Path, operation: &str) -> Vec<OsString> {
     client(socket).pair("-O", operation).destination(NOWHERE).0
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn words(args: Vec<OsString>) -> String {
-        args.iter().map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ")
-    }
-
-    fn plan<'a>(version: &'a SshVersion, socket: &'a Path) -> MasterPlan<'a> {
-        MasterPlan {
-            socket,
-            config_file: Some(Path::new("/etc/other")),
-            connect_timeout: Duration::from_millis(1500),
-            version,
-            defaults: &[],
-            asks: false,
-            log_level: "INFO",
-        }
-    }
-
-    #[test]
-    fn a_master_carries_what_the_host_says() {
-        let version = SshVersion::for_tests(9, 2);
-        let host = Host::new("web1")
-            .and_then(|host| host.address("10.0.0.7"))
-            .and_then(|host| host.port(2222))
-            .and_then(|host| host.user("deploy"))
-            .and_then(|host| host.identity_file("/keys/100%"))
-            .and_then(|host| host.config_file("/etc/other"))
-            .and_then(|host| host.option("Compression", "yes"))
-            .expect("a valid host");
-        let line = words(master(&host, &plan(&version, Path::new("/run/x%/1"))));
-        assert!(line.starts_with("-M -N -T -S /run/x%%/1 "), "{line}");
-        assert!(
-            line.contains(
-                " -o ForkAfterAuthentication=no -F /etc/other -o HostName=10.0.0.7 -p 2222 -l deploy \
-                 -o Compression=yes -o IdentityFile=\"/keys/100%%\" -o IdentitiesOnly=yes -o ConnectTimeout=2 "
-            ),
-            "{line}"
-        );
-        assert!(line.ends_with(" -o SendEnv=* -- web1"), "{line}");
-    }
-
-    #[test]
-    fn an_old_client_is_not_given_options_that_it_does_not_know() {
-        let version = SshVersion::for_tests(8, 4);
-        let host = Host::new("web1").expect("a valid host");
-        let line = words(master(&host, &plan(&version, Path::new("/s"))));
-        assert!(!line.contains("ForkAfterAuthentication"), "{line}");
-    }
-
-    #[test]
-    fn every_client_fails_closed() {
-        for line in [
-            words(session(
-                Path::new("/s"),
-                Path::new("/l"),
-                "true".as_ref(),
-                &Variables::default(),
-                false,
-            )),
-            words(control(Path::new("/s"), "check")),
-        ] {
-            assert!(
-                line.starts_with("-F none -S /s -o ControlMaster=no -o ProxyCommand=false "),
-                "{line}"
-            );
-            assert!(line.contains(" -- sshpool.invalid"), "{line}");
-        }
-    }
-
-    #[test]
-    fn a_command_is_one_argument_behind_the_destination() {
-        let args = session(
-            Path::new("/s"),
-            Path::new("/l"),
-            "-x 'a  b'".as_ref(),
-            &Variables::default(),
-            false,
-        );
-        assert_eq!(args[args.len() - 3..], ["--", NOWHERE, "-x 'a  b'"]);
-    }
 }

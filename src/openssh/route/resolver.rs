@@ -1,77 +1,30 @@
-//! Routes: how a login goes, as ssh says it in the caller's place, and what it depends on.
-//!
-//! The [`Resolver`] asks `ssh -G` in the caller's place and keeps the answer for as long as nothing
-//! changes that it was made from: the configuration with all files that it includes, and the
-//! variables that these mention. Where the configuration has ssh look at more than that (`Match
-//! exec` and the like), ssh is asked for each command. From the answer it works out what else a
-//! login depends on, which is what callers have to have in common to share a connection
-//! ([`Sharing`]).
+//! Asks ssh for the route, and works out what the login depends on.
 
-use std::collections::{BTreeSet, HashMap};
-use std::ffi::{OsStr, OsString};
-use std::os::unix::fs::MetadataExt;
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout};
 
-use super::answer::Answer;
-use super::config::{self, Reading};
-use super::master::Launch;
-use super::program::Program;
-use super::{args, keys, resolve};
+use super::kept::{Asked, Kept, MOST, Read, State};
+use super::place::{
+    asks_by_program, config_file, expand_home, mentioned, mentioned_and_set, mentions,
+    runs_programs, set_environment,
+};
+use super::{NoRoute, Route};
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::host::place::{Counts, Environment, Needs, Part, Place, Sharing, TABLE, lasting};
 use crate::host::{Endpoint, Host, Variables};
-use crate::transport::NotResolved as NoRoute;
+use crate::openssh::answer::Answer;
+use crate::openssh::master::Launch;
+use crate::openssh::{args, resolve};
 
-/// How a login goes.
-#[derive(Clone, Debug)]
-pub(crate) struct Route {
-    pub(super) program: Arc<Program>,
-    /// The ssh_config that was named, as an absolute path.
-    pub(super) config_file: Option<PathBuf>,
-    pub(super) answer: Arc<Answer>,
-    /// What ssh finds in its environment. `None` for the environment of this process.
-    pub(super) environment: Option<Environment>,
-    /// Where ssh is started, if that makes a difference to a login.
-    pub(super) directory: Option<PathBuf>,
-    /// ssh asks by a program of the caller's.
-    pub(super) asks: bool,
-    /// The configuration says something of unknown host keys, somewhere.
-    pub(super) mentions_host_keys: bool,
-    /// The configuration says something of keepalive messages, somewhere.
-    pub(super) mentions_keepalive: bool,
-    /// The configuration has blocks that are read last.
-    pub(super) has_final: bool,
-    /// Files that decide whether an authentication succeeds.
-    pub(super) keys: Vec<PathBuf>,
-    /// Files that decide whether the server is the right one.
-    pub(super) known_hosts: Vec<PathBuf>,
-    /// The ssh-agent that is asked for keys.
-    pub(super) auth_sock: Option<PathBuf>,
-    /// The ssh-agent whose keys are the last part of `sharing`.
-    compared: Option<PathBuf>,
-    pub(crate) sharing: Sharing,
-    pub(crate) endpoint: Arc<Endpoint>,
-    pub(crate) variables: Arc<Variables>,
-    /// What `ConnectTimeout` and `ConnectionAttempts` allow for a login.
-    pub(crate) allows: Option<Duration>,
-}
-
-impl Route {
-    /// Has a process start in the caller's place, as far as that counts.
-    pub(super) fn prepare(&self, command: &mut tokio::process::Command) {
-        if let Some(environment) = &self.environment {
-            set_environment(command, environment);
-        }
-        if let Some(directory) = &self.directory {
-            command.current_dir(directory);
-        }
-    }
-}
+/// A chain of hops is not longer. One that has no end is found out by this, and ssh is not started.
+const MOST_HOPS: usize = 16;
+/// How long a name is looked up, to count failed logins by address and not by name.
+const LOOKUP: Duration = Duration::from_millis(300);
 
 /// What has been read and answered, for all pools of a process.
 #[derive(Debug, Default)]
@@ -80,59 +33,9 @@ pub(crate) struct Resolver {
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    readings: HashMap<Option<PathBuf>, Vec<Read>>,
-    next_reading: u64,
-    answers: HashMap<Asked, Kept<Arc<OnceCell<Arc<Answer>>>>>,
-    addresses: HashMap<(String, u16), Kept<String>>,
-    held: HashMap<PathBuf, Held>,
-}
-
-/// The configuration as it was read for callers with these variables.
-#[derive(Clone, Debug)]
-struct Read {
-    number: u64,
-    reading: Arc<Reading>,
-    used: Instant,
-}
-
-/// What an answer of `ssh -G` depends on, where that is not everything.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Asked {
-    program: PathBuf,
-    arguments: Vec<OsString>,
-    reading: u64,
-    variables: Vec<(OsString, Option<OsString>)>,
-}
-
-#[derive(Clone, Debug)]
-struct Kept<T> {
-    value: T,
-    used: Instant,
-}
-
-/// What an ssh-agent held when it was asked last.
-#[derive(Clone, Debug)]
-struct Held {
-    /// Device, inode and time of its socket: another agent makes another one.
-    socket: (u64, u64, i64, i64),
-    keys: Option<Arc<[Vec<u8>]>>,
-    used: Instant,
-}
-
-/// What nobody has used for so long is forgotten.
-const KEPT: Duration = Duration::from_secs(600);
-/// And of more than so many the one that was not used for longest.
-const MOST: usize = 2048;
-/// A chain of hops is not longer. One that has no end is found out by this, and ssh is not started.
-const MOST_HOPS: usize = 16;
-/// How long a name is looked up, to count failed logins by address and not by name.
-const LOOKUP: Duration = Duration::from_millis(300);
-
 impl Resolver {
     /// The way to this host for a caller in this place.
-    pub(super) async fn route(
+    pub(in crate::openssh) async fn route(
         &self,
         host: &Host,
         place: &Place,
@@ -276,67 +179,13 @@ impl Resolver {
     }
 
     /// The same way, after the ssh-agent was asked again what it holds, as it is before a login.
-    pub(super) async fn refreshed(&self, route: Arc<Route>) -> Arc<Route> {
+    pub(in crate::openssh) async fn refreshed(&self, route: Arc<Route>) -> Arc<Route> {
         let Some(path) = &route.compared else { return route };
         let part = self.keys_behind(path, true).await;
         match route.sharing.with_last(part) {
             Some(sharing) => Arc::new(Route { sharing, ..Route::clone(&route) }),
             None => route,
         }
-    }
-
-    /// What callers with the ssh-agent behind this socket have in common: its keys, or the socket
-    /// where it does not tell.
-    async fn keys_behind(&self, path: &Path, fresh: bool) -> Part {
-        match self.held(path, fresh).await {
-            Some(keys) => Part::Keys(keys),
-            None => Part::Variable("SSH_AUTH_SOCK".into(), Some(path.into())),
-        }
-    }
-
-    /// The configuration that counts in this place, read again where something in it has changed.
-    fn read(&self, file: Option<&Path>, place: &Place, needs: &mut Needs) -> Result<Read, NoRoute> {
-        let now = Instant::now();
-        let key = file.map(Path::to_owned);
-        let known: Vec<Read> = self.lock().readings.get(&key).cloned().unwrap_or_default();
-        let looked_up = std::cell::RefCell::new(Needs::default());
-        let variable = |name: &OsStr| place.variable(name, &mut looked_up.borrow_mut());
-        if let Some(read) = known.into_iter().find(|read| read.reading.fits(&variable))
-            && read.reading.is_current()
-        {
-            // Variables that its files are chosen by have to be known of this place, too.
-            *needs = looked_up.into_inner();
-            if !needs.is_empty() {
-                return Err(NoRoute::Needs(std::mem::take(needs)));
-            }
-            let mut state = self.lock();
-            let kept = state.readings.get_mut(&key).into_iter().flatten();
-            kept.filter(|kept| kept.number == read.number).for_each(|kept| kept.used = now);
-            return Ok(read);
-        }
-        *looked_up.borrow_mut() = Needs::default();
-        let source = config::Source::of(file);
-        let directory = place.directory.as_deref().unwrap_or(Path::new("/"));
-        let reading = Arc::new(config::read(
-            source,
-            directory,
-            &config::home().unwrap_or_default(),
-            &variable,
-        ));
-        let missed = looked_up.borrow().clone();
-        if !missed.is_empty() {
-            return Err(NoRoute::Needs(missed));
-        }
-        let mut state = self.lock();
-        state.next_reading += 1;
-        let read = Read { number: state.next_reading, reading, used: now };
-        let others = state.readings.entry(key).or_default();
-        others.retain(|other| !other.reading.fits(&variable) && now - other.used < KEPT);
-        if others.len() >= 16 {
-            others.remove(0);
-        }
-        others.push(read.clone());
-        Ok(read)
     }
 
     /// What ssh answers, or has answered before where that still holds.
@@ -438,71 +287,9 @@ impl Resolver {
         Endpoint { user, address, port }
     }
 
-    /// The keys that the ssh-agent behind this socket holds, as it said when the socket was first
-    /// seen or before the last login.
-    async fn held(&self, path: &Path, fresh: bool) -> Option<Arc<[Vec<u8>]>> {
-        let found = std::fs::metadata(path).ok()?;
-        let socket = (found.dev(), found.ino(), found.ctime(), found.ctime_nsec());
-        let now = Instant::now();
-        if !fresh
-            && let Some(held) = self.lock().held.get_mut(path)
-            && held.socket == socket
-        {
-            held.used = now;
-            return held.keys.clone();
-        }
-        let keys = keys::listed(path.as_os_str()).await.ok().map(|mut keys| {
-            keys.sort();
-            Arc::from(keys)
-        });
-        let mut state = self.lock();
-        if state.held.len() >= MOST {
-            state.forget();
-        }
-        state.held.insert(path.to_owned(), Held { socket, keys: Option::clone(&keys), used: now });
-        keys
-    }
-
-    /// Forgets what nobody has used for long.
-    pub(crate) fn sweep(&self) {
-        let mut state = self.lock();
-        let now = Instant::now();
-        state.answers.retain(|_, kept| now - kept.used < KEPT);
-        state.addresses.retain(|_, kept| now - kept.used < KEPT);
-        state.held.retain(|_, held| now - held.used < KEPT);
-        state.readings.retain(|_, readings| {
-            readings.retain(|read| now - read.used < KEPT);
-            !readings.is_empty()
-        });
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing below panics half-way through a change.
         self.state.lock().unwrap_or_else(|poison| poison.into_inner())
-    }
-}
-
-impl State {
-    /// Makes room: what was not used for longest goes.
-    fn forget(&mut self) {
-        fn half<K: Clone + Eq + std::hash::Hash, V>(
-            map: &mut HashMap<K, V>,
-            used: impl Fn(&V) -> Instant,
-        ) {
-            let mut times: Vec<Instant> = map.values().map(&used).collect();
-            times.sort_unstable();
-            let Some(&middle) = times.get(times.len() / 2) else { return };
-            map.retain(|_, value| used(value) > middle);
-        }
-        if self.answers.len() >= MOST {
-            half(&mut self.answers, |kept| kept.used);
-        }
-        if self.addresses.len() >= MOST {
-            half(&mut self.addresses, |kept| kept.used);
-        }
-        if self.held.len() >= MOST {
-            half(&mut self.held, |held| held.used);
-        }
     }
 }
 
@@ -533,80 +320,4 @@ async fn ask(
         }
     });
     resolve::answered(&finished.await?)
-}
-
-/// Gives a process this environment and that of the agent, which is small and nobody's.
-pub(super) fn set_environment(command: &mut tokio::process::Command, environment: &Environment) {
-    // A clean slate first: what this process was given is for nobody else.
-    command.env_clear();
-    command.envs(std::env::vars_os().filter(|(name, _)| !environment.contains_key(name)));
-    command.envs(environment);
-}
-
-/// Those of the variables that are mentioned that are set in this place.
-fn mentioned_and_set(host: &Host, place: &Place, reading: &Reading) -> Environment {
-    let mut needs = Needs::default();
-    let names = mentioned(host, reading).into_iter();
-    names.filter_map(|name| Some((name.clone(), place.variable(&name, &mut needs)?))).collect()
-}
-
-/// The variables that the configuration, or what the host says, has ssh look at.
-fn mentioned(host: &Host, reading: &Reading) -> BTreeSet<OsString> {
-    let mut names = reading.variables().clone();
-    let options = host.get_options().map(|(_, value)| value.to_owned());
-    let file = host.get_identity_file().map(|path| path.to_string_lossy().into_owned());
-    for text in options.chain(file) {
-        let mut rest = text.as_str();
-        while let Some((_, behind)) = rest.split_once("${") {
-            let (name, after) = behind.split_once('}').unwrap_or((behind, ""));
-            names.insert(name.into());
-            rest = after;
-        }
-        if let Some(name) = text.strip_prefix('$').filter(|name| !name.starts_with('{')) {
-            names.insert(name.into());
-        }
-    }
-    names
-}
-
-fn mentions(host: &Host, reading: &Reading, keywords: &[&str]) -> bool {
-    let is_said =
-        |keyword: &&str| host.get_options().any(|(option, _)| option.eq_ignore_ascii_case(keyword));
-    keywords.iter().any(is_said) || reading.may_set(keywords)
-}
-
-/// Whether ssh runs programs to find out what counts, or may: these see the whole environment.
-fn runs_programs(reading: &Reading) -> bool {
-    const NONE: &[&str] = &["localnetwork", "sessiontype", "command", "version"];
-    let is_none = |criterion: &String| {
-        NONE.contains(&criterion.as_str()) || config::is_the_same_everywhere(criterion)
-    };
-    !reading.unclear().is_empty() || !reading.match_criteria().iter().all(is_none)
-}
-
-/// Whether ssh would ask by a program: where it is told to, or where there is a display and no
-/// terminal.
-fn asks_by_program(place: &Place) -> bool {
-    let variable = |name: &str| place.variable(name.as_ref(), &mut Needs::default());
-    let is_set = |name: &str| variable(name).is_some_and(|value| !value.is_empty());
-    let has_program = is_set("SSH_ASKPASS") || Path::new("/usr/bin/ssh-askpass").exists();
-    match variable("SSH_ASKPASS_REQUIRE").as_deref().and_then(OsStr::to_str) {
-        Some("force") => has_program,
-        Some("never") => false,
-        Some("prefer") => has_program && is_set("DISPLAY"),
-        _ => has_program && is_set("DISPLAY") && !place.terminal && !place.is_own(),
-    }
-}
-
-fn config_file(host: &Host, place: &Place) -> Option<PathBuf> {
-    let file = host.get_config_file()?;
-    Some(if file == Path::new("none") { file.to_owned() } else { place.path(file) })
-}
-
-fn expand_home(path: &str) -> PathBuf {
-    let path = path.trim_matches('"');
-    match path.strip_prefix("~/").or_else(|| path.strip_prefix("%d/")) {
-        Some(rest) => config::home().unwrap_or_default().join(rest),
-        None => PathBuf::from(path),
-    }
 }

@@ -1,6 +1,10 @@
 //! Several identities of one key: `max_connections` holds for all of them together, and none is
 //! starved.
 
+mod fairness;
+mod forgetting;
+mod retiring;
+
 use rstest::rstest;
 
 use super::plan::Plan;
@@ -174,76 +178,6 @@ async fn nobody_yields_any_more_when_the_caller_for_whom_it_did_is_gone() {
     assert_eq!((totals(&stage), stage.there(), stage.logins()), ((0, 1, 0), 1, 1));
 }
 
-/// Callers of an identity that come again and again, `width` at once.
-fn busy(stage: &Arc<Stage>, host: Host, width: usize, until: Instant) -> Vec<JoinHandle<u32>> {
-    let one = |stage: Arc<Stage>, host: Host| async move {
-        let mut served = 0;
-        while Instant::now() < until {
-            let held = stage.take(&host).await;
-            served += 1;
-            sleep(ms(20)).await;
-            drop(held);
-        }
-        served
-    };
-    (0..width).map(|_| tokio::spawn(one(Arc::clone(stage), host.clone()))).collect()
-}
-
-/// Each of some identities has more callers than the key has sessions, for a minute.
-#[rstest]
-#[case::two_and_one_connection(2, 1, 1)]
-#[case::three_and_one_connection(3, 1, 1)]
-#[case::two_and_one_wide_connection(2, 1, 4)]
-#[case::three_and_two_connections(3, 2, 2)]
-#[case::two_and_five_connections(2, 5, 2)]
-#[case::seven_and_five_connections(7, 5, 1)]
-#[tokio::test(start_paused = true)]
-async fn no_identity_is_starved_by_a_busy_one(
-    #[case] identities: usize,
-    #[case] max: usize,
-    #[case] sessions: usize,
-) {
-    let settings = PoolConfig { acquire_timeout: secs(600), ..config(max, sessions) };
-    let stage = Arc::new(Stage::new(settings));
-    let end = Instant::now() + secs(60);
-    let callers: Vec<_> = (0..identities)
-        // The first one has far more than the others.
-        .map(|number| busy(&stage, identity(number), if number == 0 { 30 } else { 3 }, end))
-        .collect();
-    let mut served = Vec::new();
-    for of_identity in callers {
-        let mut all = 0;
-        for caller in of_identity {
-            all += caller.await.expect("callers do not panic");
-        }
-        served.push(all);
-    }
-    // A turn costs a login, and some sessions.
-    let turns = 60_000 / (120 * identities as u32);
-    assert!(served.iter().all(|&times| times >= turns / 3), "{served:?}");
-    assert_eq!(stage.stats().waiting, 0);
-    if max >= identities * 2 {
-        assert!(stage.logins() <= max + identities, "{} logins", stage.logins());
-    }
-}
-
-/// Two busy identities do not take connections from each other once each has its part.
-#[tokio::test(start_paused = true)]
-async fn busy_identities_keep_their_connections() {
-    let settings = PoolConfig { acquire_timeout: secs(600), ..config(4, 1) };
-    let stage = Arc::new(Stage::new(settings));
-    let end = Instant::now() + secs(20);
-    let callers: Vec<_> =
-        (0..2).flat_map(|number| busy(&stage, identity(number), 6, end)).collect();
-    pass(secs(10)).await;
-    let logins = stage.logins();
-    pass(secs(9)).await;
-    assert_eq!(stage.logins(), logins);
-    for caller in callers {
-        caller.await.unwrap();
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_login_that_fails_gives_its_place_to_the_next_identity() {
     let stage = stage(1);
@@ -312,116 +246,4 @@ async fn closing_a_host_does_not_wait_for_what_is_closed_later() {
         drop(stage.take(&identity(turn % 2)).await);
     }
     assert!(start.elapsed() > secs(1) && closing.is_finished());
-}
-
-// ---- retiring ----
-
-#[tokio::test(start_paused = true)]
-async fn one_identity_can_be_retired_while_its_commands_finish() {
-    let stage = Stage::new(config(3, 2));
-    let (first, second) = (stage.take(&identity(0)).await, stage.take(&identity(0)).await);
-    let idle = stage.take(&identity(0)).await;
-    drop(idle);
-    drop(stage.take(&identity(1)).await);
-    settled().await;
-    assert_eq!(stage.there(), 3);
-    stage.world.condemn(|host| host.identity == *identity(0).identity());
-    stage.pool.retire(&identity(0));
-    settled().await;
-    assert_eq!(stage.there(), 2, "the one that nobody used is gone");
-    assert!(stage.pool.connections(&identity(0)).is_empty());
-    use crate::transport::Connection as _;
-    assert!(first.connection().is_alive());
-    let start = Instant::now();
-    let next = stage.take(&identity(0)).await;
-    assert!(next.id != first.id && start.elapsed() == LOGIN, "the next caller logs in anew");
-    drop(first);
-    settled().await;
-    assert!(second.connection().is_alive());
-    drop(second);
-    settled().await;
-    assert_eq!((stage.there(), stage.logins()), (2, 4));
-    assert_eq!(stage.pool.connections(&identity(0)).len(), 1);
-    assert_eq!(stage.pool.connections(&identity(1)).len(), 1, "the other one is not concerned");
-    drop(next);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_login_that_is_under_way_is_retired_too_and_who_waits_for_it_gets_another_one() {
-    let stage = stage(2);
-    let waits = stage.caller(&identity(0)).await;
-    pass(ms(50)).await;
-    stage.world.condemn(|_| true);
-    stage.pool.retire(&identity(0));
-    pass(LOGIN).await;
-    drop(served(waits).await);
-    assert_eq!(stage.logins(), 2);
-    stage.pool.retire(&Host::new("unknown").unwrap());
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_place_of_a_retired_connection_is_waited_for() {
-    let stage = stage(1);
-    let held = stage.take(&identity(0)).await;
-    stage.world.condemn(|_| true);
-    stage.pool.retire(&identity(0));
-    let (own, other) = (stage.caller(&identity(0)).await, stage.caller(&identity(1)).await);
-    pass(secs(1)).await;
-    assert_eq!(totals(&stage), (1, 0, 2));
-    drop(held);
-    pass(LOGIN).await;
-    drop(served(own).await);
-    pass(LOGIN).await;
-    drop(served(other).await);
-}
-
-// ---- forgetting ----
-
-fn remembered(stage: &Stage) -> usize {
-    stage.pool.cells().iter().map(|cell| cell.tenants()).sum()
-}
-
-#[tokio::test(start_paused = true)]
-async fn thousands_of_identities_leave_nothing_but_their_counters() {
-    let stage = stage(2);
-    for number in 0..1500 {
-        drop(stage.take(&identity(number)).await);
-        assert!(remembered(&stage) <= 2, "as many as there are connections");
-    }
-    pass(secs(120)).await;
-    assert_eq!((remembered(&stage), stage.there()), (0, 0));
-    let stats = stage.pool.stats_by_host()[&web1().key()];
-    assert_eq!((stats.connects, stats.pool_misses), (1500, 1500));
-    assert_eq!(stats, stage.stats());
-}
-
-#[tokio::test(start_paused = true)]
-async fn failures_of_thousands_of_identities_are_remembered_within_bounds() {
-    let stage = stage(2);
-    stage.world.plan_with(|| Plan::fails(Kind::Refused));
-    for number in 0..1500 {
-        assert_eq!(kind_of(stage.try_take(&identity(number)).await), Kind::Refused);
-        assert!(remembered(&stage) <= 1100, "{}", remembered(&stage));
-    }
-    assert_eq!(stage.stats().failed_connects, 1500);
-    pass(secs(3600)).await;
-    for number in 0..20 {
-        assert_eq!(kind_of(stage.try_take(&identity(number)).await), Kind::Refused);
-    }
-    stage.pool.reset(&web1());
-    assert_eq!(remembered(&stage), 0);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_caller_that_goes_away_leaves_no_identity_behind() {
-    let stage = stage(1);
-    let held = stage.take(&identity(0)).await;
-    for number in 1..100 {
-        let caller = stage.caller(&identity(number)).await;
-        assert_eq!(remembered(&stage), 2);
-        caller.abort();
-        settled().await;
-        assert_eq!((remembered(&stage), stage.stats().waiting), (1, 0));
-    }
-    drop(held);
 }

@@ -1,0 +1,128 @@
+//! The part of a key's state that concerns leases: what is said of a connection by those that use
+//! it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::fruitless::fruitless;
+use super::{KeyState, PATIENCE};
+use crate::config::PoolConfig;
+use crate::policy::ledger::Account;
+use crate::policy::maintenance::Depth;
+use crate::transport::Transport;
+
+/// How long a lowered session limit stands before one more session is tried.
+const LIMIT_STANDS: Duration = Duration::from_secs(10);
+/// The first and the longest rest of a connection that refuses even a single session.
+const FIRST_REST: Duration = Duration::from_millis(4);
+const LONGEST_REST: Duration = Duration::from_secs(1);
+
+impl<T: Transport> KeyState<T> {
+    pub(in crate::policy) fn release(
+        &mut self,
+        slot: usize,
+        generation: u64,
+        now: Instant,
+        config: &PoolConfig,
+    ) {
+        if let Some(ready) = self.ready(slot, generation) {
+            ready.leases -= 1;
+            ready.used = now;
+            ready.rests = 0;
+            if ready.limit < config.sessions_per_connection && now - ready.limit_set > LIMIT_STANDS
+            {
+                ready.limit += 1;
+                ready.limit_set = now;
+            }
+            self.refill = Some(slot);
+            self.leaves(slot);
+        }
+        self.is_no_doubt(generation);
+    }
+
+    /// The server would not open a session for this lease, which ends with that. The connection is
+    /// not asked for as many again, or, when nobody else of us had one there (sessions of commands
+    /// that were given up linger), it rests for a moment.
+    pub(in crate::policy) fn refused(&mut self, slot: usize, generation: u64, now: Instant) {
+        self.counters.refused_sessions += 1;
+        if let Some(ready) = self.ready(slot, generation) {
+            ready.leases -= 1;
+            ready.used = now;
+            ready.limit = ready.limit.min(ready.leases).max(1);
+            ready.limit_set = now;
+            if ready.leases == 0 {
+                let rest = FIRST_REST.saturating_mul(1 << ready.rests.min(10)).min(LONGEST_REST);
+                ready.rests += 1;
+                ready.rests_until = Some(now + rest);
+            }
+            self.leaves(slot);
+        }
+    }
+
+    /// The server has refused a session beside those of the leases.
+    pub(in crate::policy) fn full(&mut self, slot: usize, generation: u64, now: Instant) {
+        if let Some(ready) = self.ready(slot, generation) {
+            ready.limit = ready.limit.min(ready.leases).max(1);
+            ready.limit_set = now;
+        }
+    }
+
+    /// A command has run there, or was lost while it ran. Gives the account if its connections have
+    /// seemed to be dropped.
+    pub(in crate::policy) fn ran(&mut self, slot: usize, generation: u64) -> Option<Account> {
+        self.is_no_doubt(generation);
+        let ready = self.ready(slot, generation)?;
+        ready.ran = true;
+        let id = ready.tenant;
+        let tenant = self.tenants.get_mut(&id)?;
+        tenant.ran();
+        self.ledger.has_dropped().then(|| tenant.account.clone())
+    }
+
+    /// Found broken: nobody gets it any more. What else runs on it may finish, should it be able
+    /// to.
+    pub(in crate::policy) fn broken(&mut self, slot: usize, generation: u64, now: Instant) {
+        match self.ready(slot, generation) {
+            Some(ready) => {
+                let patience = if ready.leases > 1 { PATIENCE } else { Duration::ZERO };
+                let was_fruitless = ready.is_fruitless(now);
+                let tenant = ready.tenant;
+                self.retire(slot, patience);
+                if was_fruitless {
+                    self.was_fruitless(tenant, fruitless("no session could be opened on it"), now);
+                }
+            }
+            // Its end was known first, and not whether anything had run on it.
+            None => {
+                if let Some(place) = self.doubts.iter().position(|(of, _)| *of == generation) {
+                    let (_, tenant) = self.doubts.remove(place).expect("it was found a line ago");
+                    self.was_fruitless(tenant, fruitless("no session could be opened on it"), now);
+                }
+            }
+        }
+    }
+
+    /// The server has a session on it that will not end, and no other one to spare. Whoever else
+    /// runs there is not disturbed.
+    pub(in crate::policy) fn useless(&mut self, slot: usize, generation: u64) {
+        if self.ready(slot, generation).is_some_and(|ready| ready.leases == 1) {
+            self.retire(slot, Duration::ZERO);
+        }
+    }
+
+    /// It may be broken: nobody gets it before it is checked, which the caller is to do if a
+    /// connection is given. A check that does not come to its end has no say after `until`.
+    pub(in crate::policy) fn suspect(
+        &mut self,
+        slot: usize,
+        generation: u64,
+        until: Instant,
+    ) -> Option<Arc<T::Connection>> {
+        let ready = self.ready(slot, generation)?;
+        ready.suspect_until = Some(until);
+        let before = ready.checking.replace(Depth::Whole);
+        (before != Some(Depth::Whole)).then(|| Arc::clone(&ready.connection))
+    }
+}

@@ -1,0 +1,205 @@
+//! The life of a slot, and what is known of a connection that is ready.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::Ticket;
+use super::tenant::TenantId;
+use crate::policy::YOUNG;
+use crate::policy::maintenance::Depth;
+use crate::policy::standby::Standby;
+use crate::transport::Connection;
+
+/// The life of a slot. Only [`KeyState::transition`](super::KeyState::transition) changes it, and
+/// [`Phase::successors`] says which state may follow which.
+pub(super) enum SlotState<C: Connection> {
+    Empty,
+    /// A login is under way.
+    Connecting {
+        tenant: TenantId,
+        retire: Retire,
+    },
+    Ready(Ready<C>),
+    /// Its connection is being ended. It still counts towards the maximum.
+    Closing {
+        tenant: TenantId,
+        retire: Retire,
+        /// Tells those that were closed before some moment from those of later.
+        number: u64,
+    },
+}
+
+/// A state of a slot without what belongs to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Empty,
+    Connecting,
+    Ready,
+    Closing,
+}
+
+impl Phase {
+    /// The states that may follow.
+    pub(super) fn successors(self) -> &'static [Phase] {
+        match self {
+            Phase::Empty => &[Phase::Connecting],
+            // The login has succeeded; it was closed meanwhile; it has failed.
+            Phase::Connecting => &[Phase::Ready, Phase::Closing, Phase::Empty],
+            // It is empty at once when the runtime of its task is shut down.
+            Phase::Ready => &[Phase::Closing, Phase::Empty],
+            // It may be closed again, with less patience.
+            Phase::Closing => &[Phase::Closing, Phase::Empty],
+        }
+    }
+}
+
+impl<C: Connection> SlotState<C> {
+    pub(super) fn phase(&self) -> Phase {
+        match self {
+            SlotState::Empty => Phase::Empty,
+            SlotState::Connecting { .. } => Phase::Connecting,
+            SlotState::Ready(_) => Phase::Ready,
+            SlotState::Closing { .. } => Phase::Closing,
+        }
+    }
+
+    /// Whose it is.
+    pub(super) fn tenant(&self) -> Option<TenantId> {
+        match self {
+            SlotState::Empty => None,
+            SlotState::Connecting { tenant, .. }
+            | SlotState::Ready(Ready { tenant, .. })
+            | SlotState::Closing { tenant, .. } => Some(*tenant),
+        }
+    }
+
+    /// Nothing is in it, or nothing that will be handed out.
+    pub(super) fn is_unused(&self) -> bool {
+        match self {
+            SlotState::Empty | SlotState::Closing { .. } => true,
+            SlotState::Connecting { .. } => false,
+            SlotState::Ready(ready) => ready.leaving,
+        }
+    }
+}
+
+/// Tells the slot's task to close, with the patience that it has for what still runs. Told again,
+/// the sooner end counts.
+pub(super) type Retire = mpsc::UnboundedSender<Duration>;
+
+pub(super) struct Ready<C: Connection> {
+    pub tenant: TenantId,
+    pub connection: Arc<C>,
+    /// Tells this connection from others that the slot has had: a lease of an earlier one changes
+    /// nothing here.
+    pub generation: u64,
+    pub retire: Retire,
+    pub leases: usize,
+    /// Somebody was asked something for it. Another login would fail as long as nobody can be
+    /// asked.
+    pub asked: bool,
+    /// When it was ready.
+    pub made: Instant,
+    /// The last lease or release, which is what `idle_timeout` counts from.
+    pub used: Instant,
+    /// The last proof that it works.
+    pub proven: Instant,
+    /// The last time that this machine's part of it answered.
+    pub answered: Instant,
+    pub checking: Option<Depth>,
+    /// A command on it has timed out: nobody gets it before a check has passed, or until then.
+    pub suspect_until: Option<Instant>,
+    /// Sessions at once, as far as the server has let us know.
+    pub limit: usize,
+    pub limit_set: Instant,
+    /// Refusals in a row while nobody else of us had a session.
+    pub rests: u32,
+    pub rests_until: Option<Instant>,
+    /// Opened ahead of need, the oldest first.
+    pub standbys: VecDeque<Standby<C>>,
+    /// Standbys that a task is opening.
+    pub opening: usize,
+    /// A command of a caller has run on it.
+    pub ran: bool,
+    /// Nobody gets it any more, and it is closed at the end of its last lease.
+    pub leaving: bool,
+    /// Somebody of another tenant waits for its place, with this ticket: only who came before gets
+    /// a session on it. It is closed when its last lease ends, unless nobody waits for its place
+    /// any more.
+    pub yields_to: Option<Ticket>,
+}
+
+impl<C: Connection> Ready<C> {
+    /// A connection whose login has just succeeded, on which so many sessions may be open at once.
+    pub(super) fn new(
+        tenant: TenantId,
+        connection: Arc<C>,
+        generation: u64,
+        retire: Retire,
+        limit: usize,
+        now: Instant,
+    ) -> Self {
+        Ready {
+            tenant,
+            connection,
+            generation,
+            retire,
+            leases: 0,
+            asked: false,
+            made: now,
+            used: now,
+            proven: now,
+            answered: now,
+            checking: None,
+            suspect_until: None,
+            limit,
+            limit_set: now,
+            rests: 0,
+            rests_until: None,
+            standbys: VecDeque::new(),
+            opening: 0,
+            ran: false,
+            leaving: false,
+            yields_to: None,
+        }
+    }
+
+    pub(super) fn is_suspect(&self, now: Instant) -> bool {
+        self.suspect_until.is_some_and(|until| until > now)
+    }
+
+    /// It has sessions that can be had as soon as a check has passed.
+    pub(super) fn promises(&self, now: Instant) -> bool {
+        self.is_suspect(now) && self.leases < self.limit
+    }
+
+    /// How much is checked next, and since when it has not been.
+    pub(super) fn next_check(&self) -> (Depth, Instant) {
+        match self.leases {
+            0 => (Depth::Whole, self.proven),
+            _ => (Depth::Local, self.answered.max(self.proven)),
+        }
+    }
+
+    pub(super) fn has_room(&self, now: Instant) -> bool {
+        !self.leaving
+            && !self.is_suspect(now)
+            && self.leases < self.limit
+            && self.rests_until.is_none_or(|until| until <= now)
+    }
+
+    /// If it ended now, it would have been of no use to anybody, and another one may not be either.
+    pub(super) fn is_fruitless(&self, now: Instant) -> bool {
+        !self.ran && now < self.made + YOUNG
+    }
+
+    /// Sessions on it can be expected soon without anybody giving one back.
+    pub(super) fn is_promising(&self, now: Instant) -> bool {
+        let rests = self.rests_until.is_some_and(|until| until > now);
+        !self.leaving && (self.promises(now) || rests || !self.connection.is_alive())
+    }
+}

@@ -1,0 +1,94 @@
+//! The part of a key's state that the task of a slot reports to: how its login went, and how its
+//! connection ended.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::KeyState;
+use super::fruitless::{MOST_DOUBTS, fruitless};
+use super::slot::SlotState;
+use super::tenant::Tenant;
+use super::transition::Event;
+use crate::config::PoolConfig;
+use crate::error::ConnectError;
+use crate::transport::{Configuration, Transport};
+
+impl<T: Transport> KeyState<T> {
+    /// The login succeeded. Where the slot was closed meanwhile, the task hears of that and closes
+    /// the connection.
+    pub(in crate::policy) fn connected(
+        &mut self,
+        slot: usize,
+        connection: Arc<T::Connection>,
+        asked: bool,
+        now: Instant,
+        config: &PoolConfig,
+    ) {
+        if let Some(tenant) = self.slots[slot].tenant().and_then(|id| self.tenants.get_mut(&id)) {
+            tenant.succeeded();
+        }
+        let limit = config.sessions_per_connection;
+        self.transition(slot, Event::LoginSucceeds { connection, asked, limit, now });
+        if let SlotState::Ready(_) = self.slots[slot] {
+            self.refill = Some(slot);
+        }
+    }
+
+    pub(in crate::policy) fn connect_failed(
+        &mut self,
+        slot: usize,
+        error: ConnectError,
+        watched: Option<Configuration>,
+        now: Instant,
+    ) {
+        let tenant = self.slots[slot].tenant();
+        self.transition(slot, Event::LoginFails);
+        if let Some(tenant) = tenant.and_then(|id| self.tenants.get_mut(&id)) {
+            let used_up = self.ledger.used_up(&tenant.account, &self.key, now);
+            tenant.failed(error, watched, used_up, self.next_ticket, now);
+        }
+    }
+
+    /// Closes the breakers: the next caller tries.
+    pub(in crate::policy) fn reset(&mut self) {
+        self.tenants.values_mut().for_each(Tenant::reset);
+        self.quiet.extend(self.tenants.keys());
+    }
+
+    /// The connection ended by itself. While nobody uses it that is for the health checks to count:
+    /// they would have found it. `is_counted`: the server has closed it, and nothing had run on it.
+    pub(in crate::policy) fn lost(
+        &mut self,
+        slot: usize,
+        reason: &str,
+        is_counted: bool,
+        now: Instant,
+        config: &PoolConfig,
+    ) {
+        let (mut was_fruitless, mut failed_check) = (None, false);
+        if let SlotState::Ready(ready) = &self.slots[slot] {
+            let (tenant, generation) = (ready.tenant, ready.generation);
+            failed_check = ready.leases == 0 && config.health_checks;
+            if is_counted || (ready.is_fruitless(now) && ready.leases == 0) {
+                was_fruitless = Some(tenant);
+            } else if ready.is_fruitless(now) {
+                self.doubts.push_back((generation, tenant));
+                if self.doubts.len() > MOST_DOUBTS {
+                    self.quiet.extend(self.doubts.pop_front().map(|(_, tenant)| tenant));
+                }
+            }
+        }
+        self.transition(slot, Event::Retires { patience: Duration::ZERO, failed_check });
+        if let Some(tenant) = was_fruitless {
+            let error = fruitless(reason);
+            self.was_fruitless(tenant, if is_counted { error.dropped() } else { error }, now);
+        }
+    }
+
+    /// Nothing is left in the slot.
+    pub(in crate::policy) fn emptied(&mut self, slot: usize) {
+        self.transition(slot, Event::TaskEnds);
+    }
+}

@@ -1,0 +1,158 @@
+//! The mounted file systems, from `df` and `/proc/mounts`.
+
+use crate::resources::Disk;
+use crate::text::printable;
+
+/// Kinds of file systems that have a size and store nothing, or nothing that could fill up by
+/// itself. Those without a size are left out anyway.
+const NOT_REAL: &[&str] = &[
+    "autofs",
+    "devtmpfs",
+    "efivarfs",
+    "erofs",
+    "fuse.gvfsd-fuse",
+    "fuse.lxcfs",
+    "fuse.portal",
+    "fuse.snapfuse",
+    "iso9660",
+    "ramfs",
+    "squashfs",
+    "tmpfs",
+    "udf",
+];
+
+pub(super) struct Mount {
+    directory: String,
+    kind: String,
+}
+
+impl Mount {
+    /// `DEVICE DIRECTORY KIND OPTIONS 0 0`, blanks in the names as `\040`.
+    pub(super) fn read(line: &str) -> Option<Self> {
+        let mut words = line.split(' ').skip(1);
+        Some(Mount { directory: unescaped(words.next()?), kind: words.next()?.to_owned() })
+    }
+}
+
+/// As df of GNU shows a name.
+fn without_controls(name: &str) -> String {
+    name.replace(char::is_control, "?")
+}
+
+/// `\` and three octal digits stand for one byte.
+pub(super) fn unescaped(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((&first, more)) = rest.split_first() {
+        match (first, more) {
+            (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', more @ ..]) => {
+                bytes.push((a - b'0') * 64 + (b - b'0') * 8 + (c - b'0'));
+                rest = more;
+            }
+            _ => {
+                bytes.push(first);
+                rest = more;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// `None` when there is not even a heading, or one that does not say what the numbers are.
+pub(super) fn disks(
+    lines: &[&str],
+    mounts: &[Mount],
+    unreadable: &mut Vec<String>,
+) -> Option<Vec<Disk>> {
+    let Some((heading, lines)) = lines.split_first() else {
+        unreadable.push("df: no answer".to_owned());
+        return None;
+    };
+    if heading.split_whitespace().nth(1) != Some("1024-blocks") {
+        unreadable.push(format!("df: its blocks are not of 1024 bytes: {:?}", printable(heading)));
+        return None;
+    }
+    let mut disks: Vec<Disk> = Vec::new();
+    for line in lines {
+        let Some(mut disk) = disk(line) else {
+            unreadable.push(format!("df: {:?}", printable(line)));
+            continue;
+        };
+        // What is mounted over something hides it, and comes later.
+        disk.file_system = mounts
+            .iter()
+            .rfind(|mount| {
+                printable(&mount.directory) == disk.mount
+                    || without_controls(&mount.directory) == disk.mount
+            })
+            .map(|mount| mount.kind.clone());
+        if disk.size_bytes == 0 || !is_real(&disk) {
+            continue;
+        }
+        // A file system that is mounted several times. What is no path may well be the name of
+        // several.
+        let same = disks
+            .iter_mut()
+            .find(|other| other.device == disk.device && disk.device.starts_with('/'));
+        match same {
+            Some(other) if disk.mount.len() < other.mount.len() => *other = disk,
+            Some(_) => {}
+            None => disks.push(disk),
+        }
+    }
+    Some(disks)
+}
+
+/// `DEVICE SIZE USED AVAILABLE PERCENT% DIRECTORY`, with blanks in the names perhaps.
+fn disk(line: &str) -> Option<Disk> {
+    let words: Vec<&str> = line.split(' ').collect();
+    let words: Vec<(usize, &str)> = {
+        // Where each begins, to cut the names out whole.
+        let mut at = 0;
+        let begins = words.into_iter().map(|word| {
+            let begin = at;
+            at += word.len() + 1;
+            (begin, word)
+        });
+        begins.filter(|(_, word)| !word.is_empty()).collect()
+    };
+    let blocks = |word: &str| word.parse::<u64>().ok()?.checked_mul(1024);
+    // A reserve that root has used up makes this one negative.
+    let left = |word: &str| match word.strip_prefix('-') {
+        Some(digits) => digits.parse::<u64>().ok().map(|_| 0),
+        None => blocks(word),
+    };
+    words.windows(5).skip(1).find_map(|window| {
+        let [(begin, size), (_, used), (_, available), (_, percent), (mount, _)] = *window else {
+            return None;
+        };
+        if !line[mount..].starts_with('/') {
+            return None;
+        }
+        let used_percent = match percent {
+            "-" => None,
+            percent => {
+                Some(percent.strip_suffix('%')?.parse().ok()?).filter(|percent| *percent <= 100)
+            }
+        };
+        Some(Disk {
+            device: printable(&line[..begin]),
+            mount: printable(&line[mount..]),
+            file_system: None,
+            size_bytes: blocks(size)?,
+            used_bytes: blocks(used)?,
+            available_bytes: left(available)?,
+            used_percent,
+        })
+    })
+}
+
+fn is_real(disk: &Disk) -> bool {
+    match disk.file_system.as_deref() {
+        // That of a container's root; those that a machine has beside it are its containers'.
+        Some("overlay") => disk.mount == "/",
+        Some(kind) => !NOT_REAL.contains(&kind),
+        // `/dev/sda1`, `server:/export`, `tank/data`; not `tmpfs` or `overlay`.
+        None => disk.device.contains('/'),
+    }
+}
