@@ -136,8 +136,7 @@ impl Sources {
         found
     }
 
-    /// Which file imports which. A folder's `mod.rs` owns the files below it: that it names them is
-    /// no import.
+    /// Which file imports which. A module's own file names the files below it, which is no import.
     fn graph(&self) -> BTreeMap<&Path, BTreeSet<&Path>> {
         let files: BTreeMap<Vec<String>, &Path> =
             self.imports.keys().map(|file| (module(file), file.as_path())).collect();
@@ -145,8 +144,12 @@ impl Sources {
             let found = imports.iter().filter_map(|path| {
                 let lengths = (1..=path.len()).rev();
                 let to = lengths.into_iter().find_map(|length| files.get(&path[..length]))?;
-                let is_owner = file.file_name() == Some("mod.rs".as_ref())
-                    && file.parent().is_some_and(|folder| to.starts_with(folder));
+                // `a/mod.rs` and `a.rs` own what is in `a/`.
+                let own = match file.file_name() == Some("mod.rs".as_ref()) {
+                    true => file.parent().unwrap_or(file).to_owned(),
+                    false => file.with_extension(""),
+                };
+                let is_owner = to.starts_with(own);
                 (*to != file && !is_owner).then_some(*to)
             });
             found.collect::<BTreeSet<_>>()
