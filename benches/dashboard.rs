@@ -7,11 +7,13 @@
 //! turns. The bound is a tenth of the first. First on loopback itself, where client, server and
 //! engine share the processors, then through a proxy that makes a round trip take 40 ms.
 
-#[path = "../tests/common/mod.rs"]
+#[path = "../tests/it/lab/common/mod.rs"]
+#[expect(dead_code, unused_imports, reason = "shared with the tests, which use more of it")]
 mod common;
 #[path = "../src/cli/delay.rs"]
 mod delay;
-#[path = "../tests/pooled/mod.rs"]
+#[path = "../tests/it/lab/pooled/mod.rs"]
+#[expect(dead_code, reason = "shared with the tests, which use more of it")]
 mod pooled;
 
 use std::process::Stdio;

@@ -5,9 +5,11 @@
 //! in turns; the bound is 1.05. Then loops that do nothing else, where the pool opens sessions
 //! ahead while commands run (bound 0.7), and commands with a pause before each.
 
-#[path = "../tests/common/mod.rs"]
+#[path = "../tests/it/lab/common/mod.rs"]
+#[expect(dead_code, unused_imports, reason = "shared with the tests, which use more of it")]
 mod common;
-#[path = "../tests/pooled/mod.rs"]
+#[path = "../tests/it/lab/pooled/mod.rs"]
+#[expect(dead_code, reason = "shared with the tests, which use more of it")]
 mod pooled;
 
 use std::path::Path;

@@ -7,8 +7,8 @@ is_root() { [ "$(id -u)" -eq 0 ]; }
 
 have() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ]; }
 
-# Whether this container engine (or one of them) answers. What else it can do, tests/sshd/build
-# tries.
+# Whether this container engine (or one of them) answers. What else it can do
+# is tried by tests/it/lab/sshd/build.
 engine() {
     for engine in ${1:-docker podman}; do
         if have "$engine" && bounded 10 "$engine" info >/dev/null 2>&1; then return 0; fi
@@ -26,7 +26,7 @@ container_server() {
     if is_root && engine && ! bounded 10 docker image inspect debian:bookworm-slim >/dev/null 2>&1; then
         need mmdebstrap mmdebstrap || true
     fi
-    server=$({ sh tests/sshd/build 2>&1 >&3 </dev/null | tee "$work/engines" >&2; } 3>&1)
+    server=$({ sh tests/it/lab/sshd/build 2>&1 >&3 </dev/null | tee "$work/engines" >&2; } 3>&1)
     [ -z "$server" ] || return 0
     server=$(tail -n 1 "$work/engines")
     return 1

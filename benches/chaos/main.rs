@@ -10,7 +10,8 @@
 //! next ones the numbers that follow, so that each can be repeated alone. What is drawn is the same
 //! again; what happens at the same time is not quite.
 
-#[path = "../../tests/common/mod.rs"]
+#[path = "../../tests/it/lab/common/mod.rs"]
+#[expect(dead_code, unused_imports, reason = "shared with the tests, which use more of it")]
 mod common;
 mod faults;
 mod house;
@@ -18,7 +19,8 @@ mod job;
 mod judge;
 mod lab;
 mod load;
-#[path = "../../tests/pooled/mod.rs"]
+#[path = "../../tests/it/lab/pooled/mod.rs"]
+#[expect(dead_code, reason = "shared with the tests, which use more of it")]
 mod pooled;
 mod proxy;
 mod random;

@@ -7,7 +7,8 @@
 //! Writes the document, target/benchmarks.md unless it is told another file, and pictures beside
 //! it. All figures of a document are of one run; peers that are not there are told in its tables.
 
-#[path = "../../tests/common/mod.rs"]
+#[path = "../../tests/it/lab/common/mod.rs"]
+#[expect(dead_code, unused_imports, reason = "shared with the tests, which use more of it")]
 mod common;
 #[path = "../../src/cli/delay.rs"]
 mod delay;
@@ -20,7 +21,8 @@ mod peers;
 mod plan;
 #[path = "../../src/cli/output/plot.rs"]
 mod plot;
-#[path = "../../tests/pooled/mod.rs"]
+#[path = "../../tests/it/lab/pooled/mod.rs"]
+#[expect(dead_code, reason = "shared with the tests, which use more of it")]
 mod pooled;
 mod ssh;
 mod stats;

@@ -7,11 +7,13 @@
 //! Ways take turns within a round, and ratios are of one round. The hosts are aliases of one server
 //! on this machine.
 
-#[path = "../../tests/common/mod.rs"]
+#[path = "../../tests/it/lab/common/mod.rs"]
+#[expect(dead_code, unused_imports, reason = "shared with the tests, which use more of it")]
 mod common;
 mod document;
 mod lab;
-#[path = "../../tests/pooled/mod.rs"]
+#[path = "../../tests/it/lab/pooled/mod.rs"]
+#[expect(dead_code, reason = "shared with the tests, which use more of it")]
 mod pooled;
 #[path = "../compare/stats.rs"]
 #[expect(dead_code, reason = "shared with another benchmark, which uses more of it")]

@@ -1,3 +1,0 @@
-//! What only tests of programs that call ssh need.
-
-pub mod ansible;

@@ -1,0 +1,57 @@
+//! The integration tests: one binary, so that the crate and what the tests share are compiled and
+//! linked once. A module is a topic: `cargo test --test it -- MODULE::` runs it.
+//!
+//! All tests are threads of one process. One that changes what belongs to the process, as its
+//! limits and its logging do, starts this binary once more for itself alone (`lab::itself`).
+
+mod lab;
+
+mod accounts;
+mod agent;
+mod agent_api;
+mod agent_commands;
+mod agent_docs;
+mod agent_security;
+mod at_most_once;
+mod bench;
+mod cli;
+mod cli_docs;
+mod clients;
+mod commands;
+mod completions;
+mod compose;
+mod config_example;
+mod connect_errors;
+mod docker_docs;
+mod doctor;
+mod dropbear;
+mod ending;
+mod faults;
+mod faults_here;
+mod faults_program;
+mod fixture;
+mod fleet;
+mod forced;
+mod hostile;
+mod killed_or_lost;
+mod left_behind;
+mod lifecycle;
+mod logins;
+mod names_and_bytes;
+mod outcomes;
+mod places;
+mod privacy;
+mod proxy;
+mod readme;
+mod refusals;
+mod reliability;
+mod resources;
+mod run;
+mod shells;
+mod ssh;
+mod start_up;
+mod support;
+mod surprises;
+mod terminal;
+mod texts;
+mod user_options;
