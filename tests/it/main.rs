@@ -12,6 +12,7 @@ mod agent_api;
 mod agent_commands;
 mod agent_docs;
 mod agent_security;
+mod architecture;
 mod at_most_once;
 mod bench;
 mod cli;
