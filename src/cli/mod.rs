@@ -32,6 +32,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::agent::Client;
 use crate::agent::client::NoAgent;
@@ -542,16 +545,16 @@ fn default_config() -> Option<PathBuf> {
 fn log_to_stderr(verbose: u8) {
     let level = match verbose {
         0 => return,
-        1 => "sshpool=info",
-        _ => "sshpool=debug",
+        1 => LevelFilter::INFO,
+        _ => LevelFilter::DEBUG,
     };
-    tracing_subscriber::fmt()
-        .with_env_filter(level)
+    let lines = tracing_subscriber::fmt::layer()
         // A stderr that nobody reads any more is no reason to panic.
         .log_internal_errors(false)
         .with_writer(std::io::stderr)
-        .with_ansi(colour::wanted(&std::io::stderr()))
-        .init();
+        .with_ansi(colour::wanted(&std::io::stderr()));
+    let ours = Targets::new().with_target("sshpool", level);
+    tracing_subscriber::registry().with(lines).with(ours).init();
 }
 
 impl Failure {
