@@ -25,6 +25,10 @@ mod tips;
 
 use std::process::ExitCode;
 
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
 use commands::{completions, ssh};
 use failure::{NOT_RUN, fail};
 use output::{colour, stdio};
@@ -94,16 +98,16 @@ fn run_to_the_end(cli: Cli) -> ExitCode {
 fn log_to_stderr(verbose: u8) {
     let level = match verbose {
         0 => return,
-        1 => "sshpool=info",
-        _ => "sshpool=debug",
+        1 => LevelFilter::INFO,
+        _ => LevelFilter::DEBUG,
     };
-    tracing_subscriber::fmt()
-        .with_env_filter(level)
+    let lines = tracing_subscriber::fmt::layer()
         // A stderr that nobody reads any more is no reason to panic.
         .log_internal_errors(false)
         .with_writer(std::io::stderr)
-        .with_ansi(colour::wanted(&std::io::stderr()))
-        .init();
+        .with_ansi(colour::wanted(&std::io::stderr()));
+    let ours = Targets::new().with_target("sshpool", level);
+    tracing_subscriber::registry().with(lines).with(ours).init();
 }
 
 #[cfg(test)]

@@ -207,7 +207,7 @@ impl ConnectError {
     }
 
     /// What somebody can do about it, where there is something. `HOST` in it stands for the name of
-    /// the host; the text of [`Error::Connect`] has the name itself.
+    /// the host; the text of [`Error::Connect`](crate::Error::Connect) has the name itself.
     pub fn advice(&self) -> Option<&str> {
         self.advice.as_deref().or_else(|| advice::of_kind(self.kind))
     }

@@ -15,7 +15,7 @@ use crate::lab::common::sshd::Sshd;
 use crate::lab::pooled::{self, PATIENCE, processes_with};
 use crate::lab::{common, documents};
 
-const README: &str = include_str!("../../README.md");
+const GUIDE: &str = include_str!("../../docs/cli.md");
 
 /// A server, and a home for the program without any settings.
 struct Bench {
@@ -117,9 +117,9 @@ fn the_table_has_a_row_for_each_way() {
 
 /// But for the numbers, which are those of another machine.
 #[test]
-fn the_table_is_as_the_readme_shows_it() {
+fn the_table_is_as_the_guide_shows_it() {
     let bench = Bench::new();
-    let shown = documents::blocks(documents::section(README, "## From the shell"), "text")[0];
+    let shown = documents::blocks(documents::section(GUIDE, "## sshpool bench"), "text")[0];
     let printed = bench.run(&["--count", "2", "--pause", "1ms"]).stdout;
     let heads = |table: &str| {
         let mut lines = table.lines();
@@ -134,10 +134,10 @@ fn the_table_is_as_the_readme_shows_it() {
 }
 
 #[test]
-fn the_readme_names_every_option() {
+fn the_guide_names_every_option() {
     let mut command = pooled::command(env!("CARGO_BIN_EXE_sshpool"));
     let help = run(command.args(["bench", "-h"]), PATIENCE).stdout;
-    let text = documents::section(README, "## From the shell");
+    let text = documents::section(GUIDE, "## sshpool bench");
     for option in ["--count", "--concurrency", "--pause", "--rtt", "--svg", "--json"] {
         assert!(help.contains(option) && text.contains(&format!("| `{option}")), "{option}");
     }

@@ -40,8 +40,8 @@ fn the_variable_of_each_setting_is_named_with_its_unit() {
         let variable = comment.split_whitespace().find(|word| word.starts_with("SSH_POOL_"));
         let variable =
             variable.unwrap_or_else(|| panic!("{name}: {comment}")).trim_end_matches([',', '.']);
-        // README.md has the same, and a test of it sets each variable.
-        let row = include_str!("../../README.md")
+        // docs/settings.md has the same, and a test of it sets each variable.
+        let row = include_str!("../../docs/settings.md")
             .lines()
             .find(|line| line.starts_with(&format!("| `{name}` |")));
         assert!(

@@ -1,4 +1,4 @@
-//! What docs/docker.md and README.md show of Docker hosts is what happens: the console blocks are
+//! What docs/docker.md shows of Docker hosts is what happens: the console blocks are
 //! run on a project of a real engine, the Rust blocks are parts of this file and run too.
 //!
 //! The project is not called `shop` on the engine, which may be one that somebody works with, but
@@ -19,11 +19,10 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use crate::lab::common;
 use crate::lab::common::process::{path_with_sshpool, run};
 use crate::lab::common::sshd::{Image, Kind, Sshd};
-use crate::lab::documents::{blocks, matches, section};
+use crate::lab::documents::{blocks, matches};
 use crate::lab::pooled::{PATIENCE, command, config, host, pool};
 
 const GUIDE: &str = include_str!("../../docs/docker.md");
-const README: &str = include_str!("../../README.md");
 
 /// Where Compose and Docker's socket are, and a directory for the project.
 fn docker_host(name: &str) -> Option<Sshd> {
@@ -254,19 +253,6 @@ fn the_console_blocks_of_the_guide_print_what_it_says() {
     assert_eq!(left(shop.engine, shop.name()), [], "it is down at the end");
 }
 
-#[test]
-fn the_console_block_of_the_readme_prints_what_it_says() {
-    let Some(shop) = Shop::new() else { return };
-    let mut prompt = Prompt::new(&[("web1", &shop.web1)]);
-    prompt.run(&shop.real("sshpool compose web1 up shop --file /srv/shop/compose.yaml"));
-    assert_eq!(prompt.status, 0);
-    for block in blocks(section(README, "## Docker hosts"), "console") {
-        prompt.follow(&shop, block);
-    }
-    prompt.run(&shop.real("sshpool compose web1 down shop"));
-    assert_eq!((prompt.status, left(shop.engine, shop.name())), (0, Vec::new()));
-}
-
 /// Numbers differ, but the tables have these columns and the objects these names.
 #[test]
 fn resources_have_the_form_that_the_guide_shows() {
@@ -305,9 +291,7 @@ fn the_rust_blocks_are_parts_of_this_file() {
     let trimmed =
         |text: &str| text.lines().map(|line| line.trim().to_owned() + "\n").collect::<String>();
     let own = trimmed(include_str!("docker_docs.rs"));
-    for block in
-        [blocks(GUIDE, "rust"), blocks(section(README, "## Docker hosts"), "rust")].concat()
-    {
+    for block in blocks(GUIDE, "rust") {
         let block = block.replace("\"/srv/shop/compose.yaml\"", "file").replace("\"shop\"", "shop");
         assert!(own.contains(&trimmed(&block)), "this is not here:\n{block}");
     }
@@ -388,7 +372,7 @@ async fn many_hosts(pool: Pool, hosts: Vec<Host>) -> Ends {
     Ok(())
 }
 
-/// The one of README.md. Not run: it starts what is stopped, whosever it is.
+/// Not run: it starts what is stopped, whosever it is.
 #[expect(dead_code, reason = "it is there to be compiled")]
 async fn starting_what_is_stopped(pool: Pool, web1: Host) -> Ends {
     use sshpool::docker::{Compose, Status};

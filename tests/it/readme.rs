@@ -2,25 +2,23 @@
 //! with the settings.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 
 use sshpool::{Config, PoolConfig};
 
-use crate::lab::common::process::{path_with_sshpool, run};
+use crate::lab::common::process::{path_with, path_with_sshpool, run};
 use crate::lab::common::sshd::Sshd;
 use crate::lab::documents::{blocks, matches, section};
 use crate::lab::itself;
 use crate::lab::pooled::{PATIENCE, command, example};
 
 const README: &str = include_str!("../../README.md");
-const GUIDE: &str = include_str!("../../docs/ssh-connection-pooling.md");
+const LIBRARY: &str = include_str!("../../docs/library.md");
+const SETTINGS: &str = include_str!("../../docs/settings.md");
+const HELLO: &str = include_str!("../../examples/hello.rs");
 const QUICKSTART: &str = include_str!("../../examples/quickstart.rs");
 const MANY: &str = include_str!("../../examples/many.rs");
-
-/// Without the section that needs a host with Docker: that is for tests/docker_docs.rs.
-fn readme() -> String {
-    README.replace(section(README, "## Docker hosts"), "")
-}
 
 /// The cells of the rows of the first table, without its head.
 fn table(text: &str) -> Vec<Vec<&str>> {
@@ -38,22 +36,47 @@ fn code(cell: &str) -> &str {
 
 #[test]
 fn the_library_examples_are_those_that_are_built() {
-    assert_eq!(blocks(&readme(), "rust"), [QUICKSTART, MANY]);
+    assert_eq!(blocks(README, "rust"), [HELLO]);
+    assert_eq!(blocks(LIBRARY, "rust"), [QUICKSTART, MANY]);
 }
 
 #[test]
-fn the_library_example_prints_what_the_readme_says() {
+fn the_library_example_prints_what_is_shown() {
     let sshd = Sshd::builder().start();
     let mut program = command(example("quickstart"));
     program.arg("lab").arg(sshd.ssh_config()).env("SSH_POOL_CONNECTION_TIMEOUT_MS", "30000");
     let ended = run(&mut program, PATIENCE);
     assert_eq!((ended.code(), &*ended.stderr), (0, ""), "{}", ended.stdout);
-    assert_eq!(ended.stdout, blocks(section(README, "## From Rust"), "text")[0]);
+    assert_eq!(ended.stdout, blocks(LIBRARY, "text")[0]);
+    assert_eq!(sshd.logins(), 1);
+}
+
+/// Its host is found where ssh finds it: an ssh on the way says which ssh_config is the user's.
+#[test]
+fn the_shortest_example_runs_two_commands_over_one_login() {
+    let sshd = Sshd::builder().start();
+    let home = tempfile::tempdir().expect("a directory");
+    let ssh_config = std::fs::read_to_string(sshd.ssh_config()).expect("the fixture has one");
+    let config = home.path().join("ssh_config");
+    std::fs::write(&config, ssh_config.replace("Host lab", "Host web1")).expect("a file");
+    let ssh = which::which("ssh").expect("there is an ssh");
+    let wrapper = home.path().join("ssh");
+    let text = format!(
+        "#!/bin/sh\ncase \" $* \" in *' -F '*) exec {ssh:?} \"$@\" ;; esac\nexec {ssh:?} -F {config:?} \"$@\"\n"
+    );
+    std::fs::write(&wrapper, text).expect("a file");
+    std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755)).expect("ours");
+
+    let mut program = command(example("hello"));
+    program.env("PATH", path_with(home.path())).env("SSH_POOL_CONNECTION_TIMEOUT_MS", "30000");
+    let ended = run(&mut program, PATIENCE);
+    assert_eq!((ended.code(), &*ended.stderr), (0, ""), "{}", ended.stdout);
+    assert_eq!(ended.stdout, "Linux\n42\n");
     assert_eq!(sshd.logins(), 1);
 }
 
 #[test]
-fn the_example_of_many_hosts_prints_what_the_readme_says() {
+fn the_example_of_many_hosts_prints_what_is_shown() {
     let (sshd, stranger, down) =
         (Sshd::builder().start(), Sshd::builder().start(), Sshd::builder().start());
     down.kill();
@@ -67,7 +90,7 @@ fn the_example_of_many_hosts_prints_what_the_readme_says() {
 
     let ended = run(command(example("many")).arg(&file), PATIENCE);
     assert_eq!((ended.code(), &*ended.stderr), (0, ""), "{}", ended.stdout);
-    let expected = blocks(section(README, "## From Rust"), "text")[1];
+    let expected = blocks(LIBRARY, "text")[1];
     assert!(matches(expected, &ended.stdout), "{}instead of\n{expected}", ended.stdout);
     assert_eq!((sshd.logins(), stranger.logins()), (1, 0));
 }
@@ -86,7 +109,7 @@ fn host_table(name: &str, sshd: &Sshd, key: &Sshd) -> String {
 
 #[test]
 fn the_way_to_depend_on_the_library_is_right() {
-    let text = section(README, "## From Rust");
+    let text = section(LIBRARY, "## How to depend on it");
     let shown: toml::Table = blocks(text, "toml")[0].parse().expect("it is TOML");
     assert_eq!(shown["dependencies"]["sshpool"]["default-features"], toml::Value::Boolean(false));
     let version = concat!("Rust ", env!("CARGO_PKG_RUST_VERSION"), " or later");
@@ -131,7 +154,7 @@ fn the_console_examples_print_what_the_readme_says() {
     let config = format!("pool.connect_timeout = \"30s\"\n{hosts}");
     std::fs::write(directory.join("config.toml"), config).expect("a file in a new directory");
 
-    let steps: Vec<_> = blocks(&readme(), "console").into_iter().flat_map(steps).collect();
+    let steps: Vec<_> = blocks(README, "console").into_iter().flat_map(steps).collect();
     assert!(steps.iter().any(|step| step.line.starts_with("sshpool exec web1 ")));
     let mut status = 0;
     for Step { line, output } in steps {
@@ -182,7 +205,7 @@ fn fields(config: &PoolConfig) -> BTreeMap<String, String> {
 
 #[test]
 fn the_table_of_settings_has_every_name_and_default() {
-    let table = table(section(README, "## Settings"));
+    let table = table(section(SETTINGS, "## Settings of the pool"));
     let names: Vec<_> = table.iter().map(|row| code(row[0]).to_owned()).collect();
     let mut sorted = names.clone();
     sorted.sort();
@@ -194,7 +217,7 @@ fn the_table_of_settings_has_every_name_and_default() {
         let bare = default.parse::<bool>().is_ok() || default.parse::<u64>().is_ok();
         let value = if bare { default.to_owned() } else { format!("{default:?}") };
         let config =
-            Config::from_toml(&format!("[pool]\n{name} = {value}\n"), "README.md".as_ref());
+            Config::from_toml(&format!("[pool]\n{name} = {value}\n"), "docs/settings.md".as_ref());
         let mut pool = config.unwrap_or_else(|error| panic!("{error}")).pool;
         pool.keep_connect_timeout = false;
         assert_eq!(pool, PoolConfig::default(), "the default of {name} is not {default}");
@@ -215,7 +238,7 @@ fn settings_as_this_process_has_them() {
 /// no other, is another then.
 #[test]
 fn the_table_of_settings_has_every_variable() {
-    for row in table(section(README, "## Settings")) {
+    for row in table(section(SETTINGS, "## Settings of the pool")) {
         let (name, variable) = (code(row[0]), code(row[2]));
         let mut defaults = fields(&PoolConfig::default());
         let value = if defaults[name] == "true" { "false" } else { "77" };
@@ -246,13 +269,77 @@ fn the_table_of_settings_has_every_variable() {
 
 #[test]
 fn the_configuration_files_that_are_shown_are_valid() {
-    for (name, text) in
-        [("README.md", section(README, "## Settings")), ("docs/ssh-connection-pooling.md", GUIDE)]
-    {
-        for block in blocks(text, "toml") {
-            let config = Config::from_toml(block, name.as_ref())
-                .unwrap_or_else(|error| panic!("{error}\n{block}"));
-            assert_ne!(config, Config::default(), "it says something:\n{block}");
+    for block in blocks(SETTINGS, "toml") {
+        let config = Config::from_toml(block, "docs/settings.md".as_ref())
+            .unwrap_or_else(|error| panic!("{error}\n{block}"));
+        assert_ne!(config, Config::default(), "it says something:\n{block}");
+    }
+}
+
+// ---- links ----
+
+/// README.md, CHANGELOG.md and the documents, by their paths in the project.
+fn all_documents() -> BTreeMap<PathBuf, String> {
+    let project = Path::new(env!("CARGO_MANIFEST_DIR")).canonicalize().expect("it is there");
+    let documents = std::fs::read_dir(project.join("docs")).expect("there are documents");
+    let documents = documents.map(|entry| entry.expect("an entry").path());
+    let all = documents.chain(["README.md", "CHANGELOG.md"].map(|name| project.join(name)));
+    all.filter(|path| path.extension().is_some_and(|extension| extension == "md"))
+        .map(|path| (path.clone(), std::fs::read_to_string(&path).expect("it is text")))
+        .collect()
+}
+
+/// The lines that are not in a fenced block.
+fn prose(text: &str) -> impl Iterator<Item = &str> {
+    let mut fenced = false;
+    text.lines().filter(move |line| {
+        let fence = line.starts_with("```");
+        fenced ^= fence;
+        !fenced && !fence
+    })
+}
+
+/// The headings, as a link names them.
+fn anchors(text: &str) -> Vec<String> {
+    let headings = prose(text).filter(|line| line.starts_with('#'));
+    let anchor = |heading: &str| {
+        let text = heading.trim_start_matches('#').trim().to_lowercase();
+        let kept = text.chars().filter(|&c| c.is_alphanumeric() || " -_".contains(c));
+        kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+    };
+    headings.map(anchor).collect()
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let documents = all_documents();
+    let mut links = 0;
+    for (path, text) in &documents {
+        let prose = prose(text).collect::<Vec<_>>().join(" ");
+        let targets = prose.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        for target in targets.filter(|target| !target.contains("://")) {
+            links += 1;
+            let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+            let file = match file {
+                "" => path.clone(),
+                file => path.parent().expect("a directory").join(file),
+            };
+            let file =
+                file.canonicalize().unwrap_or_else(|_| panic!("{}: {target}", path.display()));
+            let found = anchor.is_empty()
+                || documents
+                    .get(&file)
+                    .is_some_and(|text| anchors(text).iter().any(|a| a == anchor));
+            assert!(found, "{}: {target}", path.display());
         }
     }
+    assert!(links > 50, "{links}");
+}
+
+/// A first look at the project, which nobody reads to its end if it is long.
+#[test]
+fn the_readme_is_short() {
+    assert!(README.lines().count() <= 150);
+    let long: Vec<_> = prose(README).filter(|line| line.chars().count() > 100).collect();
+    assert!(long.iter().all(|line| line.starts_with('|')), "{long:#?}");
 }
