@@ -203,12 +203,15 @@ async fn connect(
 
 /// Holds a connection for as long as the client's frames are open.
 async fn lease(agent: &Arc<Agent>, mut request: Request<Incoming>) -> Result<Answer, Refusal> {
-    if !wants_frames(&request)? {
+    let upgrade = wants_frames(&request)?.then(|| hyper::upgrade::on(&mut request));
+    let connect: Connect = body(request).await?;
+    let Some(upgrade) = upgrade else {
         let message = "a lease needs a connection that is upgraded to frames";
         return Err(Refusal::new(Cause::Invalid, message));
+    };
+    if connect.hold || connect.retry {
+        return Err(Refusal::new(Cause::Invalid, "hold and retry are for /v1/connect"));
     }
-    let upgrade = hyper::upgrade::on(&mut request);
-    let connect: Connect = body(request).await?;
     let (host, pool) = host(agent, connect.host.clone(), connect.origin()).await?;
     let running = Running::new(agent)?;
     let lease = pool.acquire(&host).await.map_err(|error| agent.refusal(&error, &host))?;

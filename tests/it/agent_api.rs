@@ -18,6 +18,8 @@ use crate::lab::common::{process::run, wait_for};
 use crate::lab::pooled::PATIENCE;
 use crate::lab::{common, itself};
 
+/// The headers of a request for frames.
+const FRAMES: &str = "upgrade: sshpool-frames\r\nconnection: upgrade\r\n";
 const API: &str = include_str!("../../docs/agent-api.openapi.json");
 
 /// An agent, with a server that it knows as `lab`.
@@ -160,7 +162,15 @@ fn the_agent_is_as_it_is_described() {
     for path in ["/v1/health", "/v1/version", "/v1/status", "/v1/stats", "/v1/hosts", "/metrics"] {
         assert_eq!(api.ask(home, "GET", path, "", "").status, 200, "{path}");
     }
-    let all = ["/v1/exec", "/v1/connect", "/v1/check", "/v1/retire", "/v1/close", "/v1/stop"];
+    let all = [
+        "/v1/exec",
+        "/v1/connect",
+        "/v1/lease",
+        "/v1/check",
+        "/v1/retire",
+        "/v1/close",
+        "/v1/stop",
+    ];
     let lines = "accept: text/plain, application/x-ndjson;q=0.5\r\n";
     for (head, more, status) in [
         ("", json!({"command": "echo out; echo err >&2; exit 3"}), 200),
@@ -209,6 +219,7 @@ fn the_agent_is_as_it_is_described() {
             400,
         ),
         ("", json!({"host": ["lab"], "command": "true"}), 400),
+        ("", json!({"command": "true", "lease": "0-0"}), 404),
         ("upgrade: websocket\r\nconnection: upgrade\r\n", json!({"command": "true"}), 400),
     ] {
         let body = lab.exec(more).to_string();
@@ -222,6 +233,10 @@ fn the_agent_is_as_it_is_described() {
         ("/v1/connect", json!({"host": lab.host}), 200),
         ("/v1/connect", json!({"host": "127.99.99.99:1"}), 502),
         ("/v1/connect", json!({"host": "lab", "held": true}), 400),
+        ("/v1/lease", json!({"host": "127.99.99.99:1"}), 502),
+        ("/v1/lease", json!({"host": "127.99.99.99:1", "hold": true}), 400),
+        ("/v1/lease", json!({"host": lab.host, "place": {"standing": "elsewhere"}}), 421),
+        ("/v1/lease", json!({"host": unknown, "place": {}}), 428),
         ("/v1/check", json!({"host": lab.host}), 200),
         ("/v1/check", json!({"host": lab.host, "hold": true}), 400),
         ("/v1/retire", json!({"host": lab.host}), 200),
@@ -241,9 +256,12 @@ fn the_agent_is_as_it_is_described() {
         ("/v1/close", json!({"hosts": ["lab"], "all": true}), 400),
         ("/v1/stop", json!([]), 400),
     ] {
-        let answer = api.ask(home, "POST", path, "", &body.to_string());
+        let head = if path == "/v1/lease" { FRAMES } else { "" };
+        let answer = api.ask(home, "POST", path, head, &body.to_string());
         assert_eq!(answer.status, status, "{path} {body}: {}", answer.text());
     }
+    let without_frames = json!({"host": lab.host}).to_string();
+    assert_eq!(api.ask(home, "POST", "/v1/lease", "", &without_frames).status, 400);
     let exhausted = json!({"max_connections": 1, "sessions_per_connection": 1, "acquire_timeout_ms": 0, "standby_sessions": 0});
     let exhausted =
         |command: &str| lab.exec(json!({"command": command, "settings": exhausted.clone()}));
@@ -266,6 +284,8 @@ fn the_agent_is_as_it_is_described() {
         if kept.len() > 28
             && api.ask(home, "POST", "/v1/connect", "", &one_more.to_string()).status == 429
         {
+            let lease = api.ask(home, "POST", "/v1/lease", FRAMES, &one_more.to_string());
+            assert_eq!((lease.status, &*lease.kind()), (429, "too_many"));
             let more = json!({"command": "true", "settings": {"max_connections": number + 1000}});
             assert_eq!(
                 api.ask(home, "POST", "/v1/exec", "", &lab.exec(more).to_string()).kind(),
@@ -306,7 +326,10 @@ fn the_agent_is_as_it_is_described() {
     }
     let nowhere = home.ask("GET", "/v2/exec", "", "");
     assert_eq!((nowhere.status, &*nowhere.kind()), (404, "not_found"));
-    api.seen.borrow_mut().insert(("/v1/exec".to_owned(), "101".to_owned()));
+    // Frames are for other tests (`agent_commands`, `runners`).
+    for path in ["/v1/exec", "/v1/lease"] {
+        api.seen.borrow_mut().insert((path.to_owned(), "101".to_owned()));
+    }
     assert_eq!(api.ask(home, "POST", "/v1/stop", "", "").status, 200);
 
     let described = paths.iter().flat_map(|path| {

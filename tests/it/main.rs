@@ -48,6 +48,7 @@ mod refusals;
 mod reliability;
 mod resources;
 mod run;
+mod runners;
 mod shells;
 mod ssh;
 mod start_up;
