@@ -193,7 +193,8 @@ mod tests {
     #[rstest]
     #[case::no_hosts(
         "[groups]\nweb = 5",
-        "config.toml:2: groups.web: 5 is not valid: expected hosts in quotes, such as \"web[1-3],db1\", or a list of such"
+        "config.toml:2: groups.web: 5 is not valid: expected hosts in quotes, such as \
+            \"web[1-3],db1\", or a list of such"
     )]
     #[case::no_text(
         "[groups]\nweb = [\n'a',\n1]",

@@ -7,7 +7,10 @@
 //!
 //! ```no_run
 //! use sshpool::docker::Compose;
-//! # async fn example(pool: &sshpool::Pool, host: &sshpool::Host) -> Result<(), Box<dyn std::error::Error>> {
+//! # async fn example(
+//! #     pool: &sshpool::Pool,
+//! #     host: &sshpool::Host,
+//! # ) -> Result<(), Box<dyn std::error::Error>> {
 //! let compose = Compose::new(pool, host);
 //! for project in compose.list_projects(true).await? {
 //!     println!("{} is {}", project.name, project.status);

@@ -199,11 +199,14 @@ mod tests {
 
     #[test]
     fn the_configuration_is_read() {
-        let resolved = "user deploy\nhostname h\nport 2222\naddressfamily inet\nidentitiesonly yes\n\
-            identityfile ~/.ssh/a b\nidentityfile /k\nuserknownhostsfile /a /b\nglobalknownhostsfile /c\n\
+        let resolved = "user deploy\nhostname h\nport 2222\naddressfamily inet\nidentitiesonly \
+            yes\n\
+            identityfile ~/.ssh/a b\nidentityfile /k\nuserknownhostsfile /a \
+            /b\nglobalknownhostsfile /c\n\
             stricthostkeychecking ask\n";
         let verbose = "debug1: Reading configuration data /root/.ssh/config\r\ndebug1: x\r\n\
-            debug1: Reading configuration data /etc/ssh/ssh_config\r\ndebug1: Reading configuration data /root/.ssh/config\r\n";
+            debug1: Reading configuration data /etc/ssh/ssh_config\r\ndebug1: Reading \
+            configuration data /root/.ssh/config\r\n";
         let found = Resolved::of(&Answer::new(resolved), verbose).expect("it is all there");
         assert_eq!((&*found.user, &*found.destination.known_as), ("deploy", "[h]:2222"));
         assert_eq!(found.identity_files, ["~/.ssh/a b", "/k"]);
@@ -214,8 +217,10 @@ mod tests {
 
     #[test]
     fn a_line_of_known_hosts_has_a_type() {
-        let lines = "# Host h found: line 1 REVOKED\n@revoked h ssh-rsa AAAA\n# Host h found: line 2\n\
-            h ssh-ed25519 AAAA\n# Host h found: line 3 CA\n@cert-authority *.h ecdsa-sha2-nistp256 AAAA\n";
+        let lines = "# Host h found: line 1 REVOKED\n@revoked h ssh-rsa AAAA\n# Host h found: line \
+            2\n\
+            h ssh-ed25519 AAAA\n# Host h found: line 3 CA\n@cert-authority *.h ecdsa-sha2-nistp256 \
+            AAAA\n";
         let list = |kind: &str| vec![kind.to_owned()];
         let known = Known {
             keys: list("ssh-ed25519"),

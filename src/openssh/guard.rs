@@ -127,7 +127,8 @@ impl Guard {
         let mut state = self.lock();
         state.live.retain(|&live| live != pid);
         if let Err(error) = state.tell(&format!("- {pid}\n")) {
-            tracing::warn!(pid, %error, "the guard process is gone; the next connection starts another");
+            tracing::warn!(pid, %error, "the guard process is gone; the next connection starts \
+                another");
         }
     }
 

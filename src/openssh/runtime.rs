@@ -72,14 +72,16 @@ impl Runtime {
         let longest = parent.join("sshpool-XXXXXX").as_os_str().len() + "/".len() + 20;
         if longest > LONGEST_SOCKET {
             return Err(local(format!(
-                "the path for control sockets would be {longest} bytes long below {}, {LONGEST_SOCKET} are possible: \
+                "the path for control sockets would be {longest} bytes long below {}, \
+                    {LONGEST_SOCKET} are possible: \
                  set XDG_RUNTIME_DIR or TMPDIR to a shorter directory",
                 parent.display()
             )));
         }
         let cannot = |error: io::Error| {
             local(format!(
-                "no directory for control sockets below {}: {} (set XDG_RUNTIME_DIR or TMPDIR to another)",
+                "no directory for control sockets below {}: {} (set XDG_RUNTIME_DIR or TMPDIR to \
+                    another)",
                 parent.display(),
                 plain(&error)
             ))
@@ -148,7 +150,8 @@ impl Runtime {
         if let Err(error) = std::fs::remove_dir_all(path)
             && error.kind() != io::ErrorKind::NotFound
         {
-            tracing::warn!(%error, path = %path.display(), "the directory of the control sockets is left behind");
+            tracing::warn!(%error, path = %path.display(), "the directory of the control sockets \
+                is left behind");
         }
     }
 }
@@ -169,7 +172,8 @@ pub(crate) fn parent_directory() -> Result<PathBuf, ConnectError> {
     let path = std::env::temp_dir();
     if let Some(owner) = stranger(&path) {
         return Err(local(format!(
-            "{} belongs to user {owner}, who could put other control sockets in the place of ours: set XDG_RUNTIME_DIR or \
+            "{} belongs to user {owner}, who could put other control sockets in the place of ours: \
+                set XDG_RUNTIME_DIR or \
              TMPDIR to another directory",
             path.display()
         )));
@@ -177,7 +181,8 @@ pub(crate) fn parent_directory() -> Result<PathBuf, ConnectError> {
     if metadata(&path).is_ok_and(|found| is_open(&found)) {
         // Refusing it would leave nothing where the only directory for temporary files is like
         // that, as a volume of a container may be.
-        tracing::warn!(path = %path.display(), "other users can rename what is in this directory: it should have the sticky bit");
+        tracing::warn!(path = %path.display(), "other users can rename what is in this directory: \
+            it should have the sticky bit");
     }
     Ok(path)
 }

@@ -118,7 +118,8 @@ impl Client<'_> {
         // tail is ended by SIGPIPE where nobody reads, as soon as it looks, without having written
         // anything.
         text.push_str(
-            "; do { timeout 0.4 tail -f /dev/null >/proc/$g/fd/1; [ $? -eq 141 ] && echo \"sshpool-abandoned $g\"; } & done 2>/dev/null; \
+            "; do { timeout 0.4 tail -f /dev/null >/proc/$g/fd/1; [ $? -eq 141 ] && echo \
+                \"sshpool-abandoned $g\"; } & done 2>/dev/null; \
              wait; exit 0",
         );
         let seen = self.ask(program, &text, LOOKS).await?;
@@ -303,7 +304,8 @@ mod tests {
 
     #[test]
     fn lines_of_a_command_are_one() {
-        let seen = "sshpool-ticks 2 100\nsshpool-started 9 100 bash -c a\x7fb \nsshpool-started 2 200 sh\n";
+        let seen = "sshpool-ticks 2 100\nsshpool-started 9 100 bash -c a\x7fb \nsshpool-started 2 \
+            200 sh\n";
         assert!(choose(&started(seen), "a\nb\n", 1.0).is_sure);
     }
 

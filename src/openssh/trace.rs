@@ -196,7 +196,8 @@ mod tests {
         write("debug1: Connecting to h [::1] port 22.\r\ndebug1: Connection esta");
         assert_eq!(trace.steps().len(), 1);
         write(
-            "blished.\r\ndebug1: Remote protocol version 2.0, remote software version OpenSSH_9.2p1 x\r\n",
+            "blished.\r\ndebug1: Remote protocol version 2.0, remote software version \
+                OpenSSH_9.2p1 x\r\n",
         );
         write("debug1: kex: algorithm: curve25519-sha256\r\n");
         write("debug1: kex: server->client cipher: aes128-ctr MAC: x compression: none\r\n");

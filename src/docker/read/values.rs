@@ -24,6 +24,7 @@ pub struct Project {
 /// What the containers of a project do, taken together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Status {
     /// All run.
     Running,

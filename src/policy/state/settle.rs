@@ -17,6 +17,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::slot::Phase;
 use super::transition::Event;
 use super::{Action, KeyState, Ready, SlotState, TenantId, Ticket};
 use crate::config::PoolConfig;
@@ -318,7 +319,9 @@ impl<T: Transport> KeyState<T> {
     }
 
     fn connecting_for(&self, id: TenantId) -> usize {
-        let connects = |slot: &&SlotState<T::Connection>| matches!(slot, SlotState::Connecting { tenant, .. } if *tenant == id);
+        let connects = |slot: &&SlotState<T::Connection>| {
+            slot.phase() == Phase::Connecting && slot.tenant() == Some(id)
+        };
         self.slots.iter().filter(connects).count()
     }
 }

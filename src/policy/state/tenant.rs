@@ -171,7 +171,8 @@ impl<T: Transport> Tenant<T> {
             }
             (_, Some(used_up)) => {
                 let detail = format!(
-                    "{MOST} logins to {} have failed in the last ten minutes, with other keys or by other names \
+                    "{MOST} logins to {} have failed in the last ten minutes, with other keys or \
+                        by other names \
                      perhaps; one more could get the account locked",
                     self.account
                 );
