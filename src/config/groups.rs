@@ -11,7 +11,7 @@ use super::{Config, ConfigError};
 use crate::host::set::{HostSet, HostSetError, Item, read};
 use crate::host::shortened;
 
-/// Groups of groups of groups: more than this is no order that anybody keeps.
+/// How deep groups may be nested.
 const DEEPEST: usize = 32;
 
 impl Config {
@@ -95,8 +95,7 @@ impl Reader<'_> {
         Ok(members)
     }
 
-    /// Adds a group to those that are resolved, and before it those that it names. `path` is the
-    /// way by which it was come to.
+    /// Resolves a group, after the groups that it names. `path` has the groups that led to it.
     fn resolve(
         &self,
         name: &str,

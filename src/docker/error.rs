@@ -1,4 +1,4 @@
-//! Why `docker compose` did not do it.
+//! Why `docker compose` failed.
 
 use crate::error::Error;
 use crate::text::printable;

@@ -84,7 +84,7 @@ impl<'a> Fleet<'a> {
     }
 }
 
-/// What became of a command on one host.
+/// The result of a command on one host.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Outcome<'a> {

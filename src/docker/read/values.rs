@@ -36,7 +36,7 @@ pub enum Status {
     Unknown,
 }
 
-/// What became of a project's services, as `docker compose ps --all` shows it.
+/// The status of a project's services, as `docker compose ps --all` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ProjectStatus {

@@ -57,7 +57,7 @@ impl<T: Transport> KeyState<T> {
         actions
     }
 
-    /// Looks after those who wait.
+    /// Serves the callers that wait.
     fn serve(&mut self, now: Instant, config: &PoolConfig, actions: &mut Vec<Action<T>>) {
         for id in &self.queued {
             let tenant = self.tenants.get_mut(id).expect("who queues is there");
@@ -84,12 +84,12 @@ impl<T: Transport> KeyState<T> {
         }
     }
 
-    /// Those in whose queues somebody is, to be changed one by one.
+    /// The tenants that have callers in their queues.
     fn queues(&self) -> Vec<TenantId> {
         self.queued.iter().copied().collect()
     }
 
-    /// Free sessions go to those who came first.
+    /// Gives free sessions to the callers that came first.
     fn grant(&mut self, now: Instant, actions: &mut Vec<Action<T>>) {
         for id in self.queues() {
             while let Some(first) = self.tenants[&id].waiters.front()
@@ -104,7 +104,8 @@ impl<T: Transport> KeyState<T> {
         }
     }
 
-    /// Nothing is there, nothing is coming, and it is too early to try: everybody hears why.
+    /// A tenant without a connection and without a login under way has to wait before it may try
+    /// again: its callers are refused, with the last failure.
     fn refuse_the_hopeless(&mut self, now: Instant, actions: &mut Vec<Action<T>>) {
         for id in self.queues() {
             let nothing_there =
@@ -152,7 +153,8 @@ impl<T: Transport> KeyState<T> {
         claims
     }
 
-    /// As many logins as there are claims and slots; and slots are freed that nobody uses.
+    /// Begins as many logins as there are claims and slots, and closes idle connections for the
+    /// other claims.
     fn begin_logins(&mut self, now: Instant, config: &PoolConfig, actions: &mut Vec<Action<T>>) {
         let mut left = Vec::new();
         for claim in self.claims(now, config) {
