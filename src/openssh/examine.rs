@@ -62,7 +62,7 @@ pub(crate) enum Agent {
 }
 
 impl OpenSsh {
-    /// The next login is told to this.
+    /// Records the steps of the next login in this trace.
     pub(crate) fn watch(&self, trace: std::sync::Arc<Trace>) {
         *self.watched.lock().unwrap_or_else(|poison| poison.into_inner()) = Some(trace);
     }
@@ -76,7 +76,7 @@ impl OpenSsh {
             file.write_all(&[0; ROOM])?;
             file.sync_all()
         });
-        // It is missed by nobody, and goes with its directory at the latest.
+        // If this fails, the file goes with its directory.
         let _ = std::fs::remove_file(&path);
         written.map_err(|error| {
             local(format!(
@@ -123,7 +123,7 @@ impl Resolved {
                 .collect(),
             identities_only: answer.value("identitiesonly") == Some("yes"),
             identity_agent: answer.value("identityagent").map(str::to_owned),
-            // Names with blanks are in quotes, and nobody has them.
+            // Names with blanks would be in quotes. Such names are not expected, and not read here.
             known_hosts: known
                 .iter()
                 .flat_map(|list| list.split_whitespace())
@@ -162,9 +162,9 @@ pub(crate) async fn agent(socket: &Path) -> Agent {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Known {
     pub keys: Vec<String>,
-    /// Those that are marked as revoked.
+    /// Keys that are marked as revoked.
     pub revoked: Vec<String>,
-    /// Those of who signs for it.
+    /// Keys of certificate authorities for the host.
     pub authorities: Vec<String>,
 }
 

@@ -1,6 +1,6 @@
-//! A login that somebody watches: what ssh tells of its steps, and when each of them was done.
+//! A watched login: the steps that ssh logs, and when each of them was done.
 //!
-//! The master writes its log at a level at which it does so. Nothing in it is secret: names of
+//! The master logs its steps at debug level. Nothing in that log is secret: names of
 //! files, fingerprints, algorithms.
 
 use std::fs::File;

@@ -58,7 +58,7 @@ pub(crate) struct Route {
 }
 
 impl Route {
-    /// Has a process start in the caller's place, as far as that counts.
+    /// Has a process start with the parts of the caller's place that make a difference.
     pub(super) fn prepare(&self, command: &mut tokio::process::Command) {
         if let Some(environment) = &self.environment {
             set_environment(command, environment);
@@ -81,7 +81,7 @@ impl Eq for Route {}
 /// Why there is no route.
 #[derive(Debug)]
 pub(crate) enum NoRoute {
-    /// More has to be known of the caller's place.
+    /// The caller has to send more of its place.
     Needs(
         #[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "only an agent asks for it"))]
         Needs,

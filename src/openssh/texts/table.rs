@@ -7,8 +7,8 @@ use crate::error::advice::KNOWN_KEY_WANTED;
 /// The server asks for what a program in the background cannot give.
 pub(super) const ASKS: &str =
     "the server wants to ask for a password or a code: `sshpool warm HOST` on a terminal";
-/// The server takes keys, and took none of ours. ssh says nothing of a passphrase that it may not
-/// ask for.
+/// The server takes keys, and took none of ours. Where ssh was not allowed to ask for a passphrase,
+/// it does not say so.
 pub(super) const NO_KEY: &str = "check user and key with `ssh -v`; for a passphrase, a password or \
     a code: `sshpool warm \
                       HOST` on a terminal, or an ssh-agent";
