@@ -25,8 +25,8 @@ use super::program;
 
 /// `kill -TERM -PID` is the form that every sh understands (BusyBox does not know `--`, dash no
 /// `kill -s TERM -PID`); the whole takes about 0.2 s. The directory is moved away, so that no
-/// session opens a log in it any more. It is moved into a new directory: in a shared place a link of
-/// another user could lead it anywhere.
+/// session opens a log in it any more. It is moved into a new directory: in a shared place a link
+/// of another user could lead it anywhere.
 const SCRIPT: &str = r#"
 trap '' HUP INT TERM QUIT PIPE
 live=
