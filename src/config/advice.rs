@@ -1,6 +1,6 @@
-//! What somebody probably meant who wrote a name that is not known.
+//! Advice on a name that is not known: the nearest one that is.
 
-/// Says which of `known` was meant, where one of them is near, and else what there is.
+/// Names the nearest of `known`, if one is near, and else all of them.
 pub(super) fn advice(name: &str, known: &[&str]) -> String {
     let nearest = known.iter().min_by_key(|known| distance(name, known));
     match nearest {
@@ -12,7 +12,7 @@ pub(super) fn advice(name: &str, known: &[&str]) -> String {
     }
 }
 
-/// How many characters have to be put in, left out or changed to make `b` of `a`.
+/// How many characters have to be inserted, removed or changed to turn `a` into `b`.
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();

@@ -11,7 +11,7 @@ use super::{Config, ConfigError};
 use crate::host::set::{HostSet, HostSetError, Item, read};
 use crate::host::shortened;
 
-/// Groups of groups of groups: more than this is no order that anybody keeps.
+/// How deep groups may be nested.
 const DEEPEST: usize = 32;
 
 impl Config {
@@ -95,8 +95,7 @@ impl Reader<'_> {
         Ok(members)
     }
 
-    /// Adds a group to those that are resolved, and before it those that it names. `path` is the
-    /// way by which it was come to.
+    /// Resolves a group, after the groups that it names. `path` has the groups that led to it.
     fn resolve(
         &self,
         name: &str,
@@ -193,7 +192,8 @@ mod tests {
     #[rstest]
     #[case::no_hosts(
         "[groups]\nweb = 5",
-        "config.toml:2: groups.web: 5 is not valid: expected hosts in quotes, such as \"web[1-3],db1\", or a list of such"
+        "config.toml:2: groups.web: 5 is not valid: expected hosts in quotes, such as \
+            \"web[1-3],db1\", or a list of such"
     )]
     #[case::no_text(
         "[groups]\nweb = [\n'a',\n1]",

@@ -72,6 +72,7 @@ pub use units::{UnitError, parse_duration, parse_size};
 /// file, `~/` is the user's home directory, and `none` is ssh's own word for no file. An option's
 /// value may be a string, a whole number, or `true` and `false`, which ssh reads as `yes` and `no`.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Config {
     /// The `[pool]` table. What it does not set has its default.
     pub pool: PoolConfig,

@@ -34,7 +34,8 @@ const NOT_A_DURATION: UnitError =
     UnitError("write one number and one unit (ms, s, m or h), such as \"90s\"");
 const TOO_LONG: UnitError = UnitError("a duration can be at most 8760h (a year)");
 const NOT_A_SIZE: UnitError = UnitError(
-    "write a size with a unit (B, kB, MB, GB, KiB, MiB or GiB), such as \"10MiB\", or a whole number of bytes",
+    "write a size with a unit (B, kB, MB, GB, KiB, MiB or GiB), such as \"10MiB\", or a whole \
+        number of bytes",
 );
 const TOO_LARGE: UnitError = UnitError("a size can be at most 1GiB");
 

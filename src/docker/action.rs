@@ -101,8 +101,8 @@ impl Action {
     /// status, whether it wrote nothing to stdout, and (the end of) its stderr.
     /// [`output`](Self::output) has done this already.
     ///
-    /// Compose is content when it is to restart or to stop a project that there is not, and writes
-    /// nothing. So where `restart`, `stop`, `pause`, `unpause` or `logs` has written nothing, the
+    /// Compose succeeds silently when it is asked to restart or to stop a project that does not
+    /// exist. So where `restart`, `stop`, `pause`, `unpause` or `logs` has written nothing, the
     /// project is looked for.
     ///
     /// # Errors

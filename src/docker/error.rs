@@ -1,4 +1,4 @@
-//! Why `docker compose` did not do it.
+//! Why `docker compose` failed.
 
 use crate::error::Error;
 use crate::text::printable;
@@ -62,7 +62,8 @@ pub enum ComposeError {
     /// Compose does not know the files of the project: name them with
     /// [`Action::file`](super::Action::file).
     #[error(
-        "{host}: the Compose files of project {project:?} are not known: {reason}; name them (--file)"
+        "{host}: the Compose files of project {project:?} are not known: {reason}; name them \
+            (--file)"
     )]
     NoFiles {
         /// The host's name.
@@ -227,9 +228,11 @@ mod tests {
     #[test]
     fn the_newer_texts_of_permission_and_daemon_are_known() {
         let of = |text: &str| explain("web1", "shop", Some(1), text, false);
-        let text = "permission denied while trying to connect to the docker API at unix:///var/run/docker.sock";
+        let text = "permission denied while trying to connect to the docker API at \
+            unix:///var/run/docker.sock";
         assert!(matches!(of(text), ComposeError::Permission { .. }));
-        let text = "failed to connect to the docker API at unix:///var/run/docker.sock; check if the path is correct and if the daemon is running";
+        let text = "failed to connect to the docker API at unix:///var/run/docker.sock; check if \
+            the path is correct and if the daemon is running";
         assert!(matches!(of(text), ComposeError::NoDaemon { .. }));
     }
 
@@ -244,7 +247,8 @@ mod tests {
             let error = explain("web1", "shop", Some(code), stderr, true);
             assert!(matches!(error, ComposeError::Failed { .. }), "{error}");
         }
-        let text = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?\n";
+        let text = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the \
+            docker daemon running?\n";
         assert!(matches!(
             explain("web1", "shop", Some(1), text, true),
             ComposeError::NoDaemon { .. }

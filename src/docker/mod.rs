@@ -7,7 +7,10 @@
 //!
 //! ```no_run
 //! use sshpool::docker::Compose;
-//! # async fn example(pool: &sshpool::Pool, host: &sshpool::Host) -> Result<(), Box<dyn std::error::Error>> {
+//! # async fn example(
+//! #     pool: &sshpool::Pool,
+//! #     host: &sshpool::Host,
+//! # ) -> Result<(), Box<dyn std::error::Error>> {
 //! let compose = Compose::new(pool, host);
 //! for project in compose.list_projects(true).await? {
 //!     println!("{} is {}", project.name, project.status);
@@ -47,7 +50,7 @@ const LOOK: Duration = Duration::from_secs(15);
 /// For what changes something, unless it may well take minutes.
 const CHANGE: Duration = Duration::from_secs(30);
 
-/// The projects of a host, and what became of each.
+/// The projects of a host, each with the status of its services.
 pub type Overview = Vec<(Project, Result<ProjectStatus, ComposeError>)>;
 
 /// The actions that work with the files of a project, and not with its containers only.
@@ -88,7 +91,7 @@ impl Compose {
         read::projects(&text).map_err(|reason| self.malformed("docker compose ls", reason))
     }
 
-    /// What became of a project's services. By `docker compose -p PROJECT ps --all --format json`,
+    /// The status of a project's services. By `docker compose -p PROJECT ps --all --format json`,
     /// within 15 s. A project that Compose does not know has no services, and is stopped.
     ///
     /// # Errors
@@ -108,7 +111,7 @@ impl Compose {
         Ok(read::project_status(project, &text))
     }
 
-    /// What became of each project that [`list_projects(true)`](Self::list_projects) lists, in its
+    /// The status of each project that [`list_projects(true)`](Self::list_projects) lists, in its
     /// order. At most 8 commands run at once.
     ///
     /// `known` are names that are expected, such as those of the last time: they are asked for

@@ -60,20 +60,24 @@ mod tests {
     #[rstest]
     #[case(
         "$(reboot)",
-        "invalid project name \"$(reboot)\": it must not contain '$'; lower-case letters, digits, \"-\" and \"_\" are allowed"
+        "invalid project name \"$(reboot)\": it must not contain '$'; lower-case letters, digits, \
+            \"-\" and \"_\" are allowed"
     )]
     #[case(
         "-f/etc/passwd",
-        "invalid project name \"-f/etc/passwd\": it must not contain '/'; lower-case letters, digits, \"-\" and \"_\" are allowed"
+        "invalid project name \"-f/etc/passwd\": it must not contain '/'; lower-case letters, \
+            digits, \"-\" and \"_\" are allowed"
     )]
     #[case("-f", "invalid project name \"-f\": it must start with a letter or a digit")]
     #[case(
         "a b",
-        "invalid project name \"a b\": it must not contain ' '; lower-case letters, digits, \"-\" and \"_\" are allowed"
+        "invalid project name \"a b\": it must not contain ' '; lower-case letters, digits, \"-\" \
+            and \"_\" are allowed"
     )]
     #[case(
         "Shop",
-        "invalid project name \"Shop\": it must not contain 'S'; lower-case letters, digits, \"-\" and \"_\" are allowed"
+        "invalid project name \"Shop\": it must not contain 'S'; lower-case letters, digits, \"-\" \
+            and \"_\" are allowed"
     )]
     #[case("", "invalid project name \"\": it must not be empty")]
     fn bad_project_names(#[case] name: &str, #[case] message: &str) {

@@ -83,8 +83,13 @@ proptest! {
     }
 
     #[test]
-    fn any_failure_is_told_in_one_line(stderr in answer(), code in any::<Option<i32>>(), foreign in any::<bool>()) {
+    fn any_failure_is_told_in_one_line(
+        stderr in answer(),
+        code in any::<Option<i32>>(),
+        foreign in any::<bool>(),
+    ) {
         let message = explain("web1", "shop", code, &stderr, foreign).to_string();
-        prop_assert!(message.starts_with("web1: ") && !message.contains(char::is_control), "{message:?}");
+        prop_assert!(message.starts_with("web1: "), "{message:?}");
+        prop_assert!(!message.contains(char::is_control), "{message:?}");
     }
 }

@@ -370,7 +370,10 @@ async fn begun<T: Transport>(
         Ok(())
     };
     let keep = |kept: &mut Vec<u8>, stream| match limit {
-        None => Ok(kept.clear()),
+        None => {
+            kept.clear();
+            Ok(())
+        }
         Some(_) => check(kept, limit, stream),
     };
     let search = stdout.begun(&mut early.stdout, |kept| keep(kept, "stdout"));

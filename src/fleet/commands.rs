@@ -23,7 +23,10 @@ use crate::host::Host;
 /// let mut outcomes = Fleet::new(&hosts).width(8.try_into()?).fail_fast(true).run(reload);
 /// while let Some(outcome) = outcomes.next().await {
 ///     match &outcome.result {
-///         Ok(output) => println!("{}: {} after {:?}", outcome.host.name(), output.status, outcome.elapsed),
+///         Ok(output) => {
+///             let (name, elapsed) = (outcome.host.name(), outcome.elapsed);
+///             println!("{name}: {} after {elapsed:?}", output.status);
+///         }
 ///         Err(error) => println!("{error}"),
 ///     }
 /// }
@@ -81,7 +84,7 @@ impl<'a> Fleet<'a> {
     }
 }
 
-/// What became of a command on one host.
+/// The result of a command on one host.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Outcome<'a> {

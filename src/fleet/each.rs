@@ -36,7 +36,7 @@ pub struct Each<'a, H, T> {
 }
 
 impl<'a, H: Sync, T: Send + 'a> Each<'a, H, T> {
-    /// Asks nobody yet.
+    /// Asks no host yet.
     pub fn new<F: Future<Output = T> + Send + 'a>(
         hosts: &'a [H],
         width: NonZeroUsize,

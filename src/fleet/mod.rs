@@ -16,7 +16,7 @@ pub use commands::{Fleet, Outcome, Outcomes};
 pub use each::Each;
 
 /// Asks every host, at most `width` of them at a time, and gives the answers in the order of the
-/// hosts. What one host cannot answer is in its place and keeps nobody else from answering.
+/// hosts. The error of one host is in its place and does not stop the others.
 ///
 /// ```no_run
 /// use sshpool::docker::Compose;

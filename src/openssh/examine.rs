@@ -62,7 +62,7 @@ pub(crate) enum Agent {
 }
 
 impl OpenSsh {
-    /// The next login is told to this.
+    /// Records the steps of the next login in this trace.
     pub(crate) fn watch(&self, trace: std::sync::Arc<Trace>) {
         *self.watched.lock().unwrap_or_else(|poison| poison.into_inner()) = Some(trace);
     }
@@ -76,7 +76,7 @@ impl OpenSsh {
             file.write_all(&[0; ROOM])?;
             file.sync_all()
         });
-        // It is missed by nobody, and goes with its directory at the latest.
+        // If this fails, the file goes with its directory.
         let _ = std::fs::remove_file(&path);
         written.map_err(|error| {
             local(format!(
@@ -123,7 +123,7 @@ impl Resolved {
                 .collect(),
             identities_only: answer.value("identitiesonly") == Some("yes"),
             identity_agent: answer.value("identityagent").map(str::to_owned),
-            // Names with blanks are in quotes, and nobody has them.
+            // Names with blanks would be in quotes. Such names are not expected, and not read here.
             known_hosts: known
                 .iter()
                 .flat_map(|list| list.split_whitespace())
@@ -162,9 +162,9 @@ pub(crate) async fn agent(socket: &Path) -> Agent {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Known {
     pub keys: Vec<String>,
-    /// Those that are marked as revoked.
+    /// Keys that are marked as revoked.
     pub revoked: Vec<String>,
-    /// Those of who signs for it.
+    /// Keys of certificate authorities for the host.
     pub authorities: Vec<String>,
 }
 
@@ -199,11 +199,14 @@ mod tests {
 
     #[test]
     fn the_configuration_is_read() {
-        let resolved = "user deploy\nhostname h\nport 2222\naddressfamily inet\nidentitiesonly yes\n\
-            identityfile ~/.ssh/a b\nidentityfile /k\nuserknownhostsfile /a /b\nglobalknownhostsfile /c\n\
+        let resolved = "user deploy\nhostname h\nport 2222\naddressfamily inet\nidentitiesonly \
+            yes\n\
+            identityfile ~/.ssh/a b\nidentityfile /k\nuserknownhostsfile /a \
+            /b\nglobalknownhostsfile /c\n\
             stricthostkeychecking ask\n";
         let verbose = "debug1: Reading configuration data /root/.ssh/config\r\ndebug1: x\r\n\
-            debug1: Reading configuration data /etc/ssh/ssh_config\r\ndebug1: Reading configuration data /root/.ssh/config\r\n";
+            debug1: Reading configuration data /etc/ssh/ssh_config\r\ndebug1: Reading \
+            configuration data /root/.ssh/config\r\n";
         let found = Resolved::of(&Answer::new(resolved), verbose).expect("it is all there");
         assert_eq!((&*found.user, &*found.destination.known_as), ("deploy", "[h]:2222"));
         assert_eq!(found.identity_files, ["~/.ssh/a b", "/k"]);
@@ -214,8 +217,10 @@ mod tests {
 
     #[test]
     fn a_line_of_known_hosts_has_a_type() {
-        let lines = "# Host h found: line 1 REVOKED\n@revoked h ssh-rsa AAAA\n# Host h found: line 2\n\
-            h ssh-ed25519 AAAA\n# Host h found: line 3 CA\n@cert-authority *.h ecdsa-sha2-nistp256 AAAA\n";
+        let lines = "# Host h found: line 1 REVOKED\n@revoked h ssh-rsa AAAA\n# Host h found: line \
+            2\n\
+            h ssh-ed25519 AAAA\n# Host h found: line 3 CA\n@cert-authority *.h ecdsa-sha2-nistp256 \
+            AAAA\n";
         let list = |kind: &str| vec![kind.to_owned()];
         let known = Known {
             keys: list("ssh-ed25519"),

@@ -1,12 +1,12 @@
-//! The guard: what leaves nothing behind when we are gone, however we went.
+//! The guard: it cleans up when this process is gone, however it ended.
 //!
 //! A guard is one `sh` per pool whose stdin is a pipe that only we hold. It is told of every master
 //! before that becomes ssh (the forked child writes its own pid, so that there is no instant at
 //! which a master runs unannounced) and again when it was reaped. When the pipe closes, because the
 //! pool was closed or because this process died, the guard ends the process groups that are left,
-//! removes the socket directory and itself. Sessions need no guard, they end with their master, but
-//! for one thing: one that has not opened its log yet would wait for a reader, so that the guard is
-//! one, for a moment.
+//! removes the socket directory and ends. Sessions end with their master and need no guard, with
+//! one exception: a session that has not opened its log yet waits for a reader of it, so the guard
+//! reads it, for a moment.
 
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -24,9 +24,9 @@ use tokio::time::{Duration, timeout};
 use super::program;
 
 /// `kill -TERM -PID` is the form that every sh understands (BusyBox does not know `--`, dash no
-/// `kill -s TERM -PID`); the whole takes about 0.2 s. The directory is moved away, so that nobody
-/// opens a log in it any more, into one that was not there before: in a shared place a link of
-/// somebody else could lead it anywhere.
+/// `kill -s TERM -PID`); the whole takes about 0.2 s. The directory is moved away, so that no
+/// session opens a log in it any more. It is moved into a new directory: in a shared place a link
+/// of another user could lead it anywhere.
 const SCRIPT: &str = r#"
 trap '' HUP INT TERM QUIT PIPE
 live=
@@ -75,8 +75,8 @@ impl Guard {
     }
 
     /// Spawns `command` as the leader of a new session, announced to the guard. A new session has
-    /// no terminal: whatever a login starts (a jump host's ssh, a ProxyCommand) cannot ask there,
-    /// where nobody would see it or could answer.
+    /// no terminal: programs that a login starts (a jump host's ssh, a ProxyCommand) cannot ask
+    /// there, where the user would not see the question.
     pub(super) fn spawn(&self, command: &mut Command) -> io::Result<(Child, u32)> {
         let mut state = self.lock();
         let guard = Arc::new(AtomicI32::new(-1));
@@ -95,8 +95,7 @@ impl Guard {
             guard.store(state.pipe.as_ref().ok_or_else(finished)?.as_raw_fd(), Ordering::Relaxed);
             command.spawn()
         };
-        // Somebody may have killed the guard. Another one takes over, and knows what the first one
-        // knew.
+        // The guard may have been killed. Another one takes over, and is told the same pids.
         if state.shell.as_mut().ok_or_else(finished)?.try_wait()?.is_some() {
             state.replace(&self.directory)?;
         }
@@ -122,18 +121,19 @@ impl Guard {
         }
     }
 
-    /// The master with this pid was reaped: its number may soon be somebody else's.
+    /// The master with this pid was reaped: another process may soon have its number.
     pub(super) fn reaped(&self, pid: u32) {
         let mut state = self.lock();
         state.live.retain(|&live| live != pid);
         if let Err(error) = state.tell(&format!("- {pid}\n")) {
-            tracing::warn!(pid, %error, "the guard process is gone; the next connection starts another");
+            tracing::warn!(pid, %error, "the guard process is gone; the next connection starts \
+                another");
         }
     }
 
     /// Closes the pipe and waits until the guard has cleaned up and ended. One that does not
-    /// (somebody has stopped it) is killed: nothing is left that it would have to end, and the
-    /// directory is looked at by the caller.
+    /// (it was stopped by a signal) is killed: it has no process left to end, and the caller looks
+    /// after the directory.
     pub(super) async fn finish(&self) {
         let shell = {
             let mut state = self.lock();

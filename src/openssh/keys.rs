@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-/// How long an agent may take. One that has hung never answers, and somebody waits for this.
+/// How long an agent may take. One that hangs never answers, and a caller waits.
 const DEADLINE: Duration = Duration::from_millis(300);
 /// `SSH_AGENTC_REQUEST_IDENTITIES`, behind its length.
 const REQUEST: [u8; 5] = [0, 0, 0, 1, 11];

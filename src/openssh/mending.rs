@@ -1,5 +1,5 @@
-//! What could mend a failed login, as far as it can be seen from here. A change of it is worth a
-//! try.
+//! Local files and keys that could mend a failed login. After a change of them another login is
+//! worth a try.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::MetadataExt;

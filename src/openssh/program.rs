@@ -86,7 +86,7 @@ impl Program {
         Self::find_but(|_| false)
     }
 
-    /// The same, without those that are passed over.
+    /// The same, without the programs that are skipped.
     pub(crate) fn find_but(passed_over: impl Fn(&Path) -> bool) -> Result<Self, which::Error> {
         let found = which::which_all("ssh")?.find(|path| !is_ours(path) && !passed_over(path));
         let path = found.ok_or(which::Error::CannotFindBinaryPath)?;
@@ -98,7 +98,7 @@ impl Program {
         Program { path, version: OnceCell::new() }
     }
 
-    /// The one that is there, if it is none of ours.
+    /// The program at this path, if it is not our own.
     pub(crate) fn at(path: &Path) -> Option<Self> {
         let there = path.is_file() && !is_ours(path);
         there.then(|| Program { path: path.to_owned(), version: OnceCell::new() })
@@ -143,7 +143,7 @@ impl Program {
         // SAFETY: between fork and exec it makes one system call, which takes no memory and no
         // lock.
         unsafe {
-            // Where somebody kills us, ssh is not to go on. It fails for numbers only that are no
+            // If this process is killed, ssh must end, too. It fails only for a number that is no
             // signal.
             command.pre_exec(|| Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)?));
         }

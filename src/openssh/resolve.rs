@@ -16,7 +16,7 @@ use crate::error::{ConnectError, ConnectErrorKind};
 use crate::host::Host;
 use crate::text::plain;
 
-/// What a master is told where the configuration says nothing of it.
+/// Options of a master that the configuration does not set.
 pub(super) async fn defaults(
     launch: &Launch<'_>,
     host: &Host,
@@ -57,7 +57,7 @@ pub(super) async fn defaults(
         })?;
         let arguments = args::resolve(host, Some(&path));
         let finished = ask(launch, arguments, |command| route.prepare(command)).await;
-        // It is missed by nobody, and goes with its directory at the latest.
+        // If this fails, the file goes with its directory.
         let _ = std::fs::remove_file(&path);
         let finished = finished?;
         if finished.code == Some(0) {

@@ -19,8 +19,8 @@ use super::guard::Guard;
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::text::plain;
 
-/// How long the end of the last processes is waited for. A master's supervisor needs half a second
-/// at most, and a session ends with its master; but whoever holds a session may never look at it
+/// How long to wait for the end of the last processes. A master's supervisor needs half a second at
+/// most, and a session ends with its master; but a program that holds a session may never poll it
 /// again.
 const LAST_PROCESSES: Duration = Duration::from_secs(2);
 
@@ -28,7 +28,7 @@ const LAST_PROCESSES: Duration = Duration::from_secs(2);
 pub(super) struct Runtime {
     guard: Guard,
     directory: tempfile::TempDir,
-    /// Device and inode of the directory: one that somebody else has made in its place is not ours.
+    /// Device and inode of the directory. Another directory at the same path is not ours.
     identity: (u64, u64),
     next: AtomicU64,
     /// Masters and sessions whose processes are not known to be gone.
@@ -72,14 +72,16 @@ impl Runtime {
         let longest = parent.join("sshpool-XXXXXX").as_os_str().len() + "/".len() + 20;
         if longest > LONGEST_SOCKET {
             return Err(local(format!(
-                "the path for control sockets would be {longest} bytes long below {}, {LONGEST_SOCKET} are possible: \
+                "the path for control sockets would be {longest} bytes long below {}, \
+                    {LONGEST_SOCKET} are possible: \
                  set XDG_RUNTIME_DIR or TMPDIR to a shorter directory",
                 parent.display()
             )));
         }
         let cannot = |error: io::Error| {
             local(format!(
-                "no directory for control sockets below {}: {} (set XDG_RUNTIME_DIR or TMPDIR to another)",
+                "no directory for control sockets below {}: {} (set XDG_RUNTIME_DIR or TMPDIR to \
+                    another)",
                 parent.display(),
                 plain(&error)
             ))
@@ -116,8 +118,7 @@ impl Runtime {
         self.directory.path().join(self.next.fetch_add(1, Ordering::Relaxed).to_string())
     }
 
-    /// A file for our user alone, whatever the umask is. Nobody else is to have put something
-    /// there.
+    /// A file for our user alone, whatever the umask is. It fails if the file exists.
     pub(super) fn create_file(path: &Path) -> io::Result<File> {
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
     }
@@ -143,12 +144,13 @@ impl Runtime {
         )
         .await;
         self.guard.finish().await;
-        // The guard has removed it, unless somebody killed the guard.
+        // The guard has removed it, unless the guard was killed.
         let path = self.directory.path();
         if let Err(error) = std::fs::remove_dir_all(path)
             && error.kind() != io::ErrorKind::NotFound
         {
-            tracing::warn!(%error, path = %path.display(), "the directory of the control sockets is left behind");
+            tracing::warn!(%error, path = %path.display(), "the directory of the control sockets \
+                is left behind");
         }
     }
 }
@@ -169,7 +171,8 @@ pub(crate) fn parent_directory() -> Result<PathBuf, ConnectError> {
     let path = std::env::temp_dir();
     if let Some(owner) = stranger(&path) {
         return Err(local(format!(
-            "{} belongs to user {owner}, who could put other control sockets in the place of ours: set XDG_RUNTIME_DIR or \
+            "{} belongs to user {owner}, who could put other control sockets in the place of ours: \
+                set XDG_RUNTIME_DIR or \
              TMPDIR to another directory",
             path.display()
         )));
@@ -177,14 +180,14 @@ pub(crate) fn parent_directory() -> Result<PathBuf, ConnectError> {
     if metadata(&path).is_ok_and(|found| is_open(&found)) {
         // Refusing it would leave nothing where the only directory for temporary files is like
         // that, as a volume of a container may be.
-        tracing::warn!(path = %path.display(), "other users can rename what is in this directory: it should have the sticky bit");
+        tracing::warn!(path = %path.display(), "other users can rename what is in this directory: \
+            it should have the sticky bit");
     }
     Ok(path)
 }
 
-/// Whether it is as the XDG specification demands it, as far as that keeps others from changing
-/// what is in it. After `su` the variable often still names the directory of somebody else, which
-/// root could write to.
+/// Whether no other user can change what is in the directory, as the XDG specification demands.
+/// After `su` the variable often still names another user's directory, which root could write to.
 fn is_own(path: &Path) -> bool {
     use nix::unistd::AccessFlags;
     stranger(path).is_none()
@@ -192,10 +195,10 @@ fn is_own(path: &Path) -> bool {
         && nix::unistd::access(path, AccessFlags::W_OK | AccessFlags::X_OK).is_ok()
 }
 
-/// Who else it belongs to, be it a symbolic link or what that leads to: whoever owns a directory
-/// can rename what is in it. Root can do so anyway.
+/// The other user that owns it, be it a symbolic link or its target: the owner of a directory can
+/// rename what is in it. Root can do so anyway.
 fn stranger(path: &Path) -> Option<u32> {
-    /// What those look like that a user namespace does not know; root is mostly one of them.
+    /// The id that a user namespace shows for ids that it does not know; root is often one of them.
     const NOBODY: u32 = 65534;
     let own = nix::unistd::geteuid().as_raw();
     let found = [symlink_metadata(path), metadata(path)].into_iter().flatten();

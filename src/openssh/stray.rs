@@ -1,15 +1,14 @@
-//! Ending the remote command of a client that is none of the pool's sessions: a plain `ssh -S` that
-//! somebody else has started.
+//! Ending the remote command of a client that is not one of the pool's sessions: a plain `ssh -S`
+//! that another program has started.
 //!
-//! Nobody knows the process group of such a command: its session says nothing of its own, and must
-//! not. So another session of the same connection looks which processes the server has started for
-//! this connection, and of those the one is ended that has the command of the client and is as old
-//! as the client. (Each session's process leads a group of its own and is a child of the same
-//! sshd.)
+//! The process group of such a command is not known: its session prints nothing of its own, and
+//! must not. So another session of the same connection looks which processes the server has started
+//! for this connection, and ends the one that has the command of the client and is as old as the
+//! client. (Each session's process leads a group of its own and is a child of the same sshd.)
 //!
 //! Where several could be it, or the text of none is that of the command, the client is let go
 //! first: the server then closes its end of the pipe that the command writes to. Of the processes
-//! of that age the one is ended whose output nobody reads any more. Where that cannot be found out
+//! of that age the one is ended whose output has no reader any more. Where that cannot be found out
 //! (GNU's tail tells), or is not one, none is ended.
 
 use std::ffi::OsString;
@@ -110,16 +109,16 @@ impl Client<'_> {
         judge(&answer).map_err(NotDone::NotEnded)
     }
 
-    /// Those of them that write to a pipe that nobody reads.
+    /// Those of them that write to a pipe without a reader.
     async fn abandoned(&self, program: &Program, groups: &[i32]) -> Result<Vec<i32>, NotDone> {
         let mut text = "for g in".to_owned();
         for group in groups {
             write!(text, " {group}").expect("writing to a String cannot fail");
         }
-        // tail is ended by SIGPIPE where nobody reads, as soon as it looks, without having written
-        // anything.
+        // Where the pipe has no reader, SIGPIPE ends tail as soon as it looks, before it writes.
         text.push_str(
-            "; do { timeout 0.4 tail -f /dev/null >/proc/$g/fd/1; [ $? -eq 141 ] && echo \"sshpool-abandoned $g\"; } & done 2>/dev/null; \
+            "; do { timeout 0.4 tail -f /dev/null >/proc/$g/fd/1; [ $? -eq 141 ] && echo \
+                \"sshpool-abandoned $g\"; } & done 2>/dev/null; \
              wait; exit 0",
         );
         let seen = self.ask(program, &text, LOOKS).await?;
@@ -304,7 +303,8 @@ mod tests {
 
     #[test]
     fn lines_of_a_command_are_one() {
-        let seen = "sshpool-ticks 2 100\nsshpool-started 9 100 bash -c a\x7fb \nsshpool-started 2 200 sh\n";
+        let seen = "sshpool-ticks 2 100\nsshpool-started 9 100 bash -c a\x7fb \nsshpool-started 2 \
+            200 sh\n";
         assert!(choose(&started(seen), "a\nb\n", 1.0).is_sure);
     }
 

@@ -1,6 +1,6 @@
-//! A login that somebody watches: what ssh tells of its steps, and when each of them was done.
+//! A watched login: the steps that ssh logs, and when each of them was done.
 //!
-//! The master writes its log at a level at which it does so. Nothing in it is secret: names of
+//! The master logs its steps at debug level. Nothing in that log is secret: names of
 //! files, fingerprints, algorithms.
 
 use std::fs::File;
@@ -196,7 +196,8 @@ mod tests {
         write("debug1: Connecting to h [::1] port 22.\r\ndebug1: Connection esta");
         assert_eq!(trace.steps().len(), 1);
         write(
-            "blished.\r\ndebug1: Remote protocol version 2.0, remote software version OpenSSH_9.2p1 x\r\n",
+            "blished.\r\ndebug1: Remote protocol version 2.0, remote software version \
+                OpenSSH_9.2p1 x\r\n",
         );
         write("debug1: kex: algorithm: curve25519-sha256\r\n");
         write("debug1: kex: server->client cipher: aes128-ctr MAC: x compression: none\r\n");

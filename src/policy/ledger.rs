@@ -19,17 +19,17 @@ use crate::host::{Endpoint, Host, PoolKey};
 /// Failed logins of an account, at most, in any [`WINDOW`].
 pub(crate) const MOST: usize = 4;
 pub(crate) const WINDOW: Duration = Duration::from_secs(600);
-/// Accounts that are looked through before each new one for those of which nothing is left to say.
+/// With so many accounts, each new one makes the ledger forget those without failures and logins.
 const MANY: usize = 64;
 /// Keys that are remembered for one account.
 const MOST_KEYS: usize = 64;
 
-/// Who logs in where.
+/// The account of a login: user and server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Account {
-    /// As ssh was asked.
+    /// As `ssh -G` says.
     Resolved(Arc<Endpoint>),
-    /// Nobody has asked ssh: by what the host says of itself.
+    /// ssh was not asked: the key and the user that the host names.
     Named(PoolKey, Option<String>),
 }
 
@@ -52,7 +52,7 @@ impl std::fmt::Display for Account {
     }
 }
 
-/// What a failure was.
+/// The kind of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sort {
     /// The login was refused, here or there.
@@ -61,7 +61,7 @@ pub(crate) enum Sort {
     Dropped,
 }
 
-/// Somebody who is told when there may be a place again.
+/// What is woken when there may be a place for a login again.
 pub(crate) trait Wake: Send + Sync {
     fn wake(self: Arc<Self>);
 }
@@ -71,7 +71,7 @@ pub(crate) trait Wake: Send + Sync {
 pub(crate) struct Ledger {
     /// A std mutex: held for a look, and nothing else is locked meanwhile.
     accounts: Mutex<HashMap<Account, Record>>,
-    /// Some of the failures may be [`Sort::Dropped`]: only then anybody wants to know what has run.
+    /// Some of the failures may be [`Sort::Dropped`]: only then it matters what has run.
     has_dropped: AtomicBool,
 }
 
@@ -87,7 +87,7 @@ struct Record {
 }
 
 impl Record {
-    /// Failures that are too old do not count.
+    /// Forgets failures that are too old to count.
     fn look(&mut self, now: Instant) {
         while self.failures.front().is_some_and(|(at, _)| *at + WINDOW <= now) {
             self.failures.pop_front();
@@ -119,14 +119,14 @@ pub(crate) struct UsedUp {
 /// Whether a login may begin.
 pub(crate) enum Answer {
     Begin(Place),
-    /// Others are under way that may fail. Whoever asked is woken.
+    /// Other logins are under way and may fail. The one that asked is woken.
     Wait,
-    /// The four are used up. Whoever asked is woken when they are forgotten.
+    /// The four are used up. The one that asked is woken when they are forgotten.
     UsedUp(UsedUp),
 }
 
 impl Ledger {
-    /// Takes a place for a login, or has somebody woken when there may be one.
+    /// Takes a place for a login. Without one, `waits` is woken when there may be a place.
     pub(crate) fn begin(
         self: &Arc<Self>,
         account: &Account,
@@ -158,8 +158,8 @@ impl Ledger {
         used_up.map_or(Answer::Wait, Answer::UsedUp)
     }
 
-    /// Whether no login of this account may be tried. Who asks wants one, so the key is one of
-    /// those by which it is known.
+    /// Whether the account's failed logins are used up. The caller wants a login, so the account is
+    /// also known by this key from now on.
     pub(crate) fn used_up(&self, account: &Account, key: &PoolKey, now: Instant) -> Option<UsedUp> {
         let mut accounts = self.lock();
         let record = accounts.get_mut(account)?;
@@ -188,8 +188,8 @@ impl Ledger {
         wake(waiting.unwrap_or_default());
     }
 
-    /// Somebody wants to go beyond the four: what has failed is forgotten, of this account and of
-    /// those that were tried under this key.
+    /// Forgets the failures of this account and of all accounts that were tried under this key, at
+    /// the user's wish to go beyond the four.
     pub(crate) fn forget(&self, account: Option<&Account>, key: &PoolKey) {
         let mut waiting = Vec::new();
         for (of, record) in self.lock().iter_mut() {

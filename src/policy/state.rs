@@ -40,9 +40,9 @@ pub(crate) use facts::Facts;
 use slot::{Ready, SlotState};
 use tenant::{Tenant, TenantId};
 
-/// For what runs on a connection that is not handed out any more though it may still work: it is
-/// idle, and somebody else may use its socket; or it has failed a check or one of its commands,
-/// which need not mean all.
+/// How long commands may still run on a connection that the pool closes though it may still work.
+/// Such a connection was idle, but another process may use its socket; or it has failed a check or
+/// one command, and its other commands may succeed.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The place of a waiter in the order in which all of a key have come.
@@ -54,7 +54,7 @@ pub(super) struct Waiter<T: Transport> {
     sender: oneshot::Sender<Result<Lease<T>, Error>>,
     deadline: Instant,
     ticket: Ticket,
-    /// What its session is to send to the server.
+    /// The variables that its session sends to the server.
     variables: Arc<Variables>,
 }
 
@@ -85,7 +85,7 @@ pub(super) enum Action<T: Transport> {
     },
     /// Sessions that nobody needs any more, to be dropped.
     Discard(Vec<Standby<T::Connection>>),
-    /// Somebody waits for nothing but the time.
+    /// Settle again at this instant: a caller waits for a pause or a rest to end.
     SettleAt(Instant),
 }
 
@@ -94,13 +94,13 @@ pub(super) struct KeyState<T: Transport> {
     slots: Vec<SlotState<T::Connection>>,
     tenants: BTreeMap<TenantId, Tenant<T>>,
     by_identity: HashMap<HostIdentity, TenantId>,
-    /// Those in whose queues somebody is.
+    /// The tenants that have callers in their queues.
     queued: BTreeSet<TenantId>,
-    /// Those that may have nothing left that is worth remembering.
+    /// Tenants that may have become needless.
     quiet: Vec<TenantId>,
-    /// So many tenants are looked through for those that can be forgotten.
+    /// When there are this many tenants, the state looks for those that it can forget.
     crowd: usize,
-    /// Some connection yields.
+    /// Whether some connection makes room for another tenant.
     yielding: bool,
     closed: bool,
     next_tenant: TenantId,
@@ -108,18 +108,18 @@ pub(super) struct KeyState<T: Transport> {
     next_generation: u64,
     /// How many connections were closed, ever.
     closings: u64,
-    /// Where sessions in standby are to be opened, if nobody else needs the connection now.
+    /// The slot where sessions in standby are to be opened, unless a caller needs its connection.
     refill: Option<usize>,
     discarded: Vec<Standby<T::Connection>>,
     /// The earliest `SettleAt` that was asked for and has not come.
     alarm: Option<Instant>,
     ledger: Arc<Ledger>,
-    /// What the ledger is to wake.
+    /// The cell of this key, which the ledger wakes when there may be a place for a login.
     waits: Weak<dyn Wake>,
-    /// Connections that have ended young, while somebody had a lease whose command may have run.
-    /// The last ones.
+    /// The last connections that ended young while a caller had a lease. Whether its command ran is
+    /// not known yet.
     doubts: VecDeque<(u64, TenantId)>,
-    /// Counters only; the gauges are worked out when somebody asks.
+    /// Counters only. The gauges are computed when the statistics are asked for.
     counters: Stats,
 }
 
@@ -154,7 +154,7 @@ impl<T: Transport> KeyState<T> {
         }
     }
 
-    /// What was to ring at this instant does not.
+    /// The alarm of this instant has rung or was lost.
     pub(super) fn forget_alarm(&mut self, instant: Instant) {
         self.alarm = self.alarm.filter(|alarm| *alarm != instant);
     }

@@ -1,5 +1,6 @@
 //! The pool's settings: one table has the name, default, range and variable of each, and whoever
-//! reads a value asks that table. A new setting is one entry here and one in `examples/config.toml`.
+//! reads a value asks that table. A new setting is one entry here and one in
+//! `examples/config.toml`.
 
 mod field;
 #[macro_use]
@@ -66,13 +67,13 @@ settings! {
 }
 
 impl PoolConfig {
-    /// Whether somebody has said how long a connect may take. Where nobody has, the
-    /// `ConnectTimeout` of the ssh_config counts if it is longer.
+    /// Whether the user has said how long a connect may take. If not, the `ConnectTimeout` of the
+    /// ssh_config counts where it is longer.
     pub(crate) fn connect_timeout_is_set(&self) -> bool {
         self.keep_connect_timeout || self.connect_timeout != PoolConfig::default().connect_timeout
     }
 
-    /// Somebody has given this setting a value.
+    /// This setting was given a value, be it the default.
     fn is_set(&mut self, name: &str) {
         self.keep_connect_timeout |= name == "connect_timeout";
     }
@@ -124,8 +125,8 @@ impl PoolConfig {
         environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<(), ConfigError> {
         let ours = |name: &OsString| name.as_encoded_bytes().starts_with(PREFIX.as_bytes());
-        // In the order of their names, so that of several mistakes it is always the same one that
-        // is told.
+        // In the order of their names, so that the error always names the same one of several
+        // mistakes.
         let variables: BTreeMap<_, _> =
             environment.into_iter().filter(|(name, _)| ours(name)).collect();
         let mut changed = self.clone();

@@ -51,16 +51,28 @@ fn an_empty_environment_changes_nothing() {
 #[case("SSH_POOL_MAX_CONNECTIONS", "1", |c: &mut PoolConfig| c.max_connections = 1)]
 #[case("SSH_POOL_MAX_CONNECTIONS", "1000", |c: &mut PoolConfig| c.max_connections = 1000)]
 #[case("SSH_POOL_IDLE_TIMEOUT_MS", "1", |c: &mut PoolConfig| c.idle_timeout = MS)]
-#[case("SSH_POOL_CONNECTION_TIMEOUT_MS", "2500", |c: &mut PoolConfig| (c.connect_timeout, c.keep_connect_timeout) = (2500 * MS, true))]
+#[case(
+    "SSH_POOL_CONNECTION_TIMEOUT_MS",
+    "2500",
+    |c: &mut PoolConfig| (c.connect_timeout, c.keep_connect_timeout) = (2500 * MS, true)
+)]
 #[case("SSH_POOL_HEALTH_CHECKS", "false", |c: &mut PoolConfig| c.health_checks = false)]
 #[case("SSH_POOL_HEALTH_CHECKS", "0", |c: &mut PoolConfig| c.health_checks = false)]
 #[case("SSH_POOL_HEALTH_CHECKS", "true", |c: &mut PoolConfig| c.health_checks = true)]
 #[case("SSH_POOL_HEALTH_CHECKS", "1", |c: &mut PoolConfig| c.health_checks = true)]
-#[case("SSH_POOL_HEALTH_CHECK_INTERVAL_MS", "7", |c: &mut PoolConfig| c.health_check_interval = 7 * MS)]
+#[case(
+    "SSH_POOL_HEALTH_CHECK_INTERVAL_MS",
+    "7",
+    |c: &mut PoolConfig| c.health_check_interval = 7 * MS
+)]
 #[case("SSH_POOL_SESSIONS_PER_CONNECTION", "1", |c: &mut PoolConfig| c.sessions_per_connection = 1)]
 #[case("SSH_POOL_ACQUIRE_TIMEOUT_MS", "0", |c: &mut PoolConfig| c.acquire_timeout = Duration::ZERO)]
 #[case("SSH_POOL_STANDBY_SESSIONS", "0", |c: &mut PoolConfig| c.standby_sessions = 0)]
-#[case("SSH_POOL_COMMAND_TIMEOUT_MS", "31536000000", |c: &mut PoolConfig| c.command_timeout = LONGEST)]
+#[case(
+    "SSH_POOL_COMMAND_TIMEOUT_MS",
+    "31536000000",
+    |c: &mut PoolConfig| c.command_timeout = LONGEST
+)]
 #[case("SSH_POOL_MAX_OUTPUT_BYTES", "4096", |c: &mut PoolConfig| c.max_output = 4096)]
 fn every_variable(#[case] name: &str, #[case] value: &str, #[case] change: fn(&mut PoolConfig)) {
     let mut expected = PoolConfig { health_checks: value == "false", ..PoolConfig::default() };
@@ -72,15 +84,31 @@ fn every_variable(#[case] name: &str, #[case] value: &str, #[case] change: fn(&m
 
 #[rstest]
 #[case("SSH_POOL_MAX_CONNECTIONS", "a whole number from 1 to 1000", &["0", "1001", "5s", "1_000"])]
-#[case("SSH_POOL_IDLE_TIMEOUT_MS", "whole milliseconds from 1 to 31536000000", &["0", "31536000001", "60s"])]
+#[case(
+    "SSH_POOL_IDLE_TIMEOUT_MS",
+    "whole milliseconds from 1 to 31536000000",
+    &["0", "31536000001", "60s"]
+)]
 #[case("SSH_POOL_CONNECTION_TIMEOUT_MS", "whole milliseconds from 1 to 31536000000", &["0", "5s"])]
 #[case("SSH_POOL_HEALTH_CHECKS", "true, false, 1 or 0", &["yes", "TRUE", "2", "on", "01"])]
-#[case("SSH_POOL_HEALTH_CHECK_INTERVAL_MS", "whole milliseconds from 1 to 31536000000", &["0", "30s"])]
+#[case(
+    "SSH_POOL_HEALTH_CHECK_INTERVAL_MS",
+    "whole milliseconds from 1 to 31536000000",
+    &["0", "30s"]
+)]
 #[case("SSH_POOL_SESSIONS_PER_CONNECTION", "a whole number from 1 to 1000", &["0", "1001"])]
-#[case("SSH_POOL_ACQUIRE_TIMEOUT_MS", "whole milliseconds from 0 to 31536000000", &["31536000001", "never"])]
+#[case(
+    "SSH_POOL_ACQUIRE_TIMEOUT_MS",
+    "whole milliseconds from 0 to 31536000000",
+    &["31536000001", "never"]
+)]
 #[case("SSH_POOL_STANDBY_SESSIONS", "a whole number from 0 to 1000", &["1001", "off"])]
 #[case("SSH_POOL_COMMAND_TIMEOUT_MS", "whole milliseconds from 1 to 31536000000", &["0", "30.5"])]
-#[case("SSH_POOL_MAX_OUTPUT_BYTES", "a whole number of bytes from 1 to 1073741824", &["0", "1073741825", "10MiB"])]
+#[case(
+    "SSH_POOL_MAX_OUTPUT_BYTES",
+    "a whole number of bytes from 1 to 1073741824",
+    &["0", "1073741825", "10MiB"]
+)]
 fn every_bad_value(#[case] name: &str, #[case] expected: &str, #[case] values: &[&str]) {
     let never = [
         "",
@@ -109,7 +137,10 @@ fn every_bad_value(#[case] name: &str, #[case] expected: &str, #[case] values: &
 #[case("SSH_POOL_IDLE_TIMEOUT", "did you mean \"SSH_POOL_IDLE_TIMEOUT_MS\"?")]
 #[case(
     "SSH_POOL_",
-    "expected one of SSH_POOL_MAX_CONNECTIONS, SSH_POOL_IDLE_TIMEOUT_MS, SSH_POOL_CONNECTION_TIMEOUT_MS, SSH_POOL_HEALTH_CHECKS, SSH_POOL_HEALTH_CHECK_INTERVAL_MS, SSH_POOL_SESSIONS_PER_CONNECTION, SSH_POOL_ACQUIRE_TIMEOUT_MS, SSH_POOL_STANDBY_SESSIONS, SSH_POOL_COMMAND_TIMEOUT_MS, SSH_POOL_MAX_OUTPUT_BYTES"
+    "expected one of SSH_POOL_MAX_CONNECTIONS, SSH_POOL_IDLE_TIMEOUT_MS, \
+        SSH_POOL_CONNECTION_TIMEOUT_MS, SSH_POOL_HEALTH_CHECKS, SSH_POOL_HEALTH_CHECK_INTERVAL_MS, \
+        SSH_POOL_SESSIONS_PER_CONNECTION, SSH_POOL_ACQUIRE_TIMEOUT_MS, SSH_POOL_STANDBY_SESSIONS, \
+        SSH_POOL_COMMAND_TIMEOUT_MS, SSH_POOL_MAX_OUTPUT_BYTES"
 )]
 fn an_unknown_variable_is_refused(#[case] name: &str, #[case] advice: &str) {
     // Whatever its value is: a good one would otherwise have no effect, without a word.
@@ -140,7 +171,8 @@ fn of_several_bad_variables_the_first_by_name_is_told() {
 fn a_variable_that_is_not_utf8_is_refused() {
     assert_eq!(
         message("SSH_POOL_MAX_CONNECTIONS", OsStr::from_bytes(b"5\xff")),
-        "environment variable SSH_POOL_MAX_CONNECTIONS: \"5\\xFF\" is not valid: expected a whole number from 1 to 1000"
+        "environment variable SSH_POOL_MAX_CONNECTIONS: \"5\\xFF\" is not valid: expected a whole \
+            number from 1 to 1000"
     );
 }
 
@@ -162,16 +194,47 @@ fn a_bad_variable_leaves_the_others_unapplied() {
 }
 
 #[rstest]
-#[case(|c: &mut PoolConfig| c.max_connections = 0, "max_connections: 0 is not valid: expected a whole number from 1 to 1000")]
-#[case(|c: &mut PoolConfig| c.max_connections = 1001, "max_connections: 1001 is not valid: expected a whole number from 1 to 1000")]
-#[case(|c: &mut PoolConfig| c.idle_timeout = Duration::ZERO, "idle_timeout: 0ns is not valid: expected a duration from 1ms to 8760h")]
-#[case(|c: &mut PoolConfig| c.connect_timeout = MS / 2, "connect_timeout: 500µs is not valid: expected a duration from 1ms to 8760h")]
-#[case(|c: &mut PoolConfig| c.health_check_interval = Duration::ZERO, "health_check_interval: 0ns is not valid: expected a duration from 1ms to 8760h")]
-#[case(|c: &mut PoolConfig| c.sessions_per_connection = 0, "sessions_per_connection: 0 is not valid: expected a whole number from 1 to 1000")]
-#[case(|c: &mut PoolConfig| c.acquire_timeout = Duration::MAX, "acquire_timeout: 18446744073709551615.999999999s is not valid: expected a duration from 0 to 8760h")]
-#[case(|c: &mut PoolConfig| c.standby_sessions = 1001, "standby_sessions: 1001 is not valid: expected a whole number from 0 to 1000")]
-#[case(|c: &mut PoolConfig| c.command_timeout = LONGEST + Duration::from_nanos(1), "command_timeout: 31536000.000000001s is not valid: expected a duration from 1ms to 8760h")]
-#[case(|c: &mut PoolConfig| c.max_output = 0, "max_output: 0 is not valid: expected a whole number of bytes from 1 to 1073741824")]
+#[case(
+    |c: &mut PoolConfig| c.max_connections = 0,
+    "max_connections: 0 is not valid: expected a whole number from 1 to 1000"
+)]
+#[case(
+    |c: &mut PoolConfig| c.max_connections = 1001,
+    "max_connections: 1001 is not valid: expected a whole number from 1 to 1000"
+)]
+#[case(
+    |c: &mut PoolConfig| c.idle_timeout = Duration::ZERO,
+    "idle_timeout: 0ns is not valid: expected a duration from 1ms to 8760h"
+)]
+#[case(
+    |c: &mut PoolConfig| c.connect_timeout = MS / 2,
+    "connect_timeout: 500µs is not valid: expected a duration from 1ms to 8760h"
+)]
+#[case(
+    |c: &mut PoolConfig| c.health_check_interval = Duration::ZERO,
+    "health_check_interval: 0ns is not valid: expected a duration from 1ms to 8760h"
+)]
+#[case(
+    |c: &mut PoolConfig| c.sessions_per_connection = 0,
+    "sessions_per_connection: 0 is not valid: expected a whole number from 1 to 1000"
+)]
+#[case(
+    |c: &mut PoolConfig| c.acquire_timeout = Duration::MAX,
+    "acquire_timeout: 18446744073709551615.999999999s is not valid: expected a duration from 0 to \
+        8760h"
+)]
+#[case(
+    |c: &mut PoolConfig| c.standby_sessions = 1001,
+    "standby_sessions: 1001 is not valid: expected a whole number from 0 to 1000"
+)]
+#[case(
+    |c: &mut PoolConfig| c.command_timeout = LONGEST + Duration::from_nanos(1),
+    "command_timeout: 31536000.000000001s is not valid: expected a duration from 1ms to 8760h"
+)]
+#[case(
+    |c: &mut PoolConfig| c.max_output = 0,
+    "max_output: 0 is not valid: expected a whole number of bytes from 1 to 1073741824"
+)]
 fn validation(#[case] change: fn(&mut PoolConfig), #[case] expected: &str) {
     let mut config = PoolConfig::default();
     change(&mut config);

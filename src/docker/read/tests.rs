@@ -11,7 +11,9 @@ const EXPECTED: &str = "\
     later/harbour-later-1 created - - \n\
     migrate/harbour-migrate-1 exited - 0 \n\
     search/harbour-search-1 running starting - \n\
-    web/harbour-web-1 running healthy - 0.0.0.0:5353->53/udp,0.0.0.0:8443->443/tcp,127.0.0.1:8080->80/tcp,9000/tcp,:::5353->53/udp,:::8443->443/tcp\n\
+    web/harbour-web-1 running healthy - \
+    0.0.0.0:5353->53/udp,0.0.0.0:8443->443/tcp,127.0.0.1:8080->80/tcp,9000/tcp,\
+    :::5353->53/udp,:::8443->443/tcp\n\
     worker/harbour-once exited - 7 \n\
     worker/harbour-worker-1 paused - - \n";
 
@@ -72,9 +74,18 @@ fn a_project_without_containers_is_stopped(#[case] recorded: &str) {
 }
 
 #[rstest]
-#[case::line("{\"Service\":\"web\",\"State\":\"running\"}\n{\"Service\":\"db\"\nWARN[0000] text\n", &["line 2: ", "line 3: "])]
-#[case::array("[{\"Service\":\"web\",\"State\":\"running\"},{\"Service\":\"db\"}]", &["entry 2: missing field `State`"])]
-#[case::kind("{\"Service\":\"web\",\"State\":\"running\"}\n{\"Service\":\"web\",\"State\":1}", &["line 2: "])]
+#[case::line(
+    "{\"Service\":\"web\",\"State\":\"running\"}\n{\"Service\":\"db\"\nWARN[0000] text\n",
+    &["line 2: ", "line 3: "]
+)]
+#[case::array(
+    "[{\"Service\":\"web\",\"State\":\"running\"},{\"Service\":\"db\"}]",
+    &["entry 2: missing field `State`"]
+)]
+#[case::kind(
+    "{\"Service\":\"web\",\"State\":\"running\"}\n{\"Service\":\"web\",\"State\":1}",
+    &["line 2: "]
+)]
 fn what_cannot_be_read_is_reported_and_the_rest_is_there(
     #[case] text: &str,
     #[case] reports: &[&str],

@@ -24,6 +24,7 @@ pub struct Project {
 /// What the containers of a project do, taken together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Status {
     /// All run.
     Running,
@@ -35,7 +36,7 @@ pub enum Status {
     Unknown,
 }
 
-/// What became of a project's services, as `docker compose ps --all` shows it.
+/// The status of a project's services, as `docker compose ps --all` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ProjectStatus {

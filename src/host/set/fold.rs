@@ -173,12 +173,18 @@ mod tests {
     #[case::order(&["web10", "web2.lan", "web9", "db1"], "db1,web2.lan,web[9-10]")]
     #[case::addresses(&["10.0.0.1", "10.0.0.2", "10.0.1.1", "10.0.1.2"], "10.0.[0-1].[1-2]")]
     #[case::v6(&["::1", "::2", "[::1]:22", "[::1]:23"], "::1,::2,[::1]:22,[::1]:23")]
-    #[case::destinations(&["deploy@web1:22", "deploy@web2:22", "deploy@web1:23"], "deploy@web1:[22-23],deploy@web2:22")]
+    #[case::destinations(
+        &["deploy@web1:22", "deploy@web2:22", "deploy@web1:23"],
+        "deploy@web1:[22-23],deploy@web2:22"
+    )]
     #[case::only_numbers(&["1", "2", "3"], "[1-3]")]
     #[case::brackets(&["[a1:b]", "[a2:b]", "[a1:b]:22"], "[a1:b],[a1:b]:22,[a2:b]")]
     #[case::uris(&["ssh://a%20b@h1", "ssh://a%20b@h2"], "ssh://a%20b@h1,ssh://a%20b@h2")]
     #[case::any_names(&["a+b2", "a+b1", "ü1", "ü2"], "a+b[1-2],ü[1-2]")]
-    #[case::too_long(&["n12345678901234567890", "n12345678901234567891"], "n12345678901234567890,n12345678901234567891")]
+    #[case::too_long(
+        &["n12345678901234567890", "n12345678901234567891"],
+        "n12345678901234567890,n12345678901234567891"
+    )]
     fn names_are_folded(#[case] names: &[&str], #[case] expected: &str) {
         assert_eq!(fold(names), expected);
     }

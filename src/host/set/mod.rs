@@ -68,12 +68,12 @@ pub enum HostSetError {
         /// The word that was too much.
         word: String,
     },
-    /// A group that nobody knows.
+    /// A group that is not known.
     #[error("unknown group {name:?}: {advice}")]
     UnknownGroup {
         /// Its name, without the `@`.
         name: String,
-        /// What there is instead.
+        /// The known groups, or the nearest one.
         advice: String,
     },
 }

@@ -230,7 +230,10 @@ mod tests {
     #[case::blanks_inside("web[1, 3 ]", &["web1", "web3"])]
     #[case::zeros("web[08-11]", &["web08", "web09", "web10", "web11"])]
     #[case::longer_end("web[8-11]", &["web8", "web9", "web10", "web11"])]
-    #[case::past_the_zeros("web[98-101],n[098-101]", &["web98", "web99", "web100", "web101", "n098", "n099", "n100", "n101"])]
+    #[case::past_the_zeros(
+        "web[98-101],n[098-101]",
+        &["web98", "web99", "web100", "web101", "n098", "n099", "n100", "n101"]
+    )]
     #[case::zero("web[0-2]", &["web0", "web1", "web2"])]
     #[case::two_zeros("web[00-01]", &["web00", "web01"])]
     #[case::steps("web[0-8/4,1-4/2]", &["web0", "web4", "web8", "web1", "web3"])]
@@ -241,13 +244,22 @@ mod tests {
     #[case::destination("deploy@web[1-2]:2222", &["deploy@web1:2222", "deploy@web2:2222"])]
     #[case::users_and_ports("u[1-2]@h:[1-2]", &["u1@h:1", "u1@h:2", "u2@h:1", "u2@h:2"])]
     #[case::addresses("10.0.[0-1].[1-2]", &["10.0.0.1", "10.0.0.2", "10.0.1.1", "10.0.1.2"])]
-    #[case::v6("[::1],[::1]:2222,me@[fe80::1%eth0]:22,::2", &["::1", "[::1]:2222", "me@[fe80::1%eth0]:22", "::2"])]
+    #[case::v6(
+        "[::1],[::1]:2222,me@[fe80::1%eth0]:22,::2",
+        &["::1", "[::1]:2222", "me@[fe80::1%eth0]:22", "::2"]
+    )]
     #[case::v6_range("fe80::[1-2]", &["fe80::1", "fe80::2"])]
     #[case::v6_and_ports("[::1]:[22-23]", &["[::1]:22", "[::1]:23"])]
     #[case::one_way_to_write("web1:022", &["web1:22"])]
-    #[case::any_name("a+b,x^y ünï a~b a=b a/b a%b", &["a+b", "x^y", "ünï", "a~b", "a=b", "a/b", "a%b"])]
+    #[case::any_name(
+        "a+b,x^y ünï a~b a=b a/b a%b",
+        &["a+b", "x^y", "ünï", "a~b", "a=b", "a/b", "a%b"]
+    )]
     #[case::names_with_colons("[a:b],[a:b]:22,a:b:c", &["[a:b]", "[a:b]:22", "a:b:c"])]
-    #[case::any_user("lab:x@h1,a#b@h[1-2]:22,a%b@h1", &["lab:x@h1", "a#b@h1:22", "a#b@h2:22", "a%b@h1"])]
+    #[case::any_user(
+        "lab:x@h1,a#b@h[1-2]:22,a%b@h1",
+        &["lab:x@h1", "a#b@h1:22", "a#b@h2:22", "a%b@h1"]
+    )]
     #[case::uris("ssh://lab@h[1-2]:22,ssh://h1", &["lab@h1:22", "lab@h2:22", "h1"])]
     #[case::users_in_uris("ssh://a+b@h1,ssh://a%2Cb%5b1%5D@h1:22,ssh://%40a@h1", &[
         "ssh://a%20b@h1", "ssh://a%2Cb%5B1%5D@h1:22", "ssh://%40a@h1",
@@ -263,23 +275,28 @@ mod tests {
     #[case("web[[1-2]]", "invalid hosts \"web[[1-2]]\": brackets within brackets")]
     #[case(
         "web[]",
-        "invalid hosts \"web[]\": \"\" is no number and no range: brackets have such as [1-3,7] or [01-20]"
+        "invalid hosts \"web[]\": \"\" is no number and no range: brackets have such as [1-3,7] or \
+            [01-20]"
     )]
     #[case(
         "web[1-2,]",
-        "invalid hosts \"web[1-2,]\": \"\" is no number and no range: brackets have such as [1-3,7] or [01-20]"
+        "invalid hosts \"web[1-2,]\": \"\" is no number and no range: brackets have such as \
+            [1-3,7] or [01-20]"
     )]
     #[case(
         "web[a-c]",
-        "invalid hosts \"web[a-c]\": \"a-c\" is no number and no range: brackets have such as [1-3,7] or [01-20]"
+        "invalid hosts \"web[a-c]\": \"a-c\" is no number and no range: brackets have such as \
+            [1-3,7] or [01-20]"
     )]
     #[case(
         "[web1]",
-        "invalid hosts \"[web1]\": \"web1\" is no number and no range: brackets have such as [1-3,7] or [01-20]"
+        "invalid hosts \"[web1]\": \"web1\" is no number and no range: brackets have such as \
+            [1-3,7] or [01-20]"
     )]
     #[case(
         "web[1-2-3]",
-        "invalid hosts \"web[1-2-3]\": \"1-2-3\" is no number and no range: brackets have such as [1-3,7] or [01-20]"
+        "invalid hosts \"web[1-2-3]\": \"1-2-3\" is no number and no range: brackets have such as \
+            [1-3,7] or [01-20]"
     )]
     #[case("web[5-3]", "invalid hosts \"web[5-3]\": 5-3 goes down: write the smaller number first")]
     #[case(

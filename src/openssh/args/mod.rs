@@ -1,4 +1,4 @@
-//! The command lines: what each kind of ssh process is told, and why.
+//! The command lines: the arguments of each kind of ssh process, and why it has them.
 //!
 //! A *master* holds the authenticated connection, a *session* runs one command over it, a *control*
 //! call asks the master something. The first value that ssh sees for an option wins, and the
@@ -124,8 +124,8 @@ pub(super) fn in_the_foreground(
     arguments
 }
 
-/// The same of a hop on the way, `[user@]host[:port]` or a URI, with the hops before it: as ssh
-/// starts itself for it. What was said of the target does not reach a hop, but for the file.
+/// The same for a jump host, `[user@]host[:port]` or a URI, with the hops before it, as ssh starts
+/// itself for it. Of the target's options only the configuration file counts for a hop.
 pub(super) fn resolve_hop(
     hop: &str,
     before: &[String],
@@ -231,29 +231,29 @@ pub(super) fn login(host: &Host, verbose: bool, command: &str) -> Vec<OsString> 
     args
 }
 
-/// What a host says, for an ssh that somebody else has called.
+/// The options of a host, for an ssh that another program calls.
 pub(crate) fn of_host(host: &Host) -> Vec<OsString> {
     host_args(Args::default(), host, host.get_config_file()).0
 }
 
-/// What makes an ssh that somebody else has called a client of a master, whatever else it is told.
+/// Options that make an ssh that another program calls a client of a master, whatever its others.
 /// Without the master it logs in by itself, and leaves no master of its own behind.
 pub(crate) fn over(socket: &Path) -> Vec<OsString> {
     Args::default().pair("-S", literal(socket)).option("ControlMaster", "no").0
 }
 
-/// What a master is told beyond its host.
+/// What a master's arguments depend on, beside its host.
 pub(super) struct MasterPlan<'a> {
     pub socket: &'a Path,
     pub config_file: Option<&'a Path>,
     /// For each attempt to connect.
     pub connect_timeout: Duration,
     pub version: &'a SshVersion,
-    /// What the configuration says nothing of.
+    /// Options that the configuration does not set.
     pub defaults: &'a [(&'static str, String)],
-    /// Somebody can be asked.
+    /// ssh may ask the user.
     pub asks: bool,
-    /// How much its log is to tell.
+    /// The level of its log.
     pub log_level: &'a str,
 }
 
@@ -300,8 +300,8 @@ fn client(socket: &Path) -> Args {
 }
 
 /// A session that runs `command`. `log` takes ssh's own messages, so that the remote's stderr stays
-/// pure, and tells afterwards what became of the session. It sends these variables, which it finds
-/// in its environment.
+/// pure, and says afterwards how the session ended. It sends these variables, which it finds in its
+/// environment.
 pub(super) fn session(
     socket: &Path,
     log: &Path,

@@ -32,7 +32,8 @@ fn a_master_carries_what_the_host_says() {
     assert!(
         line.contains(
             " -o ForkAfterAuthentication=no -F /etc/other -o HostName=10.0.0.7 -p 2222 -l deploy \
-             -o Compression=yes -o IdentityFile=\"/keys/100%%\" -o IdentitiesOnly=yes -o ConnectTimeout=2 "
+             -o Compression=yes -o IdentityFile=\"/keys/100%%\" -o IdentitiesOnly=yes -o \
+                 ConnectTimeout=2 "
         ),
         "{line}"
     );

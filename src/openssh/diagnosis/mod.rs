@@ -1,5 +1,5 @@
 //! What ssh's texts mean: those of a failed login are in the table of `texts`. No other module
-//! knows them, but for those that only `sshpool doctor` asks for (`trace`, `examine`).
+//! knows them, except those that only `sshpool doctor` reads (`trace`, `examine`).
 //!
 //! A *master's* stderr tells why a login failed: [`connect_failure`]. A *session's* debug log
 //! tells, when the status is 255, whether the command exited with 255, ended in some other way, or

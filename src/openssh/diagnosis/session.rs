@@ -15,7 +15,7 @@ pub(in crate::openssh) enum SessionLog {
     Refused(String),
     /// The master could not be reached, or turned the request down: not executed.
     NotReached(String),
-    /// The request was sent, and nothing is known of what became of it.
+    /// The request was sent, and its outcome is not known.
     Unknown(String),
 }
 

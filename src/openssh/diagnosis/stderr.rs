@@ -6,8 +6,7 @@ use crate::openssh::trace::DEBUG;
 /// How many of ssh's lines an error keeps.
 pub(super) const LINES_KEPT: usize = 20;
 
-/// The lines of a master's stderr, without those by which it tells of its steps to whoever watches
-/// a login.
+/// The lines of a master's stderr, without its debug lines and the line about its success.
 pub(super) fn said(stderr: &str) -> impl DoubleEndedIterator<Item = Line<'_>> {
     let of_steps = |line: &str| line.starts_with(DEBUG) || line.starts_with("Authenticated to ");
     // Not `lines`, which takes away the CR by which ssh's own lines are known.

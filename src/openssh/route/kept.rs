@@ -58,13 +58,13 @@ pub(super) struct Held {
     pub used: Instant,
 }
 
-/// What nobody has used for so long is forgotten.
+/// Entries that were not used for this long are forgotten.
 pub(super) const KEPT: Duration = Duration::from_secs(600);
-/// And of more than so many the one that was not used for longest.
+/// The most entries of each kind. When there are more, those unused for longest are forgotten.
 pub(super) const MOST: usize = 2048;
 
 impl Resolver {
-    /// The configuration that counts in this place, read again where something in it has changed.
+    /// The configuration for this place; it is read again if a file of it has changed.
     pub(super) fn read(
         &self,
         file: Option<&Path>,
@@ -148,7 +148,7 @@ impl Resolver {
         keys
     }
 
-    /// Forgets what nobody has used for long.
+    /// Forgets entries that were not used for long.
     pub(crate) fn sweep(&self) {
         let mut state = self.lock();
         let now = Instant::now();

@@ -58,7 +58,7 @@ pub(crate) struct Route {
 }
 
 impl Route {
-    /// Has a process start in the caller's place, as far as that counts.
+    /// Has a process start with the parts of the caller's place that make a difference.
     pub(super) fn prepare(&self, command: &mut tokio::process::Command) {
         if let Some(environment) = &self.environment {
             set_environment(command, environment);

@@ -8,12 +8,12 @@ use crate::host::Host;
 use crate::host::place::{Environment, Needs, Place};
 use crate::openssh::config::{self, Reading};
 
-/// Gives a process this environment and that of the agent, which is small and nobody's.
+/// Gives a process this environment, and the agent's, which is small and has nothing of a caller.
 pub(in crate::openssh) fn set_environment(
     command: &mut tokio::process::Command,
     environment: &Environment,
 ) {
-    // A clean slate first: what this process was given is for nobody else.
+    // Start empty: variables that this process was given are not for another.
     command.env_clear();
     command.envs(std::env::vars_os().filter(|(name, _)| !environment.contains_key(name)));
     command.envs(environment);
@@ -60,8 +60,8 @@ pub(super) fn runs_programs(reading: &Reading) -> bool {
     !reading.unclear().is_empty() || !reading.match_criteria().iter().all(is_none)
 }
 
-/// Whether ssh would ask by a program: where it is told to, or where there is a display and no
-/// terminal.
+/// Whether ssh would ask its questions by a program (`SSH_ASKPASS`): if the caller's variables say
+/// so, or if there is a display and no terminal.
 pub(super) fn asks_by_program(place: &Place) -> bool {
     let variable = |name: &str| place.variable(name.as_ref(), &mut Needs::default());
     let is_set = |name: &str| variable(name).is_some_and(|value| !value.is_empty());

@@ -55,7 +55,7 @@ impl Resolver {
         if !needs.is_empty() {
             return Err(NoRoute::Needs(needs));
         }
-        // The address that somebody gives a host is not part of what its connections are shared by.
+        // The address of a host does not decide which connections it shares.
         let named = host.without_address();
         let question =
             Question { host: &named, place, read: &read, config_file: config_file.as_deref() };
@@ -135,14 +135,13 @@ impl Resolver {
                     compared = Some(path);
                     part
                 }
-                // Nobody's keys.
+                // No agent, so no keys.
                 None if !itself_counts => Part::Keys(Arc::default()),
                 other => Part::Variable("SSH_AUTH_SOCK".into(), other.clone()),
             });
         }
         let endpoint = Arc::new(self.endpoint(host, &answer).await);
-        // An ssh that was built for another place may read a file of the system's that nobody has
-        // looked at.
+        // An ssh that was built with another path may read a system file that was not read here.
         let is_the_systems = config_file.is_some()
             || ["/usr/bin/ssh", "/bin/ssh"].map(Path::new).contains(&launch.program.path());
         let says = |keywords: &[&str]| !is_the_systems || mentions(host, reading, keywords);
@@ -229,7 +228,7 @@ impl Resolver {
         Ok(Arc::clone(answer.await?))
     }
 
-    /// What ssh answers for the hops on the way, which it goes by starting itself.
+    /// ssh's answers for the jump hosts. ssh starts itself for each of them.
     async fn hops(
         &self,
         answer: &Answer,

@@ -18,7 +18,7 @@ use table::{ASKS, BEFORE_A_LINE, CAUSES, NO_KEY, NOTES, OF_CONFIGURATION};
 pub(super) struct Cause {
     texts: Texts,
     pub kind: Kind,
-    /// What to do about this cause, where that is something else than what its kind advises.
+    /// The advice on this cause, where it differs from the advice on its kind.
     advice: Option<&'static str>,
 }
 
@@ -132,8 +132,8 @@ impl Cause {
     }
 }
 
-/// Whether this advice leaves it open why the server took no key. Whoever knows which keys were
-/// offered can say more.
+/// Whether this advice does not say why the server took no key. `sshpool doctor` knows which keys
+/// were offered, and can say more.
 pub(crate) fn is_about_any_key(advice: &str, host: &str) -> bool {
     advice == for_host(NO_KEY, host)
 }

@@ -7,36 +7,46 @@ use crate::error::advice::KNOWN_KEY_WANTED;
 /// The server asks for what a program in the background cannot give.
 pub(super) const ASKS: &str =
     "the server wants to ask for a password or a code: `sshpool warm HOST` on a terminal";
-/// The server takes keys, and took none of ours. ssh says nothing of a passphrase that it may not
-/// ask for.
-pub(super) const NO_KEY: &str = "check user and key with `ssh -v`; for a passphrase, a password or a code: `sshpool warm \
+/// The server takes keys, and took none of ours. Where ssh was not allowed to ask for a passphrase,
+/// it does not say so.
+pub(super) const NO_KEY: &str = "check user and key with `ssh -v`; for a passphrase, a password or \
+    a code: `sshpool warm \
                       HOST` on a terminal, or an ssh-agent";
-const TOO_MANY_KEYS: &str = "the server stops listening after some keys: offer one only, with IdentityFile and \
+const TOO_MANY_KEYS: &str = "the server stops listening after some keys: offer one only, with \
+    IdentityFile and \
                              IdentitiesOnly yes in ssh_config, or identity_file in [hosts.HOST]";
-const AGENT_REFUSED: &str = "the ssh-agent has the key and does not sign: unlock it, confirm the request or \
+const AGENT_REFUSED: &str = "the ssh-agent has the key and does not sign: unlock it, confirm the \
+    request or \
                              touch the key, then try again";
 const AGENT_SILENT: &str = "see that the ssh-agent runs and answers: `ssh-add -l`";
 const NO_DEVICE: &str = "plug in the security key that holds this key, and touch it when it blinks";
 const NO_PIN: &str = "the key wants its PIN: `sshpool warm HOST` on a terminal, or an ssh-agent";
 const CANNOT_SIGN: &str = "see that the key can sign: unlock it, touch it or enter its PIN";
 const NO_SIGNATURE: &str = "no signature algorithm of this key is allowed on both sides: see \
-                            PubkeyAcceptedAlgorithms here and in the server's sshd_config, or use a key of \
+                            PubkeyAcceptedAlgorithms here and in the server's sshd_config, or use \
+                            a key of \
                             another type";
 const CERTIFICATE_EXPIRED: &str = "the host needs a new certificate, from whoever signs for it";
-const CERTIFICATE_EARLY: &str = "compare the clocks on both sides; else the host needs another certificate, \
+const CERTIFICATE_EARLY: &str = "compare the clocks on both sides; else the host needs another \
+    certificate, \
                                  from whoever signs for it";
-const CERTIFICATE_NAME: &str = "connect by a name that the certificate lists, or say in ssh_config by which one \
+const CERTIFICATE_NAME: &str = "connect by a name that the certificate lists, or say in ssh_config \
+    by which one \
                                 to check it: HostKeyAlias";
-const CERTIFICATE_SIGNED: &str = "see CASignatureAlgorithms in ssh_config; else the host needs another \
+const CERTIFICATE_SIGNED: &str = "see CASignatureAlgorithms in ssh_config; else the host needs \
+    another \
                                   certificate, from whoever signs for it";
 pub(super) const NO_LIST_OF_REVOKED: &str =
     "the file that RevokedHostKeys names has to be there, readable, and a list of keys or a KRL";
-const ASKS_ABOUT_HOST_KEY: &str = "nobody could be asked about it: `sshpool warm HOST` on a terminal asks, and remembers the answer";
+const ASKS_ABOUT_HOST_KEY: &str = "nobody could be asked about it: `sshpool warm HOST` on a \
+    terminal asks, and remembers the answer";
 const HOST_KEY_ALGORITHM: &str = "see HostKeyAlgorithms and RequiredRSASize in ssh_config";
-const NO_FORWARDING: &str = "the jump host must not forward there: see AllowTcpForwarding and PermitOpen in its \
+const NO_FORWARDING: &str = "the jump host must not forward there: see AllowTcpForwarding and \
+    PermitOpen in its \
                              sshd_config, and the options of the key in its authorized_keys";
 const CHMOD: &str = "chmod 600 the file, so that nobody else can read it";
-const NO_FILE: &str = "name a file that is there, and a private key: IdentityFile in ssh_config, or \
+const NO_FILE: &str = "name a file that is there, and a private key: IdentityFile in ssh_config, \
+    or \
                        identity_file in [hosts.HOST]";
 const NO_VARIABLE: &str = "set the variable, or take it out of ssh_config";
 

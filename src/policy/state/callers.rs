@@ -17,8 +17,8 @@ use crate::policy::ledger::Account;
 use crate::transport::{Configuration, Connection, Transport};
 
 impl<T: Transport> KeyState<T> {
-    /// A session for a caller that has just come. Nobody overtakes the queue: a session can be free
-    /// though others wait, when a rest is over and its alarm has not rung yet.
+    /// A session for a caller that has just come. A caller never overtakes the queue: a session can
+    /// be free though others wait, when a rest is over and its alarm has not rung yet.
     pub(in crate::policy) fn take_at_once(
         &mut self,
         host: &Host,
@@ -35,7 +35,7 @@ impl<T: Transport> KeyState<T> {
         Some(grant)
     }
 
-    /// The last one of a tenant says what sessions in standby are to send.
+    /// Sessions in standby send the variables of the tenant's last caller.
     fn came(&mut self, id: TenantId, host: &Host) {
         let tenant = self.tenants.get_mut(&id).expect("a tenant that somebody comes for is there");
         if tenant.variables != host.login().variables {
@@ -71,8 +71,8 @@ impl<T: Transport> KeyState<T> {
         ready.leases += 1;
         ready.used = now;
         ready.rests_until = None;
-        // Whoever comes first has the connection to himself; there will be a standby when the
-        // session is given back.
+        // The first caller does not share the connection with the opening of a standby. There will
+        // be one when the session is given back.
         self.refill = self.refill.filter(|refill| *refill != slot);
         Some(Grant {
             slot,
@@ -101,11 +101,11 @@ impl<T: Transport> KeyState<T> {
         self.next_ticket += 1;
         let tenant = self.tenants.get_mut(&id).expect("it is there since a moment ago");
         if is_unused && tenant.waiters.is_empty() {
-            // Nobody gets a connection to the old address any more: the newest caller's counts.
+            // No connection to the old address is in use, so the newest caller's address counts.
             tenant.host = host.clone();
             tenant.account = Account::of(host);
         }
-        // Whoever comes brings his own agent for the keys.
+        // Each caller brings its own ssh-agent.
         tenant.host.take_login_of(host);
         if is_mended {
             tenant.is_mended(now);
@@ -116,7 +116,7 @@ impl<T: Transport> KeyState<T> {
         tenant.waiters.push_back(Waiter { sender, deadline, ticket, variables });
         self.queued.insert(id);
         self.came(id, host);
-        // For whoever has come, connections of others make room that nobody uses.
+        // Idle connections of other tenants make room for this caller.
         let idle =
             self.ready_ones().filter(|(_, ready)| ready.tenant != id && ready.leases == 0).count();
         let expected = self.expected(idle, now, config).get(&id).copied().unwrap_or_default();

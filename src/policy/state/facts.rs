@@ -1,4 +1,4 @@
-//! What is known of the connections of a key, for those who ask.
+//! Facts and statistics about the connections of a key.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,22 +11,22 @@ use crate::host::{Host, PoolKey};
 use crate::policy::Stats;
 use crate::transport::{Connection, Transport};
 
-/// What there is to tell of a connection.
+/// Facts about one connection.
 pub(crate) struct Facts<C> {
     pub key: PoolKey,
     pub slot: usize,
     pub connection: Arc<C>,
     pub age: Duration,
-    /// Since when nobody uses it; `None` while somebody does.
+    /// How long it has been idle; `None` while it is in use.
     pub idle: Option<Duration>,
     pub sessions: usize,
     pub standby: usize,
-    /// Sessions at once, as far as the server has let us know.
+    /// The number of sessions that may be open at once, as far as the server has told.
     pub limit: usize,
 }
 
 impl<T: Transport> KeyState<T> {
-    /// Those of this host that live and go on to serve it, the one used last first.
+    /// The live connections that serve this host, the one used last first.
     pub(in crate::policy) fn connections(&self, host: &Host) -> Vec<Arc<T::Connection>> {
         let Some(&id) = self.by_identity.get(host.identity()) else { return Vec::new() };
         let is_wanted = |ready: &&Ready<T::Connection>| {
@@ -38,7 +38,7 @@ impl<T: Transport> KeyState<T> {
         ready.into_iter().map(|ready| Arc::clone(&ready.connection)).collect()
     }
 
-    /// What there is to tell of each connection, by slot.
+    /// Facts about each connection, by slot.
     pub(in crate::policy) fn facts(&self, now: Instant) -> Vec<Facts<T::Connection>> {
         let facts = |(slot, of): (usize, &SlotState<T::Connection>)| match of {
             SlotState::Ready(ready) => Some(Facts {

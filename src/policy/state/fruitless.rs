@@ -1,4 +1,4 @@
-//! Connections that have ended young, before anything of a caller had run on them.
+//! Connections that ended soon after their login, before a command of a caller had run on them.
 
 use tokio::time::Instant;
 
@@ -7,25 +7,25 @@ use super::tenant::TenantId;
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::transport::Transport;
 
-/// Ended connections of which it is not known whether anything has run on them.
+/// The most ended connections that are remembered until it is known whether a command ran.
 pub(super) const MOST_DOUBTS: usize = 16;
 
-/// What is said of a connection that has ended young.
+/// The error for a connection that ended soon after its login.
 pub(super) fn fruitless(reason: &str) -> ConnectError {
     let detail = format!("logged in, but the connection ended before a command ran: {reason}");
     ConnectError::new(ConnectErrorKind::Other, detail, Vec::new())
 }
 
 impl<T: Transport> KeyState<T> {
-    /// What has ended with this connection has run, or nobody knows better.
+    /// A command has run on this connection, or its lease has ended and nothing more can be learnt.
     pub(super) fn is_no_doubt(&mut self, generation: u64) {
         if let Some(place) = self.doubts.iter().position(|(of, _)| *of == generation) {
             self.quiet.extend(self.doubts.remove(place).map(|(_, tenant)| tenant));
         }
     }
 
-    /// A connection has ended young, before anything of a caller had run on it: as if the login had
-    /// failed.
+    /// A connection ended soon after its login, before a command of a caller had run on it. It
+    /// counts as a failed login.
     pub(super) fn was_fruitless(&mut self, id: TenantId, error: ConnectError, now: Instant) {
         let ticket = self.next_ticket;
         if let Some(tenant) = self.tenants.get_mut(&id) {

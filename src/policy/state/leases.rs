@@ -1,5 +1,5 @@
-//! The part of a key's state that concerns leases: what is said of a connection by those that use
-//! it.
+//! The part of a key's state that concerns leases: what callers report about the connection that
+//! they use.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,8 +81,8 @@ impl<T: Transport> KeyState<T> {
         self.ledger.has_dropped().then(|| tenant.account.clone())
     }
 
-    /// Found broken: nobody gets it any more. What else runs on it may finish, should it be able
-    /// to.
+    /// A caller found the connection broken: no other caller gets it. Other commands on it may
+    /// finish, if they can.
     pub(in crate::policy) fn broken(&mut self, slot: usize, generation: u64, now: Instant) {
         match self.ready(slot, generation) {
             Some(ready) => {
@@ -94,7 +94,7 @@ impl<T: Transport> KeyState<T> {
                     self.was_fruitless(tenant, fruitless("no session could be opened on it"), now);
                 }
             }
-            // Its end was known first, and not whether anything had run on it.
+            // The connection had ended before, and whether a command had run was not known.
             None => {
                 if let Some(place) = self.doubts.iter().position(|(of, _)| *of == generation) {
                     let (_, tenant) = self.doubts.remove(place).expect("it was found a line ago");
@@ -104,16 +104,17 @@ impl<T: Transport> KeyState<T> {
         }
     }
 
-    /// The server has a session on it that will not end, and no other one to spare. Whoever else
-    /// runs there is not disturbed.
+    /// The server has a session on it that will not end, and allows no other. Commands of other
+    /// callers are not disturbed.
     pub(in crate::policy) fn useless(&mut self, slot: usize, generation: u64) {
         if self.ready(slot, generation).is_some_and(|ready| ready.leases == 1) {
             self.retire(slot, Duration::ZERO);
         }
     }
 
-    /// It may be broken: nobody gets it before it is checked, which the caller is to do if a
-    /// connection is given. A check that does not come to its end has no say after `until`.
+    /// The connection may be broken, and callers get it again only after a check. If this returns a
+    /// connection, the caller has to start that check. A check that has not ended by `until` is not
+    /// waited for any longer.
     pub(in crate::policy) fn suspect(
         &mut self,
         slot: usize,

@@ -17,6 +17,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::slot::Phase;
 use super::transition::Event;
 use super::{Action, KeyState, Ready, SlotState, TenantId, Ticket};
 use crate::config::PoolConfig;
@@ -56,7 +57,7 @@ impl<T: Transport> KeyState<T> {
         actions
     }
 
-    /// Looks after those who wait.
+    /// Serves the callers that wait.
     fn serve(&mut self, now: Instant, config: &PoolConfig, actions: &mut Vec<Action<T>>) {
         for id in &self.queued {
             let tenant = self.tenants.get_mut(id).expect("who queues is there");
@@ -83,12 +84,12 @@ impl<T: Transport> KeyState<T> {
         }
     }
 
-    /// Those in whose queues somebody is, to be changed one by one.
+    /// The tenants that have callers in their queues.
     fn queues(&self) -> Vec<TenantId> {
         self.queued.iter().copied().collect()
     }
 
-    /// Free sessions go to those who came first.
+    /// Gives free sessions to the callers that came first.
     fn grant(&mut self, now: Instant, actions: &mut Vec<Action<T>>) {
         for id in self.queues() {
             while let Some(first) = self.tenants[&id].waiters.front()
@@ -103,7 +104,8 @@ impl<T: Transport> KeyState<T> {
         }
     }
 
-    /// Nothing is there, nothing is coming, and it is too early to try: everybody hears why.
+    /// A tenant without a connection and without a login under way has to wait before it may try
+    /// again: its callers are refused, with the last failure.
     fn refuse_the_hopeless(&mut self, now: Instant, actions: &mut Vec<Action<T>>) {
         for id in self.queues() {
             let nothing_there =
@@ -151,7 +153,8 @@ impl<T: Transport> KeyState<T> {
         claims
     }
 
-    /// As many logins as there are claims and slots; and slots are freed that nobody uses.
+    /// Begins as many logins as there are claims and slots, and closes idle connections for the
+    /// other claims.
     fn begin_logins(&mut self, now: Instant, config: &PoolConfig, actions: &mut Vec<Action<T>>) {
         let mut left = Vec::new();
         for claim in self.claims(now, config) {
@@ -318,7 +321,9 @@ impl<T: Transport> KeyState<T> {
     }
 
     fn connecting_for(&self, id: TenantId) -> usize {
-        let connects = |slot: &&SlotState<T::Connection>| matches!(slot, SlotState::Connecting { tenant, .. } if *tenant == id);
+        let connects = |slot: &&SlotState<T::Connection>| {
+            slot.phase() == Phase::Connecting && slot.tenant() == Some(id)
+        };
         self.slots.iter().filter(connects).count()
     }
 }

@@ -67,7 +67,7 @@ impl<C: Connection> SlotState<C> {
         }
     }
 
-    /// Whose it is.
+    /// The tenant that it belongs to.
     pub(super) fn tenant(&self) -> Option<TenantId> {
         match self {
             SlotState::Empty => None,
@@ -77,7 +77,7 @@ impl<C: Connection> SlotState<C> {
         }
     }
 
-    /// Nothing is in it, or nothing that will be handed out.
+    /// It has no connection that callers can get, and none is on its way.
     pub(super) fn is_unused(&self) -> bool {
         match self {
             SlotState::Empty | SlotState::Closing { .. } => true,
@@ -99,8 +99,8 @@ pub(super) struct Ready<C: Connection> {
     pub generation: u64,
     pub retire: Retire,
     pub leases: usize,
-    /// Somebody was asked something for it. Another login would fail as long as nobody can be
-    /// asked.
+    /// The login asked the user a question. Another login would fail where there is no user to
+    /// ask.
     pub asked: bool,
     /// When it was ready.
     pub made: Instant,
@@ -111,12 +111,13 @@ pub(super) struct Ready<C: Connection> {
     /// The last time that this machine's part of it answered.
     pub answered: Instant,
     pub checking: Option<Depth>,
-    /// A command on it has timed out: nobody gets it before a check has passed, or until then.
+    /// A command on it has timed out. Callers get it again after a check has passed, or from this
+    /// instant on.
     pub suspect_until: Option<Instant>,
-    /// Sessions at once, as far as the server has let us know.
+    /// The number of sessions that may be open at once, as far as the server has told.
     pub limit: usize,
     pub limit_set: Instant,
-    /// Refusals in a row while nobody else of us had a session.
+    /// Refusals in a row while this connection had no other session.
     pub rests: u32,
     pub rests_until: Option<Instant>,
     /// Opened ahead of need, the oldest first.
@@ -125,11 +126,11 @@ pub(super) struct Ready<C: Connection> {
     pub opening: usize,
     /// A command of a caller has run on it.
     pub ran: bool,
-    /// Nobody gets it any more, and it is closed at the end of its last lease.
+    /// No caller gets it any more, and it is closed at the end of its last lease.
     pub leaving: bool,
-    /// Somebody of another tenant waits for its place, with this ticket: only who came before gets
-    /// a session on it. It is closed when its last lease ends, unless nobody waits for its place
-    /// any more.
+    /// A caller of another tenant waits for its place, with this ticket: only callers with an
+    /// earlier ticket get a session on it. It is closed when its last lease ends, unless that
+    /// caller has gone.
     pub yields_to: Option<Ticket>,
 }
 
@@ -172,7 +173,7 @@ impl<C: Connection> Ready<C> {
         self.suspect_until.is_some_and(|until| until > now)
     }
 
-    /// It has sessions that can be had as soon as a check has passed.
+    /// Callers can get sessions on it as soon as its check has passed.
     pub(super) fn promises(&self, now: Instant) -> bool {
         self.is_suspect(now) && self.leases < self.limit
     }
@@ -192,12 +193,12 @@ impl<C: Connection> Ready<C> {
             && self.rests_until.is_none_or(|until| until <= now)
     }
 
-    /// If it ended now, it would have been of no use to anybody, and another one may not be either.
+    /// If it ended now, no caller would have used it, and the next connection may end as early.
     pub(super) fn is_fruitless(&self, now: Instant) -> bool {
         !self.ran && now < self.made + YOUNG
     }
 
-    /// Sessions on it can be expected soon without anybody giving one back.
+    /// Callers can expect sessions on it soon, before any lease is given back.
     pub(super) fn is_promising(&self, now: Instant) -> bool {
         let rests = self.rests_until.is_some_and(|until| until > now);
         !self.leaving && (self.promises(now) || rests || !self.connection.is_alive())

@@ -39,8 +39,8 @@ impl<T: Transport> KeyState<T> {
         self.refill = Some(slot);
     }
 
-    /// The outcome of opening one session ahead of need. One for which there is no room any more,
-    /// or no connection, goes at once.
+    /// The outcome of opening one session ahead of need. A session without room or without its
+    /// connection is dropped at once.
     pub(in crate::policy) fn opened(
         &mut self,
         slot: usize,

@@ -51,14 +51,14 @@ impl<T: Transport> KeyState<T> {
         }
     }
 
-    /// Closes the breakers: the next caller tries.
+    /// Forgets the failures of all tenants: the next caller tries a login.
     pub(in crate::policy) fn reset(&mut self) {
         self.tenants.values_mut().for_each(Tenant::reset);
         self.quiet.extend(self.tenants.keys());
     }
 
-    /// The connection ended by itself. While nobody uses it that is for the health checks to count:
-    /// they would have found it. `is_counted`: the server has closed it, and nothing had run on it.
+    /// The connection ended by itself. The end of an idle one counts as a failed health check, for
+    /// a check would have found it. `is_counted`: the server closed it before anything ran on it.
     pub(in crate::policy) fn lost(
         &mut self,
         slot: usize,

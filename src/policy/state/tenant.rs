@@ -19,9 +19,9 @@ pub(super) type TenantId = u64;
 /// From the end of a pause on, a failure is remembered for so long: another one makes the next
 /// pause longer.
 const REMEMBERED: Duration = Duration::from_secs(600);
-/// Failures of one key that are remembered though nobody waits.
+/// The most failures of one key that are remembered while no caller waits.
 const MOST_REMEMBERED: usize = 500;
-/// The first so many tenants are not looked through.
+/// With fewer tenants than this the state does not look for those that it can forget.
 const FEW: usize = 16;
 
 /// One identity of the key. It is there as long as it has a slot, a waiter or a failure that is
@@ -36,7 +36,7 @@ pub(super) struct Tenant<T: Transport> {
     pub failure: Option<Failure>,
     /// Whose failed logins are counted together, wherever they come from.
     pub account: Account,
-    /// The account's failed logins are used up, as far as was known when somebody last waited.
+    /// The account's failed logins are used up, as known when a caller last waited.
     pub used_up: Option<UsedUp>,
     /// A login has succeeded, and none has failed since.
     pub trusted: bool,
@@ -61,7 +61,7 @@ struct Failures {
 pub(super) struct Failure {
     error: ConnectError,
     at: Instant,
-    /// Who came later hears that it is remembered.
+    /// Callers with a later ticket are told that the failure is a remembered one.
     ticket: Ticket,
     pub retry_at: Instant,
     is_counted: bool,
@@ -140,7 +140,7 @@ impl<T: Transport> Tenant<T> {
         self.failures.fruitless = 0;
     }
 
-    /// Somebody wants it tried now.
+    /// Forgets the failures, so that the next caller tries a login.
     pub fn reset(&mut self) {
         (self.failure, self.used_up, self.failures) = (None, None, Failures::default());
     }
@@ -158,7 +158,7 @@ impl<T: Transport> Tenant<T> {
         }
     }
 
-    /// Why there is no connection, for somebody who came with this ticket.
+    /// Why there is no connection, for the caller with this ticket.
     pub fn last_failure(&self, ticket: Ticket, now: Instant) -> Option<ConnectError> {
         let next = self.waits_until(now).unwrap_or(now) - now;
         let used_up = self.used_up.filter(|used_up| used_up.until > now);
@@ -172,7 +172,8 @@ impl<T: Transport> Tenant<T> {
             }
             (_, Some(used_up)) => {
                 let detail = format!(
-                    "{MOST} logins to {} have failed in the last ten minutes, with other keys or by other names \
+                    "{MOST} logins to {} have failed in the last ten minutes, with other keys or \
+                        by other names \
                      perhaps; one more could get the account locked",
                     self.account
                 );

@@ -19,8 +19,7 @@ impl<T: Transport> KeyState<T> {
     /// Closes every connection and turns the queue away.
     pub(in crate::policy) fn close(&mut self, patience: Duration) -> Vec<Action<T>> {
         for slot in 0..self.slots.len() {
-            // On one that nobody uses there is nothing to be patient with: standbys whose end is
-            // still on its way.
+            // An idle connection needs no patience: it has at most standbys that are ending.
             let unused = matches!(&self.slots[slot], SlotState::Ready(ready) if ready.leases == 0);
             self.retire(slot, if unused { Duration::ZERO } else { patience });
         }
@@ -54,8 +53,8 @@ impl<T: Transport> KeyState<T> {
             .any(|slot| matches!(slot, SlotState::Closing { number, .. } if *number < closings))
     }
 
-    /// The connections of this host are given to nobody any more, and each is closed at the end of
-    /// its last lease. A login under way is given up. Who comes next logs in anew.
+    /// No caller gets the connections of this host any more, and each is closed at the end of its
+    /// last lease. A login under way is given up. The next caller logs in again.
     pub(in crate::policy) fn retire_all_of(&mut self, host: &Host) {
         let Some(&id) = self.by_identity.get(host.identity()) else { return };
         for slot in 0..self.slots.len() {
@@ -73,7 +72,7 @@ impl<T: Transport> KeyState<T> {
         }
     }
 
-    /// Closes the connection if it is to go and nobody uses it any more.
+    /// Closes a retired connection at the end of its last lease.
     pub(super) fn leaves(&mut self, slot: usize) {
         if let SlotState::Ready(ready) = &self.slots[slot]
             && ready.leaving
@@ -91,9 +90,9 @@ impl<T: Transport> KeyState<T> {
 
     // ---- maintenance ----
 
-    /// Connections whose last proof is too old, marked as being checked. On one that is in use a
-    /// check costs the commands nothing; without one nobody would notice a process of ours that is
-    /// stopped.
+    /// Connections whose last proof is too old; they are marked as being checked. A check of one
+    /// that is in use does not slow its commands. Without it, a master process that was stopped
+    /// would not be noticed.
     pub(in crate::policy) fn due_for_check(
         &mut self,
         now: Instant,
@@ -116,11 +115,11 @@ impl<T: Transport> KeyState<T> {
         due
     }
 
-    /// The result of a check. Who has a lease meanwhile may finish: that it does not work for us is
-    /// not certain.
+    /// The result of a check. Commands that hold a lease may finish, because a failed check does
+    /// not prove that they fail, too.
     ///
-    /// `None` for a check that was given up half-way: then nothing is known. Says whether the
-    /// answer counts: where the connection was closed meanwhile it does not.
+    /// `None` for a check that was given up half-way. Returns whether the answer counts: it does
+    /// not where the connection was closed meanwhile.
     pub(in crate::policy) fn checked(
         &mut self,
         slot: usize,
@@ -141,7 +140,7 @@ impl<T: Transport> KeyState<T> {
             Some(true) => {
                 ready.proven = now;
                 self.counters.health_checks_passed += 1;
-                // Nobody opened any while it was a suspect.
+                // No standby was opened while it was a suspect.
                 self.refill = Some(slot);
             }
             Some(false) => {
@@ -166,8 +165,8 @@ impl<T: Transport> KeyState<T> {
     }
 
     /// When the next connection may become idle for too long or due for a check. One that is in use
-    /// now cannot before a whole timeout has passed, so that nobody has to tell when it is
-    /// released.
+    /// cannot be idle for too long before a whole timeout has passed, so its release need not be
+    /// reported.
     pub(in crate::policy) fn next_due(&self, now: Instant, config: &PoolConfig) -> Option<Instant> {
         self.slots
             .iter()

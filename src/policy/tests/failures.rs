@@ -24,7 +24,8 @@ async fn all_who_wait_for_a_login_hear_why_it_failed() {
         let error = answer(caller).await.err().expect("a failure");
         assert_eq!(
             error.to_string(),
-            "web1: cannot connect: authentication failed: as planned (check user and key with `ssh -v`)"
+            "web1: cannot connect: authentication failed: as planned (check user and key with `ssh \
+                -v`)"
         );
     }
     assert_eq!(

@@ -53,8 +53,7 @@ pub(super) fn resources(text: &str) -> HostResources {
     found
 }
 
-/// The parts by their names. What comes before the first one (start-up files may print) is
-/// nobody's.
+/// The parts by their names. Text before the first one is skipped: start-up files may print.
 fn parts(text: &str) -> Vec<(&str, Vec<&str>)> {
     let mut parts: Vec<(&str, Vec<&str>)> = Vec::new();
     for line in text.lines() {
@@ -67,7 +66,7 @@ fn parts(text: &str) -> Vec<(&str, Vec<&str>)> {
     parts
 }
 
-/// False when there is something, and it cannot be read.
+/// Reads a value. False for a line that is not empty and cannot be read.
 fn set<T>(value: &mut Option<T>, line: &str, read: impl FnOnce(&str) -> Option<T>) -> bool {
     *value = if line.is_empty() { None } else { read(line) };
     line.is_empty() || value.is_some()

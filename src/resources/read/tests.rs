@@ -181,7 +181,8 @@ fn names_of_mounts_are_unescaped(#[case] text: &str, #[case] name: &str) {
 #[test]
 fn disks_without_their_kinds() {
     let text = ":: df\nFilesystem 1024-blocks Used Available Capacity Mounted on\n\
-                /dev/sda1 10 5 5 50% /\ntmpfs 10 0 10 0% /run\nfiles:/x 10 5 5 50% /net\nC:\\ drive 1 10 5 5 50% /mnt/c\n\
+                /dev/sda1 10 5 5 50% /\ntmpfs 10 0 10 0% /run\nfiles:/x 10 5 5 50% \
+                /net\nC:\\ drive 1 10 5 5 50% /mnt/c\n\
                 tank/data 10 15 -5 150% /tank\n";
     let disks = resources(text).disks.expect("there is a heading");
     let names: Vec<_> = disks.iter().map(|disk| (&*disk.device, &*disk.mount)).collect();

@@ -135,18 +135,25 @@ fn the_home_directory_is_expanded() {
     "[hosts.web1]\nssh_config = false",
     "config.toml:2: hosts.web1.ssh_config: false is not valid: expected a string in quotes"
 )]
-#[case::options_text("[hosts.web1]\noptions = 'Compression yes'", r#"config.toml:2: hosts.web1.options: "Compression yes" is not valid: expected a table, [hosts.web1.options]"#)]
+#[case::options_text(
+    "[hosts.web1]\noptions = 'Compression yes'",
+    "config.toml:2: hosts.web1.options: \"Compression yes\" is not valid: expected a table, \
+     [hosts.web1.options]"
+)]
 #[case::option_array(
     "[hosts.web1.options]\nSendEnv = ['A', 'B']",
-    "config.toml:2: hosts.web1.options.SendEnv: an array is not valid: expected a string, a whole number, true or false"
+    "config.toml:2: hosts.web1.options.SendEnv: an array is not valid: expected a string, a whole \
+        number, true or false"
 )]
 #[case::option_float(
     "[hosts.web1.options]\nX = 1.5",
-    "config.toml:2: hosts.web1.options.X: 1.5 is not valid: expected a string, a whole number, true or false"
+    "config.toml:2: hosts.web1.options.X: 1.5 is not valid: expected a string, a whole number, \
+        true or false"
 )]
 #[case::option_large(
     "[hosts.web1.options]\nX = 99999999999999999999",
-    "config.toml:2: hosts.web1.options.X: 99999999999999999999 is not valid: expected a whole number of 64 bits"
+    "config.toml:2: hosts.web1.options.X: 99999999999999999999 is not valid: expected a whole \
+        number of 64 bits"
 )]
 fn bad_hosts(#[case] text: &str, #[case] expected: &str) {
     let message = message(text);

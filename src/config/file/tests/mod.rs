@@ -79,7 +79,8 @@ fn b10_a_mark_and_the_line_ends_of_windows_say_nothing() {
 /// a place.
 #[test]
 fn damaged_files_never_panic() {
-    let good = "[pool]\nidle_timeout = \"1.5s\"\nmax_output = 0x10\n[hosts.'ä']\nport = 22\noptions = { A = true, B = [1] }\n";
+    let good = "[pool]\nidle_timeout = \"1.5s\"\nmax_output = 0x10\n[hosts.'ä']\nport = \
+        22\noptions = { A = true, B = [1] }\n";
     let damages = ["\0", "\n", "\"", "'''", "[", "}", ".", "=", "-", "9", "é", "\\u"];
     for index in (0..=good.len()).filter(|&index| good.is_char_boundary(index)) {
         let (before, after) = good.split_at(index);

@@ -44,16 +44,48 @@ fn a_size_may_be_a_whole_number_of_bytes() {
 }
 
 #[rstest]
-#[case("max_connections", "a whole number from 1 to 1000", &["0", "1001", "-1", "\"many\"", "\"5\"", "5.0", "true"])]
-#[case("idle_timeout", "a duration of one number and one unit, such as \"60s\", from 1ms to 8760h", &["60", "\"60\"", "\"0\"", "\"8761h\"", "\"\"", "false"])]
-#[case("connect_timeout", "a duration of one number and one unit, such as \"60s\", from 1ms to 8760h", &["5", "5.5", "\"0s\""])]
+#[case(
+    "max_connections",
+    "a whole number from 1 to 1000",
+    &["0", "1001", "-1", "\"many\"", "\"5\"", "5.0", "true"]
+)]
+#[case(
+    "idle_timeout",
+    "a duration of one number and one unit, such as \"60s\", from 1ms to 8760h",
+    &["60", "\"60\"", "\"0\"", "\"8761h\"", "\"\"", "false"]
+)]
+#[case(
+    "connect_timeout",
+    "a duration of one number and one unit, such as \"60s\", from 1ms to 8760h",
+    &["5", "5.5", "\"0s\""]
+)]
 #[case("health_checks", "true or false", &["1", "\"true\"", "\"yes\""])]
-#[case("health_check_interval", "a duration of one number and one unit, such as \"60s\", from 1ms to 8760h", &["30", "\"0.5ms\""])]
+#[case(
+    "health_check_interval",
+    "a duration of one number and one unit, such as \"60s\", from 1ms to 8760h",
+    &["30", "\"0.5ms\""]
+)]
 #[case("sessions_per_connection", "a whole number from 1 to 1000", &["0", "1001"])]
-#[case("acquire_timeout", "a duration of one number and one unit, such as \"60s\", from 0 to 8760h", &["0", "\"-1s\"", "\"1d\""])]
-#[case("standby_sessions", "a whole number from 0 to 1000", &["1001", "99999999999999999999999999"])]
-#[case("command_timeout", "a duration of one number and one unit, such as \"60s\", from 1ms to 8760h", &["30", "nan", "1979-05-27"])]
-#[case("max_output", "a size such as \"10MiB\", or a whole number of bytes, from 1B to 1GiB", &["0", "\"0\"", "1073741825", "\"2GiB\"", "\"10 MiB\"", "-5"])]
+#[case(
+    "acquire_timeout",
+    "a duration of one number and one unit, such as \"60s\", from 0 to 8760h",
+    &["0", "\"-1s\"", "\"1d\""]
+)]
+#[case(
+    "standby_sessions",
+    "a whole number from 0 to 1000",
+    &["1001", "99999999999999999999999999"]
+)]
+#[case(
+    "command_timeout",
+    "a duration of one number and one unit, such as \"60s\", from 1ms to 8760h",
+    &["30", "nan", "1979-05-27"]
+)]
+#[case(
+    "max_output",
+    "a size such as \"10MiB\", or a whole number of bytes, from 1B to 1GiB",
+    &["0", "\"0\"", "1073741825", "\"2GiB\"", "\"10 MiB\"", "-5"]
+)]
 fn every_bad_value(#[case] key: &str, #[case] expected: &str, #[case] values: &[&str]) {
     for value in values {
         let text = format!("[pool] # one\n# two\n{key} = {value}\n");

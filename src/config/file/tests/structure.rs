@@ -9,16 +9,26 @@ use super::message;
     "[pool]\nmax_conections = 1",
     r#"config.toml:2: unknown key "max_conections" in [pool]: did you mean "max_connections"?"#
 )]
-#[case::pool("\n\n[pool]\nsize = 1", r#"config.toml:4: unknown key "size" in [pool]: expected one of max_connections, idle_timeout, connect_timeout, health_checks, health_check_interval, sessions_per_connection, acquire_timeout, standby_sessions, command_timeout, max_output"#)]
+#[case::pool(
+    "\n\n[pool]\nsize = 1",
+    "config.toml:4: unknown key \"size\" in [pool]: expected one of max_connections, idle_timeout, \
+     connect_timeout, health_checks, health_check_interval, sessions_per_connection, \
+     acquire_timeout, standby_sessions, command_timeout, max_output"
+)]
 #[case::top(
     "max_connections = 1",
-    r#"config.toml:1: unknown key "max_connections" at the top level: expected one of pool, hosts, groups, agent"#
+    "config.toml:1: unknown key \"max_connections\" at the top level: expected one of pool, \
+     hosts, groups, agent"
 )]
 #[case::top_table(
     "[pool]\n[host.web1]",
     r#"config.toml:2: unknown key "host" at the top level: did you mean "hosts"?"#
 )]
-#[case::host("[hosts.web1]\n\nHostName = 'x'", r#"config.toml:3: unknown key "HostName" in [hosts.web1]: expected one of address, port, user, identity_file, ssh_config, options"#)]
+#[case::host(
+    "[hosts.web1]\n\nHostName = 'x'",
+    "config.toml:3: unknown key \"HostName\" in [hosts.web1]: expected one of address, port, \
+     user, identity_file, ssh_config, options"
+)]
 #[case::quoted_host(
     "[hosts.'web1.lan']\nx = 1",
     r#"config.toml:2: unknown key "x" in [hosts."web1.lan"]: "#

@@ -17,7 +17,11 @@ use crate::openssh::config::Source;
 #[case::hidden("config", |tree: &Tree| tree.write("Conf.d/.b", ""), true)]
 #[case::missing("config", |tree: &Tree| tree.write("later", ""), false)]
 #[case::directory("config", |tree: &Tree| tree.write("none/x", ""), false)]
-#[case::empty_directory("config", |tree: &Tree| std::fs::create_dir(tree.path("none")).unwrap(), true)]
+#[case::empty_directory(
+    "config",
+    |tree: &Tree| std::fs::create_dir(tree.path("none")).unwrap(),
+    true
+)]
 #[case::replaced("config", |tree: &Tree| {
     tree.write("new", "Port 1\n");
     std::fs::rename(tree.path("new"), tree.path("Conf.d/a")).unwrap();
@@ -29,7 +33,8 @@ use crate::openssh::config::Source;
 #[case::time_set_back("config", |tree: &Tree| {
     let before = std::fs::metadata(tree.path("Conf.d/a")).unwrap().modified().unwrap();
     tree.write("Conf.d/a", "Port 2\n");
-    std::fs::File::options().write(true).open(tree.path("Conf.d/a")).unwrap().set_modified(before).unwrap();
+    let file = std::fs::File::options().write(true).open(tree.path("Conf.d/a")).unwrap();
+    file.set_modified(before).unwrap();
 }, false)]
 #[case::elsewhere("config", |tree: &Tree| tree.write("home/.ssh/config", "Port 3\n"), true)]
 fn changes_are_noticed(#[case] file: &str, #[case] change: fn(&Tree), #[case] is_current: bool) {

@@ -182,7 +182,8 @@ fn only_ssh_can_tell(#[case] text: &str, #[case] needs_asking: bool) {
 
 #[test]
 fn variables_are_those_that_are_mentioned() {
-    let text = "IdentityFile ~/${KEYS}/id\nIdentityAgent $AGENT\nInclude ${WHERE}/x\nForwardAgent SSH_AUTH_SOCK\n";
+    let text = "IdentityFile ~/${KEYS}/id\nIdentityAgent $AGENT\nInclude ${WHERE}/x\nForwardAgent \
+        SSH_AUTH_SOCK\n";
     let tree = Tree::new(&[("config", text)]);
     let reading = tree.read(Source::File(Path::new("config")));
     let names: Vec<_> = reading.variables().iter().collect();
@@ -253,7 +254,8 @@ fn there_is_an_end_to_it() {
 
 #[test]
 fn names_of_hosts_are_no_patterns() {
-    let text = "Include DIR/more\nHost web1 !web2 *.net w?b3 \"a b\" web1 # web4\nHost=web5\nHost '' x\u{e9}\n";
+    let text = "Include DIR/more\nHost web1 !web2 *.net w?b3 \"a b\" web1 # web4\nHost=web5\nHost \
+        '' x\u{e9}\n";
     let tree = Tree::new(&[("config", text), ("more", "HOST web6\n")]);
     let reading = tree.read(Source::File(Path::new("config")));
     assert_eq!(reading.host_names(), ["web6", "web1", "a b", "web5", "x\u{e9}"]);

@@ -33,7 +33,8 @@ fn who_has_closed_a_connection_is_told(#[case] stderr: &str, #[case] by_server: 
 
 #[test]
 fn the_way_gets_its_name() {
-    let stderr = "Host key verification failed.\r\nkex_exchange_identification: Connection closed by remote host\r\n\
+    let stderr = "Host key verification failed.\r\nkex_exchange_identification: Connection closed \
+        by remote host\r\n\
         Connection closed by UNKNOWN port 65535\r\n";
     let error = connect_failure(stderr, "");
     assert!(is_of_the_way(&error), "{error}");
@@ -90,25 +91,36 @@ fn only_the_last_lines_are_kept() {
 
 #[rstest]
 #[case::ended(
-    "debug1: mux_client_request_session: master session id: 2\r\ndebug2: Control master terminated unexpectedly\r\n",
+    "debug1: mux_client_request_session: master session id: 2\r\ndebug2: Control master terminated \
+        unexpectedly\r\n",
     SessionLog::StartedAndEnded
 )]
 #[case::signalled(
-    "debug1: mux_client_request_session: master session id: 2\r\ndebug2: Exiting on signal: Terminated\r\n",
+    "debug1: mux_client_request_session: master session id: 2\r\ndebug2: Exiting on signal: \
+        Terminated\r\n",
     SessionLog::Signalled("Exiting on signal: Terminated".into())
 )]
 #[case::refused(
-    "debug2: mux_client_hello_exchange: master version 4\r\nmux_client_request_session: session request failed: Session open refused by peer\r\n",
+    "debug2: mux_client_hello_exchange: master version 4\r\nmux_client_request_session: session \
+        request failed: Session open refused by peer\r\n",
     SessionLog::Refused("session request failed: Session open refused by peer".into())
 )]
-#[case::missing("debug1: Control socket \"P\" does not exist\r\n", SessionLog::NotReached("Control socket \"P\" does not exist".into()))]
-#[case::stale("Control socket connect(P): Connection refused\r\n", SessionLog::NotReached("Control socket connect(P): Connection refused".into()))]
+#[case::missing(
+    "debug1: Control socket \"P\" does not exist\r\n",
+    SessionLog::NotReached("Control socket \"P\" does not exist".into())
+)]
+#[case::stale(
+    "Control socket connect(P): Connection refused\r\n",
+    SessionLog::NotReached("Control socket connect(P): Connection refused".into())
+)]
 #[case::killed_before_hello(
-    "debug1: mux_client_hello_exchange: read packet failed\r\nmuxclient: master hello exchange failed\r\n",
+    "debug1: mux_client_hello_exchange: read packet failed\r\nmuxclient: master hello exchange \
+        failed\r\n",
     SessionLog::NotReached("muxclient: master hello exchange failed".into())
 )]
 #[case::killed_after_the_request(
-    "debug2: mux_client_hello_exchange: master version 4\r\nmux_client_request_session: read from master failed: Broken pipe\r\n",
+    "debug2: mux_client_hello_exchange: master version 4\r\nmux_client_request_session: read from \
+        master failed: Broken pipe\r\n",
     SessionLog::Unknown("read from master failed: Broken pipe".into())
 )]
 #[case::empty("", SessionLog::Unknown("ssh left no word in its log".into()))]
@@ -130,7 +142,8 @@ fn the_log_has_the_status_as_soon_as_its_line_is_whole(
 
 #[test]
 fn the_key_exchange_is_read() {
-    let text = "debug1: kex: algorithm: curve25519-sha256\r\ndebug1: kex: host key algorithm: ssh-ed25519\r\n";
+    let text = "debug1: kex: algorithm: curve25519-sha256\r\ndebug1: kex: host key algorithm: \
+        ssh-ed25519\r\n";
     assert_eq!(kex_algorithm(text).as_deref(), Some("curve25519-sha256"));
     assert_eq!(kex_algorithm(""), None);
 }

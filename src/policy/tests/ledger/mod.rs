@@ -70,8 +70,10 @@ async fn twenty_aliases_with_a_wrong_key_see_four_failures(#[case] kind: Kind) {
     let start = Instant::now();
     assert_eq!(
         error_of(stage.try_take(&alias("h19")).await),
-        "h19: cannot connect: too many failed logins: 4 logins to lab@10.0.0.1:22 have failed in the last ten minutes, \
-         with other keys or by other names perhaps; one more could get the account locked (tried 0 ms ago; next try \
+        "h19: cannot connect: too many failed logins: 4 logins to lab@10.0.0.1:22 have failed in \
+            the last ten minutes, \
+         with other keys or by other names perhaps; one more could get the account locked (tried 0 \
+         ms ago; next try \
          in 10 min; `Pool::reset` tries now)"
     );
     assert_eq!((start.elapsed(), stage.logins()), (Duration::ZERO, MOST));
@@ -167,7 +169,8 @@ async fn a_busy_server_has_a_short_pause_of_its_own() {
 async fn a_remembered_answer_says_so_and_the_first_one_does_not() {
     let stage = Stage::new(config(5, 1));
     stage.world.plan_with(|| Plan::fails(Kind::Authentication));
-    const FRESH: &str = "web1: cannot connect: authentication failed: as planned (check user and key with `ssh -v`)";
+    const FRESH: &str = "web1: cannot connect: authentication failed: as planned (check user and \
+        key with `ssh -v`)";
     let both = [stage.caller(&web1()).await, stage.caller(&web1()).await];
     pass(LOGIN).await;
     for caller in both {
