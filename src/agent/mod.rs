@@ -2,10 +2,10 @@
 //! and for programs in other languages.
 //!
 //! It speaks HTTP/1.1 with JSON over a Unix socket, as Docker's engine does; `docs/agent-api.md`
-//! has every request. [`place`] says where the socket is and who may be there, [`wire`] what is
-//! said over it, [`server`] leads the agent through its life, [`routes`] answers, [`commands`] runs
-//! what clients ask for, [`client`] is the program's own side, [`start`] makes an agent where there
-//! is none.
+//! has every request. `place` says where the socket is and who may be there, `wire` what is said
+//! over it, `server` leads the agent through its life, `routes` answers, `commands` runs what
+//! clients ask for, [`Client`] is the other side, `runner` its commands, `leases` the connections
+//! that clients hold, `start` makes an agent where there is none.
 //!
 //! The agent is a plain user of [`Pool`](crate::Pool): it starts no command that a client did not
 //! ask for, and ends the command of a client that goes away.

@@ -1,8 +1,8 @@
 //! The command line: parses, calls the library, prints.
 //!
-//! [`program`] describes the command line, [`tips`] says what was probably meant where it is not
-//! understood, [`setup`] reads the settings, [`dispatch`] calls the subcommand, [`commands`] has one file for each, [`output`]
-//! writes, [`failure`] gives the exit status.
+//! `program` describes the command line, `tips` says what was probably meant where it is not
+//! understood, `setup` reads the settings, `dispatch` calls the subcommand, `commands` has one file for each, `output`
+//! writes, `failure` gives the exit status.
 //!
 //! Not part of the library's interface: it is public only so that the program can reach it.
 

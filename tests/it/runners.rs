@@ -208,7 +208,7 @@ struct Local;
 
 impl Local {
     fn start(request: &Request) -> (tokio::process::Child, u32) {
-        let mut command = tokio::process::Command::new("/bin/sh");
+        let mut command = tokio::process::Command::from(pooled::command("/bin/sh"));
         command.arg("-c").arg(&request.text).process_group(0).kill_on_drop(true);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().expect("there is a shell");
@@ -251,6 +251,7 @@ impl Runner for Local {
             let feed = async {
                 let _ = stdin.as_mut().expect("piped").write_all(&input).await;
                 drop(stdin.take());
+                Ok(())
             };
             let read = async {
                 let stdout = stdout.as_mut().expect("piped");
@@ -266,8 +267,7 @@ impl Runner for Local {
                 stderr.as_mut().expect("piped").read_to_end(err).await.expect("a pipe");
                 Ok(())
             };
-            let run =
-                async { tokio::try_join!(read, errors, async { Ok(feed.await) }).map(|_| ()) };
+            let run = async { tokio::try_join!(read, errors, feed).map(|_| ()) };
             let after = request.timeout.or(None).unwrap_or(PATIENCE);
             let remote = Remote::Ended;
             match timeout(after, run).await {
