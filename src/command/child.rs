@@ -21,7 +21,8 @@ use crate::host::Host;
 /// [`wait`](Self::wait) does.
 #[derive(Debug)]
 pub struct Child {
-    /// What the command reads, with [`Stdin::Piped`]. Dropping it is the end of input.
+    /// What the command reads, with [`Stdin::Piped`](super::Stdin::Piped). Dropping it is the end
+    /// of input.
     pub stdin: Option<ChildStdin>,
     /// What the command writes to its standard output.
     pub stdout: Option<ChildStdout>,

@@ -76,7 +76,8 @@ pub enum Stdin {
     Empty,
     /// These bytes.
     Bytes(Arc<[u8]>),
-    /// What the caller writes to [`Child::stdin`]; for [`Command::spawn`] only.
+    /// What the caller writes to [`Child::stdin`](super::Child::stdin); for
+    /// [`Command::spawn`](super::Command::spawn) only.
     Piped,
 }
 

@@ -14,8 +14,8 @@ use crate::host::Host;
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
 
 /// Runs commands on hosts. A [`Pool`](crate::Pool) does, over its own connections; a
-/// [`Lease`](crate::Lease) does, on the connection that it holds; the client of the agent does, over
-/// the agent's connections; a test may have one of its own.
+/// [`Lease`](crate::Lease) does, on the connection that it holds; the client of the agent does,
+/// over the agent's connections; a test may have one of its own.
 ///
 /// A [`Command`] holds a runner and knows no more of it. So everything that is made of commands
 /// ([`docker`](crate::docker), [`resources`](crate::resources), [`on_each`](crate::on_each)) works
@@ -66,7 +66,7 @@ impl dyn Runner + '_ {
     }
 
     /// A command that is shell text. Never put into it what somebody else wrote: that is what
-    /// [`command`](Self::command) is for.
+    /// `command` is for.
     pub fn shell(&self, host: &Host, text: impl Into<OsString>) -> Command {
         Command::shell(self.shared(), host, text)
     }

@@ -1,6 +1,6 @@
 //! Docker Compose projects on hosts of a pool.
 //!
-//! [`Compose`] runs `docker compose` on a host, by [`Pool::command`]: names are checked, arguments
+//! [`Compose`] runs `docker compose` on a host, by [`Command`]: names are checked, arguments
 //! are escaped, nothing is ever part of a shell's text. What Compose prints for programs is read
 //! into plain values; what it says when it fails becomes a [`ComposeError`] that says which of the
 //! usual causes it was.
