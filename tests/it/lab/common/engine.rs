@@ -148,8 +148,8 @@ fn process() -> Result<Engine, String> {
 }
 
 /// A container engine that has the image, built where it was missing, and can run it. It is found
-/// out once in a run of the tests (all their binaries have one parent process), while all others
-/// wait for it: an attempt that fails may take long.
+/// out once for all binaries that one process starts, while all others wait for it: an attempt that
+/// fails may take long.
 fn container(image: Image) -> Result<Engine, String> {
     if cfg!(not(target_os = "linux")) {
         // The server listens on the engine's own loopback, which is inside a virtual machine there.
