@@ -32,7 +32,7 @@ Examples:
   sshpool compose web1 exec shop web -- nginx -t
   sshpool compose web1 top shop                          any other action of docker compose")]
 pub(super) struct Compose {
-    /// As for exec; for ls and ps several, separated by commas
+    /// As for exec; for ls and ps several: names, ranges and groups, as for run -w
     #[arg(value_name = "HOST[,HOST…]")]
     hosts: String,
 
@@ -129,8 +129,8 @@ struct Projects {
 }
 
 impl Compose {
-    pub(super) fn hosts(&self) -> impl Iterator<Item = &str> {
-        self.hosts.split(',').map(str::trim)
+    pub(super) fn hosts(&self) -> &[String] {
+        std::slice::from_ref(&self.hosts)
     }
 
     pub(super) async fn run(&self, way: &Way, hosts: &[Host]) -> Result<u8, Failure> {

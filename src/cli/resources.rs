@@ -17,11 +17,11 @@ use crate::resources::{Disk, HostResources};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  sshpool resources web1 web2             what they have and what of it is used
+  sshpool resources 'web[1-3]' db1        what they have and what of it is used
   sshpool resources --watch=5s web1,web2  again and again, in place
   sshpool resources --json web1 | jq '.[].disks[] | select(.used_percent > 90)'")]
 pub(super) struct Resources {
-    /// As for exec; several, with blanks or commas between them
+    /// Names, ranges and groups, as for run -w
     #[arg(value_name = "HOST", required = true)]
     hosts: Vec<String>,
 
@@ -35,8 +35,8 @@ pub(super) struct Resources {
 }
 
 impl Resources {
-    pub(super) fn hosts(&self) -> impl Iterator<Item = &str> {
-        self.hosts.iter().flat_map(|hosts| hosts.split(',')).map(str::trim)
+    pub(super) fn hosts(&self) -> &[String] {
+        &self.hosts
     }
 
     /// Whether it asks more than once.
@@ -45,8 +45,9 @@ impl Resources {
     }
 
     pub(super) async fn run(&self, way: &Way, hosts: &[Host]) -> Result<u8, Failure> {
+        let mut words = self.hosts.iter().flat_map(|hosts| hosts.split(',')).map(str::trim);
         if let (Some(_), Some(pause)) =
-            (self.watch, self.hosts().find(|host| config::parse_duration(host).is_ok()))
+            (self.watch, words.find(|word| config::parse_duration(word).is_ok()))
         {
             return Err(Failure::Usage(format!(
                 "{pause} is taken for a host: write --watch={pause}"

@@ -116,13 +116,17 @@ impl Setup {
     }
 
     /// One way for several hosts; there is at least one.
-    pub(super) async fn open_all<'a>(
+    pub(super) async fn open_all(
         &self,
-        names: impl Iterator<Item = &'a str>,
+        words: &[String],
         more: bool,
     ) -> Result<(Way, Vec<Host>), Failure> {
-        let hosts = names.map(|name| self.host(name)).collect::<Result<Vec<_>, _>>()?;
-        Ok((self.way(hosts[0].name(), more).await?, hosts))
+        let hosts = self.hosts(words)?;
+        let Some(first) = hosts.first() else {
+            let words = words.join(" ");
+            return Err(Failure::Usage(format!("{words}: there is no host in it")));
+        };
+        Ok((self.way(first.name(), more).await?, hosts))
     }
 
     /// What ssh would take. Where the configuration file has a host of that name, it is that one,

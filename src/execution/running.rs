@@ -147,6 +147,7 @@ impl<T: Transport> Parts<T> {
         }
         let group = match self.session.group() {
             Group::Known(group) => group,
+            Group::Gone => return Remote::Ended,
             _ if !self.session.tells_begin() => {
                 return Remote::may_live_on("without a POSIX shell its process group is not known");
             }

@@ -93,6 +93,8 @@ pub(super) struct Group(Arc<AtomicI32>);
 impl Group {
     /// It is known that there is none.
     const NONE: i32 = -1;
+    /// The command has ended.
+    const GONE: i32 = -2;
 
     /// Of a command that no marker tells of.
     pub(super) fn none() -> Self {
@@ -106,7 +108,11 @@ impl Group {
 
     /// Nothing is left of it.
     pub(super) fn forget(&self) {
-        self.0.store(Self::NONE, Ordering::Relaxed);
+        self.0.store(Self::GONE, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == Self::GONE
     }
 
     /// There may be one, and the marker has not come yet.

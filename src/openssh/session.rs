@@ -252,6 +252,7 @@ impl transport::Session for Session {
         match self.group.known() {
             Some(group) => transport::Group::Known(group),
             None if self.group.is_unknown() => transport::Group::NotBegun,
+            None if self.group.is_gone() => transport::Group::Gone,
             None => transport::Group::None,
         }
     }

@@ -179,8 +179,10 @@ pub(crate) enum Group {
     /// The command has not begun, as far as is known.
     NotBegun,
     Known(i32),
-    /// It has none, or nothing is left of it.
+    /// The command has none.
     None,
+    /// The command has ended, and nothing is left to signal.
+    Gone,
 }
 
 /// How a session ended.

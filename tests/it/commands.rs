@@ -183,3 +183,19 @@ async fn a_forced_command_is_run() {
     assert_eq!(sshd.sessions_opened(), 2, "the checks do not run it each time");
     pool.close().await;
 }
+
+/// Whether its end or its output is heard of first: nothing of it is left, and the error says so.
+#[tokio::test]
+async fn a_command_that_wrote_too_much_and_has_ended_is_gone() {
+    let sshd = Sshd::builder().start();
+    let (pool, host) = (pool(config()), host(&sshd));
+    for _ in 0..60 {
+        let output = pool.shell(&host, "printf 1234567890").max_output(5).output().await;
+        match output {
+            Err(Error::OutputLimit { remote, partial, .. }) => {
+                assert_eq!((remote, &*partial.stdout), (sshpool::Remote::Ended, &b"12345"[..]));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}

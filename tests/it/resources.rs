@@ -9,6 +9,7 @@ use serde_json::Value;
 use sshpool::Error;
 use sshpool::resources::HostResources;
 
+use crate::lab::agents::Home;
 use crate::lab::common;
 use crate::lab::common::process::run;
 use crate::lab::common::sshd::{Image, Kind, Sshd};
@@ -302,4 +303,29 @@ async fn a_host_that_does_not_answer_in_time_is_a_timeout() {
     let error = HostResources::of(&pool, &host).await.expect_err("it is frozen");
     assert!(matches!(error, Error::Connect { .. }), "{error}");
     pool.close_within(Duration::ZERO).await;
+}
+
+/// Hosts are named as for `run`: lists and groups, each host once.
+#[test]
+fn hosts_are_named_as_for_run() {
+    let (home, sshd) = (Home::new(), Sshd::builder().start());
+    home.config("[groups]\nall = ['lab']\nempty = []\n");
+    let hostnames = |words: &[&str]| {
+        let args = [&["resources", "--json"], words].concat();
+        let ended = home.run_on(&sshd, &args);
+        assert_eq!(ended.code(), 0, "{}", ended.stderr);
+        let found: Value = serde_json::from_str(&ended.stdout).expect("it is JSON");
+        found.as_array().expect("an answer for each host").len()
+    };
+    assert_eq!(hostnames(&["lab"]), 1);
+    assert_eq!(hostnames(&["@all"]), 1);
+    assert_eq!(hostnames(&["@all,lab", "lab"]), 1, "each host once");
+    let plain = home.run_on(&sshd, &["compose", "lab", "ls"]);
+    let group = home.run_on(&sshd, &["compose", "@all", "ls"]);
+    assert_eq!((group.code(), group.stderr), (plain.code(), plain.stderr));
+    for args in [&["resources", "@empty"][..], &["compose", "@empty", "ls"]] {
+        let ended = home.run_on(&sshd, args);
+        let told = "sshpool: @empty: there is no host in it\n";
+        assert_eq!((ended.code(), &*ended.stderr), (2, told));
+    }
 }
