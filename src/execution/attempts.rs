@@ -107,7 +107,11 @@ impl<T: Transport> Attempts<T> {
                 }
                 Ok(Ok(Some(end))) => end,
                 Ok(Err(excess)) => return Err(self.too_much(running, excess, take(early)).await),
-                Err(after) => return Err(self.timed_out(running, after, take(early)).await),
+                Err(after) => {
+                    let (_, streams) = running.session_and_streams();
+                    early.stdout.extend(streams.stdout.unread());
+                    return Err(self.timed_out(running, after, take(early)).await);
+                }
             };
             tracing::debug!(?end, "session ended early");
             let streams = running.take_streams();

@@ -28,6 +28,8 @@ use crate::transport::{
 const BEGINS: Duration = Duration::from_secs(1);
 /// Between two rounds over the connections of a host that have no session to spare.
 const ROUND: Duration = Duration::from_millis(50);
+/// How long the search for a session may take, before the ending over it begins.
+const SEARCH: Duration = Duration::from_secs(2);
 const NO_SESSION: &str = "there was no session to end it over";
 /// A session that is about to become free is so after that time. What is refused longer may be for
 /// want of the session that is to be ended.
@@ -160,7 +162,7 @@ impl<T: Transport> Parts<T> {
                 );
             }
         };
-        let deadline = Instant::now() + ENDING;
+        let deadline = Instant::now() + SEARCH + ENDING;
         let mut heard = None;
         match timeout_at(deadline, self.signal(group, &mut heard)).await {
             Ok(Ok(())) => Remote::Ended,
@@ -197,6 +199,7 @@ impl<T: Transport> Parts<T> {
         let (mut queue, mut found, mut queued) = (pin!(core.acquire(host)), None, false);
         loop {
             let mut refused = false;
+            let is_reserved = matches!(found, Some(Ok(_)));
             let others = core.connections(host);
             let others = others.iter().filter(|other| !Arc::ptr_eq(other, own));
             for connection in std::iter::once(own).chain(others) {
@@ -209,11 +212,12 @@ impl<T: Transport> Parts<T> {
                         }
                         refused = true;
                     }
+                    // While a session is queued for, it is the want of one that is told.
+                    Err(NotEnded::NotHere(_)) if queued && !is_reserved => {}
                     Err(NotEnded::NotHere(why)) => *heard = Some(why),
                 }
             }
             queued |= refused;
-            let is_reserved = matches!(found, Some(Ok(_)));
             if queued && !is_reserved {
                 *heard = None;
                 if began.elapsed() > FUTILE {

@@ -96,6 +96,11 @@ impl Output {
         Ok(self.has_begun)
     }
 
+    /// What has come and was passed on to nobody: it may have a part of the sign in it.
+    pub(crate) fn unread(&self) -> impl Iterator<Item = u8> + '_ {
+        self.ready.iter().chain(&self.held).copied()
+    }
+
     /// Reads into what is held, and looks for the sign.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut piece = [0; PIECE];
