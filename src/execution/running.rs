@@ -198,11 +198,12 @@ impl<T: Transport> Parts<T> {
         // becomes free, or another connection.
         let (mut queue, mut found, mut queued) = (pin!(core.acquire(host)), None, false);
         loop {
-            let mut refused = false;
+            let (mut refused, mut asked_another) = (false, false);
             let is_reserved = matches!(found, Some(Ok(_)));
             let others = core.connections(host);
             let others = others.iter().filter(|other| !Arc::ptr_eq(other, own));
             for connection in std::iter::once(own).chain(others) {
+                asked_another |= !Arc::ptr_eq(connection, own);
                 match connection.end_groups(standby.take(), &[group]).await {
                     Ok(()) => return Ok(()),
                     Err(NotEnded::StillThere(reason)) => return Err(reason.to_owned()),
@@ -224,7 +225,12 @@ impl<T: Transport> Parts<T> {
                     self.lease.useless();
                 }
             }
-            if !refused && (!queued || found.is_some()) {
+            // A session that was found is on another connection, which was asked, or is about to be.
+            let is_over = match &found {
+                None => !queued,
+                Some(found) => asked_another || found.is_err(),
+            };
+            if !refused && is_over {
                 return Err(heard.take().unwrap_or_else(|| NO_SESSION.to_owned()));
             }
             tokio::select! {
