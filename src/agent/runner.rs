@@ -180,27 +180,12 @@ impl Client {
                 }
             }
         };
-        let host = host.name().to_owned();
         if let Some(stream) = excess {
-            let remote = remote_of(&result);
-            return Err(Error::OutputLimit {
-                host,
-                stream,
-                limit,
-                remote,
-                partial: Arc::new(output),
-            });
+            let (host, remote) = (host.name().to_owned(), remote_of(&result));
+            let partial = Arc::new(output);
+            return Err(Error::OutputLimit { host, stream, limit, remote, partial });
         }
-        match result {
-            Ok(status) => Ok(Output { status, stdout: output.stdout, stderr: output.stderr }),
-            Err(Error::Lost { host, reason, .. }) => {
-                Err(Error::Lost { host, reason, partial: Arc::new(output) })
-            }
-            Err(Error::TimedOut { host, after, remote, .. }) => {
-                Err(Error::TimedOut { host, after, remote, partial: Arc::new(output) })
-            }
-            Err(error) => Err(error),
-        }
+        Output::of(result, output)
     }
 }
 

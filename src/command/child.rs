@@ -144,16 +144,7 @@ impl Child {
             read_all(stderr, &mut output.stderr),
             self.wait()
         );
-        match end {
-            Ok(status) => Ok(Output { status, stdout: output.stdout, stderr: output.stderr }),
-            Err(Error::Lost { host, reason, .. }) => {
-                Err(Error::Lost { host, reason, partial: Arc::new(output) })
-            }
-            Err(Error::TimedOut { host, after, remote, .. }) => {
-                Err(Error::TimedOut { host, after, remote, partial: Arc::new(output) })
-            }
-            Err(error) => Err(error),
-        }
+        Output::of(end, output)
     }
 
     /// Ends the command, as dropping does; [`wait`](Self::wait) then waits until that is done, and

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::error::Error;
+use crate::error::{Error, PartialOutput};
 use crate::host::Host;
 use crate::text::Text;
 
@@ -88,6 +88,28 @@ impl fmt::Debug for Stdin {
             Stdin::Empty => f.write_str("Empty"),
             Stdin::Bytes(bytes) => write!(f, "Bytes({} bytes)", bytes.len()),
             Stdin::Piped => f.write_str("Piped"),
+        }
+    }
+}
+
+impl Output {
+    /// What a command left that has ended so, or the error with what it has written until then.
+    pub(crate) fn of(
+        end: Result<ExitStatus, Error>,
+        written: PartialOutput,
+    ) -> Result<Self, Error> {
+        match end {
+            Ok(status) => {
+                let PartialOutput { stdout, stderr } = written;
+                Ok(Output { status, stdout, stderr })
+            }
+            Err(Error::Lost { host, reason, .. }) => {
+                Err(Error::Lost { host, reason, partial: Arc::new(written) })
+            }
+            Err(Error::TimedOut { host, after, remote, .. }) => {
+                Err(Error::TimedOut { host, after, remote, partial: Arc::new(written) })
+            }
+            Err(error) => Err(error),
         }
     }
 }

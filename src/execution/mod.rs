@@ -71,7 +71,7 @@ pub(crate) async fn output<T: Transport>(
     let limit = request.max_output.unwrap_or(target.core().config().max_output);
     let mut partial = PartialOutput::default();
     let status = to_the_end(target, request, Some(limit), &mut partial).await?;
-    Ok(Output { status, stdout: partial.stdout, stderr: partial.stderr })
+    Output::of(Ok(status), partial)
 }
 
 /// Runs a command to its end. What it writes is thrown away.

@@ -18,7 +18,8 @@ use tracing::Instrument;
 
 use super::Target;
 use super::attempts::AttemptLease;
-use crate::error::Remote;
+use crate::error::{Error, Remote};
+use crate::policy::Lease;
 use crate::transport::{
     Connection, ENDING, Group, NotEnded, Session as _, SessionEnd, Streams, Transport,
 };
@@ -196,7 +197,8 @@ impl<T: Transport> Parts<T> {
         let began = Instant::now();
         // Where the server has none to spare, one is queued for as every caller does: the next that
         // becomes free, or another connection.
-        let (mut queue, mut found, mut queued) = (pin!(core.acquire(host)), None, false);
+        let (mut queue, mut queued) = (pin!(core.acquire(host)), false);
+        let mut found: Option<Result<Lease<T>, Error>> = None;
         loop {
             let (mut refused, mut asked_another) = (false, false);
             let is_reserved = matches!(found, Some(Ok(_)));
@@ -225,10 +227,11 @@ impl<T: Transport> Parts<T> {
                     self.lease.useless();
                 }
             }
-            // A session that was found is on another connection, which was asked, or is about to be.
+            // The connection on which a session was found is asked before this is given up.
             let is_over = match &found {
                 None => !queued,
-                Some(found) => asked_another || found.is_err(),
+                Some(Ok(found)) => asked_another || Arc::ptr_eq(found.connection(), own),
+                Some(Err(_)) => true,
             };
             if !refused && is_over {
                 return Err(heard.take().unwrap_or_else(|| NO_SESSION.to_owned()));

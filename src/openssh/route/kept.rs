@@ -10,12 +10,12 @@ use std::time::Duration;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-use super::NoRoute;
 use super::resolver::Resolver;
 use crate::host::place::{Needs, Part, Place};
 use crate::openssh::answer::Answer;
 use crate::openssh::config::{self, Reading};
 use crate::openssh::keys;
+use crate::transport::NotResolved;
 
 #[derive(Debug, Default)]
 pub(super) struct State {
@@ -70,7 +70,7 @@ impl Resolver {
         file: Option<&Path>,
         place: &Place,
         needs: &mut Needs,
-    ) -> Result<Read, NoRoute> {
+    ) -> Result<Read, NotResolved> {
         let now = Instant::now();
         let key = file.map(Path::to_owned);
         let known: Vec<Read> = self.lock().readings.get(&key).cloned().unwrap_or_default();
@@ -82,7 +82,7 @@ impl Resolver {
             // Variables that its files are chosen by have to be known of this place, too.
             *needs = looked_up.into_inner();
             if !needs.is_empty() {
-                return Err(NoRoute::Needs(std::mem::take(needs)));
+                return Err(NotResolved::Needs(std::mem::take(needs)));
             }
             let mut state = self.lock();
             let kept = state.readings.get_mut(&key).into_iter().flatten();
@@ -100,7 +100,7 @@ impl Resolver {
         ));
         let missed = looked_up.borrow().clone();
         if !missed.is_empty() {
-            return Err(NoRoute::Needs(missed));
+            return Err(NotResolved::Needs(missed));
         }
         let mut state = self.lock();
         state.next_reading += 1;

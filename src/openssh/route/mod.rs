@@ -19,7 +19,6 @@ use super::answer::Answer;
 use super::program::Program;
 use crate::host::place::{Environment, Sharing};
 use crate::host::{Endpoint, Variables};
-pub(super) use crate::transport::NotResolved as NoRoute;
 pub(super) use place::set_environment;
 pub(crate) use resolver::Resolver;
 

@@ -8,18 +8,19 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
+use super::Route;
 use super::kept::{Asked, Kept, MOST, Read, State};
 use super::place::{
     asks_by_program, config_file, expand_home, mentioned, mentioned_and_set, mentions,
     runs_programs, set_environment,
 };
-use super::{NoRoute, Route};
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::host::place::{Counts, Environment, Needs, Part, Place, Sharing, TABLE, lasting};
 use crate::host::{Endpoint, Host, Variables};
 use crate::openssh::answer::Answer;
 use crate::openssh::master::Launch;
 use crate::openssh::{args, resolve};
+use crate::transport::NotResolved;
 
 /// A chain of hops is not longer. One that has no end is found out by this, and ssh is not started.
 const MOST_HOPS: usize = 16;
@@ -40,7 +41,7 @@ impl Resolver {
         host: &Host,
         place: &Place,
         launch: &Launch<'_>,
-    ) -> Result<Route, NoRoute> {
+    ) -> Result<Route, NotResolved> {
         let mut needs = Needs::default();
         let config_file = config_file(host, place);
         let read = self.read(config_file.as_deref(), place, &mut needs)?;
@@ -53,7 +54,7 @@ impl Resolver {
             place.variable(&name, &mut needs);
         }
         if !needs.is_empty() {
-            return Err(NoRoute::Needs(needs));
+            return Err(NotResolved::Needs(needs));
         }
         // The address of a host does not decide which connections it shares.
         let named = host.without_address();
@@ -115,7 +116,7 @@ impl Resolver {
         }
         let variables = place.matching(&answer.send, &mut needs);
         if !needs.is_empty() {
-            return Err(NoRoute::Needs(needs));
+            return Err(NotResolved::Needs(needs));
         }
 
         // The keys that ssh-agents hold.
@@ -193,7 +194,7 @@ impl Resolver {
         arguments: Vec<OsString>,
         question: &Question<'_>,
         launch: &Launch<'_>,
-    ) -> Result<Arc<Answer>, NoRoute> {
+    ) -> Result<Arc<Answer>, NotResolved> {
         if question.read.reading.needs_asking() {
             return Ok(Arc::new(ask(&arguments, question, launch).await?));
         }
@@ -234,13 +235,13 @@ impl Resolver {
         answer: &Answer,
         question: &Question<'_>,
         launch: &Launch<'_>,
-    ) -> Result<Vec<Arc<Answer>>, NoRoute> {
+    ) -> Result<Vec<Arc<Answer>>, NotResolved> {
         let mut hops = Vec::new();
         // The last hop of a list is reached over those before it; the first one in its own way.
         let mut list: Vec<String> = answer.hops().into_iter().map(str::to_owned).collect();
         while let Some(last) = list.pop() {
             if hops.len() >= MOST_HOPS {
-                return Err(NoRoute::Failed(ConnectError::new(
+                return Err(NotResolved::Failed(ConnectError::new(
                     ConnectErrorKind::BadOption,
                     format!("ProxyJump {last}: the way has more than {MOST_HOPS} hops, or no end"),
                     Vec::new(),
