@@ -9,27 +9,22 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, UPGRADE};
 use hyper::upgrade::Upgraded;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::io::{ReadHalf, WriteHalf};
 use tokio::net::UnixStream;
 use tokio::time::{sleep, timeout};
 
 use super::caller::PlaceSpec;
 use super::place::Place;
+use super::request::{Ask, Unanswered, collected, encoded, parsed};
 use super::standing::Standing;
-use super::wire::{
-    self, Cause, Connect, Connected, End, Exec, Leased, Masters, Origin, Question, Refusal, Stop,
-    frame,
-};
-use super::{questions, start};
-use crate::command::{Command, ExitStatus, Runner};
+use super::start;
+use super::wire::{self, Cause, Origin, Refusal, Stop};
+use crate::command::{Command, Runner};
 use crate::config::PoolConfig;
 use crate::error::Error;
 use crate::host::Host;
@@ -90,11 +85,9 @@ pub(crate) enum NoAgent {
 }
 
 /// How often something is asked again of the next agent.
-const ATTEMPTS: usize = 5;
+pub(super) const ATTEMPTS: usize = 5;
 /// How long an agent that leaves takes to make room.
 const MOMENT: Duration = Duration::from_millis(2);
-/// How long the head of an answer may take that depends on nobody but the agent.
-const ANSWER: Duration = Duration::from_secs(30);
 /// Who waits for a server or for a person knows best how long.
 const FOREVER: Duration = Duration::from_secs(365 * 86_400);
 
@@ -212,7 +205,8 @@ impl Client {
     pub(crate) async fn reach(&self) -> Result<(), NoAgent> {
         self.compare().await?;
         let stream = self.stream().await?;
-        tracing::info!(log = %self.inner.place.log().display(), "over the agent, which has its own log");
+        let log = self.inner.place.log();
+        tracing::info!(log = %log.display(), "over the agent, which has its own log");
         *self.inner.next.lock().unwrap_or_else(|poison| poison.into_inner()) = Some(stream);
         Ok(())
     }
@@ -350,7 +344,7 @@ impl Client {
     }
 
     /// A connection that carries frames.
-    async fn frames(
+    pub(super) async fn frames(
         &self,
         path: &str,
         body: &impl Serialize,
@@ -366,240 +360,4 @@ impl Client {
             Err(refused) => Ok(Err(refused)),
         }
     }
-
-    /// A connection to a host, made if it is not there. Nobody is asked anything.
-    /// `retry`: what has failed before is forgotten.
-    pub(crate) async fn connect(
-        &self,
-        host: &Host,
-        hold: bool,
-        retry: bool,
-    ) -> Result<Connected, Error> {
-        let connect = Connect::new(host, hold, retry, self.origin());
-        match self.post("/v1/connect", &connect).await {
-            Ok(answer) => answer.map_err(|refused| refused.into_error(host)),
-            Err(no) => Err(not_started(host, &no)),
-        }
-    }
-
-    /// The connections that the next command on a host could run on. With `retire` they are for no
-    /// further command.
-    pub(crate) async fn masters(
-        &self,
-        host: &Host,
-        retire: bool,
-    ) -> Result<Result<Masters, Refusal>, NoAgent> {
-        let connect = Connect::new(host, false, false, self.origin());
-        self.post(if retire { "/v1/retire" } else { "/v1/check" }, &connect).await
-    }
-
-    /// A connection to a host; what ssh wants to know is asked.
-    pub(crate) async fn connect_asking(
-        &self,
-        host: &Host,
-        mut ask: impl AsyncFnMut(&Question) -> Option<String>,
-    ) -> Result<Connected, Error> {
-        let connect = Connect::new(host, false, true, self.origin());
-        let frames = match self.frames("/v1/connect", &connect).await {
-            Ok(frames) => frames.map_err(|refused| refused.into_error(host))?,
-            Err(no) => return Err(not_started(host, &no)),
-        };
-        let gone = |_| not_started(host, &NoAgent::NoAnswer("it has ended".to_owned()));
-        let (mut from, mut to) = tokio::io::split(frames);
-        let mut bytes = Vec::new();
-        loop {
-            match wire::read_frame(&mut from, &mut bytes).await.map_err(gone)? {
-                Some(frame::QUESTION) => {
-                    let question: Question = serde_json::from_slice(&bytes)
-                        .map_err(|_| gone(io::ErrorKind::InvalidData.into()))?;
-                    match ask(&question).await {
-                        Some(answer) => {
-                            wire::write_frame(&mut to, frame::ANSWER, answer.as_bytes()).await
-                        }
-                        None => wire::write_frame(&mut to, frame::KILL, b"").await,
-                    }
-                    .map_err(gone)?;
-                }
-                Some(frame::END) => {
-                    if let Ok(connected) = serde_json::from_slice(&bytes) {
-                        return Ok(connected);
-                    }
-                    let refused: Refusal = serde_json::from_slice(&bytes)
-                        .map_err(|_| gone(io::ErrorKind::InvalidData.into()))?;
-                    return Err(refused.into_error(host));
-                }
-                Some(_) => {}
-                None => return Err(gone(io::ErrorKind::UnexpectedEof.into())),
-            }
-        }
-    }
-
-    /// A connection to a host that the agent holds for as long as the frames are open, and its
-    /// name.
-    pub(super) async fn lease_of(&self, host: &Host) -> Result<(String, Frames), Error> {
-        let connect = Connect::new(host, false, false, self.origin());
-        let mut frames = match self.frames("/v1/lease", &connect).await {
-            Ok(frames) => frames.map_err(|refused| refused.into_error(host))?,
-            Err(no) => return Err(not_started(host, &no)),
-        };
-        let mut bytes = Vec::new();
-        let gone = || not_started(host, &NoAgent::NoAnswer("it has ended".to_owned()));
-        match wire::read_frame(&mut frames, &mut bytes).await {
-            Ok(Some(frame::STARTED)) => {
-                let leased: Leased = serde_json::from_slice(&bytes).map_err(|_| gone())?;
-                Ok((leased.lease, frames))
-            }
-            Ok(Some(frame::END)) => match serde_json::from_slice::<Refusal>(&bytes) {
-                Ok(refused) => Err(refused.into_error(host)),
-                Err(_) => Err(gone()),
-            },
-            _ => Err(gone()),
-        }
-    }
-
-    /// The frames of a command that has begun.
-    pub(super) async fn begin(
-        &self,
-        host: &Host,
-        exec: &Exec,
-    ) -> Result<(ReadHalf<Frames>, WriteHalf<Frames>), Error> {
-        let mut left = ATTEMPTS;
-        loop {
-            left -= 1;
-            let frames = match self.frames("/v1/exec", exec).await {
-                Ok(frames) => frames.map_err(|refused| refused.into_error(host))?,
-                // It may just have been about to.
-                Err(no @ NoAgent::Silent(_)) => return Err(lost(host, no.to_string())),
-                Err(no) => return Err(not_started(host, &no)),
-            };
-            let (mut from, to) = tokio::io::split(frames);
-            let mut bytes = Vec::new();
-            match wire::read_frame(&mut from, &mut bytes).await {
-                Ok(Some(frame::STARTED)) => return Ok((from, to)),
-                Ok(Some(frame::END)) => match serde_json::from_slice(&bytes) {
-                    // The agent was told to end while the command waited for a connection. The next
-                    // one has it.
-                    Ok(End::Failed(refused)) if refused.is_leaving() && left > 0 => {}
-                    Ok(End::Failed(refused)) => return Err(refused.into_error(host)),
-                    // It does not end before it has begun.
-                    Ok(End::Ended(_)) | Err(_) => return Err(agent_gone(host)),
-                },
-                _ => return Err(agent_gone(host)),
-            }
-        }
-    }
-}
-
-/// A request.
-struct Ask<'a> {
-    method: Method,
-    path: &'a str,
-    body: Bytes,
-    /// The connection is to carry frames afterwards.
-    upgrade: bool,
-    /// Only an agent of our version is to answer.
-    version: bool,
-    /// How long the head of the answer may take.
-    patience: Duration,
-}
-
-/// Why there is no answer.
-enum Unanswered {
-    /// The agent has closed the connection.
-    Gone(hyper::Error),
-    Failed(hyper::Error),
-}
-
-impl<'a> Ask<'a> {
-    fn get(path: &'a str) -> Self {
-        Ask { method: Method::GET, ..Ask::post(path, Vec::new()) }
-    }
-
-    fn post(path: &'a str, body: Vec<u8>) -> Self {
-        let body = Bytes::from(body);
-        Ask { method: Method::POST, path, body, upgrade: false, version: true, patience: ANSWER }
-    }
-
-    async fn send(&self, stream: UnixStream) -> Result<Response<Incoming>, Unanswered> {
-        // What has arrived is read before the end is seen: an answer that was given is not missed.
-        let gone = |error: hyper::Error| match error.is_parse() {
-            true => Unanswered::Failed(error),
-            false => Unanswered::Gone(error),
-        };
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(gone)?;
-        tokio::spawn(connection.with_upgrades());
-        let mut request = Request::builder()
-            .method(self.method.clone())
-            .uri(self.path)
-            .header(HOST, "sshpool")
-            .header(CONTENT_TYPE, "application/json");
-        if self.version {
-            request = request.header(wire::VERSION_HEADER, wire::VERSION);
-        }
-        if self.upgrade {
-            request = request.header(CONNECTION, "upgrade").header(UPGRADE, wire::FRAMES);
-        }
-        let request = request.body(Full::new(self.body.clone())).expect("these headers are valid");
-        sender.send_request(request).await.map_err(gone)
-    }
-}
-
-pub(super) fn ended(bytes: &[u8], host: &Host) -> Result<ExitStatus, Error> {
-    match serde_json::from_slice(bytes) {
-        Ok(End::Ended(ended)) => Ok(ended.status()),
-        Ok(End::Failed(refused)) => Err(refused.into_error(host)),
-        Err(_) => Err(agent_gone(host)),
-    }
-}
-
-pub(super) fn agent_gone(host: &Host) -> Error {
-    lost(host, "the agent has ended".to_owned())
-}
-
-fn lost(host: &Host, reason: String) -> Error {
-    Error::Lost { host: host.name().to_owned(), reason, partial: Arc::default() }
-}
-
-fn not_started(host: &Host, no: &NoAgent) -> Error {
-    Error::NeverStarted { host: host.name().to_owned(), reason: no.to_string() }
-}
-
-fn encoded(value: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(value).expect("the requests have text keys")
-}
-
-fn parsed<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, NoAgent> {
-    serde_json::from_slice(bytes)
-        .map_err(|error| NoAgent::Failed(format!("the agent's answer is not understood: {error}")))
-}
-
-async fn collected(answer: Response<Incoming>) -> Result<Bytes, NoAgent> {
-    let body = answer.into_body().collect().await;
-    Ok(body.map_err(|error| NoAgent::NoAnswer(error.to_string()))?.to_bytes())
-}
-
-/// Gives a question of ssh to the agent that has started it. `None` where nobody answers.
-pub(crate) async fn pass_on(prompt: String) -> Option<String> {
-    let socket = std::env::var_os(questions::SOCKET)?;
-    let token = std::env::var(questions::TOKEN).ok()?;
-    let hint = std::env::var("SSH_ASKPASS_PROMPT").ok();
-    let stream = UnixStream::connect(socket).await.ok()?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.ok()?;
-    tokio::spawn(connection);
-    let body = encoded(&Question { token, prompt, hint });
-    let request =
-        Request::post("/v1/question").header(HOST, "sshpool").body(Full::new(Bytes::from(body)));
-    let answer = sender.send_request(request.ok()?).await.ok()?;
-    if !answer.status().is_success() {
-        return None;
-    }
-    let answer: Answer = parsed(&collected(answer).await.ok()?).ok()?;
-    Some(answer.answer)
-}
-
-#[derive(serde::Deserialize)]
-struct Answer {
-    answer: String,
 }

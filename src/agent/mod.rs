@@ -11,15 +11,19 @@
 //! ask for, and ends the command of a client that goes away.
 
 mod caller;
+mod calls;
 pub(crate) mod client;
 mod commands;
 pub(crate) mod held;
+mod http;
 mod leases;
+mod lines;
 mod metrics;
 mod peer;
 pub(crate) mod place;
 mod pools;
 pub(crate) mod questions;
+pub(crate) mod request;
 mod routes;
 mod runner;
 pub(crate) mod server;

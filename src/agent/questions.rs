@@ -125,7 +125,9 @@ pub(super) async fn connect(
         tokio::select! {
             lease = &mut connected => {
                 let lease: Result<Lease, Error> = lease;
-                return end(&mut to, lease.as_ref().map(Connected::of).map_err(|error| Refusal::of(error, host.name()))).await;
+                let connected = lease.as_ref().map(Connected::of);
+                let refused = |error: &Error| Refusal::of(error, host.name());
+                return end(&mut to, connected.map_err(refused)).await;
             }
             Some((question, answer)) = asked.recv() => {
                 if let Some(askpass) = &host.login().askpass {

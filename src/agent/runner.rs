@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
 use tokio::sync::watch;
 
-use super::client::{Client, Frames, agent_gone, ended};
+use super::calls::{agent_gone, ended};
+use super::client::{Client, Frames};
 use super::wire::{self, Exec, FRAME_HEADER, frame};
 use crate::command::{Child, ChildEnds, ExitStatus, Output, Pending, Request, Runner, Stdin};
 use crate::error::{Error, PartialOutput, Remote};

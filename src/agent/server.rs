@@ -27,9 +27,9 @@ use super::peer::Peer;
 use super::place::{Lock, Place, Socket, is_us};
 use super::pools::Pools;
 use super::questions::Questions;
-use super::routes;
 use super::standing::Standing;
 use super::wire::{Cause, Refusal};
+use super::{http, routes};
 use crate::config::PoolConfig;
 use crate::error::Error;
 use crate::host::Host;
@@ -360,7 +360,7 @@ impl Agent {
                 let (agent, peer) = (Arc::clone(&agent), peer.clone());
                 async move {
                     Ok::<_, Infallible>(match is_one_too_many {
-                        true => routes::refused(&too_many_clients()),
+                        true => http::refused(&too_many_clients()),
                         false => routes::answer(&agent, request, peer).await,
                     })
                 }

@@ -150,7 +150,8 @@ async fn start(place: &Place, arguments: &[OsString]) -> Result<(), String> {
 /// The environment of an agent: nothing of whoever starts it but where its own files are. What its
 /// masters need of their callers they are given by each.
 fn own_environment() -> Vec<(&'static str, OsString)> {
-    const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/run/current-system/sw/bin:/opt/homebrew/bin";
+    const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:\
+                        /run/current-system/sw/bin:/opt/homebrew/bin";
     let mut environment = vec![("PATH", PATH.into())];
     if let Ok(Some(user)) = nix::unistd::User::from_uid(nix::unistd::getuid()) {
         environment.extend([

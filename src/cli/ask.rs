@@ -97,7 +97,7 @@ fn hidden() -> MutexGuard<'static, Option<(File, Termios)>> {
 pub(super) fn askpass(prompt: String) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let answer =
-        runtime.ok().and_then(|runtime| runtime.block_on(crate::agent::client::pass_on(prompt)));
+        runtime.ok().and_then(|runtime| runtime.block_on(crate::agent::request::pass_on(prompt)));
     match answer {
         Some(answer) => {
             let written = std::io::stdout().write_all(format!("{answer}\n").as_bytes());

@@ -146,7 +146,7 @@ pub enum Error {
     },
 
     /// The local system refused something: no more processes or descriptors, for instance.
-    #[error("{}{what}: {}", if host.is_empty() { String::new() } else { format!("{host}: ") }, plain(source))]
+    #[error("{}{what}: {}", named(host), plain(source))]
     Io {
         /// The host's name; empty where it was for no host.
         host: String,
@@ -192,6 +192,11 @@ impl fmt::Debug for PartialOutput {
             .field("stderr", &Text(&self.stderr))
             .finish()
     }
+}
+
+/// The beginning of a message about this host; nothing where it is about none.
+fn named(host: &str) -> String {
+    if host.is_empty() { String::new() } else { format!("{host}: ") }
 }
 
 /// The end of a command's stderr for a message of one line: its last lines are what says why it

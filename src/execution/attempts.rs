@@ -4,22 +4,19 @@
 //! started is tried again, and only for so long.
 
 use std::mem::take;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::Target;
-use super::capture::{Excess, LAST_WORDS, check, feed, pump};
+use super::begin::begun;
+use super::capture::{Excess, pump};
 use super::running::Running;
 use crate::command::ExitStatus;
 use crate::error::{Error, PartialOutput, Remote};
 use crate::policy::Lease;
-use crate::transport::{
-    Connection as _, Input, NotOpened, Script, Session as _, SessionEnd, Streams, Transport,
-};
+use crate::transport::{Connection as _, Input, NotOpened, Script, SessionEnd, Streams, Transport};
 
 /// A lease for one attempt: the pool's for a while, or the caller's own.
 pub(super) enum AttemptLease<T: Transport> {
@@ -348,67 +345,5 @@ impl<T: Transport> Attempts<T> {
 
     fn never_started(&self) -> Error {
         Error::NeverStarted { host: self.host(), reason: self.reason.clone() }
-    }
-}
-
-/// Gives a session its command, and completes when the command has begun, or with the end of a
-/// session that has ended before.
-async fn begun<T: Transport>(
-    running: &mut Running<T>,
-    script: &Script,
-    limit: Option<usize>,
-    early: &mut PartialOutput,
-) -> Result<Option<SessionEnd>, Excess> {
-    let connection = running.connection();
-    let (session, streams) = running.session_and_streams();
-    if !session.tells_begin() {
-        return Ok(session.opened(&connection).await.err());
-    }
-    let preface = session.preface(script);
-    let Streams { stdin, stdout, stderr } = streams;
-    let feed = async {
-        if let Some(stdin) = stdin {
-            // Where the session has ended, its end tells why.
-            feed(stdin, preface).await;
-        }
-        Ok(())
-    };
-    let keep = |kept: &mut Vec<u8>, stream| match limit {
-        None => {
-            kept.clear();
-            Ok(())
-        }
-        Some(_) => check(kept, limit, stream),
-    };
-    let search = stdout.begun(&mut early.stdout, |kept| keep(kept, "stdout"));
-    // A long command is read after the sign that it has begun.
-    let mut told = pin!(async { tokio::try_join!(search, feed).map(|(found, ())| found) });
-    let read_stderr = async {
-        // A pipe does not fail; if it ever does, there is nothing more to come from it.
-        while let Ok(1..) = stderr.read_buf(&mut early.stderr).await {
-            if let Err(excess) = keep(&mut early.stderr, "stderr") {
-                return excess;
-            }
-        }
-        std::future::pending().await
-    };
-    let work = async {
-        let (has_begun, end) = tokio::select! {
-            biased;
-            told = &mut told => match told? {
-                true => return Ok(None),
-                false => (false, session.wait(&connection).await),
-            },
-            // What it has written is read before its end is judged.
-            end = session.wait(&connection) => {
-                (timeout(LAST_WORDS, told).await.unwrap_or(Ok(false))?, end)
-            }
-        };
-        Ok(if has_begun { None } else { Some(session.not_begun(end, &connection)) })
-    };
-    tokio::select! {
-        biased;
-        begun = work => begun,
-        excess = read_stderr => Err(excess),
     }
 }

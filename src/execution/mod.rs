@@ -9,6 +9,7 @@
 //! Nothing here knows processes, sockets or the texts of ssh.
 
 mod attempts;
+mod begin;
 mod capture;
 mod running;
 mod spawned;

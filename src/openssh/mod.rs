@@ -10,6 +10,7 @@ mod ending;
 mod examine;
 mod guard;
 mod keys;
+mod launch;
 mod master;
 mod mending;
 mod program;
@@ -165,9 +166,9 @@ impl OpenSsh {
         program: &'a Arc<Program>,
         runtime: &'a Arc<runtime::Runtime>,
         deadline: Instant,
-    ) -> master::Launch<'a> {
+    ) -> launch::Launch<'a> {
         let connect_timeout = self.limit.connect_timeout;
-        master::Launch { program, runtime, connect_timeout, deadline, trace: None }
+        launch::Launch { program, runtime, connect_timeout, deadline, trace: None }
     }
 
     /// Begins to remove what there is, unless somebody has begun already. A task, so that it goes
@@ -274,7 +275,7 @@ impl Transport for OpenSsh {
         };
         let is_silent = self.silent().contains(host.identity());
         let watched = self.watched.lock().unwrap_or_else(|poison| poison.into_inner()).take();
-        let launch = master::Launch {
+        let launch = launch::Launch {
             trace: watched.as_deref(),
             ..self.launch(&route.program, &runtime, deadline)
         };

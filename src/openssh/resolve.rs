@@ -8,7 +8,7 @@ use tokio::process::Command;
 use super::answer::Answer;
 use super::args::{self, System};
 use super::diagnosis;
-use super::master::Launch;
+use super::launch::Launch;
 use super::program;
 use super::route::Route;
 use super::runtime::{Runtime, local};

@@ -18,7 +18,7 @@ use crate::error::{ConnectError, ConnectErrorKind};
 use crate::host::place::{Counts, Environment, Needs, Part, Place, Sharing, TABLE, lasting};
 use crate::host::{Endpoint, Host, Variables};
 use crate::openssh::answer::Answer;
-use crate::openssh::master::Launch;
+use crate::openssh::launch::Launch;
 use crate::openssh::{args, resolve};
 use crate::transport::NotResolved;
 

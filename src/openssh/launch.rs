@@ -1,0 +1,20 @@
+//! What asking ssh and logging in need beyond a host.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::program::Program;
+use super::runtime::Runtime;
+use super::trace::Trace;
+
+/// What a login needs beyond its host.
+pub(super) struct Launch<'a> {
+    pub program: &'a Arc<Program>,
+    pub runtime: &'a Arc<Runtime>,
+    pub connect_timeout: Duration,
+    pub deadline: Instant,
+    /// Who watches.
+    pub trace: Option<&'a Trace>,
+}

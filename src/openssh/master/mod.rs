@@ -1,0 +1,286 @@
+//! A master: one supervised `ssh -M` process, one authenticated connection.
+//!
+//! Its life: launched → ready → ended. From its launch on, a task of its own (the supervisor) holds
+//! the process, waits for its end, notes why, and removes what it leaves. Whoever holds the
+//! [`Master`] asks the supervisor to end it; dropping the last handle asks too. A master is ready
+//! when that was proven: its socket is there, the process behind the socket is our child, and the
+//! server ran a command. "Ready" is what `connect` returns; a master that never got there is ended
+//! by the drop of its handle.
+
+mod account;
+mod closing;
+mod sessions;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+pub(crate) use account::Account;
+
+use super::args::{self, MasterPlan};
+use super::launch::Launch;
+use super::program::Program;
+use super::resolve::{self, call_failed};
+use super::route::Route;
+use super::runtime::{Runtime, local};
+use super::supervisor::{End, Notes, Supervisor, log_of};
+use super::trace::{Step, Trace};
+use super::{bootstrap, diagnosis};
+use crate::error::{ConnectError, ConnectErrorKind};
+use crate::host::{Host, Login};
+use crate::text::plain;
+use account::Echo;
+use closing::SUPERVISOR_GONE;
+
+/// How often a launching master is looked at. A login takes some hundred milliseconds, and nothing
+/// tells when the socket is bound.
+const LOOK: Duration = Duration::from_millis(3);
+/// How long the reason of an end is waited for, once something of it was heard.
+const DYING: Duration = Duration::from_millis(200);
+
+#[derive(Debug)]
+pub(crate) struct Master {
+    /// Where another one would be made, and how.
+    host: Host,
+    route: Arc<Route>,
+    program: Arc<Program>,
+    runtime: Arc<Runtime>,
+    socket: PathBuf,
+    pid: u32,
+    ended: watch::Receiver<Option<End>>,
+    /// Asks the supervisor to end it; so does dropping it.
+    kill: mpsc::UnboundedSender<()>,
+    next_session: AtomicU64,
+    call_timeout: Duration,
+    notes: Arc<Notes>,
+    /// An [`Account`].
+    account: AtomicU8,
+    /// In microseconds; 0 before the first one.
+    echo_took: AtomicU64,
+    /// What is written to a shell arrives at the bootstrap.
+    input_proven: AtomicBool,
+}
+
+impl Master {
+    /// Logs in and proves the connection; an account that is known to be silent is not asked to run
+    /// anything. Dropping the future ends what it had started.
+    pub(super) async fn connect(
+        host: &Host,
+        route: &Arc<Route>,
+        launch: Launch<'_>,
+        is_silent: bool,
+    ) -> Result<Self, ConnectError> {
+        let Launch { program, deadline, connect_timeout, trace, .. } = launch;
+        let version = program.version(deadline).await.map_err(|e| call_failed("ssh -V", &e))?;
+        let defaults = resolve::defaults(&launch, host, route).await?;
+        let socket = launch.runtime.fresh_path();
+        let plan = MasterPlan {
+            socket: &socket,
+            config_file: route.config_file.as_deref(),
+            connect_timeout: route.answer.connect_timeout().unwrap_or(connect_timeout),
+            version,
+            defaults: &defaults,
+            asks: host.login().askpass.is_some() || route.asks,
+            log_level: if trace.is_some() { Trace::LOG_LEVEL } else { "INFO" },
+        };
+        let arguments = args::master(host, &plan);
+        let master = Self::launch(&launch, route, socket, arguments, host)?;
+        tracing::debug!(pid = master.pid, "login started");
+        match timeout_at(deadline, master.become_ready(is_silent, trace)).await {
+            Ok(Ok(())) => Ok(master),
+            Ok(Err(error)) => Err(error),
+            Err(_) => {
+                let stage = if master.socket.exists() {
+                    "logged in, but the server ran no command"
+                } else {
+                    "no login"
+                };
+                let stderr = diagnosis::read_tail(&log_of(&master.socket), 0).unwrap_or_default();
+                let stage = match host.login().limit {
+                    None => format!("{stage} within {connect_timeout:?} (connect_timeout)"),
+                    Some(limit) => format!("{stage} within {limit:?}"),
+                };
+                let detail = match diagnosis::waits_for(&stderr, route.answer.has_proxy()) {
+                    Some(last) => format!("{stage}; ssh's last word: {last}"),
+                    None => stage,
+                };
+                Err(ConnectError::new(
+                    ConnectErrorKind::TimedOut,
+                    detail,
+                    diagnosis::last_lines(&stderr),
+                ))
+            }
+        }
+    }
+
+    fn launch(
+        launch: &Launch<'_>,
+        route: &Arc<Route>,
+        socket: PathBuf,
+        args: Vec<std::ffi::OsString>,
+        host: &Host,
+    ) -> Result<Self, ConnectError> {
+        let login = host.login();
+        let log = log_of(&socket);
+        let stderr = Runtime::create_file(&log).map_err(|error| {
+            local(format!("cannot create {}: {}", log.display(), plain(&error)))
+        })?;
+        let mut command = launch.program.command(args);
+        command
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::null())
+            .stderr(stderr);
+        route.prepare(&mut command);
+        set_askpass(&mut command, login, route.asks);
+        // The guard makes it the leader of a session, and with that of a process group.
+        let (child, tenancy) = launch
+            .runtime
+            .spawn(&mut command)
+            .map_err(|error| local(format!("cannot start ssh: {}", plain(&error))))?;
+        let pid = tenancy.pid();
+        let (ended_sender, ended) = watch::channel(None);
+        let (kill, kill_receiver) = mpsc::unbounded_channel();
+        let notes = Arc::new(Notes::default());
+        let supervisor = Supervisor {
+            child,
+            pid,
+            socket: socket.clone(),
+            notes: Arc::clone(&notes),
+            tenancy,
+            kill: kill_receiver,
+            ended: ended_sender,
+        };
+        tokio::spawn(supervisor.run());
+        if let Some(trace) = launch.trace {
+            trace.begin(&log_of(&socket));
+        }
+        Ok(Master {
+            host: host.clone(),
+            route: Arc::clone(route),
+            program: Arc::clone(launch.program),
+            runtime: Arc::clone(launch.runtime),
+            socket,
+            pid,
+            ended,
+            kill,
+            next_session: AtomicU64::new(0),
+            call_timeout: launch.connect_timeout,
+            notes,
+            account: AtomicU8::new(Account::Silent as u8),
+            echo_took: AtomicU64::new(0),
+            input_proven: AtomicBool::new(false),
+        })
+    }
+
+    async fn become_ready(
+        &self,
+        is_silent: bool,
+        trace: Option<&Trace>,
+    ) -> Result<(), ConnectError> {
+        let done = |step| trace.into_iter().for_each(|trace| trace.done(step));
+        let mut ended = self.ended.clone();
+        let socket_appears = async {
+            while !self.socket.exists() {
+                sleep(LOOK).await;
+            }
+        };
+        tokio::select! {
+            end = ended.wait_for(Option::is_some) => {
+                let end = end.ok().and_then(|end| end.clone());
+                let (stderr, reason) = end.as_ref().map_or(("", SUPERVISOR_GONE), |end| (&end.stderr, &end.reason));
+                let error = diagnosis::connect_failure(stderr, reason);
+                return Err(if end.is_some_and(|end| end.by_server) { error.dropped() } else { error });
+            }
+            () = socket_appears => {}
+        }
+        done(Step::Listening);
+        let never = Instant::now() + self.call_timeout;
+        let check = async {
+            let checked = self.is_behind_its_socket(never).await;
+            done(Step::Answered);
+            checked
+        };
+        let learn = async {
+            match is_silent {
+                true => Echo::Answer(Account::Silent),
+                false => self.echo(&bootstrap::probe()).await,
+            }
+        };
+        let (check, echo) = tokio::join!(check, learn);
+        check.map_err(|reason| ConnectError::new(ConnectErrorKind::Other, reason, Vec::new()))?;
+        match echo {
+            Echo::Answer(account) => {
+                if account != Account::Posix {
+                    tracing::info!(
+                        pid = self.pid,
+                        ?account,
+                        "no POSIX shell: commands go as arguments, without standby"
+                    );
+                }
+                self.account.store(account as u8, Ordering::Relaxed);
+            }
+            Echo::Refused(reason) => {
+                let reason = format!(
+                    "logged in, but the server opens no session: {reason} (is its MaxSessions 0?)"
+                );
+                return Err(ConnectError::new(ConnectErrorKind::Other, reason, Vec::new()));
+            }
+            Echo::Failed(reason) => {
+                let reason = format!("logged in, but no session could be opened: {reason}");
+                let error = ConnectError::new(ConnectErrorKind::Other, reason, Vec::new());
+                // The echo may have heard of the end before its reason was known.
+                let by_server = timeout(DYING, self.ended()).await.is_ok_and(|end| end.by_server);
+                return Err(if by_server { error.dropped() } else { error });
+            }
+        }
+        done(Step::Echoed);
+        // What it has said until now (a banner, a new host key) is not why it will end.
+        let said = std::fs::metadata(log_of(&self.socket)).map_or(0, |log| log.len());
+        self.notes.ready_at.store(said, Ordering::Relaxed);
+        Ok(())
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Where its control socket is.
+    pub(crate) fn socket(&self) -> &std::path::Path {
+        &self.socket
+    }
+
+    /// How long the last echo over it took, from the start of its client to the answer.
+    pub(crate) fn last_echo(&self) -> Option<Duration> {
+        match self.echo_took.load(Ordering::Relaxed) {
+            0 => None,
+            micros => Some(Duration::from_micros(micros)),
+        }
+    }
+
+    pub(crate) fn account(&self) -> Account {
+        Account::ALL[usize::from(self.account.load(Ordering::Relaxed))]
+    }
+
+    pub(super) fn is_silent(&self) -> bool {
+        self.account() == Account::Silent
+    }
+}
+
+/// Who is asked what ssh wants to know.
+fn set_askpass(command: &mut tokio::process::Command, login: &Login, asks: bool) {
+    match &login.askpass {
+        // As the caller has it. ssh has no terminal here, where a caller's ssh would take the
+        // program by itself.
+        None if asks => drop(command.env("SSH_ASKPASS_REQUIRE", "force")),
+        // Where a DISPLAY is set, ssh would open a window to ask for a passphrase.
+        None => drop(command.env("SSH_ASKPASS_REQUIRE", "never")),
+        Some(askpass) => {
+            command.env("SSH_ASKPASS_REQUIRE", "force").env("SSH_ASKPASS", &askpass.program);
+            command.envs(askpass.environment.iter().map(|(name, value)| (name, value)));
+        }
+    }
+}
