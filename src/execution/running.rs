@@ -206,7 +206,14 @@ impl<T: Transport> Parts<T> {
             let others = others.iter().filter(|other| !Arc::ptr_eq(other, own));
             for connection in std::iter::once(own).chain(others) {
                 asked_another |= !Arc::ptr_eq(connection, own);
-                match connection.end_groups(standby.take(), &[group]).await {
+                // Where the server has one session to spare it may be the one in standby.
+                let over = match &found {
+                    Some(Ok(found)) if Arc::ptr_eq(found.connection(), connection) => {
+                        found.standby(&host.login().variables)
+                    }
+                    _ => standby.take(),
+                };
+                match connection.end_groups(over, &[group]).await {
                     Ok(()) => return Ok(()),
                     Err(NotEnded::StillThere(reason)) => return Err(reason.to_owned()),
                     Err(NotEnded::Refused) => {

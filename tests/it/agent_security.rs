@@ -17,7 +17,7 @@ use nix::sys::socket::{
 use rstest::rstest;
 
 use crate::lab::agents::{Home, request};
-use crate::lab::common::process::{Ended, run};
+use crate::lab::common::process::{Ended, copy_program, run};
 use crate::lab::common::sshd::Sshd;
 use crate::lab::common::{self, wait_for};
 use crate::lab::pooled::{self, PATIENCE};
@@ -262,7 +262,7 @@ fn the_agents_memory_is_not_open_to_other_processes_of_its_user() {
     let home = Home::new();
     open_the_way(&home);
     let (program, theirs) = (home.path().join("sshpool"), home.path().join("theirs"));
-    fs::copy(env!("CARGO_BIN_EXE_sshpool"), &program).expect("a copy");
+    copy_program(env!("CARGO_BIN_EXE_sshpool").as_ref(), &program);
     fs::DirBuilder::new().mode(0o700).create(&theirs).expect("a directory");
     chown(&theirs, Some(STRANGER), Some(STRANGER)).expect("root may");
     let mut command = home.in_its_place(pooled::command(&program), ["agent"]);

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use crate::lab::common::process::{Ended, run};
+use crate::lab::common::process::{Ended, copy_program, run};
 use crate::lab::common::sshd::Sshd;
 use crate::lab::pooled::{self, PATIENCE, config, host_of, pool, processes_with};
 use crate::lab::{common, itself};
@@ -377,7 +377,7 @@ fn too_few_processes_are_told_and_recovered_from() {
     let home = stage.path("home");
     fs::create_dir(&home).expect("a directory");
     let program = home.join("test");
-    fs::copy(itself::program(), &program).expect("a file can be copied");
+    copy_program(&itself::program(), &program);
     let mut ssh_config = fs::read_to_string(stage.sshd.ssh_config()).expect("it is there");
     for (file, name) in
         [(stage.sshd.identity_file(), "key"), (stage.sshd.known_hosts(), "known_hosts")]

@@ -13,7 +13,7 @@ use rstest::rstest;
 use tempfile::TempDir;
 
 use crate::lab::common;
-use crate::lab::common::process::{run, wait_until};
+use crate::lab::common::process::{copy_program, run, wait_until};
 use crate::lab::faulty::{COMMAND, Fault, MARGIN, Scene};
 use crate::lab::pooled::{self, PATIENCE, processes_with, send};
 
@@ -165,7 +165,7 @@ fn too_few_processes() {
     let nobody = (id(&["-u"]) == 0).then(|| (id(&["-u", "nobody"]), id(&["-g", "nobody"])));
     let copy = tempfile::tempdir().expect("a directory");
     let path = copy.path().join("sshpool");
-    std::fs::copy(env!("CARGO_BIN_EXE_sshpool"), &path).expect("a file can be copied");
+    copy_program(env!("CARGO_BIN_EXE_sshpool").as_ref(), &path);
     for directory in [copy.path(), program.directory.path()] {
         std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o777))
             .expect("it is ours");

@@ -2,14 +2,13 @@
 //! told which of the two.
 
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use rstest::rstest;
 
 use crate::lab::agents::Home;
-use crate::lab::common::process::{outside, run};
+use crate::lab::common::process::{make_program, outside, run};
 use crate::lab::common::skip;
 use crate::lab::common::sshd::Sshd;
 use crate::lab::pooled::{PATIENCE, command};
@@ -53,8 +52,7 @@ fn slow_ssh(home: &Home) -> Option<PathBuf> {
         found.stdout.trim()
     );
     let program = directory.join("ssh");
-    std::fs::write(&program, text).expect("a file");
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
+    make_program(&program, &text);
     Some(directory)
 }
 

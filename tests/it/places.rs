@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::lab::agents::Home;
-use crate::lab::common::process::{Ended, run};
+use crate::lab::common::process::{Ended, make_program, run};
 use crate::lab::common::sshd::Sshd;
 use crate::lab::common::{self, wait_for};
 use crate::lab::pooled::{PATIENCE, command};
@@ -317,8 +317,7 @@ fn a6_relative_files_and_programs_are_in_the_callers_directory() {
     lab.uses(&here().at(&other), "B");
     // A program.
     let script = format!("#!/usr/bin/env python3\n{}", CONNECT.trim_start());
-    fs::write(directory.join("px"), script).expect("a file");
-    make_executable(&directory.join("px"));
+    make_program(&directory.join("px"), &script);
     lab.configure(&format!("ProxyCommand ./px %p\nIdentityFile {}\n", lab.key("A").display()));
     lab.uses(&here().at(&directory), "A");
     lab.is_refused(&here().at(&other));
@@ -345,11 +344,6 @@ while True:
             sys.exit(0)
         s.sendall(data) if ready == 0 else os.write(1, data)
 "#;
-
-fn make_executable(path: &Path) {
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("it is ours");
-}
 
 #[test]
 fn a7_another_ssh_agent_is_another_identity() {
@@ -418,8 +412,7 @@ fn a9_a_proxy_command_sees_the_callers_environment() {
         "#!/bin/sh\nprintf %s \"$AWS_PROFILE $PATH\" >\"$SEEN\"\nexec python3 {}/connect.py \"$1\"\n",
         directory.display()
     );
-    fs::write(directory.join("px"), px).expect("a file");
-    make_executable(&directory.join("px"));
+    make_program(&directory.join("px"), &px);
     lab.configure(&format!(
         "ProxyCommand {}/px %p\nIdentityFile {}\n",
         directory.display(),
@@ -462,8 +455,7 @@ fn a10_ssh_is_found_by_the_callers_path() {
     // A caller's own ssh, which is another one.
     let script =
         format!("#!/bin/sh\necho ours >>{}/said\nexec /usr/bin/ssh \"$@\"\n", first.display());
-    fs::write(first.join("ssh"), script).expect("a file");
-    make_executable(&first.join("ssh"));
+    make_program(&first.join("ssh"), &script);
     let path = std::env::var("PATH").expect("there is one");
     let caller = here().with("PATH", format!("{}:{path}", first.display()));
     lab.uses(&caller, "A");
@@ -732,8 +724,7 @@ fn a_warm_command_asks_ssh_once_where_a_program_decides_and_else_not_at_all() {
     let directory = lab.directory(&[]);
     let log = directory.join("calls");
     let script = format!("#!/bin/sh\necho \"$@\" >>{}\nexec /usr/bin/ssh \"$@\"\n", log.display());
-    fs::write(directory.join("ssh"), script).expect("a file");
-    make_executable(&directory.join("ssh"));
+    make_program(&directory.join("ssh"), &script);
     let path = std::env::var("PATH").expect("there is one");
     let caller = here().with("PATH", format!("{}:{path}", directory.display()));
     let key = lab.key("A").display().to_string();

@@ -2,12 +2,12 @@
 //! with the settings.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use sshpool::{Config, PoolConfig};
 
-use crate::lab::common::process::{path_with, path_with_sshpool, run};
+use crate::lab::common::process::{make_program, path_with, path_with_sshpool, run};
 use crate::lab::common::sshd::Sshd;
 use crate::lab::documents::{blocks, matches, section};
 use crate::lab::itself;
@@ -64,8 +64,7 @@ fn the_shortest_example_runs_two_commands_over_one_login() {
     let text = format!(
         "#!/bin/sh\ncase \" $* \" in *' -F '*) exec {ssh:?} \"$@\" ;; esac\nexec {ssh:?} -F {config:?} \"$@\"\n"
     );
-    std::fs::write(&wrapper, text).expect("a file");
-    std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755)).expect("ours");
+    make_program(&wrapper, &text);
 
     let mut program = command(example("hello"));
     program.env("PATH", path_with(home.path())).env("SSH_POOL_CONNECTION_TIMEOUT_MS", "30000");

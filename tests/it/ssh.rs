@@ -30,8 +30,7 @@ fn link() -> TempDir {
 fn script(text: &str) -> TempDir {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("ssh");
-    std::fs::write(&path, text).expect("a file");
-    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("it is ours");
+    process::make_program(&path, text);
     directory
 }
 
@@ -422,7 +421,7 @@ fn the_real_ssh_is_found_behind_links_and_copies() {
     let copies =
         [tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory")];
     for copy in &copies {
-        std::fs::copy(env!("CARGO_BIN_EXE_sshpool"), copy.path().join("ssh")).expect("a file");
+        process::copy_program(env!("CARGO_BIN_EXE_sshpool").as_ref(), &copy.path().join("ssh"));
     }
     let path = path_with(&[link.path(), copies[0].path(), copies[1].path(), link.path()]);
     for first in [link.path(), copies[0].path(), copies[1].path()] {

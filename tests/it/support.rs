@@ -2,7 +2,6 @@
 //! they start are not told. Engines are shell scripts here, that fail in one place each.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -10,7 +9,7 @@ use std::time::{Duration, Instant};
 use rstest::rstest;
 use tempfile::TempDir;
 
-use crate::lab::common::process::{Ended, command, outside, path, path_with, run};
+use crate::lab::common::process::{Ended, command, make_program, outside, path, path_with, run};
 use crate::lab::{common, itself};
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -45,9 +44,8 @@ fn programs(scripts: &[(&str, &str)]) -> TempDir {
     let base = ("mmdebstrap", "for last; do :; done; echo packages >\"$last\"\n");
     for (name, text) in scripts.iter().copied().chain([base]) {
         let path = directory.path().join(name);
-        fs::write(&path, format!("#!/bin/sh\necho \"$0 $1\" >>\"${{0%/*}}/calls\"\n{text}"))
-            .expect("a file");
-        fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("it is ours");
+        let text = format!("#!/bin/sh\necho \"$0 $1\" >>\"${{0%/*}}/calls\"\n{text}");
+        make_program(&path, &text);
     }
     directory
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::lab::agents::Home;
-use crate::lab::common::process::{Ended, run};
+use crate::lab::common::process::{Ended, make_program, run};
 use crate::lab::common::sshd::Sshd;
 use crate::lab::pooled::{self, PATIENCE, command};
 
@@ -291,10 +291,7 @@ fn f8_ssh_asks_by_the_callers_program_where_it_would() {
     let public = fs::read_to_string(key.with_extension("pub")).expect("it was made");
     lab.sshd.authorize("", &public);
     let askpass = lab.directory.path().join("askpass");
-    fs::write(&askpass, "#!/bin/sh\necho \"$1\" >>\"$ASKED\"\necho 'pass phrase'\n")
-        .expect("a file");
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(&askpass, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    make_program(&askpass, "#!/bin/sh\necho \"$1\" >>\"$ASKED\"\necho 'pass phrase'\n");
     lab.configure(&format!("IdentityFile {}\nIdentitiesOnly yes\n", key.display()));
     // Without the key that needs no passphrase.
     let config = fs::read_to_string(&lab.config).expect("it is there");

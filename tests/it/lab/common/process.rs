@@ -4,7 +4,7 @@
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io::{self, Read, Seek};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -192,4 +192,23 @@ fn text(file: &mut File) -> String {
         .and_then(|()| file.read_to_end(&mut bytes))
         .expect("a temporary file can be read");
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Makes a program of this text. Another process writes it: while this one had it open, a process
+/// that another test starts just then would have it open as well for a moment, and a file that is
+/// open for writing cannot be run ("Text file busy").
+pub fn make_program(path: &Path, text: &str) {
+    let mut made = command("/bin/sh");
+    made.args(["-c", "cat >\"$0\" && chmod 755 \"$0\""]).arg(path).stdin(Stdio::piped());
+    let mut made = made.spawn().expect("there is a shell");
+    let mut stdin = made.stdin.take().expect("it is piped");
+    stdin.write_all(text.as_bytes()).expect("it reads");
+    drop(stdin);
+    assert!(made.wait().expect("it was started here").success(), "{}", path.display());
+}
+
+/// Copies a program, as [`make_program`] makes one.
+pub fn copy_program(from: &Path, to: &Path) {
+    let copied = run(command("cp").arg("-p").args([from, to]), Duration::from_secs(60));
+    assert_eq!(copied.code(), 0, "{}", copied.stderr);
 }
