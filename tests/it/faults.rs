@@ -46,7 +46,8 @@ async fn before_there_is_a_connection(
         callers.spawn(scene.pool.shell(&scene.host, recorded("never")).output());
     }
     if during_the_login {
-        wait_for_async("the login", PATIENCE, || scene.proxy.open() == 1).await;
+        // It speaks first: before, the reset could be the answer to its connect().
+        wait_for_async("the login", PATIENCE, || scene.proxy.spoken() == 1).await;
         scene.begin(fault);
     }
     for told in told_within(CONNECT, callers.join_all()).await {

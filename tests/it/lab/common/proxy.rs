@@ -56,6 +56,7 @@ enum Verb {
 struct Counters {
     accepted: AtomicUsize,
     open: AtomicUsize,
+    spoken: AtomicUsize,
 }
 
 /// The port. Dropped, it is closed, and all connections through it are reset.
@@ -172,6 +173,12 @@ impl Proxy {
         self.counters.open.load(Ordering::SeqCst)
     }
 
+    /// Connections whose client has written while everything was swallowed: it knows that it is
+    /// connected.
+    pub fn spoken(&self) -> usize {
+        self.counters.spoken.load(Ordering::SeqCst)
+    }
+
     #[track_caller]
     fn obey(&self, verb: Verb) {
         let (done, answer) = blocking::channel();
@@ -224,10 +231,11 @@ async fn serve(
                 let _ = reset_when_closed(&client, true);
                 let open = Open::new(&counters);
                 let flow = flow.clone();
+                let counters = Arc::clone(&counters);
                 connections.spawn(async move {
                     let _open = open;
                     // A connection that fails on one side is reset on the other.
-                    let _ = connect(client, server, flow).await;
+                    let _ = connect(client, server, flow, &counters).await;
                 });
             }
             verb = told.recv() => {
@@ -269,8 +277,19 @@ async fn connect(
     mut client: TcpStream,
     server: u16,
     flow: watch::Receiver<Flow>,
+    counters: &Counters,
 ) -> io::Result<()> {
-    passes(&mut flow.clone()).await;
+    let spoken = async {
+        if client.readable().await.is_ok() {
+            counters.spoken.fetch_add(1, Ordering::SeqCst);
+        }
+        std::future::pending().await
+    };
+    let mut passing = flow.clone();
+    tokio::select! {
+        () = passes(&mut passing) => {}
+        () = spoken => {}
+    }
     let socket = TcpSocket::new_v4()?;
     reset_when_closed(&socket, true)?;
     let mut server = socket.connect((Ipv4Addr::LOCALHOST, server).into()).await?;
