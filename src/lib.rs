@@ -78,7 +78,7 @@ pub use command::{
     Request, Runner, Stdin, Timeout,
 };
 pub use config::{AgentConfig, Config, ConfigError, PoolConfig};
-pub use error::{ConnectError, ConnectErrorKind, Error, PartialOutput, Remote};
+pub use error::{ConnectError, ConnectErrorKind, Error, ErrorKind, PartialOutput, Remote};
 pub use fleet::{Each, Fleet, Outcome, Outcomes, on_each};
 pub use host::set::{HostSet, HostSetError, MOST_HOSTS, fold};
 pub use host::{Host, HostError, PoolKey};

@@ -13,12 +13,12 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Mutex, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::lines::Lines;
 use super::peer::Peer;
 use super::server::Running;
-use super::wire::{self, End, Ended, Exec, FRAME_HEADER, Finished, Refusal, Streams, What, frame};
+use super::wire::{self, CommandResult, End, Ended, Exec, FRAME_HEADER, Refusal, What, frame};
 use crate::command::{ChildStdin, Command, Runner, Stdin};
 use crate::config::PoolConfig;
 use crate::error::Error;
@@ -102,17 +102,19 @@ impl Order {
     }
 
     /// Runs it to its end. `None` where the client is gone.
-    pub(super) async fn output(self, client: &Peer) -> Option<Result<Finished, Refusal>> {
+    pub(super) async fn output(self, client: &Peer) -> Option<Result<CommandResult, Refusal>> {
+        let begun = Instant::now();
         let output = tokio::select! {
             output = self.command.output() => output,
             () = client.gone() => return None,
         };
+        let host = self.host.name();
         Some(match output {
-            Ok(output) => Ok(Finished {
-                ended: Ended { exit_code: output.status.code() },
-                streams: Streams::both(output.stdout, output.stderr),
-            }),
-            Err(error) => Err(self.running.refusal(&error, &self.host)),
+            Ok(output) => Ok(CommandResult::ended(host, output, begun.elapsed())),
+            Err(error) => {
+                let refusal = self.running.refusal(&error, &self.host);
+                Err(refusal.with_result(host, begun.elapsed()))
+            }
         })
     }
 

@@ -34,3 +34,4 @@ pub(crate) mod wire;
 
 pub use client::Client;
 pub(crate) use way::Way;
+pub(crate) use wire::{CommandResult, Failure, text_or_base64};

@@ -6,49 +6,49 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::advice;
+use super::kind::kinds;
 use crate::text::printable;
 
-/// The causes of a failed connect that can be told apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum ConnectErrorKind {
-    /// The server did not accept any key.
-    Authentication,
-    /// The server's key is another than the known one.
-    HostKeyChanged,
-    /// The server's key is not known, and the configuration asks for known keys only.
-    HostKeyUnknown,
-    /// The server's key, or the one that signed for it, is marked as revoked.
-    HostKeyRevoked,
-    /// The server's certificate is not valid for this host now, and its key alone is not known.
-    HostCertificate,
-    /// Nothing listens there.
-    Refused,
-    /// No answer within `connect_timeout`.
-    TimedOut,
-    /// No route to the host or its network.
-    Unreachable,
-    /// The name cannot be resolved.
-    Name,
-    /// The identity file is missing, unreadable or readable by others.
-    KeyFile,
-    /// Client and server share no algorithm.
-    Algorithms,
-    /// The server dropped the connection before the login (sshd's `MaxStartups` and
-    /// `PerSourcePenalties` do that).
-    ServerBusy,
-    /// Too many logins to this account have failed in the last ten minutes, of other aliases or
-    /// keys for instance: one more could get it locked, and is not tried.
-    TooManyFailures,
-    /// There is no ssh program.
-    SshMissing,
-    /// ssh does not know an option, or its configuration file has an error.
-    BadOption,
-    /// Something on this side: no directory for sockets, no process, a path that is too long.
-    Local,
-    /// Anything else; ssh's own words tell.
-    Other,
+kinds! {
+    /// The causes of a failed connect that can be told apart.
+    ConnectErrorKind {
+        /// The server did not accept any key.
+        Authentication = "authentication",
+        /// The server's key is another than the known one.
+        HostKeyChanged = "host_key_changed",
+        /// The server's key is not known, and the configuration asks for known keys only.
+        HostKeyUnknown = "host_key_unknown",
+        /// The server's key, or the one that signed for it, is marked as revoked.
+        HostKeyRevoked = "host_key_revoked",
+        /// The server's certificate is not valid for this host now, and its key alone is not known.
+        HostCertificate = "host_certificate",
+        /// Nothing listens there.
+        Refused = "refused",
+        /// No answer within `connect_timeout`.
+        TimedOut = "timed_out",
+        /// No route to the host or its network.
+        Unreachable = "unreachable",
+        /// The name cannot be resolved.
+        Name = "name",
+        /// The identity file is missing, unreadable or readable by others.
+        KeyFile = "key_file",
+        /// Client and server share no algorithm.
+        Algorithms = "algorithms",
+        /// The server dropped the connection before the login (sshd's `MaxStartups` and
+        /// `PerSourcePenalties` do that).
+        ServerBusy = "server_busy",
+        /// Too many logins to this account have failed in the last ten minutes, of other aliases or
+        /// keys for instance: one more could get it locked, and is not tried.
+        TooManyFailures = "too_many_failures",
+        /// There is no ssh program.
+        SshMissing = "ssh_missing",
+        /// ssh does not know an option, or its configuration file has an error.
+        BadOption = "bad_option",
+        /// Something on this side: no directory for sockets, no process, a path that is too long.
+        Local = "local",
+        /// Anything else; ssh's own words tell.
+        Other = "other",
+    }
 }
 
 impl ConnectErrorKind {

@@ -6,6 +6,7 @@
 
 pub(crate) mod advice;
 mod connect;
+mod kind;
 mod remote;
 
 use std::fmt;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use connect::{ConnectError, ConnectErrorKind};
+pub use kind::ErrorKind;
 pub use remote::Remote;
 
 use crate::config::ConfigError;

@@ -47,6 +47,7 @@ mod readme;
 mod refusals;
 mod reliability;
 mod resources;
+mod results;
 mod run;
 mod runners;
 mod shells;

@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 /// Bytes as an object has them: as text where they are, else in base64, under a key of its own.
-pub(super) fn text_or_base64(bytes: Vec<u8>) -> (Option<String>, Option<String>) {
+pub(crate) fn text_or_base64(bytes: Vec<u8>) -> (Option<String>, Option<String>) {
     match String::from_utf8(bytes) {
         Ok(text) => (Some(text), None),
         Err(error) => (None, Some(STANDARD.encode(error.into_bytes()))),

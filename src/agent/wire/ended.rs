@@ -9,7 +9,7 @@ use super::encoding::text_or_base64;
 use crate::command::ExitStatus;
 
 /// Bytes as an object has them: as text where they are, else in base64.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Streams {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     stdout: Option<String>,
@@ -63,15 +63,6 @@ impl Ended {
     pub(crate) fn status(&self) -> ExitStatus {
         self.exit_code.map_or_else(ExitStatus::killed, ExitStatus::exited)
     }
-}
-
-/// The answer to a command that was run to its end.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Finished {
-    #[serde(flatten)]
-    pub ended: Ended,
-    #[serde(flatten)]
-    pub streams: Streams,
 }
 
 /// The last frame of a command.

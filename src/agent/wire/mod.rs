@@ -9,15 +9,18 @@ mod frames;
 mod host;
 mod origin;
 mod refusal;
+mod result;
 mod status;
 
 pub(crate) use connection::{Close, Connect, Connected, Leased, Masters, Question, Stop};
-pub(crate) use ended::{End, Ended, Finished, Streams};
+pub(crate) use encoding::text_or_base64;
+pub(crate) use ended::{End, Ended, Streams};
 pub(crate) use exec::{Exec, What};
 pub(crate) use frames::{FRAME_HEADER, frame, header, read_frame, write_frame};
 pub(crate) use host::HostSpec;
 pub(crate) use origin::{Origin, Settings};
 pub(crate) use refusal::{Cause, Refusal};
+pub(crate) use result::{CommandResult, Failure};
 pub(crate) use status::{About, KnownHost, Status};
 
 /// The version of the program: an agent of another one is replaced.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::ended::Streams;
+use super::result::{CommandResult, Failure};
 use crate::error::{ConnectError, ConnectErrorKind, Error, PartialOutput, Remote};
 use crate::host::Host;
 
@@ -14,9 +15,12 @@ use crate::host::Host;
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Refusal {
     pub error: Box<Problem>,
+    /// Of a command whose output is collected: its result, as that of one that has ended.
+    #[serde(flatten, skip_deserializing)]
+    pub result: Option<Box<CommandResult>>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Problem {
     #[serde(flatten)]
     pub cause: Cause,
@@ -29,8 +33,9 @@ pub(crate) struct Problem {
     pub partial: Streams,
 }
 
-/// Why something was not done.
-#[derive(Debug, Serialize, Deserialize)]
+/// Why something was not done. Those of an [`Error`] have the words of its
+/// [`kind`](Error::kind).
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub(crate) enum Cause {
     /// The request is not one, or has a value that is not valid.
@@ -115,7 +120,7 @@ impl Refusal {
     pub(crate) fn new(cause: Cause, message: impl Into<String>) -> Self {
         let message = message.into();
         let problem = Problem { cause, message, never_started: true, partial: Streams::default() };
-        Refusal { error: Box::new(problem) }
+        Refusal { error: Box::new(problem), result: None }
     }
 
     /// Of a frame of a command that ran already.
@@ -123,6 +128,16 @@ impl Refusal {
         let mut refusal = Refusal::new(Cause::Invalid, message);
         refusal.error.never_started = false;
         refusal
+    }
+
+    /// Of a command whose output is collected.
+    pub(crate) fn with_result(mut self, host: &str, elapsed: Duration) -> Self {
+        let mut problem = self.error.clone();
+        let (stdout, stderr) = std::mem::take(&mut problem.partial).bytes();
+        let (partial, failure) = (PartialOutput { stdout, stderr }, Failure::Error(problem));
+        let result = CommandResult::failed(host, failure, partial, elapsed);
+        self.result = Some(Box::new(result));
+        self
     }
 
     /// Of a command whose output is with the client already.
@@ -191,7 +206,8 @@ impl Refusal {
             }
         };
         let (message, never_started) = (error.to_string(), error.never_started());
-        Refusal { error: Box::new(Problem { cause, message, never_started, partial: output }) }
+        let problem = Problem { cause, message, never_started, partial: output };
+        Refusal { error: Box::new(problem), result: None }
     }
 
     /// Another agent can be asked in a moment.
@@ -264,5 +280,3 @@ impl Refusal {
         }
     }
 }
-
-// ---- frames ----

@@ -1,16 +1,15 @@
 //! `sshpool exec`.
 
 use std::ffi::OsString;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde::Serialize;
 use tokio::io::AsyncReadExt;
 
-use crate::agent::Way;
+use crate::agent::{CommandResult, Failure, Way};
 use crate::cli::args::{Target, joined};
-use crate::cli::failure::{Failure, cannot_read, status_of, told};
+use crate::cli::failure::{self, cannot_read, status_of, told};
 use crate::cli::output::print_json;
 use crate::cli::relay::{exit_code, killed, relay};
 use crate::command::{Command, Stdin};
@@ -61,19 +60,36 @@ pub(in crate::cli) struct Exec {
 
 /// What `--json` prints.
 #[derive(Serialize)]
-struct Report<'a> {
-    host: &'a str,
-    /// The remote command's status; null when a signal ended it or when `error` says why there is
-    /// none.
-    exit_code: Option<i32>,
+struct Report {
+    #[serde(flatten)]
+    result: CommandResult,
+    #[serde(flatten)]
+    old: Old,
+}
+
+/// The keys that `failure` and the keys in base64 stand for. They go with the next release.
+#[derive(Serialize)]
+struct Old {
     error: Option<String>,
-    stdout: String,
-    stderr: String,
-    elapsed_ms: u128,
+    /// What is not UTF-8, with U+FFFD for each of its bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stdout: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stderr: Option<String>,
+}
+
+impl Old {
+    fn of(stdout: &[u8], stderr: &[u8], error: Option<String>) -> Self {
+        let lossy = |bytes: &[u8]| match std::str::from_utf8(bytes) {
+            Ok(_) => None,
+            Err(_) => Some(String::from_utf8_lossy(bytes).into_owned()),
+        };
+        Old { error, stdout: lossy(stdout), stderr: lossy(stderr) }
+    }
 }
 
 impl Exec {
-    pub(in crate::cli) async fn run(&self, way: &Way, host: &Host) -> Result<u8, Failure> {
+    pub(in crate::cli) async fn run(&self, way: &Way, host: &Host) -> Result<u8, failure::Failure> {
         let timeout = self.timeout.unwrap_or(way.config().command_timeout);
         let timeout = (!timeout.is_zero()).then_some(timeout);
         let mut command = way.shell(host, joined(&self.command)).timeout(timeout);
@@ -84,7 +100,7 @@ impl Exec {
     }
 
     /// Everything at the end, as one object.
-    async fn report(&self, host: &Host, mut command: Command) -> Result<u8, Failure> {
+    async fn report(&self, host: &Host, mut command: Command) -> Result<u8, failure::Failure> {
         if self.stdin {
             let mut input = Vec::new();
             let read = tokio::io::stdin().read_to_end(&mut input).await;
@@ -94,27 +110,20 @@ impl Exec {
         let host = host.name();
         let started = Instant::now();
         let result = command.output().await;
-        let elapsed_ms = started.elapsed().as_millis();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let elapsed = started.elapsed();
         let (report, status) = match result {
             Ok(output) => {
-                let error = killed(output.status);
-                let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
-                let status = output.status.code();
-                let report = Report { host, exit_code: status, error, stdout, stderr, elapsed_ms };
-                (report, exit_code(output.status))
+                let status = exit_code(output.status);
+                let old = Old::of(&output.stdout, &output.stderr, killed(output.status));
+                (Report { result: CommandResult::ended(host, output, elapsed), old }, status)
             }
             Err(error) => {
-                let partial = partial_of(&error);
-                let report = Report {
-                    host,
-                    exit_code: None,
-                    error: Some(told(&error, host) + &limit_of(&error)),
-                    stdout: text(&partial.stdout),
-                    stderr: text(&partial.stderr),
-                    elapsed_ms,
-                };
-                (report, status_of(&error))
+                let (partial, hint) = (partial_of(&error), limit_of(&error));
+                let told = told(&error, host) + &hint;
+                let old = Old::of(&partial.stdout, &partial.stderr, Some(told));
+                let failure = Failure::of(&error, host, &hint);
+                let result = CommandResult::failed(host, failure, partial, elapsed);
+                (Report { result, old }, status_of(&error))
             }
         };
         print_json(&report).await?;
@@ -122,11 +131,12 @@ impl Exec {
     }
 
     /// Every byte as it comes.
-    async fn stream(&self, host: &Host, command: Command) -> Result<u8, Failure> {
+    async fn stream(&self, host: &Host, command: Command) -> Result<u8, failure::Failure> {
         let host = host.name();
         let input = if self.stdin { Stdin::Piped } else { Stdin::Empty };
         let child = command.stdin(input).spawn().await;
-        let child = child.map_err(|error| Failure::of(host, &error).limited_by(TIME_LIMIT))?;
+        let child =
+            child.map_err(|error| failure::Failure::of(host, &error).limited_by(TIME_LIMIT))?;
         let relayed = relay(child, host, self.max_output.unwrap_or(usize::MAX)).await;
         Ok(relayed.map_err(|failure| failure.limited_by(TIME_LIMIT))?.exit_code(host))
     }
@@ -152,11 +162,11 @@ fn parse_limit(text: &str) -> Result<usize, String> {
     }
 }
 
-fn partial_of(error: &Error) -> Arc<PartialOutput> {
+fn partial_of(error: &Error) -> PartialOutput {
     match error {
         Error::Lost { partial, .. }
         | Error::TimedOut { partial, .. }
-        | Error::OutputLimit { partial, .. } => Arc::clone(partial),
-        _ => Arc::default(),
+        | Error::OutputLimit { partial, .. } => PartialOutput::clone(partial),
+        _ => PartialOutput::default(),
     }
 }

@@ -189,7 +189,8 @@ impl Job<'_> {
         let success = cause.is_none();
         let json = matches!(self.style, Style::Json);
         if json {
-            let line = report(target, &end, &output.0, &output.1, elapsed);
+            let (stdout, stderr) = std::mem::take(&mut output);
+            let line = report(target, &end, stdout, stderr, elapsed);
             self.screen.show(To::Stdout, &line).await?;
         } else if !matches!(end, End::Stopped)
             && let Some(error) = end.error(&target.host)

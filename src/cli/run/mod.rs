@@ -30,7 +30,7 @@ use super::args::joined;
 use super::failure::{Failure, cannot_read};
 use super::output::{print_json, write};
 use super::setup::Setup;
-use crate::agent::Way;
+use crate::agent::{Way, text_or_base64};
 use crate::command::{Command, Stdin};
 use crate::config;
 use crate::fleet::Each;
@@ -168,7 +168,7 @@ impl Run {
     async fn show(&self, targets: &[Target], text: &OsStr) -> Result<(), Failure> {
         let labels: Vec<&str> = targets.iter().map(|target| &*target.label).collect();
         if self.json {
-            let (command, base64) = report::text_or_base64(text.as_bytes());
+            let (command, base64) = text_or_base64(text.as_bytes().to_vec());
             let mut shown = serde_json::json!({ "hosts": labels, "command": command });
             if let Some(base64) = base64 {
                 shown["command_base64"] = base64.into();

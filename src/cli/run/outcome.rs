@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use crate::agent::Failure;
 use crate::cli::failure::{NOT_RUN, TIMED_OUT, told};
 use crate::command::ExitStatus;
-use crate::error::{ConnectErrorKind, Error};
+use crate::error::{ConnectErrorKind, Error, ErrorKind};
 use crate::host::Host;
 
 /// The end of a command on one host.
@@ -89,59 +90,55 @@ impl End {
             End::Ended(status) => super::super::relay::killed(*status),
             End::NotWritten(reason) => Some(reason.clone()),
             End::Stopped => Some("ended by Ctrl-C".to_owned()),
-            End::Failed(error) => {
-                let limit = match error {
-                    Error::TimedOut { .. } => " (-t, or command_timeout in the settings)",
-                    Error::OutputLimit { .. } => {
-                        " (max_output in the settings; --out DIR has no limit)"
-                    }
-                    _ => "",
-                };
-                Some(told(error, host.name()) + limit)
-            }
+            End::Failed(error) => Some(told(error, host.name()) + limit_of(error)),
         }
     }
 
-    /// What is wrong in one word, for programs.
-    pub(super) fn kind(&self) -> Option<&'static str> {
+    /// What is wrong, for programs.
+    pub(super) fn failure(&self, host: &Host) -> Option<Failure> {
+        let name = host.name();
+        let message = self.error(host)?;
+        Some(match self {
+            End::Ended(_) => Failure::killed(name),
+            End::NotWritten(_) => Failure::other("not_written", name, &message),
+            End::Stopped => Failure::other("stopped", name, &message),
+            End::Failed(error) => Failure::of(error, name, limit_of(error)),
+        })
+    }
+
+    /// The word for it that `--json` had before `failure`. It goes with the next release.
+    pub(super) fn old_kind(&self) -> Option<&'static str> {
         Some(match self {
             End::Ended(status) if status.code().is_some() => return None,
             End::Ended(_) => "killed",
             End::NotWritten(_) => "not_written",
             End::Stopped => "stopped",
             End::Failed(error) => match error {
-                Error::Connect { source, .. } => connect_kind(source.kind()),
+                Error::Connect { source, .. } => match source.kind() {
+                    ConnectErrorKind::TimedOut => "connect_timeout",
+                    ConnectErrorKind::Other => "connect",
+                    kind => kind.as_str(),
+                },
                 Error::TimedOut { .. } => "timeout",
-                Error::OutputLimit { .. } => "output_limit",
-                Error::Lost { .. } => "lost",
-                Error::Exhausted { .. } => "exhausted",
                 Error::SshNotFound => "ssh_missing",
-                Error::Io { .. } => "local",
-                _ => "not_started",
+                error => match error.kind() {
+                    kind @ (ErrorKind::OutputLimit
+                    | ErrorKind::Lost
+                    | ErrorKind::Exhausted
+                    | ErrorKind::Local) => kind.as_str(),
+                    _ => "not_started",
+                },
             },
         })
     }
 }
 
-fn connect_kind(kind: ConnectErrorKind) -> &'static str {
-    match kind {
-        ConnectErrorKind::Authentication => "authentication",
-        ConnectErrorKind::HostKeyChanged => "host_key_changed",
-        ConnectErrorKind::HostKeyUnknown => "host_key_unknown",
-        ConnectErrorKind::HostKeyRevoked => "host_key_revoked",
-        ConnectErrorKind::HostCertificate => "host_certificate",
-        ConnectErrorKind::Refused => "refused",
-        ConnectErrorKind::TimedOut => "connect_timeout",
-        ConnectErrorKind::Unreachable => "unreachable",
-        ConnectErrorKind::Name => "name",
-        ConnectErrorKind::KeyFile => "key_file",
-        ConnectErrorKind::Algorithms => "algorithms",
-        ConnectErrorKind::ServerBusy => "server_busy",
-        ConnectErrorKind::TooManyFailures => "too_many_failures",
-        ConnectErrorKind::SshMissing => "ssh_missing",
-        ConnectErrorKind::BadOption => "bad_option",
-        ConnectErrorKind::Local => "local",
-        ConnectErrorKind::Other => "connect",
+/// What sets the limit that was reached.
+fn limit_of(error: &Error) -> &'static str {
+    match error {
+        Error::TimedOut { .. } => " (-t, or command_timeout in the settings)",
+        Error::OutputLimit { .. } => " (max_output in the settings; --out DIR has no limit)",
+        _ => "",
     }
 }
 

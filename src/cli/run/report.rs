@@ -2,62 +2,61 @@
 
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
 use super::choice::Target;
 use super::outcome::End;
+use crate::agent::CommandResult;
+use crate::command::Output;
+use crate::error::PartialOutput;
 
-/// The names are those of `exec --json`.
 #[derive(Serialize)]
-struct Report<'a> {
-    host: &'a str,
-    exit_code: Option<i32>,
+struct Report {
+    #[serde(flatten)]
+    result: CommandResult,
+    #[serde(flatten)]
+    old: Old,
+}
+
+/// The keys that `failure` and the keys in base64 stand for. They go with the next release.
+#[derive(Serialize)]
+struct Old {
     error: Option<String>,
     error_kind: Option<&'static str>,
-    stdout: Option<&'a str>,
-    stderr: Option<&'a str>,
-    /// In place of those that are not UTF-8.
+    /// Null for what is not UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
-    stdout_base64: Option<String>,
+    stdout: Option<()>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    stderr_base64: Option<String>,
-    elapsed_ms: u128,
+    stderr: Option<()>,
 }
 
 /// A line.
 pub(super) fn report(
     target: &Target,
     end: &End,
-    out: &[u8],
-    err: &[u8],
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
     elapsed: Duration,
 ) -> Vec<u8> {
-    let (stdout, stdout_base64) = text_or_base64(out);
-    let (stderr, stderr_base64) = text_or_base64(err);
-    let report = Report {
-        host: &target.label,
-        exit_code: match end {
-            End::Ended(status) => status.code(),
-            _ => None,
-        },
+    let is_bytes = |bytes: &[u8]| std::str::from_utf8(bytes).is_err().then_some(());
+    let old = Old {
         error: end.error(&target.host),
-        error_kind: end.kind(),
-        stdout,
-        stderr,
-        stdout_base64,
-        stderr_base64,
-        elapsed_ms: elapsed.as_millis(),
+        error_kind: end.old_kind(),
+        stdout: is_bytes(&stdout),
+        stderr: is_bytes(&stderr),
     };
-    let mut line = serde_json::to_vec(&report).expect("it has text keys and whole numbers");
+    let host = &target.label;
+    let result = match (end, end.failure(&target.host)) {
+        (End::Ended(status), _) => {
+            CommandResult::ended(host, Output { status: *status, stdout, stderr }, elapsed)
+        }
+        (_, Some(failure)) => {
+            CommandResult::failed(host, failure, PartialOutput { stdout, stderr }, elapsed)
+        }
+        (_, None) => unreachable!("what has not ended has failed"),
+    };
+    let mut line =
+        serde_json::to_vec(&Report { result, old }).expect("it has text keys and whole numbers");
     line.push(b'\n');
     line
-}
-
-pub(super) fn text_or_base64(bytes: &[u8]) -> (Option<&str>, Option<String>) {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => (Some(text), None),
-        Err(_) => (None, Some(STANDARD.encode(bytes))),
-    }
 }
