@@ -43,6 +43,7 @@ mod outcomes;
 mod places;
 mod privacy;
 mod proxy;
+mod public_api;
 mod readme;
 mod refusals;
 mod reliability;

@@ -1,0 +1,57 @@
+//! What the crate offers is written down, so that a change of it is seen.
+//!
+//! `tests/recorded/public-api.txt` is made anew by
+//! `SSHPOOL_UPDATE_PUBLIC_API=1 cargo test --test it -- public_api::`.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::lab::common::skip;
+
+const LISTING: &str = "tests/recorded/public-api.txt";
+
+/// The listing, by what rustdoc says of the crate. `Err` where this toolchain's rustdoc says it in
+/// another way than the library that reads it knows.
+fn listing() -> Result<String, String> {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it is below the target");
+    // rustdoc's JSON is not stable, so it is to be asked for. One format is made by one toolchain.
+    let made = Command::new(env!("CARGO"))
+        .args(["rustdoc", "--locked", "--quiet", "--lib", "--all-features", "--target-dir"])
+        .arg(target)
+        .args(["--", "-Z", "unstable-options", "--output-format", "json"])
+        .env("RUSTC_BOOTSTRAP", "1")
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("cargo is there");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let api = public_api::Builder::from_rustdoc_json(target.join("doc/sshpool.json"))
+        .omit_blanket_impls(true)
+        .omit_auto_trait_impls(true)
+        .omit_auto_derived_impls(true)
+        .build();
+    api.map(|api| api.to_string()).map_err(|error| error.to_string())
+}
+
+#[test]
+fn what_the_crate_offers_is_as_it_is_written_down() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(LISTING);
+    let now = match listing() {
+        Ok(now) => now,
+        Err(why) => {
+            let why = why.replace('\n', " ");
+            return skip(&format!("rustdoc's JSON cannot be read: {why}"));
+        }
+    };
+    if std::env::var_os("SSHPOOL_UPDATE_PUBLIC_API").is_some() {
+        std::fs::write(&path, &now).expect("it can be written");
+    }
+    let before = std::fs::read_to_string(&path).expect("it is there");
+    let (before, now): (Vec<_>, Vec<_>) = (before.lines().collect(), now.lines().collect());
+    let gone = before.iter().filter(|line| !now.contains(line)).map(|line| format!("-{line}\n"));
+    let new = now.iter().filter(|line| !before.contains(line)).map(|line| format!("+{line}\n"));
+    let changed: String = gone.chain(new).collect();
+    assert!(
+        changed.is_empty(),
+        "{LISTING} is another one (tests/it/public_api.rs says how it is made anew):\n{changed}"
+    );
+}
