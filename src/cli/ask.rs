@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 
-use crate::agent::wire::Question;
+use crate::agent::protocol::Question;
 use crate::text::printable;
 
 /// The terminal that this program was started from.
@@ -96,8 +96,9 @@ fn hidden() -> MutexGuard<'static, Option<(File, Termios)>> {
 /// What ssh starts to ask: gives the question to the agent, and the answer to ssh.
 pub(super) fn askpass(prompt: String) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let answer =
-        runtime.ok().and_then(|runtime| runtime.block_on(crate::agent::request::pass_on(prompt)));
+    let answer = runtime
+        .ok()
+        .and_then(|runtime| runtime.block_on(crate::agent::client::request::pass_on(prompt)));
     match answer {
         Some(answer) => {
             let written = std::io::stdout().write_all(format!("{answer}\n").as_bytes());

@@ -12,7 +12,7 @@ use super::failure::{Failure, NOT_RUN};
 use super::many::{Answer, Many, rows};
 use super::output::complain;
 use super::relay::relay;
-use crate::agent::Way;
+use crate::cli::backend::Backend;
 use crate::command::Stdin;
 use crate::config;
 use crate::docker::{Action, Compose as Docker, ComposeError, Project, ProjectStatus, Service};
@@ -133,11 +133,11 @@ impl Compose {
         std::slice::from_ref(&self.hosts)
     }
 
-    pub(super) async fn run(&self, way: &Way, hosts: &[Host]) -> Result<u8, Failure> {
+    pub(super) async fn run(&self, backend: &Backend, hosts: &[Host]) -> Result<u8, Failure> {
         match &self.what {
             What::Ls { all, many } => {
                 let list = |host| async move {
-                    let projects = Docker::new(way.runner(), host)
+                    let projects = Docker::new(backend.runner(), host)
                         .list_projects(*all)
                         .await
                         .map_err(|e| failure(host, &e))?;
@@ -151,7 +151,7 @@ impl Compose {
             }
             What::Ps { project, many } => {
                 let status = |host| async move {
-                    Docker::new(way.runner(), host)
+                    Docker::new(backend.runner(), host)
                         .project_status(project)
                         .await
                         .map_err(|e| failure(host, &e))
@@ -168,7 +168,7 @@ impl Compose {
                     return Err(Failure::Usage("several hosts are for ls and ps only".to_owned()));
                 };
                 let failure = |error: ComposeError| failure(host, &error);
-                let action = self.action(&Docker::new(way.runner(), host))?.map_err(failure)?;
+                let action = self.action(&Docker::new(backend.runner(), host))?.map_err(failure)?;
                 let child = action.spawn().await.map_err(failure)?;
                 let relayed = relay(child, host.name(), usize::MAX).await;
                 let relayed = relayed.map_err(|failure| failure.limited_by("--timeout"))?;

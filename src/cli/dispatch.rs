@@ -7,7 +7,7 @@ use super::failure::Failure;
 use super::program::{Cli, Command};
 use super::setup::{Setup, from_a_pipe};
 use super::tips;
-use crate::agent::Way;
+use crate::cli::backend::Backend;
 use crate::pool::signals;
 
 /// Runs the subcommand, and gives the status to end with.
@@ -28,35 +28,35 @@ pub(super) async fn run(cli: Cli) -> Result<u8, Failure> {
             Setup::new(Some(copy.path().to_owned()), config, true)?
         }
     };
-    let (way, result) = match command {
+    let (backend, result) = match command {
         Command::Exec(exec) => {
             let host = setup.host(&exec.target.host)?;
-            let way = setup.way(host.name(), false).await?;
-            let result = exec.run(&way, &host).await;
-            (way, result)
+            let backend = setup.backend(host.name(), false).await?;
+            let result = exec.run(&backend, &host).await;
+            (backend, result)
         }
         Command::Run(run) => {
             let Some(fleet) = run.prepare(&setup).await? else { return Ok(0) };
-            let way = setup.way(fleet.first(), false).await?;
-            let result = fleet.run(&way).await;
-            (way, result)
+            let backend = setup.backend(fleet.first(), false).await?;
+            let result = fleet.run(&backend).await;
+            (backend, result)
         }
         Command::Compose(compose) => {
-            let (way, hosts) = setup.open_all(compose.hosts(), false).await?;
-            let result = compose.run(&way, &hosts).await;
-            (way, result)
+            let (backend, hosts) = setup.open_all(compose.hosts(), false).await?;
+            let result = compose.run(&backend, &hosts).await;
+            (backend, result)
         }
         Command::Resources(resources) => {
-            let (way, hosts) = setup.open_all(resources.hosts(), resources.watches()).await?;
-            let result = resources.run(&way, &hosts).await;
-            (way, result)
+            let (backend, hosts) = setup.open_all(resources.hosts(), resources.watches()).await?;
+            let result = resources.run(&backend, &hosts).await;
+            (backend, result)
         }
         Command::Doctor(doctor) => return doctor.run(&setup).await,
         Command::Completions(_) | Command::Man(_) => unreachable!("they have returned"),
         Command::Bench(bench) => {
             let session = setup.open(&bench.target, true)?;
             let result = bench.run(&session).await;
-            (Way::Pool(session.pool), result)
+            (Backend::Pool(session.pool), result)
         }
         Command::Warm(warm) => return warm.run(&setup).await,
         Command::Status(status) => return status.run(&setup).await,
@@ -69,7 +69,7 @@ pub(super) async fn run(cli: Cli) -> Result<u8, Failure> {
         // The handler closes the pool and ends the process by the signal.
         std::future::pending::<()>().await;
     }
-    if let Way::Pool(pool) = way {
+    if let Backend::Pool(pool) = backend {
         // Nothing of ours runs any more, unless it was given up.
         pool.close_within(Duration::ZERO).await;
     }

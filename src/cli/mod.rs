@@ -8,6 +8,7 @@
 
 mod args;
 mod ask;
+mod backend;
 mod bench;
 mod commands;
 mod compose;
@@ -34,7 +35,7 @@ use failure::{NOT_RUN, fail};
 use output::{colour, stdio};
 use program::{Cli, Command};
 
-use crate::agent::questions;
+use crate::agent::protocol;
 use crate::pool::signals;
 use crate::text::plain;
 
@@ -45,7 +46,7 @@ pub fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let name = words.first().and_then(|word| std::path::Path::new(word).file_name());
-    if name == Some(questions::PROGRAM.as_ref()) {
+    if name == Some(protocol::ASKPASS_PROGRAM.as_ref()) {
         return ask::askpass(
             words.get(1).map_or_else(String::new, |word| word.to_string_lossy().into_owned()),
         );

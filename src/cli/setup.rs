@@ -8,8 +8,8 @@ use super::args::Target;
 use super::failure::Failure;
 use super::output::{complain, stdio};
 use crate::agent::Client;
-use crate::agent::Way;
 use crate::agent::client::NoAgent;
+use crate::cli::backend::Backend;
 use crate::config::{self, Config, PoolConfig};
 use crate::error::Error;
 use crate::host::Host;
@@ -75,9 +75,9 @@ impl Setup {
 
     /// Who runs the commands: the agent; or a pool in this process, where the user does not want an
     /// agent or where there can be none. `host` is the one to name when that fails.
-    pub(super) async fn way(&self, host: &str, more: bool) -> Result<Way, Failure> {
+    pub(super) async fn backend(&self, host: &str, more: bool) -> Result<Backend, Failure> {
         if !self.agent {
-            return Ok(Way::Pool(self.pool(host, more)?));
+            return Ok(Backend::Pool(self.pool(host, more)?));
         }
         let client = match self.client(true) {
             // The agent has an idea of its own of where ssh is, for those who say nothing of it.
@@ -95,17 +95,17 @@ impl Setup {
                         Failure::Output(format!("cannot handle signals: {}", plain(&error)))
                     })?;
                 }
-                Ok(Way::Agent(client))
+                Ok(Backend::Agent(client))
             }
             Err(NoAgent::Elsewhere) => {
                 tracing::info!("{}: a pool of this command's own", NoAgent::Elsewhere);
-                Ok(Way::Pool(self.pool(host, more)?))
+                Ok(Backend::Pool(self.pool(host, more)?))
             }
             Err(no) => {
                 complain(format_args!(
                     "the connection is not kept for the next command: {no} (--no-agent does without)"
                 ));
-                Ok(Way::Pool(self.pool(host, more)?))
+                Ok(Backend::Pool(self.pool(host, more)?))
             }
         }
     }
@@ -120,13 +120,13 @@ impl Setup {
         &self,
         words: &[String],
         more: bool,
-    ) -> Result<(Way, Vec<Host>), Failure> {
+    ) -> Result<(Backend, Vec<Host>), Failure> {
         let hosts = self.hosts(words)?;
         let Some(first) = hosts.first() else {
             let words = words.join(" ");
             return Err(Failure::Usage(format!("{words}: there is no host in it")));
         };
-        Ok((self.way(first.name(), more).await?, hosts))
+        Ok((self.backend(first.name(), more).await?, hosts))
     }
 
     /// What ssh would take. Where the configuration file has a host of that name, it is that one,

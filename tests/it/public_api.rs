@@ -4,26 +4,30 @@
 //! `SSHPOOL_UPDATE_PUBLIC_API=1 cargo test --test it -- public_api::`.
 
 use std::path::Path;
-use std::process::Command;
+use std::time::Duration;
 
+use crate::lab::common::process::{outside, run};
 use crate::lab::common::skip;
 
 const LISTING: &str = "tests/recorded/public-api.txt";
+
+/// It compiles what the crate depends on, as far as that was not done.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// The listing, by what rustdoc says of the crate. `Err` where this toolchain's rustdoc says it in
 /// another way than the library that reads it knows.
 fn listing() -> Result<String, String> {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it is below the target");
     // rustdoc's JSON is not stable, so it is to be asked for. One format is made by one toolchain.
-    let made = Command::new(env!("CARGO"))
+    let mut rustdoc = outside(env!("CARGO"));
+    rustdoc
         .args(["rustdoc", "--locked", "--quiet", "--lib", "--all-features", "--target-dir"])
         .arg(target)
         .args(["--", "-Z", "unstable-options", "--output-format", "json"])
         .env("RUSTC_BOOTSTRAP", "1")
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .output()
-        .expect("cargo is there");
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    let made = run(&mut rustdoc, PATIENCE);
+    assert_eq!(made.code(), 0, "{}", made.stderr);
     let api = public_api::Builder::from_rustdoc_json(target.join("doc/sshpool.json"))
         .omit_blanket_impls(true)
         .omit_auto_trait_impls(true)

@@ -11,10 +11,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::agent::client::NoAgent;
-use crate::agent::place::Place;
+use crate::agent::client::start;
+use crate::agent::directory::Directory;
 use crate::agent::server::{self, Plan};
 use crate::agent::standing::DESCRIPTORS;
-use crate::agent::{held, start, wire};
+use crate::agent::{exit_watch, protocol};
 use crate::cli::failure::Failure;
 use crate::cli::output::complain;
 use crate::cli::setup::Setup;
@@ -67,7 +68,7 @@ impl Agent {
     }
 
     async fn serve(&self, setup: &Setup) -> Result<u8, Failure> {
-        let place = Place::find().map_err(Failure::Output)?;
+        let directory = Directory::find().map_err(Failure::Output)?;
         // Whatever it was started with: what it makes is for its user alone.
         nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
         let mut heard = signals_heard().map_err(|error| {
@@ -78,7 +79,7 @@ impl Agent {
         keep_secrets();
         let deadline = Instant::now() + ROOM;
         let lock = loop {
-            match place.lock_agent().map_err(Failure::Output)? {
+            match directory.lock_agent().map_err(Failure::Output)? {
                 Some(lock) => break lock,
                 // The one before is about to go.
                 None if self.detach && Instant::now() < deadline => {
@@ -91,9 +92,9 @@ impl Agent {
                 }
             }
         };
-        let socket = place.socket();
+        let socket = directory.socket();
         let plan = Plan {
-            place,
+            directory,
             config_file: setup.file.clone(),
             ssh_config: setup.ssh_config.clone(),
             settings: setup.config.pool.clone(),
@@ -166,7 +167,7 @@ async fn stop(setup: &Setup, now: bool) -> Result<u8, Failure> {
         Ok(client) => client,
         Err(no) => return Err(Failure::Output(no.to_string())),
     };
-    let stop = wire::Stop { now, ..wire::Stop::default() };
+    let stop = protocol::Stop { now, ..protocol::Stop::default() };
     let mut stopping = client.stop(&stop).await;
     // One that has begun to leave may be gone before it answers. Whether there is another one then,
     // the next attempt shows.
@@ -185,7 +186,7 @@ async fn stop(setup: &Setup, now: bool) -> Result<u8, Failure> {
         Err(no) => return Err(Failure::Output(no.to_string())),
     };
     let Some(pid) = pid else { return Ok(0) };
-    match timeout(GONE, held::until_gone(pid)).await {
+    match timeout(GONE, exit_watch::until_gone(pid)).await {
         Ok(()) => Ok(0),
         Err(_) => {
             Err(Failure::Output(format!("the agent (pid {pid}) has not ended within {GONE:?}")))

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use crate::agent::client::{Client, NoAgent};
-use crate::agent::wire::{self, HostSpec};
+use crate::agent::protocol::{self, HostSpec};
 use crate::cli::failure::Failure;
 use crate::cli::output::print;
 use crate::cli::setup::Setup;
@@ -26,7 +26,7 @@ pub(in crate::cli) struct Close {
 impl Close {
     pub(in crate::cli) async fn run(&self, setup: &Setup) -> Result<u8, Failure> {
         let hosts = setup.hosts(&self.hosts)?;
-        let close = wire::Close {
+        let close = protocol::Close {
             hosts: hosts.iter().map(|host| HostSpec::Whole(host.into())).collect(),
             all: self.all,
             now: self.now,

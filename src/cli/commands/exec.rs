@@ -7,8 +7,9 @@ use clap::Args;
 use serde::Serialize;
 use tokio::io::AsyncReadExt;
 
-use crate::agent::{CommandResult, Failure, Way};
+use crate::agent::{CommandResult, Failure};
 use crate::cli::args::{Target, joined};
+use crate::cli::backend::Backend;
 use crate::cli::failure::{self, cannot_read, status_of, told};
 use crate::cli::output::print_json;
 use crate::cli::relay::{exit_code, killed, relay};
@@ -89,10 +90,14 @@ impl Old {
 }
 
 impl Exec {
-    pub(in crate::cli) async fn run(&self, way: &Way, host: &Host) -> Result<u8, failure::Failure> {
-        let timeout = self.timeout.unwrap_or(way.config().command_timeout);
+    pub(in crate::cli) async fn run(
+        &self,
+        backend: &Backend,
+        host: &Host,
+    ) -> Result<u8, failure::Failure> {
+        let timeout = self.timeout.unwrap_or(backend.config().command_timeout);
         let timeout = (!timeout.is_zero()).then_some(timeout);
-        let mut command = way.shell(host, joined(&self.command)).timeout(timeout);
+        let mut command = backend.shell(host, joined(&self.command)).timeout(timeout);
         if let Some(bytes) = self.max_output {
             command = command.max_output(bytes);
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::agent::client::NoAgent;
-use crate::agent::wire;
+use crate::agent::protocol;
 use crate::cli::failure::Failure;
 use crate::cli::output::table::aligned;
 use crate::cli::output::watched::Watched;
@@ -52,7 +52,7 @@ impl Status {
 }
 
 /// What the agent has; `None` where there is none.
-async fn found(setup: &Setup) -> Result<Option<wire::Status>, Failure> {
+async fn found(setup: &Setup) -> Result<Option<protocol::Status>, Failure> {
     let status = match setup.client(false) {
         Ok(client) => client.get("/v1/status").await,
         Err(no) => Err(no),
@@ -64,7 +64,7 @@ async fn found(setup: &Setup) -> Result<Option<wire::Status>, Failure> {
     }
 }
 
-fn shown(status: &wire::Status) -> String {
+fn shown(status: &protocol::Status) -> String {
     let about = &status.agent;
     let heading = format!(
         "agent {} (pid {}), up {}; {} running",

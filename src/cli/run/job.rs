@@ -18,7 +18,7 @@ use super::outcome::End;
 use super::report::report;
 use super::screen::{Screen, To};
 use super::state::State;
-use crate::agent::Way;
+use crate::cli::backend::Backend;
 use crate::cli::failure::Failure;
 use crate::cli::relay::LAST_WRITES;
 use crate::command::Child;
@@ -32,7 +32,7 @@ pub(super) struct Job<'a> {
     pub text: OsString,
     pub timeout: Option<Duration>,
     pub input: &'a Stdin,
-    pub way: &'a Way,
+    pub backend: &'a Backend,
     pub screen: &'a Screen,
     pub state: &'a State,
     /// All that runs is to be ended.
@@ -101,7 +101,7 @@ impl Job<'_> {
         sinks: &mut (Sink<'_>, Sink<'_>),
     ) -> Result<End, Failure> {
         let mut stopped = self.stopped.clone();
-        let command = super::command(self.way, &target.host, &self.text);
+        let command = super::command(self.backend, &target.host, &self.text);
         let command = command.timeout(self.timeout).stdin(self.input.clone());
         let mut child = tokio::select! {
             child = command.spawn() => match child {
@@ -143,7 +143,7 @@ impl Job<'_> {
             to,
             screen: self.screen,
         };
-        let memory = || Sink::Memory { bytes: Vec::new(), limit: self.way.config().max_output };
+        let memory = || Sink::Memory { bytes: Vec::new(), limit: self.backend.config().max_output };
         Ok(match &self.style {
             Style::Lines { colors } => (lines(To::Stdout, colors.0), lines(To::Stderr, colors.1)),
             Style::Fold(_) | Style::Json => (memory(), memory()),

@@ -30,7 +30,8 @@ use super::args::joined;
 use super::failure::{Failure, cannot_read};
 use super::output::{print_json, write};
 use super::setup::Setup;
-use crate::agent::{Way, text_or_base64};
+use crate::agent::text_or_base64;
+use crate::cli::backend::Backend;
 use crate::command::{Command, Stdin};
 use crate::config;
 use crate::fleet::Each;
@@ -193,8 +194,8 @@ fn hosts(count: usize) -> String {
 }
 
 /// The command for a host.
-fn command(way: &Way, host: &Host, text: &OsStr) -> Command {
-    way.shell(host, text)
+fn command(backend: &Backend, host: &Host, text: &OsStr) -> Command {
+    backend.shell(host, text)
 }
 
 impl Prepared {
@@ -203,7 +204,7 @@ impl Prepared {
         &self.targets[0].label
     }
 
-    pub(super) async fn run(self, way: &Way) -> Result<u8, Failure> {
+    pub(super) async fn run(self, backend: &Backend) -> Result<u8, Failure> {
         let Prepared { run, targets, input } = &self;
         let (on_stdout, on_stderr) =
             (std::io::stdout().is_terminal(), std::io::stderr().is_terminal());
@@ -211,12 +212,12 @@ impl Prepared {
         let state = Arc::new(State::new(targets.iter().map(|target| target.label.clone())));
         let screen = Screen::new(Arc::clone(&state));
         let (stop, stopped) = watch::channel(false);
-        let timeout = run.timeout.unwrap_or(way.config().command_timeout);
+        let timeout = run.timeout.unwrap_or(backend.config().command_timeout);
         let job = Job {
             text: joined(&run.command),
             timeout: (!timeout.is_zero()).then_some(timeout),
             input,
-            way,
+            backend,
             screen: &screen,
             state: &state,
             stop: &stop,

@@ -9,7 +9,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::agent::wire::{self, Exec, HostSpec};
+use crate::agent::protocol::{self, Exec, HostSpec};
 use crate::cli::commands::{completions, ssh};
 use crate::cli::output::messages::one_line;
 use crate::cli::tips;
@@ -295,7 +295,7 @@ fn b9_no_request_makes_a_panic() {
             let mut frame = Vec::new();
             // Each frame takes eight bytes at least.
             for _ in 0..=bytes.len() / 8 {
-                if !matches!(wire::read_frame(&mut from, &mut frame).await, Ok(Some(_))) {
+                if !matches!(protocol::read_frame(&mut from, &mut frame).await, Ok(Some(_))) {
                     break;
                 }
             }
@@ -337,7 +337,7 @@ fn b9_what_is_not_utf8_comes_through_the_protocol() {
         OsString::from_vec(b"echo caf\xe9".to_vec()),
         false,
         None,
-        wire::Origin::default(),
+        protocol::Origin::default(),
     );
     let text = serde_json::to_string(&exec).expect("it is JSON");
     assert!(
@@ -348,13 +348,13 @@ fn b9_what_is_not_utf8_comes_through_the_protocol() {
     let HostSpec::Whole(again_host) = again.host.clone() else { panic!("it was whole") };
     assert_eq!(again_host.host().expect("a host"), host);
     match again.what() {
-        Ok(wire::What::Text(text)) => assert_eq!(text.as_bytes(), b"echo caf\xe9"),
+        Ok(protocol::What::Text(text)) => assert_eq!(text.as_bytes(), b"echo caf\xe9"),
         _ => panic!("it is shell text"),
     }
     // What is text stays text.
     let host =
         Host::new("h1").and_then(|host| host.identity_file("/keys/é")).expect("a valid host");
-    let exec = Exec::new(&host, "echo é".into(), false, None, wire::Origin::default());
+    let exec = Exec::new(&host, "echo é".into(), false, None, protocol::Origin::default());
     let text = serde_json::to_string(&exec).expect("it is JSON");
     assert!(text.contains(r#""command":"echo é""#) && !text.contains("_base64"), "{text}");
 }

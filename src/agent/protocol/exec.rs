@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::encoding::{of_base64, one_of, text_or_base64};
+use super::place::PlaceSpec;
 use super::{HostSpec, Origin, Settings};
-use crate::agent::caller::PlaceSpec;
 use crate::host::Host;
 
 /// A command to run.

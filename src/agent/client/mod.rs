@@ -3,6 +3,11 @@
 //! A client is made when an agent was found, or started. Each request has a connection of its own:
 //! a command that is slow is in nobody's way, and one whose client goes away is ended by that.
 
+mod calls;
+pub(crate) mod request;
+mod runner;
+pub(crate) mod start;
+
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -18,17 +23,16 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::time::{sleep, timeout};
 
-use super::caller::PlaceSpec;
-use super::place::Place;
-use super::request::{Ask, Unanswered, collected, encoded, parsed};
-use super::standing::Standing;
-use super::start;
-use super::wire::{self, Cause, Origin, Refusal, Stop};
+use crate::agent::directory::Directory;
+use crate::agent::protocol::PlaceSpec;
+use crate::agent::protocol::{self, Cause, Origin, Refusal, Stop};
+use crate::agent::standing::Standing;
 use crate::command::{Command, Runner};
 use crate::config::PoolConfig;
 use crate::error::Error;
 use crate::host::Host;
 use crate::host::place::Needs;
+use request::{Ask, Unanswered, collected, encoded, parsed};
 
 /// A client of the user's agent, which runs commands over the agent's connections.
 ///
@@ -56,7 +60,7 @@ pub struct Client {
 
 #[derive(Debug)]
 struct Inner {
-    place: Place,
+    directory: Directory,
     /// A std mutex: held for a look, or to add what an agent needs to know.
     origin: Mutex<Origin>,
     /// The client's own settings: what an agent would not know.
@@ -85,7 +89,7 @@ pub(crate) enum NoAgent {
 }
 
 /// How often something is asked again of the next agent.
-pub(super) const ATTEMPTS: usize = 5;
+const ATTEMPTS: usize = 5;
 /// How long an agent that leaves takes to make room.
 const MOMENT: Duration = Duration::from_millis(2);
 /// Who waits for a server or for a person knows best how long.
@@ -105,14 +109,14 @@ impl std::fmt::Display for NoAgent {
     }
 }
 
-pub(super) type Frames = TokioIo<Upgraded>;
+type Frames = TokioIo<Upgraded>;
 
 impl Client {
     pub(crate) fn new(
         config: &PoolConfig,
         arguments: Option<Vec<OsString>>,
     ) -> Result<Self, NoAgent> {
-        let place = Place::find().map_err(NoAgent::Failed)?;
+        let directory = Directory::find().map_err(NoAgent::Failed)?;
         let standing = Standing::own();
         let here = PlaceSpec::here(standing.place.clone());
         let origin = Mutex::new(Origin {
@@ -122,7 +126,7 @@ impl Client {
         });
         let config = config.clone();
         let next = Mutex::default();
-        let inner = Inner { place, origin, config, arguments, standing, next };
+        let inner = Inner { directory, origin, config, arguments, standing, next };
         Ok(Client { inner: Arc::new(inner) })
     }
 
@@ -205,7 +209,7 @@ impl Client {
     pub(crate) async fn reach(&self) -> Result<(), NoAgent> {
         self.compare().await?;
         let stream = self.stream().await?;
-        let log = self.inner.place.log();
+        let log = self.inner.directory.log();
         tracing::info!(log = %log.display(), "over the agent, which has its own log");
         *self.inner.next.lock().unwrap_or_else(|poison| poison.into_inner()) = Some(stream);
         Ok(())
@@ -214,9 +218,9 @@ impl Client {
     /// Looks whether the agent that is there can answer for this process. One that was started with
     /// less than this process may use is replaced.
     async fn compare(&self) -> Result<(), NoAgent> {
-        let Some(theirs) = self.inner.place.standing() else { return Ok(()) };
+        let Some(theirs) = self.inner.directory.standing() else { return Ok(()) };
         let own = &self.inner.standing;
-        if theirs != *own && self.inner.place.has_agent() {
+        if theirs != *own && self.inner.directory.has_agent() {
             if theirs.place != own.place {
                 return Err(NoAgent::Elsewhere);
             }
@@ -235,7 +239,7 @@ impl Client {
         {
             return Ok(stream);
         }
-        start::connect(&self.inner.place, self.inner.arguments.as_deref()).await
+        start::connect(&self.inner.directory, self.inner.arguments.as_deref()).await
     }
 
     /// Sends a request. An agent of another version is replaced first, and one that leaves by the
@@ -266,7 +270,7 @@ impl Client {
             match refused.error.cause {
                 Cause::OtherVersion if self.inner.arguments.is_some() && left > 0 => {
                     tracing::info!("an agent of another version is replaced");
-                    self.replace(Some(wire::VERSION.to_owned())).await?;
+                    self.replace(Some(protocol::VERSION.to_owned())).await?;
                 }
                 Cause::Place { variables, whole } if left > 0 => {
                     let needs = Needs { variables, whole };
@@ -303,7 +307,7 @@ impl Client {
         &self,
         stop: &Stop,
     ) -> Result<Result<serde_json::Value, Refusal>, NoAgent> {
-        let stream = start::connect(&self.inner.place, None).await?;
+        let stream = start::connect(&self.inner.directory, None).await?;
         let ask = Ask { version: false, ..Ask::post("/v1/stop", encoded(stop)) };
         let answer = timeout(ask.patience, ask.send(stream)).await;
         let answer = match answer {
@@ -344,7 +348,7 @@ impl Client {
     }
 
     /// A connection that carries frames.
-    pub(super) async fn frames(
+    async fn frames(
         &self,
         path: &str,
         body: &impl Serialize,

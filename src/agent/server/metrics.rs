@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::server::Agent;
-use super::wire::VERSION;
+use super::Agent;
+use crate::agent::protocol::VERSION;
 
 /// Those of [`Stats`](crate::Stats): the field there, the name here, and what it is. Names that end
 /// in `_total` are counters, as is the custom of Prometheus, the others gauges.

@@ -13,8 +13,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use super::server::SPEECH;
-use super::wire::{self, Cause, Refusal};
+use super::READ_TIMEOUT;
+use crate::agent::protocol::{self, Cause, Refusal};
 
 /// The longest body of a request: a command and its input.
 const LONGEST_REQUEST: u64 = 64 << 20;
@@ -34,8 +34,10 @@ pub(super) fn refused(refusal: &Refusal) -> Answer {
 pub(super) fn wants_frames(request: &Request<Incoming>) -> Result<bool, Refusal> {
     match request.headers().get(UPGRADE) {
         None => Ok(false),
-        Some(to) if to == wire::FRAMES => Ok(true),
-        Some(_) => Err(Refusal::new(Cause::Invalid, format!("Upgrade: expected {}", wire::FRAMES))),
+        Some(to) if to == protocol::FRAMES => Ok(true),
+        Some(_) => {
+            Err(Refusal::new(Cause::Invalid, format!("Upgrade: expected {}", protocol::FRAMES)))
+        }
     }
 }
 
@@ -66,7 +68,7 @@ pub(super) async fn body<T: DeserializeOwned>(request: Request<Incoming>) -> Res
     }
     let mut bytes = Vec::new();
     loop {
-        let frame = match timeout(SPEECH, body.frame()).await {
+        let frame = match timeout(READ_TIMEOUT, body.frame()).await {
             Ok(None) => break,
             Ok(Some(Ok(frame))) => frame,
             Ok(Some(Err(error))) => {
@@ -76,8 +78,9 @@ pub(super) async fn body<T: DeserializeOwned>(request: Request<Incoming>) -> Res
                 ));
             }
             Err(_) => {
-                let message =
-                    format!("the request has not come to its end: nothing came for {SPEECH:?}");
+                let message = format!(
+                    "the request has not come to its end: nothing came for {READ_TIMEOUT:?}"
+                );
                 return Err(Refusal::new(Cause::TooSlow, message));
             }
         };
@@ -167,7 +170,7 @@ pub(super) fn with_body(
     // Clients that keep connections for their next request know then for how long.
     answer.headers_mut().insert(
         "keep-alive",
-        HeaderValue::from_str(&format!("timeout={}", SPEECH.as_secs())).expect("digits"),
+        HeaderValue::from_str(&format!("timeout={}", READ_TIMEOUT.as_secs())).expect("digits"),
     );
     answer
 }
@@ -176,6 +179,6 @@ pub(super) fn switching() -> Answer {
     let mut answer = Response::new(UnsyncBoxBody::new(Full::default()));
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    answer.headers_mut().insert(UPGRADE, HeaderValue::from_static(wire::FRAMES));
+    answer.headers_mut().insert(UPGRADE, HeaderValue::from_static(protocol::FRAMES));
     answer
 }

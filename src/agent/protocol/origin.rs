@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::agent::caller::PlaceSpec;
+use super::place::PlaceSpec;
 use crate::config::PoolConfig;
 use crate::host::place::{Given, Place};
 

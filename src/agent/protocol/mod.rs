@@ -8,6 +8,7 @@ mod exec;
 mod frames;
 mod host;
 mod origin;
+mod place;
 mod refusal;
 mod result;
 mod status;
@@ -19,6 +20,7 @@ pub(crate) use exec::{Exec, What};
 pub(crate) use frames::{FRAME_HEADER, frame, header, read_frame, write_frame};
 pub(crate) use host::HostSpec;
 pub(crate) use origin::{Origin, Settings};
+pub(crate) use place::PlaceSpec;
 pub(crate) use refusal::{Cause, Refusal};
 pub(crate) use result::{CommandResult, Failure};
 pub(crate) use status::{About, KnownHost, Status};
@@ -29,3 +31,9 @@ pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub(crate) const FRAMES: &str = "sshpool-frames";
 /// The header with a client's version. Only the program itself sends it.
 pub(crate) const VERSION_HEADER: &str = "sshpool-version";
+
+/// The name under which the program passes a question of ssh on.
+pub(crate) const ASKPASS_PROGRAM: &str = "sshpool-askpass";
+/// What is in the environment of that program.
+pub(crate) const ASKPASS_SOCKET: &str = "SSHPOOL_ASKPASS_SOCKET";
+pub(crate) const ASKPASS_TOKEN: &str = "SSHPOOL_ASKPASS_TOKEN";

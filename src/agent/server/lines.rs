@@ -4,10 +4,10 @@ use bytes::Bytes;
 use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use super::Running;
 use super::commands::PIECE;
 use super::peer::Peer;
-use super::server::Running;
-use super::wire::{End, Ended, Streams};
+use crate::agent::protocol::{End, Ended, Streams};
 use crate::command::{Child, ChildStderr, ChildStdout};
 use crate::host::Host;
 

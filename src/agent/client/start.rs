@@ -10,8 +10,8 @@ use nix::sys::signal::{self, SigHandler, SigSet, Signal};
 use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep};
 
-use super::client::NoAgent;
-use super::place::{Place, create, is_us};
+use super::NoAgent;
+use crate::agent::directory::{Directory, create, is_us};
 use crate::text::plain;
 
 /// How long another one may take to start an agent, or an old one to make room; and how long an
@@ -27,26 +27,26 @@ pub(crate) const READY: &str = "ready\n";
 /// A connection to an agent that listens. Where there is none it is started, unless `arguments`,
 /// those of `sshpool agent`, are `None`.
 pub(crate) async fn connect(
-    place: &Place,
+    directory: &Directory,
     arguments: Option<&[OsString]>,
 ) -> Result<UnixStream, NoAgent> {
     let deadline = Instant::now() + PATIENCE;
     let (mut started, mut pause) = (0, Duration::from_millis(1));
     loop {
-        if let Some(stream) = try_connect(place).await? {
+        if let Some(stream) = try_connect(directory).await? {
             return Ok(stream);
         }
         let Some(arguments) = arguments else { return Err(NoAgent::NotThere) };
         let failed = |why| NoAgent::Failed(format!("the agent could not be started: {why}"));
-        if let Some(_lock) = place.lock_start().map_err(failed)? {
+        if let Some(_lock) = directory.lock_start().map_err(failed)? {
             // Whoever had the lock before may have started one.
-            if let Some(stream) = try_connect(place).await? {
+            if let Some(stream) = try_connect(directory).await? {
                 return Ok(stream);
             }
             if started == STARTS {
                 return Err(NoAgent::Failed("the agent ends as soon as it is started".to_owned()));
             }
-            start(place, arguments).await.map_err(failed)?;
+            start(directory, arguments).await.map_err(failed)?;
             started += 1;
             continue;
         }
@@ -59,11 +59,11 @@ pub(crate) async fn connect(
 }
 
 /// `None` where nobody listens.
-async fn try_connect(place: &Place) -> Result<Option<UnixStream>, NoAgent> {
+async fn try_connect(directory: &Directory) -> Result<Option<UnixStream>, NoAgent> {
     let deadline = Instant::now() + PATIENCE;
     let mut pause = Duration::from_millis(1);
     loop {
-        match UnixStream::connect(place.socket()).await {
+        match UnixStream::connect(directory.socket()).await {
             Ok(stream) if stream.peer_cred().is_ok_and(|peer| is_us(peer.uid())) => {
                 return Ok(Some(stream));
             }
@@ -97,10 +97,10 @@ async fn try_connect(place: &Place) -> Result<Option<UnixStream>, NoAgent> {
 }
 
 /// Starts one, and returns when it listens.
-async fn start(place: &Place, arguments: &[OsString]) -> Result<(), String> {
+async fn start(directory: &Directory, arguments: &[OsString]) -> Result<(), String> {
     let program = std::env::current_exe()
         .map_err(|error| format!("cannot find this program: {}", plain(&error)))?;
-    let log = create(&place.log())?;
+    let log = create(&directory.log())?;
     // Of the agent before.
     let _ = log.set_len(0);
     keep_descriptors();
@@ -142,7 +142,7 @@ async fn start(place: &Place, arguments: &[OsString]) -> Result<(), String> {
     if matches!(&said, Ok(Ok(said)) if said == READY) {
         return Ok(());
     }
-    let words = std::fs::read_to_string(place.log()).unwrap_or_default();
+    let words = std::fs::read_to_string(directory.log()).unwrap_or_default();
     let last = words.lines().rev().find_map(|line| line.strip_prefix("sshpool: "));
     Err(crate::text::printable(last.unwrap_or("it has said nothing")))
 }

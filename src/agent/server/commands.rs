@@ -15,10 +15,12 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, timeout};
 
+use super::Running;
 use super::lines::Lines;
 use super::peer::Peer;
-use super::server::Running;
-use super::wire::{self, CommandResult, End, Ended, Exec, FRAME_HEADER, Refusal, What, frame};
+use crate::agent::protocol::{
+    self, CommandResult, End, Ended, Exec, FRAME_HEADER, Refusal, What, frame,
+};
 use crate::command::{ChildStdin, Command, Runner, Stdin};
 use crate::config::PoolConfig;
 use crate::error::Error;
@@ -34,14 +36,14 @@ const LAST_WRITES: Duration = Duration::from_secs(10);
 
 /// In which form a client wants what its command writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
+pub(super) enum AnswerFormat {
     Collected,
     Lines,
     Frames,
 }
 
 /// A command that was understood.
-pub(super) struct Order {
+pub(super) struct CommandRun {
     host: Host,
     command: Command,
     piped: bool,
@@ -49,11 +51,11 @@ pub(super) struct Order {
     running: Running,
 }
 
-impl Order {
+impl CommandRun {
     /// `defaults` has the limits for whom has said none.
     pub(super) fn new(
         exec: &Exec,
-        form: Form,
+        form: AnswerFormat,
         host: Host,
         runner: &dyn Runner,
         defaults: &PoolConfig,
@@ -74,7 +76,7 @@ impl Order {
         match exec.input()? {
             Some(_) if piped => return Err("stdin_stream: there is stdin already".to_owned()),
             Some(input) => command = command.stdin(input),
-            None if piped && form != Form::Frames => {
+            None if piped && form != AnswerFormat::Frames => {
                 return Err(
                     "stdin_stream: it needs a connection that is upgraded to frames".to_owned()
                 );
@@ -83,7 +85,7 @@ impl Order {
             None => {}
         }
         match exec.max_output_bytes {
-            Some(_) if form != Form::Collected => {
+            Some(_) if form != AnswerFormat::Collected => {
                 return Err("max_output_bytes: it is for answers that have all output".to_owned());
             }
             Some(bytes) if bytes > MOST_OUTPUT => {
@@ -98,7 +100,7 @@ impl Order {
             Some(ms) => command.timeout(Duration::from_millis(ms)),
             None => command.timeout(defaults.command_timeout),
         };
-        Ok(Order { host, command, piped, running })
+        Ok(CommandRun { host, command, piped, running })
     }
 
     /// Runs it to its end. `None` where the client is gone.
@@ -124,7 +126,7 @@ impl Order {
         self,
         client: Peer,
     ) -> Option<Result<impl Stream<Item = Bytes> + Send + use<>, Refusal>> {
-        let Order { host, command, running, .. } = self;
+        let CommandRun { host, command, running, .. } = self;
         let spawned = tokio::select! {
             spawned = command.spawn() => spawned,
             () = client.gone() => return None,
@@ -143,12 +145,12 @@ impl Order {
 
 /// Passes on what the command writes and what the client sends, until the command has ended.
 pub(super) async fn stream(
-    order: Order,
+    order: CommandRun,
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     client: &Peer,
 ) -> std::io::Result<()> {
-    let Order { host, command, piped, running } = order;
+    let CommandRun { host, command, piped, running } = order;
     if client.is_gone() {
         // It has given up waiting for us, and takes it that nothing was begun.
         return Ok(());
@@ -162,7 +164,7 @@ pub(super) async fn stream(
         Ok(child) => child,
         Err(error) => return end(&mut to, &End::Failed(running.refusal(&error, &host))).await,
     };
-    wire::write_frame(&mut to, frame::STARTED, b"").await?;
+    protocol::write_frame(&mut to, frame::STARTED, b"").await?;
     let stdin = child.stdin.take();
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     // Two streams and one connection: each frame is written whole. A tokio mutex: it is held while
@@ -222,7 +224,7 @@ pub(super) async fn stream(
 
 async fn end(to: &mut (impl AsyncWrite + Unpin), end: &End) -> std::io::Result<()> {
     let bytes = serde_json::to_vec(end).expect("it has text keys");
-    wire::write_frame(to, frame::END, &bytes).await?;
+    protocol::write_frame(to, frame::END, &bytes).await?;
     to.shutdown().await
 }
 
@@ -246,7 +248,7 @@ async fn pieces(
         if read == 0 {
             return Ok(());
         }
-        buffer[..FRAME_HEADER].copy_from_slice(&wire::header(kind, read));
+        buffer[..FRAME_HEADER].copy_from_slice(&protocol::header(kind, read));
         let mut to = to.lock().await;
         to.write_all(&buffer[..FRAME_HEADER + read]).await?;
         to.flush().await?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use super::wire::{Cause, Refusal, Settings};
+use crate::agent::protocol::{Cause, Refusal, Settings};
 use crate::config::PoolConfig;
 use crate::error::Error;
 use crate::host::Host;

@@ -25,8 +25,8 @@ use crate::text::plain;
 
 /// A directory that was looked at.
 #[derive(Clone, Debug)]
-pub(crate) struct Place {
-    directory: PathBuf,
+pub(crate) struct Directory {
+    path: PathBuf,
 }
 
 /// The longest path of a socket: 108 bytes on Linux, 104 elsewhere, with a byte of 0 at its end.
@@ -37,7 +37,7 @@ const STANDING: &str = "agent.standing";
 /// The longest that the log may become.
 const LONGEST_LOG: u64 = 1 << 20;
 
-impl Place {
+impl Directory {
     /// Looks for the directory, and makes it where it is not there. `Err` says in one line why it
     /// cannot be used.
     pub(crate) fn find() -> Result<Self, String> {
@@ -49,18 +49,18 @@ impl Place {
                 return Err(format!("cannot make {}: {}", directory.display(), plain(&error)));
             }
         }
-        let place = Place { directory };
-        place.check()?;
-        let socket = place.socket();
+        let found = Directory { path: directory };
+        found.check()?;
+        let socket = found.socket();
         if socket.as_os_str().len() > LONGEST {
             return Err(format!("the path {} is too long for a socket", socket.display()));
         }
-        Ok(place)
+        Ok(found)
     }
 
     fn check(&self) -> Result<(), String> {
-        let path = self.directory.display();
-        let found = std::fs::symlink_metadata(&self.directory)
+        let path = self.path.display();
+        let found = std::fs::symlink_metadata(&self.path)
             .map_err(|error| format!("cannot look at {path}: {}", plain(&error)))?;
         if !found.is_dir() {
             return Err(format!("{path} is not a directory: remove it"));
@@ -77,12 +77,12 @@ impl Place {
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
-        self.directory.join("agent.sock")
+        self.path.join("agent.sock")
     }
 
     /// What the agent says when nobody listens to it.
     pub(crate) fn log(&self) -> PathBuf {
-        self.directory.join("agent.log")
+        self.path.join("agent.log")
     }
 
     /// Keeps the log from growing without end: of one that is too long the last part stays.
@@ -105,7 +105,7 @@ impl Place {
 
     /// A link of this name to a program, which is how a program is given another name.
     pub(crate) fn link(&self, name: &str, program: &Path) -> Result<PathBuf, String> {
-        let link = self.directory.join(name);
+        let link = self.path.join(name);
         if std::fs::read_link(&link).is_ok_and(|target| target == program) {
             return Ok(link);
         }
@@ -130,7 +130,7 @@ impl Place {
     }
 
     fn lock(&self, name: &str) -> Result<Option<Lock>, String> {
-        let path = self.directory.join(name);
+        let path = self.path.join(name);
         let file = create(&path)?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             // A file that has lost its name is nobody's lock any more.
@@ -142,7 +142,7 @@ impl Place {
 
     /// Tells clients where the agent stands. For whoever has the right to be the agent.
     pub(crate) fn write_standing(&self, standing: &Standing) -> Result<(), String> {
-        let path = self.directory.join(STANDING);
+        let path = self.path.join(STANDING);
         let mut file = create(&path)?;
         let text = serde_json::to_vec(standing).expect("it has text keys");
         file.set_len(0)
@@ -157,7 +157,7 @@ impl Place {
 
     /// Where the agent stands that listens here, or the last one that did.
     pub(crate) fn standing(&self) -> Option<Standing> {
-        serde_json::from_slice(&std::fs::read(self.directory.join(STANDING)).ok()?).ok()
+        serde_json::from_slice(&std::fs::read(self.path.join(STANDING)).ok()?).ok()
     }
 
     /// Makes the socket, in the place of whatever is there. For whoever has the right to be the

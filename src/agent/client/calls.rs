@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use tokio::io::{ReadHalf, WriteHalf};
 
-use super::client::{ATTEMPTS, Client, Frames, NoAgent};
-use super::wire::{self, Connect, Connected, End, Exec, Leased, Masters, Question, Refusal, frame};
+use super::{ATTEMPTS, Client, Frames, NoAgent};
+use crate::agent::protocol::{
+    self, Connect, Connected, End, Exec, Leased, Masters, Question, Refusal, frame,
+};
 use crate::command::ExitStatus;
 use crate::error::Error;
 use crate::host::Host;
@@ -53,15 +55,15 @@ impl Client {
         let (mut from, mut to) = tokio::io::split(frames);
         let mut bytes = Vec::new();
         loop {
-            match wire::read_frame(&mut from, &mut bytes).await.map_err(gone)? {
+            match protocol::read_frame(&mut from, &mut bytes).await.map_err(gone)? {
                 Some(frame::QUESTION) => {
                     let question: Question = serde_json::from_slice(&bytes)
                         .map_err(|_| gone(io::ErrorKind::InvalidData.into()))?;
                     match ask(&question).await {
                         Some(answer) => {
-                            wire::write_frame(&mut to, frame::ANSWER, answer.as_bytes()).await
+                            protocol::write_frame(&mut to, frame::ANSWER, answer.as_bytes()).await
                         }
-                        None => wire::write_frame(&mut to, frame::KILL, b"").await,
+                        None => protocol::write_frame(&mut to, frame::KILL, b"").await,
                     }
                     .map_err(gone)?;
                 }
@@ -89,7 +91,7 @@ impl Client {
         };
         let mut bytes = Vec::new();
         let gone = || not_started(host, &NoAgent::NoAnswer("it has ended".to_owned()));
-        match wire::read_frame(&mut frames, &mut bytes).await {
+        match protocol::read_frame(&mut frames, &mut bytes).await {
             Ok(Some(frame::STARTED)) => {
                 let leased: Leased = serde_json::from_slice(&bytes).map_err(|_| gone())?;
                 Ok((leased.lease, frames))
@@ -119,7 +121,7 @@ impl Client {
             };
             let (mut from, to) = tokio::io::split(frames);
             let mut bytes = Vec::new();
-            match wire::read_frame(&mut from, &mut bytes).await {
+            match protocol::read_frame(&mut from, &mut bytes).await {
                 Ok(Some(frame::STARTED)) => return Ok((from, to)),
                 Ok(Some(frame::END)) => match serde_json::from_slice(&bytes) {
                     // The agent was told to end while the command waited for a connection. The next

@@ -9,8 +9,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, 
 use tokio::sync::watch;
 
 use super::calls::{agent_gone, ended};
-use super::client::{Client, Frames};
-use super::wire::{self, Exec, FRAME_HEADER, frame};
+use super::{Client, Frames};
+use crate::agent::protocol::{self, Exec, FRAME_HEADER, frame};
 use crate::command::{Child, ChildEnds, ExitStatus, Output, Pending, Request, Runner, Stdin};
 use crate::error::{Error, PartialOutput, Remote};
 use crate::host::Host;
@@ -144,7 +144,7 @@ impl Client {
         let (mut bytes, mut excess) = (Vec::new(), None);
         let read = async {
             loop {
-                let read = wire::read_frame(&mut from, &mut bytes).await;
+                let read = protocol::read_frame(&mut from, &mut bytes).await;
                 let (into, stream) = match read {
                     Ok(Some(frame::STDOUT)) => (&mut output.stdout, "stdout"),
                     Ok(Some(frame::STDERR)) => (&mut output.stderr, "stderr"),
@@ -173,7 +173,7 @@ impl Client {
                 excess = Some(stream);
                 let _ = to.shutdown().await;
                 loop {
-                    match wire::read_frame(&mut from, &mut bytes).await {
+                    match protocol::read_frame(&mut from, &mut bytes).await {
                         Ok(Some(frame::END)) => break ended(&bytes, host),
                         Ok(Some(_)) => {}
                         Ok(None) | Err(_) => break Err(agent_gone(host)),
@@ -215,7 +215,7 @@ async fn feed(to: &mut WriteHalf<Frames>, from: Option<impl AsyncRead + Unpin>, 
         // A pipe of ours does not fail to be read; if it does, there is nothing more to come from
         // it.
         let read = from.read(&mut buffer[FRAME_HEADER..]).await.unwrap_or(0);
-        buffer[..FRAME_HEADER].copy_from_slice(&wire::header(frame::STDIN, read));
+        buffer[..FRAME_HEADER].copy_from_slice(&protocol::header(frame::STDIN, read));
         let sent = async {
             to.write_all(&buffer[..FRAME_HEADER + read]).await?;
             to.flush().await
@@ -240,7 +240,7 @@ async fn relay(
     let incoming = async {
         let mut bytes = Vec::new();
         loop {
-            match wire::read_frame(&mut from, &mut bytes).await {
+            match protocol::read_frame(&mut from, &mut bytes).await {
                 // A stream that nobody reads any more is read for nobody, and that of a command
                 // that is to be ended, too.
                 Ok(Some(frame::STDOUT)) => tokio::select! {

@@ -5,8 +5,8 @@ use std::os::unix::ffi::OsStringExt;
 use serde::{Deserialize, Serialize};
 
 use super::encoding::{one_of, text_or_base64};
+use super::place::PlaceSpec;
 use super::{HostSpec, Origin, Settings};
-use crate::agent::caller::PlaceSpec;
 use crate::host::Host;
 use crate::pool::Lease;
 

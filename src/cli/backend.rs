@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use super::Client;
+use crate::agent::Client;
 use crate::command::{Command, Runner};
 use crate::config::PoolConfig;
 use crate::host::Host;
@@ -10,16 +10,16 @@ use crate::pool::Pool;
 
 /// Who runs the commands of the program.
 #[derive(Clone, Debug)]
-pub(crate) enum Way {
+pub(crate) enum Backend {
     Pool(Pool),
     Agent(Client),
 }
 
-impl Way {
+impl Backend {
     pub(crate) fn runner(&self) -> &dyn Runner {
         match self {
-            Way::Pool(pool) => pool,
-            Way::Agent(client) => client,
+            Backend::Pool(pool) => pool,
+            Backend::Agent(client) => client,
         }
     }
 
@@ -29,8 +29,8 @@ impl Way {
 
     pub(crate) fn config(&self) -> &PoolConfig {
         match self {
-            Way::Pool(pool) => pool.config(),
-            Way::Agent(client) => client.config(),
+            Backend::Pool(pool) => pool.config(),
+            Backend::Agent(client) => client.config(),
         }
     }
 }

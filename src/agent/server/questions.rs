@@ -15,17 +15,13 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 
-use super::place::Place;
-use super::wire::{self, Connected, Question, Refusal, frame};
+use crate::agent::directory::Directory;
+use crate::agent::protocol::{
+    self, ASKPASS_PROGRAM, ASKPASS_SOCKET, ASKPASS_TOKEN, Connected, Question, Refusal, frame,
+};
 use crate::error::{ConnectErrorKind, Error};
 use crate::host::{Asked, Askpass, Host, Login};
 use crate::pool::{Lease, Pool};
-
-/// The name under which the program asks.
-pub(crate) const PROGRAM: &str = "sshpool-askpass";
-/// What is in the environment of that program.
-pub(crate) const SOCKET: &str = "SSHPOOL_ASKPASS_SOCKET";
-pub(crate) const TOKEN: &str = "SSHPOOL_ASKPASS_TOKEN";
 
 /// How long a login with questions may take: as long as a server waits for one (`LoginGraceTime`).
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -68,28 +64,28 @@ impl Drop for Askable<'_> {
 }
 
 /// The link to this program under its name as one that asks.
-fn program(place: &Place) -> Result<PathBuf, String> {
+fn program(directory: &Directory) -> Result<PathBuf, String> {
     let mut own =
         std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
     if !own.exists() {
         // It was replaced while it ran; the system still has it.
         own = format!("/proc/{}/exe", std::process::id()).into();
     }
-    place.link(PROGRAM, &own)
+    directory.link(ASKPASS_PROGRAM, &own)
 }
 
 /// Connects for a client that can be asked.
 pub(super) async fn connect(
     questions: &Questions,
-    place: &Place,
+    directory: &Directory,
     pool: Pool,
     host: Host,
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
 ) -> io::Result<()> {
-    let program = match program(place) {
+    let program = match program(directory) {
         Ok(program) => program,
-        Err(why) => return end(&mut to, Err(Refusal::new(wire::Cause::Invalid, why))).await,
+        Err(why) => return end(&mut to, Err(Refusal::new(protocol::Cause::Invalid, why))).await,
     };
     // Nobody else can be there, and it is no secret to our own user.
     let token =
@@ -97,7 +93,8 @@ pub(super) async fn connect(
     let (sender, mut asked) = mpsc::unbounded_channel();
     questions.lock().insert(token.clone(), sender);
     let askable = Askable { questions, token };
-    let environment = vec![(SOCKET, place.socket().into()), (TOKEN, (&askable.token).into())];
+    let environment =
+        vec![(ASKPASS_SOCKET, directory.socket().into()), (ASKPASS_TOKEN, (&askable.token).into())];
     let login = host.login().clone();
     let host = host.with_login(Login {
         askpass: Some(Arc::new(Askpass { program, environment, asked: Asked::default() })),
@@ -135,10 +132,10 @@ pub(super) async fn connect(
                 }
                 let question = Question { token: String::new(), ..question };
                 let text = serde_json::to_vec(&question).expect("it has text keys");
-                let sent = wire::write_frame(&mut to, frame::QUESTION, &text).await;
+                let sent = protocol::write_frame(&mut to, frame::QUESTION, &text).await;
                 // The login waits for the answer, and so do we.
                 let answered = match sent {
-                    Ok(()) => wire::read_frame(&mut from, &mut bytes).await,
+                    Ok(()) => protocol::read_frame(&mut from, &mut bytes).await,
                     Err(error) => Err(error),
                 };
                 match answered {
@@ -176,6 +173,6 @@ async fn end(
         Ok(connected) => serde_json::to_vec(&connected),
         Err(refused) => serde_json::to_vec(&refused),
     };
-    wire::write_frame(to, frame::END, &bytes.expect("it has text keys")).await?;
+    protocol::write_frame(to, frame::END, &bytes.expect("it has text keys")).await?;
     to.shutdown().await
 }

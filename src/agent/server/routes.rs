@@ -11,15 +11,15 @@ use hyper::header::{ALLOW, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 
-use super::commands::{self, Form, Order};
-use super::held;
+use super::commands::{self, AnswerFormat, CommandRun};
 use super::http::{
     Answer, LINES, body, json, refused, switching, text, wants_frames, wants_lines, with_body,
 };
 use super::peer::Peer;
 use super::questions;
-use super::server::{Agent, Running};
-use super::wire::{
+use super::{Agent, Running};
+use crate::agent::exit_watch;
+use crate::agent::protocol::{
     self, About, Cause, Close, Connect, Connected, Exec, HostSpec, KnownHost, Leased, Masters,
     Origin, Question, Refusal, Status, Stop,
 };
@@ -45,11 +45,13 @@ async fn route(
     request: Request<Incoming>,
     peer: Peer,
 ) -> Result<Answer, Refusal> {
-    if let Some(theirs) = request.headers().get(wire::VERSION_HEADER)
-        && theirs != wire::VERSION
+    if let Some(theirs) = request.headers().get(protocol::VERSION_HEADER)
+        && theirs != protocol::VERSION
     {
-        let message =
-            format!("this agent is of version {} (`sshpool agent stop` ends it)", wire::VERSION);
+        let message = format!(
+            "this agent is of version {} (`sshpool agent stop` ends it)",
+            protocol::VERSION
+        );
         return Err(Refusal::new(Cause::OtherVersion, message));
     }
     let path = request.uri().path().to_owned();
@@ -75,7 +77,7 @@ async fn route(
     match path.as_str() {
         "/v1/health" => json(&serde_json::json!({"ok": true})),
         "/v1/version" => json(&serde_json::json!({
-            "version": wire::VERSION,
+            "version": protocol::VERSION,
             "api": 1,
             "pid": std::process::id(),
         })),
@@ -104,9 +106,9 @@ async fn exec(
 ) -> Result<Answer, Refusal> {
     let upgrade = wants_frames(&request)?.then(|| hyper::upgrade::on(&mut request));
     let form = match upgrade {
-        Some(_) => Form::Frames,
-        None if wants_lines(&request) => Form::Lines,
-        None => Form::Collected,
+        Some(_) => AnswerFormat::Frames,
+        None if wants_lines(&request) => AnswerFormat::Lines,
+        None => AnswerFormat::Collected,
     };
     let exec: Exec = body(request).await?;
     let running = Running::new(agent)?;
@@ -118,14 +120,14 @@ async fn exec(
             Refusal::new(Cause::NotFound, message)
         })?),
     };
-    let order = Order::new(&exec, form, host, &*runner, agent.pools.default(), running);
+    let order = CommandRun::new(&exec, form, host, &*runner, agent.pools.default(), running);
     let order = order.map_err(|why| Refusal::new(Cause::Invalid, why))?;
     // It may be long, with its input, and it is in the order now.
     drop(exec);
     // Nobody hears the answer to a client that is gone.
     let gone = || Refusal::new(Cause::Invalid, "the client is gone");
     match upgrade {
-        None if form == Form::Lines => {
+        None if form == AnswerFormat::Lines => {
             let lines = order.lines(peer).await.ok_or_else(gone)??;
             let body = StreamBody::new(lines.map(|line| Ok::<_, Infallible>(Frame::data(line))));
             Ok(with_body(StatusCode::OK, LINES, body))
@@ -164,7 +166,8 @@ async fn connect(
             let Ok(upgraded) = upgrade.await else { return };
             let (from, to) = tokio::io::split(TokioIo::new(upgraded));
             if let Err(error) =
-                questions::connect(&agent.questions, &agent.plan.place, pool, host, from, to).await
+                questions::connect(&agent.questions, &agent.plan.directory, pool, host, from, to)
+                    .await
             {
                 tracing::debug!(%error, "the client that wanted a connection is gone");
             }
@@ -178,7 +181,7 @@ async fn connect(
         && let Some(pid) = peer.pid
     {
         tokio::spawn(async move {
-            held::until_gone(pid).await;
+            exit_watch::until_gone(pid).await;
             drop((lease, running));
         });
     }
@@ -208,7 +211,7 @@ async fn lease(agent: &Arc<Agent>, mut request: Request<Incoming>) -> Result<Ans
         let held = agent.leases.hold(lease);
         let leased = Leased { lease: held.name().to_owned(), connected };
         let text = serde_json::to_vec(&leased).expect("it has text keys");
-        if wire::write_frame(&mut frames, wire::frame::STARTED, &text).await.is_ok() {
+        if protocol::write_frame(&mut frames, protocol::frame::STARTED, &text).await.is_ok() {
             // The client says no more, and its end is that of the lease.
             let _ = tokio::io::copy(&mut frames, &mut tokio::io::sink()).await;
         }
@@ -262,7 +265,7 @@ async fn close(agent: &Arc<Agent>, request: Request<Incoming>) -> Result<Answer,
 
 async fn stop(agent: &Arc<Agent>, request: Request<Incoming>) -> Result<Answer, Refusal> {
     let stop: Stop = body(request).await?;
-    if stop.unless_version.as_deref() == Some(wire::VERSION) {
+    if stop.unless_version.as_deref() == Some(protocol::VERSION) {
         return Err(Refusal::new(Cause::OtherVersion, "this agent is of that version"));
     }
     agent.leave(match (stop.now, stop.drain) {
@@ -276,7 +279,7 @@ async fn stop(agent: &Arc<Agent>, request: Request<Incoming>) -> Result<Answer, 
 fn status(agent: &Agent) -> Status {
     Status {
         agent: About {
-            version: wire::VERSION.to_owned(),
+            version: protocol::VERSION.to_owned(),
             pid: std::process::id(),
             uptime_ms: ms(agent.uptime()),
             idle_timeout_ms: ms(agent.plan.idle_timeout),

@@ -7,6 +7,17 @@
 //! next one before anything was begun for them. What runs goes on to its end, or for as long as the
 //! one who has told it to leave has patience. A second signal does not wait.
 
+mod commands;
+mod counted;
+mod http;
+mod leases;
+mod lines;
+mod metrics;
+mod peer;
+mod pools;
+mod questions;
+mod routes;
+
 use std::convert::Infallible;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
@@ -22,26 +33,26 @@ use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
-use super::leases::Leases;
-use super::peer::Peer;
-use super::place::{Lock, Place, Socket, is_us};
-use super::pools::Pools;
-use super::questions::Questions;
-use super::standing::Standing;
-use super::wire::{Cause, Refusal};
-use super::{http, routes};
+use crate::agent::directory::{Directory, Lock, Socket, is_us};
+use crate::agent::protocol::{Cause, Refusal};
+use crate::agent::standing::Standing;
 use crate::config::PoolConfig;
 use crate::error::Error;
 use crate::host::Host;
 use crate::openssh::CLOSED;
+use counted::{Present, Running};
+use leases::Leases;
+use peer::Peer;
+use pools::Pools;
+use questions::Questions;
 
 /// Clients at once. A browser's worth of dashboards and a fan-out over many hosts are far below.
-pub(super) const MOST_CLIENTS: usize = 2000;
+const MOST_CLIENTS: usize = 2000;
 /// Commands at once.
-pub(super) const MOST_COMMANDS: usize = 1000;
+const MOST_COMMANDS: usize = 1000;
 /// How long a client may take to say what it wants, and how long it may say nothing between two
 /// requests.
-pub(super) const SPEECH: Duration = Duration::from_secs(30);
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long whoever has connected just before the end may take for that; and the last answers to be
 /// read.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -51,22 +62,22 @@ const STOPPED: &str = "the agent was stopped";
 const LONGEST_HEAD: usize = 64 << 10;
 
 pub(crate) struct Plan {
-    pub place: Place,
+    pub directory: Directory,
     /// What there is for hosts that are given by name; read anew for each request.
     pub config_file: Option<PathBuf>,
     pub ssh_config: Option<PathBuf>,
     pub settings: PoolConfig,
     pub idle_timeout: Duration,
-    /// What is said goes to the log of the place.
+    /// What is said goes to the log of the directory.
     pub logs: bool,
 }
 
-pub(super) struct Agent {
-    pub(super) pools: Pools,
-    pub(super) plan: Plan,
-    pub(super) questions: Questions,
-    pub(super) standing: Standing,
-    pub(super) leases: Arc<Leases>,
+struct Agent {
+    pools: Pools,
+    plan: Plan,
+    questions: Questions,
+    standing: Standing,
+    leases: Arc<Leases>,
     started: Instant,
     clients: AtomicUsize,
     commands: AtomicUsize,
@@ -83,47 +94,6 @@ enum Life {
     Leaving { patience: Option<Duration> },
 }
 
-/// One client, as long as it is connected.
-pub(super) struct Present(Arc<Agent>);
-
-impl Drop for Present {
-    fn drop(&mut self) {
-        self.0.clients.fetch_sub(1, Ordering::Relaxed);
-        self.0.used();
-    }
-}
-
-/// One of the commands that run, as long as anything of it is there; or a process that has a
-/// connection to itself for a while.
-pub(super) struct Running(Arc<Agent>);
-
-impl Running {
-    pub(super) fn new(agent: &Arc<Agent>) -> Result<Self, Refusal> {
-        let running = Running(Arc::clone(agent));
-        if agent.commands.fetch_add(1, Ordering::Relaxed) < MOST_COMMANDS {
-            return Ok(running);
-        }
-        Err(Refusal::new(Cause::TooMany, format!("more than {MOST_COMMANDS} commands at once")))
-    }
-
-    /// Why it was not started, or has no end.
-    pub(super) fn refusal(&self, error: &Error, host: &Host) -> Refusal {
-        self.0.refusal(error, host)
-    }
-
-    /// The same for one whose output is with the client already.
-    pub(super) fn refusal_of_streamed(&self, error: &Error, host: &Host) -> Refusal {
-        self.0.refusal(error, host).without_output()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.commands.fetch_sub(1, Ordering::Relaxed);
-        self.0.used();
-    }
-}
-
 /// Listens until a signal has come or nobody needs it any more, and returns when nothing is left:
 /// with the signal, if it was one. `ready` is called when clients can connect. `lock` is the right
 /// to be the agent.
@@ -134,12 +104,16 @@ pub(crate) async fn serve(
     ready: impl FnOnce(),
 ) -> Result<Option<Signal>, String> {
     let standing = Standing::own();
-    plan.place.write_standing(&standing)?;
-    let (listener, socket) = plan.place.listen()?;
+    plan.directory.write_standing(&standing)?;
+    let (listener, socket) = plan.directory.listen()?;
     let taken = listener.try_clone().and_then(tokio::net::UnixListener::from_std);
     let taken = taken.map_err(|error| format!("cannot listen: {}", crate::text::plain(&error)))?;
     ready();
-    tracing::info!(version = super::wire::VERSION, pid = std::process::id(), "listening");
+    tracing::info!(
+        version = crate::agent::protocol::VERSION,
+        pid = std::process::id(),
+        "listening"
+    );
     let agent = Arc::new(Agent {
         pools: Pools::new(plan.settings.clone()),
         plan,
@@ -229,7 +203,7 @@ impl Agent {
     fn look(&self, socket: &Socket) -> Option<&'static str> {
         self.pools.sweep();
         if self.plan.logs
-            && let Err(error) = self.plan.place.trim_log()
+            && let Err(error) = self.plan.directory.trim_log()
         {
             tracing::debug!(%error, "the log cannot be looked after");
         }
@@ -291,7 +265,7 @@ impl Agent {
     }
 
     /// Lets the agent leave. What runs may go on for `patience`, or to its end.
-    pub(super) fn leave(&self, patience: Option<Duration>) {
+    fn leave(&self, patience: Option<Duration>) {
         self.life.send_modify(|life| {
             let before = match *life {
                 Life::Leaving { patience } => patience,
@@ -303,13 +277,13 @@ impl Agent {
         });
     }
 
-    pub(super) fn is_leaving(&self) -> bool {
+    fn is_leaving(&self) -> bool {
         *self.life.borrow() != Life::Listening
     }
 
     /// Why something was not started, or has no end. What the end of this agent has kept from its
     /// start, another agent can do.
-    pub(super) fn refusal(&self, error: &Error, host: &Host) -> Refusal {
+    fn refusal(&self, error: &Error, host: &Host) -> Refusal {
         match error {
             Error::Closed { .. } if self.is_leaving() => {
                 Refusal::new(Cause::Leaving, "the agent is about to end")
@@ -326,20 +300,20 @@ impl Agent {
         }
     }
 
-    pub(super) fn uptime(&self) -> Duration {
+    fn uptime(&self) -> Duration {
         self.started.elapsed()
     }
 
-    pub(super) fn clients(&self) -> usize {
+    fn clients(&self) -> usize {
         self.clients.load(Ordering::Relaxed)
     }
 
-    pub(super) fn commands(&self) -> usize {
+    fn commands(&self) -> usize {
         self.commands.load(Ordering::Relaxed)
     }
 
     /// Counts somebody who is connected, beside those whose connections it knows of.
-    pub(super) fn present(self: &Arc<Self>) -> Present {
+    fn present(self: &Arc<Self>) -> Present {
         self.clients.fetch_add(1, Ordering::Relaxed);
         self.used();
         Present(Arc::clone(self))
@@ -366,7 +340,7 @@ impl Agent {
                 }
             });
             // One that is refused anyway is not to keep its place for long.
-            let speech = if is_one_too_many { LAST_WORDS } else { SPEECH };
+            let speech = if is_one_too_many { LAST_WORDS } else { READ_TIMEOUT };
             let mut builder = hyper::server::conn::http1::Builder::new();
             builder.timer(TokioTimer::new()).header_read_timeout(speech).max_buf_size(LONGEST_HEAD);
             builder.keep_alive(!is_one_too_many);

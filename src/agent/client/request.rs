@@ -12,9 +12,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use super::client::NoAgent;
-use super::questions;
-use super::wire::{self, Question};
+use super::NoAgent;
+use crate::agent::protocol::{self, Question};
 
 /// How long the head of an answer may take that depends on nobody but the agent.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -64,10 +63,10 @@ impl<'a> Ask<'a> {
             .header(HOST, "sshpool")
             .header(CONTENT_TYPE, "application/json");
         if self.version {
-            request = request.header(wire::VERSION_HEADER, wire::VERSION);
+            request = request.header(protocol::VERSION_HEADER, protocol::VERSION);
         }
         if self.upgrade {
-            request = request.header(CONNECTION, "upgrade").header(UPGRADE, wire::FRAMES);
+            request = request.header(CONNECTION, "upgrade").header(UPGRADE, protocol::FRAMES);
         }
         let request = request.body(Full::new(self.body.clone())).expect("these headers are valid");
         sender.send_request(request).await.map_err(gone)
@@ -90,8 +89,8 @@ pub(super) async fn collected(answer: Response<Incoming>) -> Result<Bytes, NoAge
 
 /// Gives a question of ssh to the agent that has started it. `None` where nobody answers.
 pub(crate) async fn pass_on(prompt: String) -> Option<String> {
-    let socket = std::env::var_os(questions::SOCKET)?;
-    let token = std::env::var(questions::TOKEN).ok()?;
+    let socket = std::env::var_os(protocol::ASKPASS_SOCKET)?;
+    let token = std::env::var(protocol::ASKPASS_TOKEN).ok()?;
     let hint = std::env::var("SSH_ASKPASS_PROMPT").ok();
     let stream = UnixStream::connect(socket).await.ok()?;
     let (mut sender, connection) =
