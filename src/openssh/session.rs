@@ -288,13 +288,10 @@ impl transport::Session for Session {
                 }
             },
         };
-        if !matches!(end, SessionEnd::Lost(_) | SessionEnd::ClientKilled(_)) {
-            self.group.forget();
-        }
         if !matches!(end, SessionEnd::Refused(_) | SessionEnd::NotReached(_)) {
             master.ran();
         }
-        match end {
+        let end = match end {
             // ssh passes a status on as soon as it has come, and output that was still on its way
             // when the connection went is missing. And what the end of the master was says more of
             // a loss than what its client makes of that.
@@ -310,7 +307,12 @@ impl transport::Session for Session {
                 (Ok(()), _) => end,
             },
             end => end,
+        };
+        // Not before: whoever gives up meanwhile has to end what a lost connection has left.
+        if !matches!(end, SessionEnd::Lost(_) | SessionEnd::ClientKilled(_)) {
+            self.group.forget();
         }
+        end
     }
 
     /// The end of a session whose command has not begun: the shell ended before. Where the session
