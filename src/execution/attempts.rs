@@ -138,10 +138,10 @@ impl<T: Transport> Attempts<T> {
             Err(after) => return Err(self.timed_out(running, after, take(output)).await),
         };
         tracing::debug!(?end, "session ended");
-        // A session that was there is not refused any more.
-        let ended = self.judge(end, running)?;
-        ended.unwrap_or_else(|| Err("its session has vanished".to_owned())).map_err(|reason| {
-            Error::Lost { host: self.host(), reason, partial: Arc::new(take(output)) }
+        concluded(end, running).map_err(|reason| Error::Lost {
+            host: self.host(),
+            reason,
+            partial: Arc::new(take(output)),
         })
     }
 
@@ -252,36 +252,16 @@ impl<T: Transport> Attempts<T> {
         }
     }
 
-    /// What follows from the end of an attempt: `None` for another one, otherwise the status, or
-    /// why it was lost.
-    pub(super) fn judge(
+    /// What follows from the end of an attempt whose command has not been heard to begin: `None` for
+    /// another one, otherwise as [`concluded`].
+    fn judge(
         &mut self,
         end: SessionEnd,
         running: Running<T>,
     ) -> Result<Option<Result<ExitStatus, String>>, Error> {
-        if let SessionEnd::ClientKilled(reason) = end {
-            // Dropped, and so ended there too.
-            return Ok(Some(Err(reason)));
-        }
-        let lease = running.ended();
         match end {
-            SessionEnd::Exited(_) | SessionEnd::Killed => {
-                lease.ran();
-                if let AttemptLease::Callers(lease) = &lease {
-                    lease.used();
-                }
-                Ok(Some(Ok(match end {
-                    SessionEnd::Exited(code) => ExitStatus::exited(code),
-                    _ => ExitStatus::killed(),
-                })))
-            }
-            SessionEnd::Lost(reason) => {
-                lease.ran();
-                lease.broken();
-                Ok(Some(Err(reason)))
-            }
-            SessionEnd::ClientKilled(_) => unreachable!("that was looked at first"),
             SessionEnd::NotBegun => {
+                drop(running.ended());
                 self.own = true;
                 self.reason = "a shell ended before it had begun with the command".to_owned();
                 Ok(None)
@@ -289,7 +269,7 @@ impl<T: Transport> Attempts<T> {
             SessionEnd::Refused(reason) => {
                 tracing::debug!(reason, "session refused; trying again");
                 (self.reason, self.refused) = (reason, self.refused + 1);
-                match lease {
+                match running.ended() {
                     AttemptLease::Own(lease) => lease.refused(),
                     AttemptLease::Callers(lease) => {
                         lease.count(|stats| stats.refused_sessions += 1)
@@ -303,6 +283,7 @@ impl<T: Transport> Attempts<T> {
                     reason,
                     "connection gone before the command started"
                 );
+                let lease = running.ended();
                 lease.broken();
                 (self.reason, self.not_reached) = (reason, self.not_reached + 1);
                 match lease {
@@ -310,6 +291,7 @@ impl<T: Transport> Attempts<T> {
                     _ => Err(self.never_started()),
                 }
             }
+            end => Ok(Some(concluded(end, running))),
         }
     }
 
@@ -345,5 +327,37 @@ impl<T: Transport> Attempts<T> {
 
     fn never_started(&self) -> Error {
         Error::NeverStarted { host: self.host(), reason: self.reason.clone() }
+    }
+}
+
+/// What follows from the end of a command that has begun, or may have: its status, or why it was
+/// lost.
+pub(super) fn concluded<T: Transport>(
+    end: SessionEnd,
+    running: Running<T>,
+) -> Result<ExitStatus, String> {
+    match end {
+        SessionEnd::Exited(_) | SessionEnd::Killed => {
+            let lease = running.ended();
+            lease.ran();
+            if let AttemptLease::Callers(lease) = &lease {
+                lease.used();
+            }
+            Ok(match end {
+                SessionEnd::Exited(code) => ExitStatus::exited(code),
+                _ => ExitStatus::killed(),
+            })
+        }
+        // A session that was there is not refused any more, nor is its way to it; if one ever says
+        // so, its command has begun all the same.
+        SessionEnd::Lost(reason) | SessionEnd::Refused(reason) | SessionEnd::NotReached(reason) => {
+            let lease = running.ended();
+            lease.ran();
+            lease.broken();
+            Err(reason)
+        }
+        // Dropped, and so ended there too.
+        SessionEnd::ClientKilled(reason) => Err(reason),
+        SessionEnd::NotBegun => Err("its session has vanished".to_owned()),
     }
 }
