@@ -13,6 +13,8 @@ mod begin;
 mod capture;
 mod running;
 mod spawned;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
