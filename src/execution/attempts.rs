@@ -252,7 +252,7 @@ impl<T: Transport> Attempts<T> {
         }
     }
 
-    /// What follows from the end of an attempt whose command has not been heard to begin: `None` for
+    /// What follows from the end of an attempt whose command was not heard to begin: `None` for
     /// another one, otherwise as [`concluded`].
     fn judge(
         &mut self,
