@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Target;
 use super::begin::begun;
-use super::capture::{Excess, pump};
+use super::capture::{Excess, pump, rest};
 use super::running::Running;
 use crate::command::ExitStatus;
 use crate::error::{Error, PartialOutput, Remote};
@@ -111,12 +111,14 @@ impl<T: Transport> Attempts<T> {
                 }
             };
             tracing::debug!(?end, "session ended early");
-            let streams = running.take_streams();
+            let mut streams = running.take_streams();
             match self.judge(end, running)? {
                 None => {}
                 Some(Ok(status)) => return Ok(Begun::Ended(streams, status)),
                 // It may have begun, unheard.
                 Some(Err(reason)) => {
+                    // What is over the limit is cut off; the loss is what is told.
+                    let _ = rest(&mut streams, limit, early);
                     let partial = Arc::new(take(early));
                     return Err(Error::Lost { host: self.host(), reason, partial });
                 }
