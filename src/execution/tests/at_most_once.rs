@@ -130,6 +130,44 @@ async fn what_may_have_begun_unheard_is_not_tried_again(
     }
 }
 
+/// What start-up files wrote is all that there is to tell of it.
+#[tokio::test(start_paused = true)]
+async fn what_was_written_before_an_unheard_end_is_told() {
+    for (first, last) in [("motd", ""), ("mo", "td"), ("", "motd")] {
+        let plan = Plan::new().print(first).warn(first).read().pass(ms(20)).print(last).warn(last);
+        let stage = Stage::new(config());
+        let (_, partial) = loss(stage.plan(plan.clone().end(lost())).output(run("once")).await);
+        assert_eq!(partial, written("motd", "motd"));
+        let ended = stage.plan(plan.end(SessionEnd::Killed)).output(run("once")).await;
+        let output = ended.expect("no error");
+        let (stdout, stderr) = (output.stdout, output.stderr);
+        assert_eq!(PartialOutput { stdout, stderr }, written("motd", "motd"));
+    }
+}
+
+/// What is known of a connection from the end of a command on it.
+#[rstest]
+#[case::exited(SessionEnd::Exited(1), 1)]
+#[case::killed(SessionEnd::Killed, 1)]
+#[case::client_killed(client_killed(), 1)]
+#[case::lost(lost(), 2)]
+#[tokio::test(start_paused = true)]
+async fn only_a_lost_connection_is_replaced(
+    #[case] end: SessionEnd,
+    #[case] logins: usize,
+    #[values(true, false)] has_begun: bool,
+) {
+    for way in WAYS {
+        let stage = Stage::new(config());
+        let plan = if has_begun { Plan::begins() } else { Plan::new().read() };
+        stage.plan(plan.pass(ms(20)).end(end.clone()));
+        let _ = result(stage.target(), way, run("first")).await;
+        assert!(stage.output(run("second")).await.expect("no error").status.success());
+        // What a shell ended without a sign is tried again, on the same connection.
+        assert_eq!(stage.logins(), logins, "{way:?}");
+    }
+}
+
 #[rstest]
 #[case::shell_ended(SessionEnd::Exited(0))]
 #[case::shell_failed(SessionEnd::Exited(1))]

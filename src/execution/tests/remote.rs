@@ -3,7 +3,6 @@
 use rstest::rstest;
 
 use super::*;
-use crate::execution::output;
 use crate::execution::running::SEARCH;
 use crate::transport::ENDING;
 
@@ -102,17 +101,27 @@ async fn another_connection_ends_what_its_own_cannot() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_ending_takes_the_session_in_standby() {
-    let stage = Stage::with_standby(config(), Plan::begins()).await;
-    stage.world.books(|books| books.ahead.push_back(Plan::new().read()));
-    let lease = stage.lease().await;
-    let request = within(TIME, "once");
-    let (remote, _) = timed_out(output(stage.on(&lease), request).await);
-    assert_eq!(remote, Remote::Ended);
-    // The command has taken the one that was there; its own lease opens none while it runs.
-    let asked = stage.world.books(|books| books.asked.clone());
-    assert_eq!(asked.len(), 1);
+async fn an_ending_takes_a_session_in_standby() {
+    let stage = Stage::new(PoolConfig { standby_sessions: 2, ..config() });
+    stage.world.books(|books| books.ahead.push_back(Plan::begins()));
+    stage.warm_up(1).await;
+    assert_eq!(stage.stats().standby_sessions, 2);
+    assert_eq!(end(&stage).await, (Remote::Ended, ms(10)));
+    // The command has taken the first one.
+    assert_eq!(stage.world.books(|books| books.asked.clone()), [(group_of(0), 0, Some(1))]);
     assert_eq!(stage.ended(), [group_of(0)]);
+}
+
+/// A command that was not taken whole cannot begin any more once nothing more comes.
+#[tokio::test(start_paused = true)]
+async fn a_shell_that_waits_for_the_rest_of_its_command_ends() {
+    let stage = Stage::warm(config(), 1).await;
+    stage.plan(Plan::new().pass(TIME + ms(100)).begin());
+    let before = Instant::now();
+    let long = "x".repeat(100_000);
+    let (remote, _) = timed_out(stage.output(within(TIME, &long)).await);
+    assert_eq!((remote, before.elapsed()), (Remote::Ended, TIME + ms(101)));
+    assert!(stage.executed().is_empty() && stage.asked() == 0);
 }
 
 /// The server frees a session a moment later.
@@ -127,6 +136,31 @@ async fn an_ending_that_is_refused_is_tried_again() {
     assert_eq!(end(&stage).await, (Remote::Ended, ms(3 * 50 + 10)));
     assert_eq!((stage.asked(), stage.ended()), (4, vec![group_of(0)]));
     assert_eq!(stage.logins(), 1);
+}
+
+/// A queue for a session is not left because one of the connections goes meanwhile.
+#[tokio::test(start_paused = true)]
+async fn an_ending_that_is_queued_waits_for_its_turn() {
+    let one = PoolConfig { max_connections: 1, sessions_per_connection: 1, ..config() };
+    let stage = Stage::new(one);
+    stage.plan(Plan::begins()).ending(Ending::Refused).ending(Ending::NotHere("nobody answers"));
+    assert_eq!(end(&stage).await, (Remote::Ended, ms(2 * 50 + 10)));
+    assert_eq!((stage.asked(), stage.ended()), (3, vec![group_of(0)]));
+}
+
+/// What a server allows is known from its refusal, and the session is looked for elsewhere.
+#[tokio::test(start_paused = true)]
+async fn where_a_connection_is_full_another_one_is_made() {
+    let stage = Stage::new(PoolConfig { sessions_per_connection: 2, ..config() });
+    stage.world.books(|books| books.full.insert(0));
+    stage.plan(Plan::begins());
+    let (remote, time) = end(&stage).await;
+    assert_eq!((remote, stage.ended()), (Remote::Ended, vec![group_of(0)]));
+    assert!((LOGIN..LOGIN + ms(70)).contains(&time), "{time:?}");
+    assert_eq!(
+        stage.world.books(|books| books.asked.last().copied()),
+        Some((group_of(0), 1, None))
+    );
 }
 
 /// What is refused for too long may be for want of the session that is to be ended: the connection
@@ -165,6 +199,23 @@ async fn an_ending_is_given_up_after_six_seconds() {
     stage.plan(Plan::new().pass(TIME + ms(900)).begin()).ending(Ending::Hangs);
     let reason = "there was no session to end it over";
     assert_eq!(end(&stage).await, (lives_on(reason), ms(900) + most));
+}
+
+/// While a session is queued for, it is the want of one that is told.
+#[tokio::test(start_paused = true)]
+async fn in_vain_queued_for_is_what_is_told() {
+    let settings = PoolConfig { max_connections: 2, sessions_per_connection: 2, ..config() };
+    let stage = Stage::new(settings);
+    let others = [stage.lease().await, stage.lease().await, stage.lease().await];
+    assert_eq!((others[0].connection().id, others[2].connection().id), (0, 1));
+    stage.world.books(|books| books.full.insert(0));
+    stage.plan(Plan::begins());
+    for _ in 0..1000 {
+        stage.ending(Ending::NotHere("nobody answers"));
+    }
+    let (remote, time) = end(&stage).await;
+    assert_eq!((remote, time), (lives_on("there was no session to end it over"), SEARCH + ENDING));
+    assert_eq!(stage.connections(), [1]);
 }
 
 /// The local part has gone with the connection, and the command lives on.
