@@ -279,4 +279,8 @@ async fn without_a_sign_only_a_session_that_was_not_opened_is_tried_again() {
     let (reason, partial) = loss(stage.output(run("once")).await);
     assert_eq!((reason.as_str(), partial), ("the wire was cut", written("out", "")));
     assert_eq!(stage.executed(), ["once"]);
+    // The status is known, and not that it was open: the one follows from the other.
+    let output = stage.plan(Plan::new().begin_unheard().exit(5)).output(run("next")).await;
+    assert_eq!(output.expect("no error").status.code(), Some(5));
+    assert_eq!(stage.executed(), ["once", "next"]);
 }

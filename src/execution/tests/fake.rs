@@ -107,7 +107,7 @@ impl Connection for FakeConnection {
         let ending = self.world.books(|books| {
             let over = over.as_ref().map(|session| session.id);
             books.asked.extend(groups.iter().map(|&group| (group, self.id, over)));
-            match books.full.contains(&self.id) {
+            match over.is_none() && books.full.contains(&self.id) {
                 true => Ending::Refused,
                 false => books.endings.pop_front().unwrap_or_default(),
             }

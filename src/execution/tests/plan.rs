@@ -20,9 +20,9 @@ pub(super) enum Step {
     Passes(Duration),
     /// Waits for its command. Where none comes the shell ends.
     Reads,
-    /// Has its command executed, and gives the sign of it.
+    /// Has its command executed, and gives the sign of it, or tells that it is open.
     Begins,
-    /// The same, but the sign gets lost.
+    /// The same, but nobody hears of it.
     BeginsUnheard,
     Prints(String),
     Warns(String),

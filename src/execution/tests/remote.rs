@@ -3,6 +3,7 @@
 use rstest::rstest;
 
 use super::*;
+use crate::execution::output;
 use crate::execution::running::SEARCH;
 use crate::transport::ENDING;
 
@@ -199,6 +200,33 @@ async fn an_ending_is_given_up_after_six_seconds() {
     stage.plan(Plan::new().pass(TIME + ms(900)).begin()).ending(Ending::Hangs);
     let reason = "there was no session to end it over";
     assert_eq!(end(&stage).await, (lives_on(reason), ms(900) + most));
+}
+
+/// Where a server has one session to spare it may be the one in standby, which is for those who
+/// have a lease there.
+#[tokio::test(start_paused = true)]
+async fn a_session_that_was_queued_for_may_be_in_standby() {
+    let stage = Stage::new(PoolConfig {
+        max_connections: 2,
+        sessions_per_connection: 2,
+        standby_sessions: 1,
+        ..config()
+    });
+    let held = [stage.lease().await, stage.lease().await, stage.lease().await];
+    drop(stage.lease().await);
+    sleep(secs(1)).await;
+    assert_eq!(held.each_ref().map(|lease| lease.connection().id), [0, 0, 1]);
+    assert_eq!(stage.stats().standby_sessions, 1);
+    stage.world.books(|books| books.full.extend([0, 1]));
+    stage.plan(Plan::begins());
+    let before = Instant::now();
+    let (remote, _) = timed_out(output(stage.on(&held[0]), within(TIME, "once")).await);
+    assert_eq!((remote, &stage.connections()[..2]), (Remote::Ended, &[1, 0][..]));
+    assert!(before.elapsed() <= TIME + ms(60), "{:?}", before.elapsed());
+    let asked = stage.world.books(|books| books.asked.clone());
+    let group = group_of(1);
+    assert_eq!(asked.first(), Some(&(group, 0, None)));
+    assert_eq!(asked.last(), Some(&(group, 1, Some(0))));
 }
 
 /// While a session is queued for, it is the want of one that is told.

@@ -26,7 +26,8 @@ pub(super) struct Books {
     /// For the next ones that are opened ahead of need.
     pub ahead: VecDeque<Plan>,
     pub endings: VecDeque<Ending>,
-    /// Connections that have no session to spare for the ending of a command.
+    /// Connections that have no session to spare for the ending of a command, but for those that
+    /// are in standby.
     pub full: BTreeSet<usize>,
     /// Sessions get their command when they are opened.
     pub is_plain: bool,
@@ -207,6 +208,7 @@ impl Server {
                 if !self.executes(alarm).await {
                     return false;
                 }
+                self.process.send_modify(|process| process.is_open = true);
                 if self.world.books(|books| !books.is_plain) {
                     let group = if self.plan.is_groupless { 0 } else { group_of(self.id) };
                     let _ = self.pipes.stdout.write_all(sign(group).as_bytes()).await;
@@ -253,7 +255,6 @@ impl Server {
             books.executed.push(command);
             books.living.insert(group_of(self.id), Arc::clone(alarm));
         });
-        self.process.send_modify(|process| process.is_open = true);
         true
     }
 
