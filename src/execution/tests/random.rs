@@ -1,8 +1,12 @@
 //! Random commands over sessions that do anything: whatever happens, no command is executed twice,
 //! and what a caller is told is true.
 
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
 use proptest::collection::vec;
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use tokio::time::timeout;
 
 use super::plan::Step;
@@ -146,7 +150,7 @@ async fn call(
     timeout(Duration::from_millis(caller.goes), result).await.ok()
 }
 
-async fn play(case: Case) -> Result<(), TestCaseError> {
+async fn play(case: Case, seen: &Seen) -> Result<(), TestCaseError> {
     let stage = Stage::new(PoolConfig {
         standby_sessions: case.standby,
         sessions_per_connection: case.sessions_per_connection,
@@ -190,6 +194,12 @@ async fn play(case: Case) -> Result<(), TestCaseError> {
         let text = format!("c{number}");
         let times = executed.iter().filter(|command| **command == text).count();
         prop_assert!(times <= 1, "{text} was executed {times} times");
+        let attempts = stage.world.attempts(&text);
+        {
+            let mut seen = seen.lock().expect("nobody panics with it");
+            *seen.entry(what(&told)).or_default() += 1;
+            *seen.entry("more than one attempt").or_default() += u32::from(attempts > 1);
+        }
         match told {
             Some(Err(error)) if error.never_started() => {
                 prop_assert_eq!(times, 0, "{} was executed: {}", text, error);
@@ -212,21 +222,55 @@ async fn play(case: Case) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: 400,
+/// How often something was told.
+type Seen = Mutex<BTreeMap<&'static str, u32>>;
+
+const CASES: u32 = 400;
+/// Cases in which nothing happens prove nothing.
+const WORTH: [&str; 8] = [
+    "exited",
+    "killed",
+    "lost",
+    "timed out",
+    "too much",
+    "not started",
+    "nobody there",
+    "more than one attempt",
+];
+
+fn what(told: &Option<Result<ExitStatus, Error>>) -> &'static str {
+    match told {
+        None => "nobody there",
+        Some(Ok(status)) if status.code().is_some() => "exited",
+        Some(Ok(_)) => "killed",
+        Some(Err(Error::Lost { .. })) => "lost",
+        Some(Err(Error::TimedOut { .. })) => "timed out",
+        Some(Err(Error::OutputLimit { .. })) => "too much",
+        Some(Err(_)) => "not started",
+    }
+}
+
+#[test]
+fn nothing_is_executed_twice_and_what_is_told_is_true() {
+    let settings = ProptestConfig {
+        cases: CASES,
         failure_persistence: None,
         max_shrink_iters: 300,
         ..ProptestConfig::default()
-    })]
-
-    #[test]
-    fn nothing_is_executed_twice_and_what_is_told_is_true(case in case()) {
+    };
+    let seen = Seen::default();
+    let outcome = TestRunner::new(settings).run(&case(), |case| {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .start_paused(true)
             .build()
             .expect("a runtime");
-        runtime.block_on(play(case))?;
+        runtime.block_on(play(case, &seen))
+    });
+    if let Err(failure) = outcome {
+        panic!("{failure}");
     }
+    let seen = seen.into_inner().expect("nobody panicked with it");
+    let rare = |what: &&&str| seen.get(**what).is_none_or(|&times| times < CASES / 100);
+    assert_eq!(WORTH.iter().find(rare), None, "{seen:?}");
 }

@@ -145,6 +145,14 @@ impl World {
         })
     }
 
+    /// How many sessions were given this command.
+    pub(super) fn attempts(&self, command: &str) -> usize {
+        self.books(|books| {
+            let commands = books.sessions.iter().map(|facts| facts.command.as_deref());
+            commands.filter(|given| *given == Some(command)).count()
+        })
+    }
+
     /// A connection is gone, and with it what runs on it.
     pub(super) fn loses(&self, connection: usize) {
         self.books(|books| {
