@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Target;
 use super::begin::begun;
-use super::capture::{Excess, pump};
+use super::capture::{Excess, pump, rest};
 use super::running::Running;
 use crate::command::ExitStatus;
 use crate::error::{Error, PartialOutput, Remote};
@@ -111,12 +111,14 @@ impl<T: Transport> Attempts<T> {
                 }
             };
             tracing::debug!(?end, "session ended early");
-            let streams = running.take_streams();
+            let mut streams = running.take_streams();
             match self.judge(end, running)? {
                 None => {}
                 Some(Ok(status)) => return Ok(Begun::Ended(streams, status)),
                 // It may have begun, unheard.
                 Some(Err(reason)) => {
+                    // What is over the limit is cut off; the loss is what is told.
+                    let _ = rest(&mut streams, limit, early);
                     let partial = Arc::new(take(early));
                     return Err(Error::Lost { host: self.host(), reason, partial });
                 }
@@ -138,10 +140,10 @@ impl<T: Transport> Attempts<T> {
             Err(after) => return Err(self.timed_out(running, after, take(output)).await),
         };
         tracing::debug!(?end, "session ended");
-        // A session that was there is not refused any more.
-        let ended = self.judge(end, running)?;
-        ended.unwrap_or_else(|| Err("its session has vanished".to_owned())).map_err(|reason| {
-            Error::Lost { host: self.host(), reason, partial: Arc::new(take(output)) }
+        concluded(end, running).map_err(|reason| Error::Lost {
+            host: self.host(),
+            reason,
+            partial: Arc::new(take(output)),
         })
     }
 
@@ -252,36 +254,16 @@ impl<T: Transport> Attempts<T> {
         }
     }
 
-    /// What follows from the end of an attempt: `None` for another one, otherwise the status, or
-    /// why it was lost.
-    pub(super) fn judge(
+    /// What follows from the end of an attempt whose command was not heard to begin: `None` for
+    /// another one, otherwise as [`concluded`].
+    fn judge(
         &mut self,
         end: SessionEnd,
         running: Running<T>,
     ) -> Result<Option<Result<ExitStatus, String>>, Error> {
-        if let SessionEnd::ClientKilled(reason) = end {
-            // Dropped, and so ended there too.
-            return Ok(Some(Err(reason)));
-        }
-        let lease = running.ended();
         match end {
-            SessionEnd::Exited(_) | SessionEnd::Killed => {
-                lease.ran();
-                if let AttemptLease::Callers(lease) = &lease {
-                    lease.used();
-                }
-                Ok(Some(Ok(match end {
-                    SessionEnd::Exited(code) => ExitStatus::exited(code),
-                    _ => ExitStatus::killed(),
-                })))
-            }
-            SessionEnd::Lost(reason) => {
-                lease.ran();
-                lease.broken();
-                Ok(Some(Err(reason)))
-            }
-            SessionEnd::ClientKilled(_) => unreachable!("that was looked at first"),
             SessionEnd::NotBegun => {
+                drop(running.ended());
                 self.own = true;
                 self.reason = "a shell ended before it had begun with the command".to_owned();
                 Ok(None)
@@ -289,7 +271,7 @@ impl<T: Transport> Attempts<T> {
             SessionEnd::Refused(reason) => {
                 tracing::debug!(reason, "session refused; trying again");
                 (self.reason, self.refused) = (reason, self.refused + 1);
-                match lease {
+                match running.ended() {
                     AttemptLease::Own(lease) => lease.refused(),
                     AttemptLease::Callers(lease) => {
                         lease.count(|stats| stats.refused_sessions += 1)
@@ -303,6 +285,7 @@ impl<T: Transport> Attempts<T> {
                     reason,
                     "connection gone before the command started"
                 );
+                let lease = running.ended();
                 lease.broken();
                 (self.reason, self.not_reached) = (reason, self.not_reached + 1);
                 match lease {
@@ -310,6 +293,7 @@ impl<T: Transport> Attempts<T> {
                     _ => Err(self.never_started()),
                 }
             }
+            end => Ok(Some(concluded(end, running))),
         }
     }
 
@@ -345,5 +329,37 @@ impl<T: Transport> Attempts<T> {
 
     fn never_started(&self) -> Error {
         Error::NeverStarted { host: self.host(), reason: self.reason.clone() }
+    }
+}
+
+/// What follows from the end of a command that has begun, or may have: its status, or why it was
+/// lost.
+pub(super) fn concluded<T: Transport>(
+    end: SessionEnd,
+    running: Running<T>,
+) -> Result<ExitStatus, String> {
+    match end {
+        SessionEnd::Exited(_) | SessionEnd::Killed => {
+            let lease = running.ended();
+            lease.ran();
+            if let AttemptLease::Callers(lease) = &lease {
+                lease.used();
+            }
+            Ok(match end {
+                SessionEnd::Exited(code) => ExitStatus::exited(code),
+                _ => ExitStatus::killed(),
+            })
+        }
+        // A session that was there is not refused any more, nor is its way to it; if one ever says
+        // so, its command has begun all the same.
+        SessionEnd::Lost(reason) | SessionEnd::Refused(reason) | SessionEnd::NotReached(reason) => {
+            let lease = running.ended();
+            lease.ran();
+            lease.broken();
+            Err(reason)
+        }
+        // Dropped, and so ended there too.
+        SessionEnd::ClientKilled(reason) => Err(reason),
+        SessionEnd::NotBegun => Err("its session has vanished".to_owned()),
     }
 }

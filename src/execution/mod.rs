@@ -2,9 +2,9 @@
 //!
 //! A [`Target`] says where its connection comes from. [`Attempts`] gets a lease and a session on it
 //! until the command has begun, once more where it provably never started; there is no other loop.
-//! From then on it is captured ([`output`], [`status`]) or handed out ([`spawn`]). Its end is judged
-//! in one place, [`Attempts::judge`], and a command that is given up before its end is ended on its
-//! host by [`running`].
+//! From then on it is captured ([`output`], [`status`]) or handed out ([`spawn`]). What its end
+//! means is said in one place, [`attempts::concluded`], and a command that is given up before its
+//! end is ended on its host by [`running`].
 //!
 //! Nothing here knows processes, sockets or the texts of ssh.
 
@@ -13,6 +13,8 @@ mod begin;
 mod capture;
 mod running;
 mod spawned;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -30,7 +30,7 @@ const BEGINS: Duration = Duration::from_secs(1);
 /// Between two rounds over the connections of a host that have no session to spare.
 const ROUND: Duration = Duration::from_millis(50);
 /// How long the search for a session may take, before the ending over it begins.
-const SEARCH: Duration = Duration::from_secs(2);
+pub(super) const SEARCH: Duration = Duration::from_secs(2);
 const NO_SESSION: &str = "there was no session to end it over";
 /// A session that is about to become free is so after that time. What is refused longer may be for
 /// want of the session that is to be ended.

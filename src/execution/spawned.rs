@@ -13,11 +13,11 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::oneshot;
 use tracing::Instrument;
 
-use super::attempts::{Attempts, Begun};
+use super::attempts::{Attempts, Begun, concluded};
 use super::{Target, capture};
 use crate::command::{Child, ExitStatus, Request, Stdin};
 use crate::error::{Error, PartialOutput, Remote};
-use crate::transport::{Input, Script, SessionEnd, Source, Transport};
+use crate::transport::{Input, Script, Source, Transport};
 
 /// Starts a command and gives its streams.
 pub(crate) async fn spawn<T: Transport>(
@@ -74,7 +74,7 @@ pub(crate) async fn spawn<T: Transport>(
 
 /// Waits for the end of a command that has begun, or ends it.
 async fn end<T: Transport>(
-    mut attempts: Attempts<T>,
+    attempts: Attempts<T>,
     begun: Result<super::running::Running<T>, ExitStatus>,
     stopped: impl Future<Output = ()>,
 ) -> (Result<ExitStatus, Error>, Remote) {
@@ -90,22 +90,13 @@ async fn end<T: Transport>(
     match end {
         Ok(end) => {
             tracing::debug!(?end, "session ended");
-            let remote = match &end {
-                SessionEnd::Lost(reason) | SessionEnd::ClientKilled(reason) => {
-                    Remote::MayLiveOn(reason.as_str().into())
-                }
-                _ => Remote::Ended,
+            let ended = concluded(end, running);
+            let remote = match &ended {
+                Ok(_) => Remote::Ended,
+                Err(reason) => Remote::may_live_on(reason.as_str()),
             };
-            let result = attempts.judge(end, running).and_then(|ended| {
-                // A session that was there is not refused any more.
-                let ended = ended.unwrap_or_else(|| Err("its session has vanished".to_owned()));
-                ended.map_err(|reason| Error::Lost {
-                    host: attempts.host(),
-                    reason,
-                    partial: Arc::default(),
-                })
-            });
-            (result, remote)
+            let (host, partial) = (attempts.host(), Arc::default());
+            (ended.map_err(|reason| Error::Lost { host, reason, partial }), remote)
         }
         Err(after) => {
             let error = attempts.timed_out(running, after, PartialOutput::default()).await;
