@@ -11,7 +11,6 @@ mod ask;
 mod bench;
 mod commands;
 mod compose;
-mod delay;
 mod dispatch;
 mod failure;
 mod many;
@@ -112,7 +111,5 @@ fn log_to_stderr(verbose: u8) {
 
 #[cfg(test)]
 mod tests {
-    mod delay;
-    mod plot;
     mod words;
 }
