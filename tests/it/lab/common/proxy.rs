@@ -6,7 +6,7 @@
 
 use std::io;
 use std::net::Ipv4Addr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +15,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use nix::libc::linger;
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{Shutdown, setsockopt, shutdown, sockopt};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
@@ -216,6 +216,11 @@ fn listen(port: u16) -> io::Result<std::net::TcpListener> {
     Ok(listener)
 }
 
+/// Dropped alone, it would listen on as long as a process that is just being started has a copy.
+fn close(listener: Option<TcpListener>) {
+    let _ = listener.map(|listener| shutdown(listener.as_raw_fd(), Shutdown::Both));
+}
+
 /// Serves until nobody can tell it anything any more.
 async fn serve(
     listener: std::net::TcpListener,
@@ -255,10 +260,10 @@ async fn serve(
                 });
             }
             verb = told.recv() => {
-                let Some((verb, done)) = verb else { return };
+                let Some((verb, done)) = verb else { return close(listener) };
                 match verb {
                     Verb::Reset => connections.shutdown().await,
-                    Verb::Refuse => listener = None,
+                    Verb::Refuse => close(listener.take()),
                     Verb::Accept if listener.is_some() => {}
                     Verb::Accept => {
                         let again = listen(port.number).and_then(TcpListener::from_std);
