@@ -7,25 +7,20 @@
 //! turns. The bound is a tenth of the first. First on loopback itself, where client, server and
 //! engine share the processors, then through a proxy that makes a round trip take 40 ms.
 
-#[path = "../tests/it/lab/common/mod.rs"]
-#[expect(dead_code, unused_imports, reason = "shared with the tests, which use more of it")]
-mod common;
-#[path = "../src/cli/delay.rs"]
-mod delay;
-#[path = "../tests/it/lab/pooled/mod.rs"]
-#[expect(dead_code, reason = "shared with the tests, which use more of it")]
-mod pooled;
+#[expect(dead_code, unused_imports, reason = "shared with others, which use more of it")]
+mod support;
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use common::process::{outside, run};
-use common::sshd::{Image, Kind, Sshd};
-use delay::Delay;
 use futures_util::future::{join, join_all};
 use sshpool::docker::{Compose, ComposeError, Project, ProjectStatus};
 use sshpool::resources::HostResources;
 use sshpool::{Host, Pool};
+use support::common::process::{outside, run};
+use support::common::sshd::{Image, Kind, Sshd};
+use support::stats::Spread;
+use support::{distant, milliseconds, pooled, rounds};
 use tokio::io::AsyncWriteExt;
 
 const PROJECTS: usize = 5;
@@ -33,7 +28,7 @@ const PROJECTS: usize = 5;
 const ROUND_TRIP: Duration = Duration::from_millis(40);
 
 fn main() {
-    let rounds = std::env::args().skip(1).find_map(|arg| arg.parse().ok()).unwrap_or(11);
+    let rounds = rounds(11);
     let Some(sshd) = Sshd::builder().image(Image::Compose).docker_socket().start_or_skip() else {
         return;
     };
@@ -43,9 +38,8 @@ fn main() {
         let _containers = containers(&sshd);
         measure(&sshd, sshd.port(), rounds).await;
         println!("with a round trip of {ROUND_TRIP:?}:");
-        let delay =
-            Delay::start(("127.0.0.1".to_owned(), sshd.port()), ROUND_TRIP).await.expect("a port");
-        measure(&sshd, delay.port(), rounds).await;
+        let proxy = distant(sshd.port(), ROUND_TRIP);
+        measure(&sshd, proxy.port(), rounds).await;
     });
 }
 
@@ -93,27 +87,28 @@ async fn measure(sshd: &Sshd, port: u16, rounds: usize) {
         let before = sshd.logins();
         let started = Instant::now();
         refresh(&pool, &host, &names).await;
-        pooled.push(started.elapsed().as_secs_f64() * 1000.0);
+        pooled.push(milliseconds(started));
         assert_eq!(sshd.logins(), before, "a refresh makes no login");
 
         let started = Instant::now();
         for command in commands(&names) {
             cold(sshd, port, &command).await;
         }
-        one_by_one.push(started.elapsed().as_secs_f64() * 1000.0);
+        one_by_one.push(milliseconds(started));
         let started = Instant::now();
         join_all(commands(&names).iter().map(|command| cold(sshd, port, command))).await;
-        at_once.push(started.elapsed().as_secs_f64() * 1000.0);
+        at_once.push(milliseconds(started));
         assert_eq!(sshd.logins(), before + 2 * (PROJECTS + 2));
     }
     println!("{rounds} refreshes each way, {} commands each", PROJECTS + 2);
-    let [pooled, one_by_one, at_once] = [pooled, one_by_one, at_once].map(spread);
-    for (name, [least, median, most]) in
+    let [pooled, one_by_one, at_once] =
+        [pooled, one_by_one, at_once].map(|times| Spread::of(&times).expect("there is a round"));
+    for (name, Spread { median, least, greatest }) in
         [("pool", pooled), ("cold ssh, one by one", one_by_one), ("cold ssh, all at once", at_once)]
     {
         println!(
-            "{name:<22} median {median:>7.0} ms, from {least:.0} to {most:.0}; the pool takes {:.3} of it",
-            pooled[1] / median
+            "{name:<22} median {median:>7.0} ms, from {least:.0} to {greatest:.0}; the pool takes {:.3} of it",
+            pooled.median / median
         );
     }
     pool.close().await;
@@ -168,10 +163,4 @@ async fn cold(sshd: &Sshd, port: u16, (command, input): &(String, &'static str))
     let ((), output) = join(feed, child.wait_with_output()).await;
     let output = output.expect("it ends");
     assert!(output.status.success() && !output.stdout.is_empty(), "{command}: {output:?}");
-}
-
-/// The least, the median and the most.
-fn spread(mut values: Vec<f64>) -> [f64; 3] {
-    values.sort_by(f64::total_cmp);
-    [values[0], values[values.len() / 2], values[values.len() - 1]]
 }

@@ -5,30 +5,28 @@
 //! in turns; the bound is 1.05. Then loops that do nothing else, where the pool opens sessions
 //! ahead while commands run (bound 0.7), and commands with a pause before each.
 
-#[path = "../tests/it/lab/common/mod.rs"]
-#[expect(dead_code, unused_imports, reason = "shared with the tests, which use more of it")]
-mod common;
-#[path = "../tests/it/lab/pooled/mod.rs"]
-#[expect(dead_code, reason = "shared with the tests, which use more of it")]
-mod pooled;
+#[expect(dead_code, unused_imports, reason = "shared with others, which use more of it")]
+mod support;
 
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use common::sshd::Sshd;
 use sshpool::{Host, Pool};
+use support::common::sshd::Sshd;
+use support::master::Master;
+use support::stats::{Spread, median};
+use support::{milliseconds, pooled, rounds};
 
 const COMMANDS: usize = 200;
 const PAUSE: Duration = Duration::from_millis(50);
 const SPACED: usize = 40;
 
 fn main() {
-    let rounds = std::env::args().skip(1).find_map(|arg| arg.parse().ok()).unwrap_or(7);
     let sshd = Sshd::builder().start();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    runtime.expect("a runtime").block_on(run(&sshd, rounds));
+    runtime.expect("a runtime").block_on(run(&sshd, rounds(7)));
 }
 
 async fn run(sshd: &Sshd, rounds: usize) {
@@ -36,10 +34,9 @@ async fn run(sshd: &Sshd, rounds: usize) {
     let without = pooled::pool(pooled::config().standby_sessions(0));
     let pool = pooled::pool(pooled::config());
     let directory = tempfile::tempdir().expect("a directory");
-    let socket = directory.path().join("s");
-    let mut master = bare_master(sshd, &socket);
-    common::wait_for_async("the bare master", pooled::PATIENCE, || socket.exists()).await;
-    let ways = [Way::Bare(&socket), Way::Pool(&without, &host), Way::Pool(&pool, &host)];
+    let master = Master::start(&sshd.ssh_config(), "lab", directory.path().join("s"));
+    let master = master.expect("a master");
+    let ways = [Way::Bare(&master.socket), Way::Pool(&without, &host), Way::Pool(&pool, &host)];
     for way in [&ways[..]; 20].concat() {
         way.run().await;
     }
@@ -58,11 +55,12 @@ async fn run(sshd: &Sshd, rounds: usize) {
                 bare.push(ways[0].run().await);
             }
         }
-        let (bare, by_pool) = (median(&mut bare), median(&mut by_pool));
+        let [bare, by_pool] =
+            [bare, by_pool].map(|times| median(&times).expect("there are commands"));
         ratios.push(by_pool / bare);
         println!("  bare ssh -S {bare:.3} ms, pool {by_pool:.3} ms, ratio {:.3}", by_pool / bare);
     }
-    verdict(&mut ratios, 1.05);
+    verdict(&ratios, 1.05);
 
     println!("tight loops of {COMMANDS}, time for each command:");
     let (mut with, mut without) = (Vec::new(), Vec::new());
@@ -73,7 +71,7 @@ async fn run(sshd: &Sshd, rounds: usize) {
             for _ in 0..COMMANDS {
                 way.run().await;
             }
-            times.push(milliseconds(started.elapsed()) / COMMANDS as f64);
+            times.push(milliseconds(started) / COMMANDS as f64);
         }
         println!(
             "  bare {:.3} ms, without standby {:.3} ms, with {:.3} ms",
@@ -82,8 +80,8 @@ async fn run(sshd: &Sshd, rounds: usize) {
         without.push(times[1] / times[0]);
         with.push(times[2] / times[0]);
     }
-    verdict(&mut without, 1.05);
-    verdict(&mut with, 0.7);
+    verdict(&without, 1.05);
+    verdict(&with, 0.7);
 
     println!("{SPACED} commands, {PAUSE:?} before each:");
     let mut ratios = Vec::new();
@@ -95,7 +93,7 @@ async fn run(sshd: &Sshd, rounds: usize) {
                 tokio::time::sleep(PAUSE).await;
                 times.push(way.run().await);
             }
-            medians.push(median(&mut times));
+            medians.extend(median(&times));
         }
         println!(
             "  bare {:.3} ms, without standby {:.3} ms, with {:.3} ms",
@@ -103,15 +101,13 @@ async fn run(sshd: &Sshd, rounds: usize) {
         );
         ratios.push(medians[2] / medians[0]);
     }
-    verdict(&mut ratios, 1.0);
+    verdict(&ratios, 1.0);
     let stats = pool.stats();
     println!(
         "{} of {} commands found a session in standby",
         stats.standby_hits, stats.commands_run
     );
     pool.close().await;
-    master.kill().expect("it is our child");
-    master.wait().expect("it is our child");
 }
 
 #[derive(Clone, Copy)]
@@ -141,38 +137,14 @@ impl Way<'_> {
                 assert!(output.status.success() && output.stdout.is_empty(), "{output:?}");
             }
         }
-        milliseconds(started.elapsed())
+        milliseconds(started)
     }
 }
 
-fn bare_master(sshd: &Sshd, socket: &Path) -> Child {
-    pooled::command("ssh")
-        .arg("-F")
-        .arg(sshd.ssh_config())
-        .args(["-M", "-N", "-T", "-o", "BatchMode=yes", "-S"])
-        .arg(socket)
-        .arg("lab")
-        .stdin(Stdio::null())
-        .spawn()
-        .expect("ssh starts")
-}
-
-fn milliseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1000.0
-}
-
-/// Sorts, too.
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-fn verdict(ratios: &mut [f64], bound: f64) {
-    let ratio = median(ratios);
+fn verdict(ratios: &[f64], bound: f64) {
+    let Spread { median, least, greatest } = Spread::of(ratios).expect("there is a round");
     println!(
-        "  ratio of the rounds: median {ratio:.3}, from {:.3} to {:.3}; bound {bound}: {}",
-        ratios[0],
-        ratios[ratios.len() - 1],
-        if ratio <= bound { "kept" } else { "missed" }
+        "  ratio of the rounds: median {median:.3}, from {least:.3} to {greatest:.3}; bound {bound}: {}",
+        if median <= bound { "kept" } else { "missed" }
     );
 }

@@ -159,15 +159,15 @@ fn strike(
             lab.sshd.kill_connections();
         }
         Fault::NetworkSwallows => {
-            lab.proxy.swallow(true);
+            lab.proxy.swallow();
             std::thread::sleep(lasts);
-            lab.proxy.swallow(false);
+            lab.proxy.pass();
         }
         Fault::NetworkDelays => {
             let delay = random.millis(5, 300);
             lab.proxy.delay(delay);
             std::thread::sleep(lasts);
-            lab.proxy.delay(Duration::ZERO);
+            lab.proxy.pass();
             what = format!("{lasts:?} by {delay:?}");
         }
         Fault::NetworkResets => {

@@ -1,20 +1,21 @@
 //! The server as the pool sees it, through the proxy, and as it is in truth.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use sshpool::Host;
 use tempfile::TempDir;
 
-use crate::common::sshd::Sshd;
 use crate::job::MARK;
-use crate::proxy::Proxy;
+use crate::support::common::proxy::Proxy;
+use crate::support::common::sshd::Sshd;
+use crate::support::pooled;
 
 pub struct Lab {
     pub sshd: Sshd,
     pub proxy: Proxy,
+    ssh_config: PathBuf,
     directory: TempDir,
 }
 
@@ -29,22 +30,9 @@ impl Lab {
     /// `directory` is for this process alone. Below it are the directories of the pools' sockets.
     pub fn new(directory: TempDir) -> Lab {
         let sshd = Sshd::builder().start();
-        let proxy = Proxy::start(sshd.port());
-        let lab = Lab { sshd, proxy, directory };
-        let known = fs::read_to_string(lab.sshd.known_hosts()).expect("the server has one");
-        let (own, seen) = (format!("]:{} ", lab.sshd.port()), format!("]:{} ", lab.proxy.port()));
-        fs::write(lab.file("known_hosts"), known.replace(&own, &seen))
-            .expect("a file in a new directory");
-        let config = format!(
-            "Host lab\n    HostName 127.0.0.1\n    Port {}\n    User {}\n    IdentityFile \"{}\"\n    IdentitiesOnly yes\n    \
-             UserKnownHostsFile \"{}\"\n    GlobalKnownHostsFile /dev/null\n    StrictHostKeyChecking yes\n",
-            lab.proxy.port(),
-            lab.sshd.user(),
-            lab.sshd.identity_file().display(),
-            lab.file("known_hosts").display(),
-        );
-        fs::write(lab.file("ssh_config"), config).expect("a file in a new directory");
-        lab
+        let proxy = Proxy::before(&sshd);
+        let ssh_config = proxy.ssh_config(&sshd);
+        Lab { sshd, proxy, ssh_config, directory }
     }
 
     /// Where pools make the directories of their sockets.
@@ -56,16 +44,11 @@ impl Lab {
         Lab::sockets(self.directory.path())
     }
 
-    fn file(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
     /// The server, behind the proxy. A connection on which nothing comes is given up after so many
     /// seconds, and as many again.
     pub fn host(&self, keepalive: usize) -> Host {
-        Host::new("lab")
-            .and_then(|host| host.config_file(self.file("ssh_config")))
-            .and_then(|host| host.option("ServerAliveInterval", keepalive.to_string()))
+        pooled::host_of(&self.ssh_config)
+            .option("ServerAliveInterval", keepalive.to_string())
             .and_then(|host| host.option("ServerAliveCountMax", "2"))
             .expect("a valid host")
     }

@@ -10,23 +10,19 @@
 //! next ones the numbers that follow, so that each can be repeated alone. What is drawn is the same
 //! again; what happens at the same time is not quite.
 
-#[path = "../../tests/it/lab/common/mod.rs"]
-#[expect(dead_code, unused_imports, reason = "shared with the tests, which use more of it")]
-mod common;
 mod faults;
 mod house;
 mod job;
 mod judge;
 mod lab;
 mod load;
-#[path = "../../tests/it/lab/pooled/mod.rs"]
-#[expect(dead_code, reason = "shared with the tests, which use more of it")]
-mod pooled;
-mod proxy;
 mod random;
 mod report;
 mod round;
 mod run;
+#[path = "../support/mod.rs"]
+#[expect(dead_code, unused_imports, reason = "shared with others, which use more of it")]
+mod support;
 mod told;
 
 use std::hash::{BuildHasher, RandomState};

@@ -13,8 +13,9 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use crate::lab::Lab;
+use crate::plan;
+use crate::support::pooled;
 use crate::turn::{Pattern, Turn};
-use crate::{plan, pooled};
 
 /// Where `scripts/bench` has put what these programs need, or why it could not.
 const PEERS: &str = "SSHPOOL_BENCH_PEERS";

@@ -4,39 +4,39 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
 
-use crate::common::sshd::Sshd;
-use crate::delay::Delay;
-use crate::pooled;
+use crate::support::common::proxy::Proxy;
+use crate::support::common::sshd::Sshd;
+use crate::support::{distant, milliseconds, pooled, stats};
 
 pub struct Lab<'a> {
     pub sshd: &'a Sshd,
     pub port: u16,
     /// What a byte takes through the proxy and back, in milliseconds. None without a proxy.
     pub measured: Option<f64>,
+    ssh_config: PathBuf,
     directory: TempDir,
     _proxy: Option<Proxy>,
 }
 
 impl<'a> Lab<'a> {
     pub async fn new(sshd: &'a Sshd, round_trip: Duration) -> Lab<'a> {
-        let (mut port, mut measured, mut proxy) = (sshd.port(), None, None);
-        if !round_trip.is_zero() {
-            measured = Some(measure(round_trip).await);
-            let started = Proxy::start(sshd.port(), round_trip).await;
-            port = started.port;
-            proxy = Some(started);
-        }
         // Short, because sockets are in it whose path must not be long.
         let directory = tempfile::Builder::new().prefix("cmp").tempdir().expect("a directory");
-        let lab = Lab { sshd, port, measured, directory, _proxy: proxy };
+        let (mut port, mut ssh_config) = (sshd.port(), sshd.ssh_config());
+        let (mut measured, mut proxy) = (None, None);
+        if !round_trip.is_zero() {
+            measured = Some(measure(round_trip).await);
+            let started = distant(sshd.port(), round_trip);
+            (port, ssh_config) = (started.port(), started.ssh_config(sshd));
+            proxy = Some(started);
+        }
+        let lab = Lab { sshd, port, measured, ssh_config, directory, _proxy: proxy };
         lab.write_files();
         lab
     }
@@ -45,13 +45,14 @@ impl<'a> Lab<'a> {
         self.directory.path()
     }
 
+    /// For those who do not read an ssh_config: the server's, with the port that they see.
     pub fn known_hosts(&self) -> PathBuf {
         self.directory().join("known_hosts")
     }
 
     /// In which the server is `lab`.
     pub fn ssh_config(&self) -> PathBuf {
-        self.directory().join("ssh_config")
+        self.ssh_config.clone()
     }
 
     /// The same with a master, as people write it.
@@ -61,25 +62,16 @@ impl<'a> Lab<'a> {
 
     fn write_files(&self) {
         let known = fs::read_to_string(self.sshd.known_hosts()).expect("the server has one");
-        let (own, this) = (format!("]:{} ", self.sshd.port()), format!("]:{} ", self.port));
-        let config = format!(
-            "Host lab\n    HostName 127.0.0.1\n    Port {}\n    User {}\n    IdentityFile \"{}\"\n    IdentitiesOnly yes\n    \
-             UserKnownHostsFile \"{}\"\n    GlobalKnownHostsFile /dev/null\n",
-            self.port,
-            self.sshd.user(),
-            self.sshd.identity_file().display(),
-            self.known_hosts().display(),
-        );
+        let (own, seen) = (format!("]:{} ", self.sshd.port()), format!("]:{} ", self.port));
+        let config = fs::read_to_string(&self.ssh_config).expect("the server has one");
         let master = format!(
             "{config}    ControlMaster auto\n    ControlPath \"{}/%C\"\n    ControlPersist 10m\n",
             self.directory().display()
         );
-        let files = [
-            (self.known_hosts(), known.replace(&own, &this)),
-            (self.ssh_config(), config),
+        for (path, text) in [
+            (self.known_hosts(), known.replace(&own, &seen)),
             (self.ssh_config_with_master(), master),
-        ];
-        for (path, text) in files {
+        ] {
             fs::write(path, text).expect("a file in a new directory");
         }
     }
@@ -110,49 +102,6 @@ impl<'a> Lab<'a> {
     }
 }
 
-/// The delaying proxy on a thread of its own: what goes on in this program must not add to the
-/// delay.
-struct Proxy {
-    port: u16,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<thread::JoinHandle<()>>,
-}
-
-impl Proxy {
-    async fn start(to: u16, round_trip: Duration) -> Proxy {
-        let (stop, stopped) = oneshot::channel::<()>();
-        let (port, started) = oneshot::channel();
-        let run = move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .expect("a runtime");
-            runtime.block_on(async move {
-                let delay =
-                    Delay::start(("127.0.0.1".to_owned(), to), round_trip).await.expect("a port");
-                port.send(delay.port()).expect("somebody waits");
-                // An error is the end as well: whoever had the other end is gone.
-                let _ = stopped.await;
-            });
-        };
-        let thread = thread::Builder::new().name("delay".to_owned()).spawn(run).expect("a thread");
-        Proxy {
-            port: started.await.expect("the proxy starts"),
-            stop: Some(stop),
-            thread: Some(thread),
-        }
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
 /// What the proxy really adds: the median time of one byte to a server that sends it back. Timers
 /// are never early.
 async fn measure(round_trip: Duration) -> f64 {
@@ -164,8 +113,8 @@ async fn measure(round_trip: Duration) -> f64 {
         let mut byte = [0];
         while stream.read_exact(&mut byte).await.is_ok() && stream.write_all(&byte).await.is_ok() {}
     });
-    let proxy = Proxy::start(port, round_trip).await;
-    let mut stream = TcpStream::connect(("127.0.0.1", proxy.port)).await.expect("it listens");
+    let proxy = distant(port, round_trip);
+    let mut stream = TcpStream::connect(("127.0.0.1", proxy.port())).await.expect("it listens");
     stream.set_nodelay(true).expect("an option can be set");
     let mut times = Vec::new();
     let mut byte = [0];
@@ -173,9 +122,9 @@ async fn measure(round_trip: Duration) -> f64 {
         let started = Instant::now();
         stream.write_all(&byte).await.expect("it goes out");
         stream.read_exact(&mut byte).await.expect("it comes back");
-        times.push(started.elapsed().as_secs_f64() * 1000.0);
+        times.push(milliseconds(started));
     }
     drop(stream);
     echo.abort();
-    crate::stats::median(&times).expect("there are times")
+    stats::median(&times).expect("there are times")
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::lab::Lab;
 use crate::peers::{Kind, Peer};
 use crate::plan;
-use crate::stats::Spread;
+use crate::support::stats::Spread;
 use crate::turn::{Pattern, Turn};
 
 /// Before a turn, so that what the one before has left to do is done: sessions that are opened

@@ -7,11 +7,6 @@
 //! Writes the document, target/benchmarks.md unless it is told another file, and pictures beside
 //! it. All figures of a document are of one run; peers that are not there are told in its tables.
 
-#[path = "../../tests/it/lab/common/mod.rs"]
-#[expect(dead_code, unused_imports, reason = "shared with the tests, which use more of it")]
-mod common;
-#[path = "../../src/cli/delay.rs"]
-mod delay;
 mod document;
 mod driver;
 mod lab;
@@ -19,34 +14,26 @@ mod latency;
 mod machine;
 mod peers;
 mod plan;
-#[path = "../../src/cli/output/plot.rs"]
-mod plot;
-#[path = "../../tests/it/lab/pooled/mod.rs"]
-#[expect(dead_code, reason = "shared with the tests, which use more of it")]
-mod pooled;
 mod ssh;
-mod stats;
+#[path = "../support/mod.rs"]
+#[expect(dead_code, unused_imports, reason = "shared with others, which use more of it")]
+mod support;
 mod turn;
 mod widths;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use common::sshd::Sshd;
 use document::Measured;
 use lab::Lab;
 use peers::{Kind, Peer};
 use plan::Plan;
-
-struct Arguments {
-    quick: bool,
-    document: PathBuf,
-}
+use support::Arguments;
+use support::common::sshd::Sshd;
 
 fn main() -> ExitCode {
-    let Some(Arguments { quick, document }) = arguments() else {
-        eprintln!("usage: cargo bench --bench compare [-- [--quick] [--document FILE]]");
+    let Some(Arguments { quick, document }) = Arguments::read("compare", "benchmarks.md") else {
         return ExitCode::from(2);
     };
     let plan = if quick { Plan::quick() } else { Plan::full() };
@@ -65,22 +52,6 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn arguments() -> Option<Arguments> {
-    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/benchmarks.md");
-    let mut arguments = Arguments { quick: false, document: target };
-    let mut given = std::env::args().skip(1);
-    while let Some(argument) = given.next() {
-        match argument.as_str() {
-            // Cargo says so to every benchmark.
-            "--bench" => {}
-            "--quick" => arguments.quick = true,
-            "--document" => arguments.document = given.next()?.into(),
-            _ => return None,
-        }
-    }
-    Some(arguments)
 }
 
 async fn measure(plan: Plan, sshd: &Sshd) -> Measured {

@@ -8,9 +8,10 @@ use sshpool::{Host, Pool, PoolConfig};
 
 use crate::driver::Driver;
 use crate::lab::Lab;
+use crate::plan;
 use crate::ssh::{self, Ssh};
+use crate::support::pooled;
 use crate::turn::{self, Pattern, Turn};
-use crate::{plan, pooled};
 
 /// The peers, in the order of all tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,7 +175,7 @@ async fn ready(kind: Kind, lab: &Lab<'_>) -> Result<Ready, String> {
     match kind {
         Kind::Cold => Ok(Ready::Ssh(Ssh::cold(lab))),
         Kind::ControlMaster => ssh::auto(lab).await.map(Ready::Ssh),
-        Kind::Bare => ssh::bare(lab).await.map(Ready::Ssh),
+        Kind::Bare => ssh::bare(lab).map(Ready::Ssh),
         Kind::ProcessMux | Kind::NativeMux => {
             session(kind, lab).await.map(|session| Ready::Crate(session.into()))
         }

@@ -3,30 +3,34 @@
 use std::path::PathBuf;
 use std::process::{Output, Stdio};
 use std::sync::Arc;
-use std::time::Instant;
 
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
 use crate::lab::Lab;
-use crate::{plan, pooled};
+use crate::plan;
+use crate::support::master::Master;
+use crate::support::pooled;
 
 /// A command line, and the master that it needs.
 #[derive(Clone)]
 pub struct Ssh {
     arguments: Arc<[String]>,
-    _master: Option<Arc<Master>>,
+    _master: Option<Arc<Needed>>,
 }
 
-enum Master {
-    /// Ended as our child.
-    Child { _killed: Child },
+enum Needed {
+    Own {
+        _master: Master,
+    },
     /// One that ssh itself has put into the background; it is told to end.
-    Background { ssh_config: String },
+    Background {
+        ssh_config: String,
+    },
 }
 
-impl Drop for Master {
+impl Drop for Needed {
     fn drop(&mut self) {
-        if let Master::Background { ssh_config } = self {
+        if let Needed::Background { ssh_config } = self {
             let mut exit = pooled::command("ssh");
             exit.args(["-F", ssh_config, "-O", "exit", "lab"]);
             // It ends with its server otherwise, and that is dropped next.
@@ -43,7 +47,7 @@ impl Ssh {
         )
     }
 
-    fn new(arguments: &[&str], master: Option<Master>) -> Ssh {
+    fn new(arguments: &[&str], master: Option<Needed>) -> Ssh {
         let arguments = arguments.iter().map(ToString::to_string).collect();
         Ssh { arguments, _master: master.map(Arc::new) }
     }
@@ -74,33 +78,17 @@ pub async fn auto(lab: &Lab<'_>) -> Result<Ssh, String> {
         return Err(format!("the first command makes no master: {status}"));
     }
     let arguments = ["-F", &ssh_config, "lab", plan::COMMAND];
-    Ok(Ssh::new(&arguments, Some(Master::Background { ssh_config: ssh_config.clone() })))
+    Ok(Ssh::new(&arguments, Some(Needed::Background { ssh_config: ssh_config.clone() })))
 }
 
 /// A master of the benchmark's own.
-pub async fn bare(lab: &Lab<'_>) -> Result<Ssh, String> {
-    let socket = lab.directory().join("bare");
-    let mut master = pooled::command("ssh");
-    master.args(["-F", &text(lab.ssh_config()), "-M", "-N", "-T", "-o", "BatchMode=yes", "-S"]);
-    // It tells of each session that the server refuses, and so does the client, which is the one
-    // that counts.
-    master.arg(&socket).arg("lab").stdin(Stdio::null()).stderr(Stdio::null());
-    let mut master =
-        Command::from(master).kill_on_drop(true).spawn().map_err(|error| error.to_string())?;
-    let started = Instant::now();
-    while !socket.exists() {
-        if let Ok(Some(status)) = master.try_wait() {
-            return Err(format!("the master ends: {status}"));
-        }
-        if started.elapsed() > plan::DEADLINE {
-            return Err("the master does not get ready".to_owned());
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+pub fn bare(lab: &Lab<'_>) -> Result<Ssh, String> {
+    let master = Master::start(&lab.ssh_config(), "lab", lab.directory().join("bare"))?;
     // A client whose session is refused tries a login by itself. Port 1 of this machine refuses
     // that at once, where a name would be looked up first.
-    let arguments = ["-F", "none", "-S", &text(socket), "-p", "1", "127.0.0.1", plan::COMMAND];
-    Ok(Ssh::new(&arguments, Some(Master::Child { _killed: master })))
+    let arguments =
+        ["-F", "none", "-S", &text(master.socket.clone()), "-p", "1", "127.0.0.1", plan::COMMAND];
+    Ok(Ssh::new(&arguments, Some(Needed::Own { _master: master })))
 }
 
 /// The status, and the last line that ssh said.

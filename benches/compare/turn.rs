@@ -8,7 +8,7 @@ use serde::Deserialize;
 use tokio::task::JoinSet;
 
 use crate::plan::{DEADLINE, PATIENCE, PAUSE};
-use crate::stats;
+use crate::support::stats;
 
 /// How commands follow each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use crate::lab::Lab;
 use crate::latency;
 use crate::peers::{Kind, Peer};
 use crate::plan::{self, BURST};
-use crate::stats::Spread;
+use crate::support::stats::Spread;
 use crate::turn::{Pattern, Turn};
 
 /// One peer at one width, a turn for each time that it was measured.

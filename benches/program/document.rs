@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::stats::Spread;
+use crate::support::stats::Spread;
 use crate::{Measured, Row};
 
 pub fn text(measured: &Measured) -> String {
@@ -86,10 +86,8 @@ pub fn text(measured: &Measured) -> String {
     ] {
         table(&mut out, title, rows);
     }
-    out.push_str("\n## Machine and versions\n\n| | |\n|---|---|\n");
-    for (name, value) in facts {
-        line(&mut out, format_args!("| {name} | {value} |"));
-    }
+    out.push('\n');
+    out.push_str(&facts.section());
     out
 }
 

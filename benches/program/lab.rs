@@ -2,13 +2,16 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::common::sshd::Sshd;
-use crate::{Idle, milliseconds, pooled};
+use crate::Idle;
+use crate::support::common::sshd::Sshd;
+use crate::support::facts::{Facts, said};
+use crate::support::master::Master;
+use crate::support::{milliseconds, pooled};
 
 pub struct Lab {
     sshd: Sshd,
@@ -49,8 +52,6 @@ impl Way {
 }
 
 const SSHPOOL: &str = env!("CARGO_BIN_EXE_sshpool");
-/// For whatever is run once.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 impl Lab {
     pub fn new(names: usize) -> Self {
@@ -203,18 +204,8 @@ impl Lab {
 
     /// A master for what is to be compared with: `ssh -F none` knows no names, and the path alone
     /// decides.
-    pub fn bare_master(&self) -> Master<'_> {
-        let mut command = pooled::command("ssh");
-        command
-            .args(["-M", "-N", "-T", "-S"])
-            .arg(self.path("bare"))
-            .arg("-F")
-            .arg(self.path("config"))
-            .arg("bare");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let master = Master { child: command.spawn().expect("ssh can be started"), lab: self };
-        crate::common::wait_for("the bare master", PATIENCE, || self.path("bare").exists());
-        master
+    pub fn bare_master(&self) -> Master {
+        Master::start(&self.path("config"), "bare", self.path("bare")).expect("a master")
     }
 
     /// Those that `ControlPersist` has left.
@@ -293,46 +284,11 @@ impl Lab {
         line.and_then(|number| number.trim().parse().ok()).expect("the metrics have it")
     }
 
-    pub fn facts(&self) -> Vec<(String, String)> {
-        let said = |program: &str, arguments: &[&str]| {
-            let output = pooled::command(program).args(arguments).output();
-            output.map_or_else(
-                |_| "not there".to_owned(),
-                |output| {
-                    let said = if output.stdout.is_empty() { output.stderr } else { output.stdout };
-                    String::from_utf8_lossy(&said)
-                        .lines()
-                        .next()
-                        .unwrap_or_default()
-                        .trim()
-                        .to_owned()
-                },
-            )
-        };
-        let cores = std::thread::available_parallelism().map_or(0, usize::from);
-        vec![
-            ("date".to_owned(), said("date", &["-u", "+%Y-%m-%d %H:%M UTC"])),
-            ("cores, of client and server".to_owned(), cores.to_string()),
-            ("kernel".to_owned(), said("uname", &["-sr"])),
-            ("ssh".to_owned(), said("ssh", &["-V"])),
-            ("server".to_owned(), format!("{:?}", self.sshd.kind())),
-            ("sshpool".to_owned(), said(SSHPOOL, &["--version"])),
-            ("pdsh".to_owned(), said("pdsh", &["-V"])),
-            ("clush".to_owned(), said("clush", &["--version"])),
-        ]
-    }
-}
-
-pub struct Master<'a> {
-    child: Child,
-    #[expect(dead_code, reason = "its directory has the socket")]
-    lab: &'a Lab,
-}
-
-impl Drop for Master<'_> {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+    pub fn facts(&self) -> Facts {
+        let mut facts = Facts::of(&self.sshd);
+        facts.add("pdsh", said("pdsh", &["-V"]));
+        facts.add("clush", said("clush", &["--version"]));
+        facts
     }
 }
 

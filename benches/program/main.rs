@@ -7,24 +7,19 @@
 //! Ways take turns within a round, and ratios are of one round. The hosts are aliases of one server
 //! on this machine.
 
-#[path = "../../tests/it/lab/common/mod.rs"]
-#[expect(dead_code, unused_imports, reason = "shared with the tests, which use more of it")]
-mod common;
 mod document;
 mod lab;
-#[path = "../../tests/it/lab/pooled/mod.rs"]
-#[expect(dead_code, reason = "shared with the tests, which use more of it")]
-mod pooled;
-#[path = "../compare/stats.rs"]
-#[expect(dead_code, reason = "shared with another benchmark, which uses more of it")]
-mod stats;
+#[path = "../support/mod.rs"]
+#[expect(dead_code, unused_imports, reason = "shared with others, which use more of it")]
+mod support;
 
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lab::{Lab, Way};
-use stats::{Spread, median};
+use support::Arguments;
+use support::facts::Facts;
+use support::stats::{Spread, median};
 
 /// Before each command of those that are spaced.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -111,26 +106,15 @@ pub struct Measured {
     pub many_cold: Vec<Row>,
     pub idle: Idle,
     pub hosts: usize,
-    pub facts: Vec<(String, String)>,
+    pub facts: Facts,
 }
 
 fn main() -> ExitCode {
-    let mut plan = Plan::FULL;
-    let mut document = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/benchmarks-program.md");
-    let mut given = std::env::args().skip(1);
-    while let Some(argument) = given.next() {
-        match (argument.as_str(), &mut given) {
-            ("--bench", _) => {}
-            ("--quick", _) => plan = Plan::QUICK,
-            ("--document", given) => {
-                document = PathBuf::from(given.next().expect("--document has a value"))
-            }
-            _ => {
-                eprintln!("usage: cargo bench --bench program [-- [--quick] [--document FILE]]");
-                return ExitCode::from(2);
-            }
-        }
-    }
+    let name = "benchmarks-program.md";
+    let Some(Arguments { quick, document }) = Arguments::read("program", name) else {
+        return ExitCode::from(2);
+    };
+    let plan = if quick { Plan::QUICK } else { Plan::FULL };
     let lab = Lab::new(plan.hosts.max(plan.connected));
     let measured = measure(&plan, &lab);
     let text = document::text(&measured);
@@ -255,9 +239,4 @@ fn rounds(
         }
     }
     all
-}
-
-/// Milliseconds.
-fn milliseconds(started: Instant) -> f64 {
-    started.elapsed().as_secs_f64() * 1000.0
 }

@@ -12,7 +12,6 @@ mod backend;
 mod bench;
 mod commands;
 mod compose;
-mod delay;
 mod dispatch;
 mod failure;
 mod many;
@@ -113,7 +112,5 @@ fn log_to_stderr(verbose: u8) {
 
 #[cfg(test)]
 mod tests {
-    mod delay;
-    mod plot;
     mod words;
 }

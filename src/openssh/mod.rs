@@ -60,7 +60,6 @@ pub(crate) use master::Account;
 pub(crate) use master::Master;
 pub(crate) use program::Program;
 pub use program::SshVersion;
-pub(crate) use resolve::Destination;
 pub(crate) use route::{Resolver, Route};
 pub(crate) use runtime::parent_directory;
 pub(crate) use session::Session;
@@ -201,14 +200,6 @@ impl OpenSsh {
 
 /// Plain ssh, to compare with.
 impl OpenSsh {
-    /// Where a login to this host goes. Connects to nothing.
-    pub(crate) async fn destination(&self, host: &Host) -> Result<Destination, ConnectError> {
-        check_files(host, &Place::own())?;
-        let (program, runtime) = (self.program(&Place::own())?, self.runtime()?);
-        let deadline = Instant::now() + self.limit.connect_timeout;
-        resolve::destination(&self.launch(&program, &runtime, deadline), host).await
-    }
-
     /// One command with a login of its own. `Err` says why it did not succeed.
     pub(crate) async fn cold(
         &self,

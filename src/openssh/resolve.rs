@@ -1,5 +1,4 @@
-//! What the ssh_config says about a host: `ssh -G`, asked before each login, and before a benchmark
-//! that puts a distance in between.
+//! What the ssh_config says about a host: `ssh -G`, asked before each login.
 
 use std::ffi::OsString;
 
@@ -82,14 +81,6 @@ pub(crate) struct Destination {
     pub known_as: String,
     /// The line of ssh_config by which it goes another way than straight over TCP.
     pub proxy: Option<String>,
-}
-
-pub(super) async fn destination(
-    launch: &Launch<'_>,
-    host: &Host,
-) -> Result<Destination, ConnectError> {
-    let finished = ask(launch, args::resolve(host, host.get_config_file()), |_| ()).await?;
-    answered(&finished).and_then(|answer| Destination::of(&answer))
 }
 
 impl Destination {

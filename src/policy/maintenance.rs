@@ -7,6 +7,7 @@
 use std::sync::{Arc, Weak};
 
 use tokio::time::{Instant, sleep_until, timeout};
+use tracing::Instrument;
 
 use super::cell::Cell;
 use super::{Core, Shared};
@@ -86,10 +87,10 @@ pub(super) fn check<T: Transport>(
     depth: Depth,
 ) -> impl Future<Output = ()> + Send + 'static {
     // Already here: a runtime that is shut down drops what it is given to run.
-    run_check(Check { cell, slot, generation, depth, answer: None }, connection)
+    let span = tracing::info_span!(parent: None, "health check", host = %cell.key(), slot);
+    run_check(Check { cell, slot, generation, depth, answer: None }, connection).instrument(span)
 }
 
-#[tracing::instrument(name = "health check", skip_all, fields(host = %check.cell.key(), slot = check.slot))]
 async fn run_check<T: Transport>(mut check: Check<T>, connection: Arc<T::Connection>) {
     let limit = check.cell.shared.config.connect_timeout;
     let answer = timeout(limit, async {

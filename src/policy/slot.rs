@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tracing::Instrument;
 
 use super::cell::Cell;
 use super::ledger::{Place, Sort};
@@ -115,11 +116,18 @@ impl Drop for Connecting<'_> {
     }
 }
 
-#[tracing::instrument(name = "connection", skip_all, fields(host = %slot.cell.key(), slot = slot.index))]
-pub(super) async fn run<T: Transport>(
-    mut slot: Slot<T>,
-    mut retired: mpsc::UnboundedReceiver<Duration>,
-) {
+pub(super) fn run<T: Transport>(
+    slot: Slot<T>,
+    retired: mpsc::UnboundedReceiver<Duration>,
+) -> impl Future<Output = ()> {
+    // Not below the span of the command that it is made for: others use it after that.
+    let span = tracing::info_span!(
+        parent: None, "connection", host = %slot.cell.key(), slot = slot.index
+    );
+    lead(slot, retired).instrument(span)
+}
+
+async fn lead<T: Transport>(mut slot: Slot<T>, mut retired: mpsc::UnboundedReceiver<Duration>) {
     let cell = Arc::clone(&slot.cell);
     let (index, config) = (slot.index, &cell.shared.config);
     let host = slot.host.clone();

@@ -1,9 +1,8 @@
 //! `sshpool bench`, as a user meets it. Nothing is said here about how fast anything is: the
 //! machine may be busy.
 
-use std::ffi::OsStr;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use rstest::rstest;
@@ -36,21 +35,10 @@ impl Bench {
         self.home.path().join(name)
     }
 
-    /// The server's ssh_config with further lines for all hosts.
-    fn ssh_config(&self, more: &str) -> PathBuf {
-        let config = std::fs::read_to_string(self.sshd.ssh_config()).expect("it is there");
-        let path = self.file("ssh_config");
-        std::fs::write(&path, format!("{config}\nHost *\n{more}\n")).expect("a file");
-        path
-    }
-
     /// `sshpool -F CONFIG bench ARGS lab`
-    fn command(&self, ssh_config: &Path, args: &[&str]) -> Command {
+    fn command(&self, args: &[&str]) -> Command {
         let mut command = pooled::command(env!("CARGO_BIN_EXE_sshpool"));
-        command
-            .args([OsStr::new("-F"), ssh_config.as_os_str(), OsStr::new("bench")])
-            .args(args)
-            .arg("lab");
+        command.arg("-F").arg(self.sshd.ssh_config()).arg("bench").args(args).arg("lab");
         command.env("XDG_CONFIG_HOME", self.home.path()).env("XDG_RUNTIME_DIR", self.home.path());
         // Where many tests run at once a login may take its time.
         command.env("SSH_POOL_CONNECTION_TIMEOUT_MS", "30000");
@@ -58,13 +46,8 @@ impl Bench {
     }
 
     #[track_caller]
-    fn run_with(&self, ssh_config: &Path, args: &[&str]) -> Ended {
-        run(&mut self.command(ssh_config, args), PATIENCE)
-    }
-
-    #[track_caller]
     fn run(&self, args: &[&str]) -> Ended {
-        self.run_with(&self.sshd.ssh_config(), args)
+        run(&mut self.command(args), PATIENCE)
     }
 
     /// The object that it prints.
@@ -138,7 +121,7 @@ fn the_guide_names_every_option() {
     let mut command = pooled::command(env!("CARGO_BIN_EXE_sshpool"));
     let help = run(command.args(["bench", "-h"]), PATIENCE).stdout;
     let text = documents::section(GUIDE, "## sshpool bench");
-    for option in ["--count", "--concurrency", "--pause", "--rtt", "--svg", "--json"] {
+    for option in ["--count", "--concurrency", "--pause", "--json"] {
         assert!(help.contains(option) && text.contains(&format!("| `{option}")), "{option}");
     }
 }
@@ -149,7 +132,7 @@ fn the_object_has_the_same_for_programs() {
     let value = bench.json(&["--count", "5", "--concurrency", "2", "--pause", "1ms"]);
     assert_eq!((&value["host"], &value["command"]), (&"lab".into(), &"true".into()));
     assert_eq!((&value["count"], &value["concurrency"]), (&5.into(), &2.into()));
-    assert_eq!((&value["pause_ms"], &value["rtt_ms"]), (&1.0.into(), &Value::Null));
+    assert_eq!(value["pause_ms"], 1.0);
     for (name, _) in WAYS {
         let way = &value[name];
         assert_eq!((&way["errors"], &way["error"]), (&0.into(), &Value::Null), "{name}: {value}");
@@ -191,101 +174,9 @@ fn a_pool_without_standby_is_not_measured_twice() {
 }
 
 #[test]
-fn the_picture_has_a_row_for_each_way() {
-    let bench = Bench::new();
-    let path = bench.file("times.svg");
-    std::fs::write(&path, "what was there before").expect("a file");
-    let ended = bench.run(&["--count", "2", "--pause", "1ms", "--svg", &path.to_string_lossy()]);
-    assert_eq!((ended.code(), &*ended.stderr), (0, ""), "{}", ended.stdout);
-    let svg = std::fs::read_to_string(&path).expect("it is there");
-    assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"), "{svg}");
-    for (_, way) in WAYS {
-        assert_eq!(svg.matches(&format!(">{way}</text>")).count(), 1, "{way}: {svg}");
-    }
-    assert!(
-        svg.contains("lab: &quot;true&quot;, 2 times each way") && !svg.contains("no data"),
-        "{svg}"
-    );
-    assert!(
-        ended.stdout.contains("\npooled "),
-        "the table is printed all the same: {}",
-        ended.stdout
-    );
-}
-
-#[test]
-fn a_picture_that_cannot_be_written_is_known_before_anything_is_measured() {
-    let bench = Bench::new();
-    let path = bench.file("none/times.svg");
-    let ended = bench.run(&["--svg", &path.to_string_lossy()]);
-    let message = format!("sshpool: cannot write {}: No such file or directory\n", path.display());
-    assert_eq!((ended.code(), &*ended.stdout, &*ended.stderr), (2, "", &*message));
-    assert_eq!(bench.sshd.logins(), 0);
-}
-
-#[test]
-fn a_distance_is_in_every_command_and_costs_no_further_login() {
-    let bench = Bench::new();
-    let before = std::fs::read(bench.sshd.known_hosts()).expect("it is there");
-    // The key must be found under the name that it has without a distance, and nothing new is to be
-    // written.
-    let config = bench.ssh_config("StrictHostKeyChecking yes");
-    let ended =
-        bench.run_with(&config, &["--json", "--count", "3", "--pause", "1ms", "--rtt", "40ms"]);
-    assert_eq!((ended.code(), &*ended.stderr), (0, ""), "{}", ended.stdout);
-    let value: Value = serde_json::from_str(&ended.stdout).expect("it is JSON");
-    assert_eq!((&value["host"], &value["rtt_ms"]), (&"lab".into(), &40.0.into()));
-    for (name, _) in WAYS {
-        assert_eq!(value[name]["errors"], 0, "{name}: {value}");
-        assert!(
-            value[name]["min_ms"].as_f64().is_some_and(|least| least >= 40.0),
-            "{name}: {value}"
-        );
-    }
-    // One at a time, with pauses, has no rate.
-    let rates = WAYS.map(|(name, _)| value[name]["commands_per_second"].is_f64());
-    assert_eq!(rates, [false, false, true, false, true], "{value}");
-    // The versions, the key exchange, the authentication and the command have one each at least.
-    assert!(value["cold"]["min_ms"].as_f64().is_some_and(|least| least >= 4.0 * 40.0), "{value}");
-    assert_eq!(value["connects"], 1);
-    // Plain ssh for the key exchange and for each command, and two pools.
-    assert_eq!(bench.sshd.logins(), 1 + 3 + 2);
-    assert_eq!(std::fs::read(bench.sshd.known_hosts()).expect("it is there"), before);
-    bench.assert_no_process_is_left();
-}
-
-#[rstest]
-#[case("ProxyJump bastion", "ProxyJump bastion")]
-#[case("ProxyCommand nc %h %p", "ProxyCommand nc %h %p")]
-fn a_host_behind_a_proxy_has_no_distance(#[case] line: &str, #[case] shown: &str) {
-    let bench = Bench::new();
-    let ended = bench.run_with(&bench.ssh_config(line), &["--rtt", "40ms"]);
-    let message = format!(
-        "sshpool: lab: --rtt needs a host that ssh reaches straight over TCP, and here the configuration says {shown:?}: leave --rtt out\n"
-    );
-    assert_eq!((ended.code(), &*ended.stdout, &*ended.stderr), (2, "", &*message));
-    assert_eq!(bench.sshd.logins(), 0);
-    bench.assert_no_process_is_left();
-}
-
-#[test]
-fn a_distant_host_that_is_down_is_named_and_not_the_port_before_it() {
-    let bench = Bench::new();
-    bench.sshd.kill();
-    let ended = bench.run(&["--rtt", "40ms"]);
-    let message = format!(
-        "sshpool: lab: cannot connect to 127.0.0.1 port {}: Connection refused\n",
-        bench.sshd.port()
-    );
-    assert_eq!((ended.code(), &*ended.stdout, &*ended.stderr), (255, "", &*message));
-}
-
-#[rstest]
-#[case::at_hand(&[])]
-#[case::far_away(&["--rtt", "10ms"])]
-fn it_fails_where_no_login_is_possible(#[case] args: &[&str]) {
+fn it_fails_where_no_login_is_possible() {
     let bench = Bench::of(Sshd::builder().option("AuthorizedKeysFile", "none").start());
-    let ended = bench.run(args);
+    let ended = bench.run(&[]);
     assert_eq!((ended.code(), &*ended.stdout), (255, ""));
     let message = "sshpool: lab: cannot connect: authentication failed: ";
     assert!(ended.stderr.starts_with(message), "{}", ended.stderr);
@@ -304,9 +195,7 @@ fn an_account_that_runs_something_else_has_nothing_to_measure() {
 #[test]
 fn a_signal_in_the_middle_ends_both_pools() {
     let bench = Bench::new();
-    let svg = bench.file("times.svg");
-    let args = ["--count", "10000", "--rtt", "5ms", "--svg", &svg.to_string_lossy()];
-    let mut child = bench.command(&bench.sshd.ssh_config(), &args).spawn().expect("it starts");
+    let mut child = bench.command(&["--count", "10000"]).spawn().expect("it starts");
     // Two pools, the key exchange, and the first command by plain ssh.
     common::wait_for("the fourth login", PATIENCE, || bench.sshd.logins() >= 4);
     let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
@@ -314,7 +203,6 @@ fn a_signal_in_the_middle_ends_both_pools() {
     let status = common::process::wait_until(&mut child, std::time::Instant::now() + PATIENCE);
     assert_eq!(status.expect("it ends").signal(), Some(15));
     bench.assert_no_process_is_left();
-    assert!(!svg.exists());
 }
 
 #[rstest]
@@ -322,9 +210,8 @@ fn a_signal_in_the_middle_ends_both_pools() {
 #[case(&["--concurrency", "many"], "invalid value 'many' for '--concurrency <N>': invalid digit found in string")]
 #[case(&["--pause", "50"], "invalid value '50' for '--pause <DURATION>': write one number and one unit (ms, s, m or h), such as \"90s\"")]
 #[case(&["--pause", "0"], "invalid value '0' for '--pause <DURATION>': the least is 1ms; without a pause are the ways that are called tight")]
-#[case(&["--rtt", "0"], "invalid value '0' for '--rtt <DURATION>': the least is 1ms")]
-#[case(&["--rtt", "1m"], "invalid value '1m' for '--rtt <DURATION>': the most is 10s")]
-#[case(&["--svg"], "a value is required for '--svg <FILE>'")]
+#[case::an_option_of_former_times(&["--rtt", "40ms"], "unexpected argument '--rtt' found")]
+#[case::an_option_of_former_times(&["--svg", "x.svg"], "unexpected argument '--svg' found")]
 fn wrong_values_are_told_in_one_line(#[case] args: &[&str], #[case] message: &str) {
     let mut command = pooled::command(env!("CARGO_BIN_EXE_sshpool"));
     let ended = run(command.args(["bench", "lab"]).args(args), PATIENCE);

@@ -151,6 +151,48 @@ fn a_delay_holds_both_ways() {
 }
 
 #[rstest]
+fn delayed_pieces_do_not_wait_for_each_other() {
+    let mut ends = Ends::new();
+    ends.proxy.delay(SHORT);
+    let start = Instant::now();
+    for piece in 0..20 {
+        ends.client.write_all(&[piece]).expect("it can be written");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!(read(&mut ends.server, 20).expect("it arrives"), (0..20).collect::<Vec<u8>>());
+    assert!((SHORT..20 * SHORT).contains(&start.elapsed()), "{:?}", start.elapsed());
+}
+
+#[rstest]
+fn much_comes_whole_and_in_order() {
+    let Ends { proxy, mut client, mut server, .. } = Ends::new();
+    proxy.delay(Duration::from_millis(20));
+    let sent: Vec<u8> = (0..12u32 << 20).map(|at| (at / 7 % 251) as u8).collect();
+    std::thread::scope(|scope| {
+        scope.spawn(|| client.write_all(&sent).expect("it can be written"));
+        assert!(read(&mut server, sent.len()).expect("it arrives") == sent);
+    });
+}
+
+#[rstest]
+fn lost_connections_stay_silent_and_only_the_server_learns_of_their_end() {
+    let mut ends = Ends::new();
+    ends.echo();
+    ends.proxy.lose();
+    ends.client.write_all(b"there\n").expect("it can be written");
+    ends.server.write_all(b"back\n").expect("it can be written");
+    assert!(is_silent(&mut ends.server) && is_silent(&mut ends.client));
+    let (client, mut server) = connect(&ends.proxy, &ends.listener);
+    (&client).write_all(b"new\n").expect("it can be written");
+    assert_eq!(read(&mut server, 4).expect("it arrives"), b"new\n");
+    // What passes again does not pass on those.
+    ends.proxy.pass();
+    assert!(is_silent(&mut ends.client));
+    drop(ends.client);
+    assert_eq!(ends.server.read(&mut [0]).expect("an end, and no reset"), 0);
+}
+
+#[rstest]
 fn a_throttle_lets_pass_so_much_in_a_second() {
     let mut ends = Ends::new();
     ends.proxy.throttle(10_000);

@@ -9,7 +9,7 @@ use crate::document::{Measured, format};
 use crate::latency::Table;
 use crate::peers::Kind;
 use crate::plan::BURST;
-use crate::stats::Spread;
+use crate::support::stats::Spread;
 use crate::turn::Turn;
 use crate::widths::{self, Burst};
 

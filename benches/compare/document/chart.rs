@@ -1,10 +1,12 @@
-//! A picture of commands a second by the width.
+//! A picture of commands a second by the width, and what pictures have in common. There is no
+//! background, and all colours are of a middle lightness: what is drawn can be read on white and on
+//! black.
 
 use std::fmt::Write as _;
 
 use crate::widths::Results;
 
-const WIDTH: f64 = 900.0;
+pub const WIDTH: f64 = 900.0;
 const HEIGHT: f64 = 440.0;
 const LEFT: f64 = 60.0;
 /// Where the lines end and their names begin.
@@ -14,12 +16,21 @@ const BOTTOM: f64 = 390.0;
 /// How near to each other two names may stand.
 const LINE: f64 = 17.0;
 
-const INK: &str = "#7d838c";
-/// One for each peer, of a middle lightness: they can be seen on white and on black.
+pub const INK: &str = "#7d838c";
+/// One for each peer.
 const COLOURS: [&str; 9] = [
     "#7d838c", "#c08a00", "#d9622b", "#8c6d46", "#2f8fd0", "#1f9e75", "#4f9d2f", "#c23b6e",
     "#7a76d1",
 ];
+
+/// The beginning of a picture. A title has nothing in it that is markup.
+pub fn head(title: &str, height: f64) -> String {
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" height=\"{height}\" \
+         font-family=\"system-ui, sans-serif\" font-size=\"13\" fill=\"{INK}\">\n<title>{title}</title>\n\
+         <text x=\"12\" y=\"24\" font-size=\"15\" font-weight=\"bold\">{title}</text>\n"
+    )
+}
 
 /// A line for each peer. A hollow mark is a width with errors or unwanted logins.
 pub fn rates(results: &Results) -> String {
@@ -39,12 +50,9 @@ pub fn rates(results: &Results) -> String {
     };
     let y = |rate: f64| BOTTOM - (BOTTOM - TOP) * rate / top;
 
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" \
-         font-family=\"system-ui, sans-serif\" font-size=\"13\" fill=\"{INK}\">\n<title>Commands a second by width</title>\n\
-         <text x=\"12\" y=\"24\" font-size=\"15\" font-weight=\"bold\">Commands a second, by how many are run at once \
-         (hollow: with errors or unwanted logins)</text>\n"
-    );
+    let title =
+        "Commands a second, by how many are run at once (hollow: with errors or unwanted logins)";
+    let mut svg = head(title, HEIGHT);
     for tick in 0..=(top / step).round() as usize {
         let rate = step * tick as f64;
         let at = y(rate);

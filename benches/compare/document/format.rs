@@ -1,7 +1,7 @@
 //! Figures and words as the document has them.
 
 use crate::latency::Table;
-use crate::stats::Spread;
+use crate::support::stats::Spread;
 
 /// Three digits or so: more would be noise.
 pub fn ms(value: f64) -> String {
@@ -27,11 +27,6 @@ pub fn rate(spread: Spread) -> String {
 
 pub fn rate_range(spread: Spread) -> String {
     format!("{:.0} to {:.0}", spread.least, spread.greatest)
-}
-
-/// What programs say may have what a table is made of.
-pub fn cell(text: &str) -> String {
-    text.replace('|', "\\|").replace(['\n', '\r'], " ")
 }
 
 pub fn count(number: usize, what: &str) -> String {

@@ -7,15 +7,15 @@ use std::time::Duration;
 use std::{fs, io};
 
 use crate::latency::Table;
-use crate::machine::Facts;
 use crate::peers::Kind;
 use crate::plan::{BURST, COMMAND, PAUSE, Plan};
-use crate::plot::{Series, distributions};
+use crate::support::facts::Facts;
 use crate::widths::Results;
 
 mod bounds;
 mod chart;
 mod format;
+mod plot;
 mod ranks;
 mod tables;
 
@@ -41,11 +41,7 @@ pub fn write(measured: &Measured, document: &Path, kept: &Path) -> io::Result<()
     let directory = document.with_extension("");
     fs::create_dir_all(&directory)?;
     for table in &measured.tables {
-        let series: Vec<_> = table
-            .rows
-            .iter()
-            .map(|row| Series { name: row.kind.name().to_owned(), values: row.all() })
-            .collect();
+        let rows: Vec<_> = table.rows.iter().map(|row| (row.kind.name(), row.all())).collect();
         let title = format!(
             "{}, {}: milliseconds of each command",
             table.title,
@@ -53,7 +49,7 @@ pub fn write(measured: &Measured, document: &Path, kept: &Path) -> io::Result<()
         );
         fs::write(
             directory.join(table.slug).with_extension("svg"),
-            distributions(&title, &series),
+            plot::distributions(&title, &rows),
         )?;
     }
     fs::write(directory.join("widths.svg"), chart::rates(&measured.widths))?;
@@ -103,16 +99,13 @@ impl Measured {
         _ = writeln!(text, "{BEGIN}{by_hand}{END}");
         text += &self.compared();
         text += &self.how();
-        text += "## Machine and versions\n\n| | |\n|---|---|\n";
-        for (name, value) in &self.facts {
-            _ = writeln!(text, "| {name} | {} |", format::cell(value));
-        }
+        text += &self.facts.section();
         _ = writeln!(text, "| duration | {} s |", self.duration.as_secs());
         text
     }
 
     fn fact(&self, name: &str) -> &str {
-        self.facts.iter().find(|(fact, _)| fact == name).map_or("unknown", |(_, value)| value)
+        self.facts.get(name)
     }
 
     fn compared(&self) -> String {

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use crate::document::{Measured, format, tables};
 use crate::latency::Table;
 use crate::peers::Kind;
-use crate::stats::Spread;
+use crate::support::stats::Spread;
 use crate::widths;
 
 pub fn section(measured: &Measured) -> String {

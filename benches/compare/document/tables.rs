@@ -6,7 +6,8 @@ use std::time::Duration;
 use crate::document::format;
 use crate::latency::{Row, Table};
 use crate::peers::Kind;
-use crate::stats;
+use crate::support::facts::cell;
+use crate::support::stats;
 use crate::widths::{self, Burst, Cell, Results};
 
 pub fn distance(round_trip: Duration) -> String {
@@ -61,7 +62,7 @@ pub fn latency(table: &Table, kex: &str) -> String {
 
 fn latency_row(table: &Table, row: &Row, name: &str, fastest: f64, ours: Option<f64>) -> String {
     if let Some(why) = &row.missing {
-        return format!("| {name} | {} | | | | | | | |\n", format::cell(why));
+        return format!("| {name} | {} | | | | | | | |\n", cell(why));
     }
     let Some(spread) = row.spread(table.figure) else {
         return format!(
@@ -97,7 +98,7 @@ pub fn widths(results: &Results) -> String {
     for row in &results.rows {
         let name = row.kind.name();
         if let Some(why) = &row.missing {
-            _ = writeln!(text, "| {name} | {} | | | | | |", format::cell(why));
+            _ = writeln!(text, "| {name} | {} | | | | | |", cell(why));
             continue;
         }
         let widest = row.widest();

@@ -1,11 +1,8 @@
 //! `sshpool bench`: the same command by plain ssh, with a login each time, and through the pool.
 
-mod distance;
-mod picture;
 mod report;
 mod run;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,8 +15,6 @@ use super::setup::Session;
 use crate::config::{self, PoolConfig};
 use crate::host::Host;
 use crate::pool::Pool;
-use distance::Distance;
-use picture::Picture;
 use report::{Report, Times};
 use run::{By, Pattern, Way};
 
@@ -30,8 +25,7 @@ const COMMAND: &str = "true";
 #[command(after_help = "\
 Examples:
   sshpool bench web1                          20 commands each way
-  sshpool bench --count 200 --svg x.svg web1  and a picture of how the times spread
-  sshpool bench --rtt 40ms web1               as if web1 were 40 ms away, there and back
+  sshpool bench --count 200 web1              200 commands each way
   sshpool bench --concurrency 8 web1          how many commands a second 8 at once make
   sshpool bench --json web1 | jq .ratio")]
 pub(super) struct Bench {
@@ -50,22 +44,9 @@ pub(super) struct Bench {
     #[arg(long, value_name = "DURATION", default_value = "50ms", value_parser = parse_pause)]
     pause: Duration,
 
-    /// Put a distance between ssh and the host: a round trip takes this much longer, from 1ms to
-    /// 10s
-    ///
-    /// For this, ssh is told to connect to a port of 127.0.0.1. What an ssh_config makes of the
-    /// real address (`Match host`, `%h`) does not count then, and a host behind a ProxyJump or a
-    /// ProxyCommand cannot be measured so.
-    #[arg(long, value_name = "DURATION", value_parser = parse_round_trip)]
-    rtt: Option<Duration>,
-
     /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
-
-    /// Draw the distribution of the times of each way into this file
-    #[arg(long, value_name = "FILE")]
-    svg: Option<PathBuf>,
 
     #[command(flatten)]
     pub(super) target: Target,
@@ -73,30 +54,16 @@ pub(super) struct Bench {
 
 impl Bench {
     pub(super) async fn run(&self, session: &Session) -> Result<u8, Failure> {
-        let picture = self.svg.clone().map(Picture::of).transpose()?;
-        let distance = match self.rtt {
-            Some(round_trip) => Some(Distance::between(session, round_trip).await?),
-            None => None,
-        };
-        let host = distance.as_ref().map_or(&session.host, |distance| distance.host());
         let no_standby = without_standby(session)?;
-        let measured = self.measure(session, host, no_standby.as_ref()).await;
-        // Before the port that their connections go through is closed.
+        let measured = self.measure(session, no_standby.as_ref()).await;
         for pool in no_standby.iter().chain([&session.pool]) {
             pool.close_within(Duration::ZERO).await;
         }
-        let report = match (measured, distance) {
-            (Ok(report), _) => report,
-            (Err(failure), Some(distance)) => return Err(distance.explain(failure).await),
-            (Err(failure), None) => return Err(failure),
-        };
+        let report = measured?;
         if self.json {
             print_json(&report).await?;
         } else {
             print(&report.table()).await?;
-        }
-        if let Some(picture) = picture {
-            picture.draw(&report)?;
         }
         Ok(u8::from(report.errors() > 0))
     }
@@ -104,10 +71,9 @@ impl Bench {
     async fn measure(
         &self,
         session: &Session,
-        host: &Host,
         no_standby: Option<&Pool>,
     ) -> Result<Report, Failure> {
-        let pool = &session.pool;
+        let (pool, host) = (&session.pool, &session.host);
         let limit = pool.config().command_timeout;
         // The first command logs in, which is not what a warm pool is to show: it is told by
         // itself. It fails early where no login is possible, and makes the host's key known to the
@@ -140,13 +106,12 @@ impl Bench {
         let stats = pool.stats();
         let milliseconds = |duration: Duration| duration.as_secs_f64() * 1000.0;
         Ok(Report {
-            host: session.host.name().to_owned(),
+            host: host.name().to_owned(),
             kex,
             command: COMMAND,
             count: self.count,
             concurrency: self.concurrency,
             pause_ms: milliseconds(self.pause),
-            rtt_ms: self.rtt.map(milliseconds),
             cold: next(),
             pooled: next(),
             pooled_tight: next(),
@@ -198,15 +163,6 @@ fn parse_pause(text: &str) -> Result<Duration, String> {
         Ok(time) if time.is_zero() => {
             Err("the least is 1ms; without a pause are the ways that are called tight".to_owned())
         }
-        time => time.map_err(|error| error.to_string()),
-    }
-}
-
-/// The least is what timers can tell apart, the most is more than any network has.
-fn parse_round_trip(text: &str) -> Result<Duration, String> {
-    match config::parse_duration(text) {
-        Ok(time) if time < Duration::from_millis(1) => Err("the least is 1ms".to_owned()),
-        Ok(time) if time > Duration::from_secs(10) => Err("the most is 10s".to_owned()),
         time => time.map_err(|error| error.to_string()),
     }
 }

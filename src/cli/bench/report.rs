@@ -21,9 +21,6 @@ pub(super) struct Times {
     commands_per_second: Option<f64>,
     /// How many times faster its median is than that of plain ssh.
     ratio: Option<f64>,
-    /// In ascending order.
-    #[serde(skip)]
-    pub values: Vec<f64>,
 }
 
 #[derive(Serialize)]
@@ -34,8 +31,6 @@ pub(super) struct Report {
     pub count: u32,
     pub concurrency: u32,
     pub pause_ms: f64,
-    /// What was put between ssh and the host.
-    pub rtt_ms: Option<f64>,
     pub cold: Times,
     pub pooled: Times,
     pub pooled_tight: Times,
@@ -84,7 +79,6 @@ impl Times {
             error: failures.into_iter().next(),
             commands_per_second: busy.map(rate),
             ratio: None,
-            values,
         }
     }
 
@@ -124,7 +118,7 @@ impl Report {
     }
 
     /// In the order of the rows.
-    pub(super) fn ways(&self) -> Vec<(&'static str, &Times)> {
+    fn ways(&self) -> Vec<(&'static str, &Times)> {
         let always = [
             ("cold ssh", &self.cold),
             ("pooled", &self.pooled),
@@ -141,11 +135,10 @@ impl Report {
         self.ways().iter().map(|(_, times)| times.errors).sum()
     }
 
-    pub(super) fn title(&self) -> String {
+    fn title(&self) -> String {
         let Report { host, command, count, concurrency, pause_ms, .. } = self;
-        let distance = self.rtt_ms.map(|rtt| format!(", {rtt} ms away")).unwrap_or_default();
         format!(
-            "{host}{distance}: \"{command}\", {count} times each way, {concurrency} at once, {pause_ms} ms before each"
+            "{host}: \"{command}\", {count} times each way, {concurrency} at once, {pause_ms} ms before each"
         )
     }
 
@@ -226,7 +219,6 @@ mod tests {
             count: 2,
             concurrency: 1,
             pause_ms: 50.0,
-            rtt_ms: Some(40.0),
             cold: times(&[Ok(300), Ok(200)], None),
             pooled: times(&[Ok(4), Ok(6)], None),
             pooled_tight: times(&[Err("gone"), Err("closed")], Some(10)),
@@ -244,7 +236,7 @@ mod tests {
     #[test]
     fn the_table_has_all_ways_and_facts() {
         let expected = "\
-web1, 40 ms away: \"true\", 2 times each way, 1 at once, 50 ms before each
+web1: \"true\", 2 times each way, 1 at once, 50 ms before each
 times in ms          median      p95      min      max  errors    per s   ratio
 cold ssh             200.00   300.00   200.00   300.00       0        -    1.0x
 pooled                 4.00     6.00     4.00     6.00       0        -   50.0x
@@ -267,6 +259,5 @@ first error of pooled, tight: gone";
             value["no_standby_tight"].is_null() && value["pooled_tight"]["median_ms"].is_null()
         );
         assert!(value["pooled"]["commands_per_second"].is_null());
-        assert!(value["pooled"].get("values").is_none());
     }
 }

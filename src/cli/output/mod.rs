@@ -4,7 +4,6 @@
 
 pub(super) mod colour;
 pub(super) mod messages;
-pub(super) mod plot;
 pub(super) mod stdio;
 pub(super) mod table;
 pub(super) mod watched;

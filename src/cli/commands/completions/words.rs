@@ -285,7 +285,6 @@ mod tests {
     }
 
     #[rstest]
-    #[case("bench --svg ", "files")]
     #[case("-F ", "files")]
     #[case("--config=x", "files")]
     #[case("exec ", "words")]

@@ -1,12 +1,12 @@
-//! A network between a test and its server that fails when it is told to: a port of 127.0.0.1 that
-//! leads to the server's.
+//! A network between a test or a benchmark and its server that is slow or fails when it is told to:
+//! a port of 127.0.0.1 that leads to the server's.
 //!
 //! Everything happens on a thread of its own, so that a test may block its own. A verb has taken
 //! effect when it returns.
 
 use std::io;
 use std::net::Ipv4Addr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +15,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use nix::libc::linger;
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{Shutdown, setsockopt, shutdown, sockopt};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
@@ -35,6 +35,10 @@ const PIECE: usize = 16 << 10;
 const UNDER_WAY: usize = 64;
 /// With a throttle so many portions pass in a second.
 const PORTIONS: u32 = 20;
+/// Where no connection can be accepted, because no descriptor is free perhaps, it is tried again.
+const AGAIN: Duration = Duration::from_millis(10);
+/// A timer of the runtime is late by as much.
+const TICK: Duration = Duration::from_millis(1);
 
 /// How bytes pass. It is asked for each of them at the last moment, also for those that were under
 /// way before it was changed.
@@ -43,6 +47,8 @@ struct Flow {
     swallows: bool,
     delay: Duration,
     bytes_per_second: Option<u32>,
+    /// How often all connections were lost until now.
+    losses: u64,
 }
 
 #[derive(Clone, Copy)]
@@ -125,7 +131,7 @@ impl Proxy {
 
     /// Passes everything on: the end of `swallow`, `delay` and `throttle`.
     pub fn pass(&self) {
-        self.flow.send_replace(Flow::default());
+        self.flow.send_modify(|flow| *flow = Flow { losses: flow.losses, ..Flow::default() });
     }
 
     /// Passes nothing on in either direction, ends of connections neither. New ones are accepted
@@ -135,9 +141,15 @@ impl Proxy {
         self.flow.send_modify(|flow| flow.swallows = true);
     }
 
-    /// Passes on so much later, each way, what comes from now on.
+    /// Passes on so much later, each way, what comes from now on. Connections are there at once.
     pub fn delay(&self, delay: Duration) {
         self.flow.send_modify(|flow| flow.delay = delay);
+    }
+
+    /// Forgets all open connections for good: nothing passes on them any more, and the client is not
+    /// told. The server is told when the client has gone, or it would keep them for ever.
+    pub fn lose(&self) {
+        self.flow.send_modify(|flow| flow.losses += 1);
     }
 
     /// Passes on so much at most, on each connection and each way.
@@ -204,6 +216,11 @@ fn listen(port: u16) -> io::Result<std::net::TcpListener> {
     Ok(listener)
 }
 
+/// Dropped alone, it would listen on as long as a process that is just being started has a copy.
+fn close(listener: Option<TcpListener>) {
+    let _ = listener.map(|listener| shutdown(listener.as_raw_fd(), Shutdown::Both));
+}
+
 /// Serves until nobody can tell it anything any more.
 async fn serve(
     listener: std::net::TcpListener,
@@ -225,7 +242,11 @@ async fn serve(
         tokio::select! {
             biased;
             // First, lest one that was there is spared by a verb that comes after it.
-            Ok((client, _)) = accepted => {
+            accepted = accepted => {
+                let Ok((client, _)) = accepted else {
+                    sleep(AGAIN).await;
+                    continue;
+                };
                 counters.accepted.fetch_add(1, Ordering::SeqCst);
                 // Whatever ends it before its proper end resets it.
                 let _ = reset_when_closed(&client, true);
@@ -239,10 +260,10 @@ async fn serve(
                 });
             }
             verb = told.recv() => {
-                let Some((verb, done)) = verb else { return };
+                let Some((verb, done)) = verb else { return close(listener) };
                 match verb {
                     Verb::Reset => connections.shutdown().await,
-                    Verb::Refuse => listener = None,
+                    Verb::Refuse => close(listener.take()),
                     Verb::Accept if listener.is_some() => {}
                     Verb::Accept => {
                         let again = listen(port.number).and_then(TcpListener::from_std);
@@ -285,9 +306,10 @@ async fn connect(
         }
         std::future::pending().await
     };
+    let born = flow.borrow().losses;
     let mut passing = flow.clone();
     tokio::select! {
-        () = passes(&mut passing) => {}
+        _ = passes(&mut passing, born) => {}
         () = spoken => {}
     }
     let socket = TcpSocket::new_v4()?;
@@ -299,8 +321,8 @@ async fn connect(
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
         tokio::try_join!(
-            pass(from_client, to_server, flow.clone()),
-            pass(from_server, to_client, flow)
+            pass(from_client, to_server, flow.clone(), born, true),
+            pass(from_server, to_client, flow, born, false)
         )?;
     }
     reset_when_closed(&client, false)?;
@@ -311,27 +333,41 @@ fn reset_when_closed(socket: &impl AsFd, reset: bool) -> io::Result<()> {
     Ok(setsockopt(socket, sockopt::Linger, &linger { l_onoff: reset.into(), l_linger: 0 })?)
 }
 
-/// Completes when bytes may pass.
-async fn passes(flow: &mut watch::Receiver<Flow>) {
-    if flow.wait_for(|flow| !flow.swallows).await.is_err() {
+/// Completes when bytes may pass, or with false when the connection is lost.
+async fn passes(flow: &mut watch::Receiver<Flow>, born: u64) -> bool {
+    let passes = flow.wait_for(|flow| !flow.swallows || flow.losses != born).await;
+    match passes.map(|flow| flow.losses == born) {
+        Ok(passes) => passes,
         // The proxy is being dropped, and this with it.
-        std::future::pending().await
+        Err(_) => std::future::pending().await,
     }
 }
 
-/// Passes one direction on, its end too.
+/// Completes at this time, and no later: the last moment is slept through by the whole thread.
+async fn until(due: Instant) {
+    sleep_until(due - TICK).await;
+    std::thread::sleep(due.saturating_duration_since(Instant::now()));
+}
+
+/// Passes one direction on, its end too. `born` is how many losses were before the connection;
+/// `tells_end` is whether the end of one that is lost is told.
 async fn pass(
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
     mut flow: watch::Receiver<Flow>,
+    born: u64,
+    tells_end: bool,
 ) -> io::Result<()> {
     let (sender, mut pieces) = mpsc::channel::<(Instant, Vec<u8>)>(UNDER_WAY);
     let read_flow = flow.clone();
     let read = async move {
         let mut buffer = vec![0; PIECE];
         loop {
-            let read = from.read(&mut buffer).await?;
-            let due = Instant::now() + read_flow.borrow().delay;
+            let read = from.read(&mut buffer).await;
+            let Flow { delay, losses, .. } = *read_flow.borrow();
+            // How a connection ends that is lost, nobody learns.
+            let read = if losses == born { read? } else { read.unwrap_or(0) };
+            let due = Instant::now() + delay;
             // An empty piece is the end.
             if sender.send((due, buffer[..read].to_vec())).await.is_err() || read == 0 {
                 return Ok(());
@@ -340,10 +376,9 @@ async fn pass(
     };
     let write = async move {
         while let Some((due, piece)) = pieces.recv().await {
-            sleep_until(due).await;
+            until(due).await;
             let mut rest = &piece[..];
-            while !rest.is_empty() {
-                passes(&mut flow).await;
+            while !rest.is_empty() && passes(&mut flow, born).await {
                 let rate = flow.borrow().bytes_per_second;
                 let portion = rate
                     .map_or(rest.len(), |rate| rest.len().min((rate / PORTIONS).max(1) as usize));
@@ -353,8 +388,7 @@ async fn pass(
                     sleep(Duration::from_secs_f64(portion as f64 / f64::from(rate))).await;
                 }
             }
-            if piece.is_empty() {
-                passes(&mut flow).await;
+            if piece.is_empty() && (passes(&mut flow, born).await || tells_end) {
                 to.shutdown().await?;
             }
         }
