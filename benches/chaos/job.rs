@@ -1,6 +1,8 @@
 //! One command of the load: what it does on the server, how it is run, and what has to come of it.
 
 use std::fmt::Write;
+use std::process;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use crate::random::Random;
@@ -53,8 +55,9 @@ pub struct Job {
     pub cancel: Option<Duration>,
 }
 
-/// The environment variable of the server's processes that has the id.
-pub const MARK: &str = "SSHPOOL_CHAOS";
+/// The environment variable of the server's processes that has the id. Another run of this program
+/// has another one: a server that is a process sees the processes of all containers, too.
+pub static MARK: LazyLock<String> = LazyLock::new(|| format!("SSHPOOL_CHAOS_{}", process::id()));
 
 /// For commands that are in no hurry. `exec` has it from the pool's settings.
 pub const TIMEOUT: Duration = Duration::from_secs(8);
@@ -100,7 +103,7 @@ impl Job {
         let cancel = random.percent(6).then(|| random.millis(0, 600));
         let timeout = if end == End::TimedOut { random.millis(200, 1500) } else { TIMEOUT };
         let mut lines = vec![
-            format!("export {MARK}={id}"),
+            format!("export {}={id}", *MARK),
             format!("printf '%s\\n' {id} >> {record}"),
             format!("printf '%s\\n' 'err {id}' >&2"),
             body.text,

@@ -77,9 +77,10 @@ impl Lab {
     /// The commands of a round that have a process on the server: their ids, and the processes'
     /// own.
     pub fn living(&self, round: &str) -> BTreeMap<String, Vec<u32>> {
+        let mark = MARK.as_str();
         let look = format!(
-            "for file in $(grep -lsE '{MARK}={round}-' /proc/[0-9]*/environ); do pid=${{file#/proc/}}; \
-             id=$(tr '\\0' '\\n' 2>/dev/null <$file | sed -n 's/^{MARK}=//p'); \
+            "for file in $(grep -lsE '{mark}={round}-' /proc/[0-9]*/environ); do pid=${{file#/proc/}}; \
+             id=$(tr '\\0' '\\n' 2>/dev/null <$file | sed -n 's/^{mark}=//p'); \
              [ -z \"$id\" ] || echo \"${{pid%/environ}} $id\"; done; :"
         );
         let seen = self.sshd.exec(&look);
