@@ -43,6 +43,7 @@ pub struct Command {
     stdin: Stdin,
     timeout: Timeout,
     max_output: Option<usize>,
+    fresh_session: bool,
 }
 
 /// Not the text and not the values of the environment, which `std::process::Command` shows: secrets
@@ -84,6 +85,7 @@ impl Command {
             stdin: Stdin::Empty,
             timeout: Timeout::Default,
             max_output: None,
+            fresh_session: false,
         }
     }
 
@@ -158,6 +160,13 @@ impl Command {
         self
     }
 
+    /// Runs it in a session that has run no other command, and that runs no other one, whatever the
+    /// pool's `session_reuse` is.
+    pub fn fresh_session(mut self) -> Self {
+        self.fresh_session = true;
+        self
+    }
+
     /// Limits the captured bytes of stdout, and of stderr; by default `max_output` of the pool. For
     /// [`output`](Self::output) only.
     pub fn max_output(mut self, bytes: usize) -> Self {
@@ -216,8 +225,8 @@ impl Command {
     /// Who runs it, and what is asked for.
     fn into_request(mut self) -> Result<(Arc<dyn Runner>, Request), Error> {
         let text = self.script()?;
-        let Command { runner, host, stdin, timeout, max_output, .. } = self;
-        Ok((runner, Request { host, text, stdin, timeout, max_output }))
+        let Command { runner, host, stdin, timeout, max_output, fresh_session, .. } = self;
+        Ok((runner, Request { host, text, stdin, timeout, max_output, fresh_session }))
     }
 
     /// The text for the remote shell.

@@ -93,6 +93,8 @@ pub struct Request {
     /// How many bytes of stdout, and of stderr, are captured at most; `None` for the runner's
     /// default. For [`Runner::output`] only.
     pub max_output: Option<usize>,
+    /// The command gets a session that has run no other one, and that runs no other one.
+    pub fresh_session: bool,
 }
 
 impl fmt::Debug for Request {
@@ -103,6 +105,7 @@ impl fmt::Debug for Request {
             .field("stdin", &self.stdin)
             .field("timeout", &self.timeout)
             .field("max_output", &self.max_output)
+            .field("fresh_session", &self.fresh_session)
             .finish()
     }
 }

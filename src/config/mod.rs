@@ -24,6 +24,7 @@ mod file;
 mod groups;
 #[cfg(test)]
 mod properties;
+mod reuse;
 mod settings;
 mod units;
 
@@ -32,6 +33,7 @@ use std::collections::BTreeMap;
 use crate::host::set::HostSet;
 use crate::host::{Host, HostError};
 
+pub use reuse::SessionReuse;
 pub use settings::PoolConfig;
 pub(crate) use units::LONGEST;
 pub use units::{UnitError, parse_duration, parse_size};

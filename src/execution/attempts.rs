@@ -12,11 +12,13 @@ use tokio::time::{Instant, timeout_at};
 use super::Target;
 use super::begin::begun;
 use super::capture::{Excess, pump, rest};
-use super::running::Running;
+use super::running::{Running, SessionOf};
 use crate::command::ExitStatus;
 use crate::error::{Error, PartialOutput, Remote};
 use crate::policy::Lease;
-use crate::transport::{Connection as _, Input, NotOpened, Script, SessionEnd, Streams, Transport};
+use crate::transport::{
+    Connection as _, Input, NotOpened, Script, Session as _, SessionEnd, Streams, Transport,
+};
 
 /// A lease for one attempt: the pool's for a while, or the caller's own.
 pub(super) enum AttemptLease<T: Transport> {
@@ -42,6 +44,8 @@ pub(super) struct Attempts<T: Transport> {
     timeout: Option<Duration>,
     /// Set when the first session is opened.
     deadline: Option<Instant>,
+    /// Its session may be used once more behind it.
+    again: bool,
     give_up: Option<Instant>,
     /// It was counted.
     counted: bool,
@@ -67,8 +71,9 @@ pub(super) enum Begun<T: Transport> {
 }
 
 impl<T: Transport> Attempts<T> {
-    pub(super) fn new(target: Target<T>, timeout: Option<Duration>) -> Self {
+    pub(super) fn new(target: Target<T>, timeout: Option<Duration>, again: bool) -> Self {
         Attempts {
+            again,
             target,
             timeout,
             deadline: None,
@@ -160,7 +165,11 @@ impl<T: Transport> Attempts<T> {
             }
             let variables = &self.target.host().login().variables;
             let own = self.own || lease.connection().is_plain();
-            let standby = if own { None } else { lease.standby(variables) };
+            let again = self.again;
+            let suits = |session: &SessionOf<T>| session.suits(script, again);
+            let standby = if own { None } else { lease.standby(variables, suits) };
+            // One that is to be used again is told of its command as the others are.
+            let input = if again && !own { Input::Piped } else { input };
             let opened = match standby {
                 Some(session) => Ok(session),
                 None => lease.connection().open(script, input, variables),
@@ -169,7 +178,7 @@ impl<T: Transport> Attempts<T> {
                 Ok(session) => {
                     let first = !std::mem::replace(&mut self.counted, true);
                     lease.count(|stats| stats.commands_run += u64::from(first));
-                    return Ok(Running::new(&self.target, lease, session));
+                    return Ok(Running::new(&self.target, lease, session, script, again && !own));
                 }
                 Err(why) => self.not_opened(why, lease)?,
             }

@@ -23,12 +23,12 @@ pub(super) async fn begun<T: Transport>(
     if !session.tells_begin() {
         return Ok(session.opened(&connection).await.err());
     }
-    let preface = session.preface(script);
+    let preface = session.preface(script).into_owned();
     let Streams { stdin, stdout, stderr } = streams;
     let feed = async {
         if let Some(stdin) = stdin {
             // Where the session has ended, its end tells why.
-            feed(stdin, preface).await;
+            feed(stdin, &preface).await;
         }
         Ok(())
     };

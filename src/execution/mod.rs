@@ -21,6 +21,7 @@ use std::sync::Arc;
 use tracing::Instrument;
 
 use crate::command::{ExitStatus, Output, Request};
+use crate::config::SessionReuse;
 use crate::error::{Error, PartialOutput, Remote};
 use crate::host::Host;
 use crate::policy::{Core, Lease};
@@ -94,10 +95,12 @@ async fn to_the_end<T: Transport>(
 ) -> Result<ExitStatus, Error> {
     let default = Some(target.core().config().command_timeout);
     let span = tracing::debug_span!("command", host = %target.host().key());
-    let Request { text, stdin, timeout, .. } = request;
+    let Request { text, stdin, timeout, fresh_session, .. } = request;
     let input = stdin.bytes(target.host())?;
     let script = Script::new(text);
-    let mut attempts = Attempts::new(target, timeout.or(default));
+    let reuse = target.core().config().session_reuse == SessionReuse::Exact;
+    let again = reuse && input.is_empty() && !fresh_session;
+    let mut attempts = Attempts::new(target, timeout.or(default), again);
     let run = async {
         match attempts.begin(&script, Input::Bytes(&input), limit, partial).await? {
             Begun::Runs(running) => attempts.capture(running, &input, limit, partial).await,

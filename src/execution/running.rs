@@ -21,7 +21,7 @@ use super::attempts::AttemptLease;
 use crate::error::{Error, Remote};
 use crate::policy::Lease;
 use crate::transport::{
-    Connection, ENDING, Group, NotEnded, Session as _, SessionEnd, Streams, Transport,
+    Connection, ENDING, Group, NotEnded, Script, Session as _, SessionEnd, Streams, Transport,
 };
 
 /// How long a shell that has not begun with its command is waited for: it may have the command
@@ -37,7 +37,7 @@ const NO_SESSION: &str = "there was no session to end it over";
 const FUTILE: Duration = Duration::from_millis(500);
 
 /// The session of a transport.
-type SessionOf<T> = <<T as Transport>::Connection as Connection>::Session;
+pub(super) type SessionOf<T> = <<T as Transport>::Connection as Connection>::Session;
 
 pub(super) struct Running<T: Transport> {
     /// There until it has ended or is being ended.
@@ -59,8 +59,11 @@ impl<T: Transport> Running<T> {
         target: &Target<T>,
         lease: AttemptLease<T>,
         mut session: SessionOf<T>,
+        script: &Script,
+        again: bool,
     ) -> Self {
-        let streams = Some(session.take_streams());
+        let again = if again { session.streams_of_one(script) } else { None };
+        let streams = Some(again.unwrap_or_else(|| session.take_streams()));
         let (target, runtime) = (target.clone(), Handle::current());
         Running { parts: Some(Parts { target, lease, session, streams, runtime }) }
     }
@@ -98,7 +101,13 @@ impl<T: Transport> Running<T> {
 
     /// Its session has ended.
     pub(super) fn ended(mut self) -> AttemptLease<T> {
-        self.parts.take().expect("it is there until it has ended").lease
+        let Parts { target, lease, session, streams, .. } =
+            self.parts.take().expect("it is there until it has ended");
+        drop(streams);
+        if session.goes_on() {
+            lease.keep(session, &target.host().login().variables);
+        }
+        lease
     }
 
     /// Ends it here and there, and says whether nothing is left there.
@@ -193,7 +202,8 @@ impl<T: Transport> Parts<T> {
     async fn signal(&mut self, group: i32, heard: &mut Option<String>) -> Result<(), String> {
         let (own, host) = (self.lease.connection(), self.target.host());
         let core = self.target.core();
-        let mut standby = self.lease.standby(&host.login().variables);
+        let is_new = |session: &SessionOf<T>| session.suits(&Script::new(""), false);
+        let mut standby = self.lease.standby(&host.login().variables, is_new);
         let began = Instant::now();
         // Where the server has none to spare, one is queued for as every caller does: the next that
         // becomes free, or another connection.
@@ -209,7 +219,7 @@ impl<T: Transport> Parts<T> {
                 // Where the server has one session to spare it may be the one in standby.
                 let over = match &found {
                     Some(Ok(found)) if Arc::ptr_eq(found.connection(), connection) => {
-                        found.standby(&host.login().variables)
+                        found.standby(&host.login().variables, is_new)
                     }
                     _ => standby.take(),
                 };

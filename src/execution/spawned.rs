@@ -29,7 +29,7 @@ pub(crate) async fn spawn<T: Transport>(
     let Request { text, stdin, timeout, .. } = request;
     let host = Arc::clone(target.host());
     let script = Script::new(text);
-    let mut attempts = Attempts::new(target, timeout.or(None));
+    let mut attempts = Attempts::new(target, timeout.or(None), false);
     let input = match &stdin {
         Stdin::Empty => Input::Bytes(b""),
         Stdin::Bytes(bytes) => Input::Bytes(bytes),

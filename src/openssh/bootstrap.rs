@@ -20,6 +20,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, LazyLock};
 
+use super::lane;
 use crate::transport::{self, Script};
 
 /// What the readiness proof of an account prints that has any shell at all.
@@ -39,9 +40,13 @@ static NONCE: LazyLock<String> =
 /// group (Dropbear's do not) there is none to signal, and the marker has a 0.
 pub(super) static BOOTSTRAP: LazyLock<String> = LazyLock::new(|| {
     let nonce = NONCE.as_str();
+    let mark = format!(
+        "if kill -0 \"-$$\" 2>/dev/null; then printf '\\036{nonce} %d\\n' \"$$\"; \
+         else printf '\\036{nonce} 0\\n'; fi"
+    );
+    let lane = lane::LOOP.replace("NONCE", nonce).replace("MARK", &mark);
     format!(
-        "IFS= read -r sshpool && case $sshpool in {nonce}*) \
-         if kill -0 \"-$$\" 2>/dev/null; then printf '\\036{nonce} %d\\n' \"$$\"; else printf '\\036{nonce} 0\\n'; fi && \
+        "{lane} && case $sshpool in {nonce}*) {mark} && \
          eval \"${{sshpool#{nonce}}}\" ;; *) exit 1 ;; esac"
     )
 });
@@ -52,13 +57,18 @@ pub(super) fn probe() -> String {
     format!("echo {WORD}; eval 'IFS= && printf \"\\036{} %d\\n\" \"$$\"'", *NONCE)
 }
 
+/// What only this process knows.
+pub(super) fn nonce() -> &'static str {
+    NONCE.as_str()
+}
+
 pub(super) fn marker() -> Marker {
-    Marker {
-        needle: format!("\x1e{} ", *NONCE).into_bytes(),
-        searched: 0,
-        found: false,
-        group: Group::default(),
-    }
+    marker_of(Group::default())
+}
+
+/// Of a command whose group is to be known by this.
+pub(super) fn marker_of(group: Group) -> Marker {
+    Marker { needle: format!("\x1e{} ", *NONCE).into_bytes(), searched: 0, found: false, group }
 }
 
 /// A command as the bootstrap reads it.
@@ -104,6 +114,11 @@ impl Group {
     /// What the marker said.
     fn learn(&self, group: i32) {
         self.0.store(if group > 1 { group } else { Self::NONE }, Ordering::Relaxed);
+    }
+
+    /// Another command is about to begin in the same session.
+    pub(super) fn renew(&self) {
+        self.0.store(0, Ordering::Relaxed);
     }
 
     /// Nothing is left of it.

@@ -51,7 +51,7 @@ impl Master {
 
     /// What the script writes in this session.
     async fn answer(&self, session: &mut Session, script: &Script) -> Result<String, NotEnded> {
-        let line = session.preface(script);
+        let line = bootstrap::line_of(script).as_bytes();
         let Streams { stdin, mut stdout, .. } = session.take_streams();
         let mut output = Vec::new();
         let begun = async {

@@ -10,9 +10,12 @@ mod ending;
 mod examine;
 mod guard;
 mod keys;
+mod lane;
 mod launch;
+mod log;
 mod master;
 mod mending;
+mod pipes;
 mod program;
 #[cfg(test)]
 mod properties;

@@ -8,25 +8,24 @@
 //! without an exit status was killed or lost, and whether all output of one with a status has
 //! arrived, is told by the master: it must have outlived the session.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
-use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::os::unix::ffi::OsStrExt;
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use nix::errno::Errno;
-use nix::sys::stat::Mode;
-use nix::unistd::mkfifo;
-use tokio::io::AsyncReadExt;
-use tokio::net::unix::pipe;
-use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+use tokio::process::{Child, Command};
 use tokio::runtime::Handle;
 
 use super::bootstrap::{self, Group, Marker};
 use super::diagnosis::{self, SessionLog};
+use super::lane::{self, Lane};
+use super::log::Log;
 use super::master::Master;
 use super::runtime::Claim;
 use super::supervisor::Counted;
-use crate::transport::{self, Input, NotOpened, Output, Script, SessionEnd, Source, Streams};
+use crate::transport::{self, Input, NotOpened, Output, Script, SessionEnd, Streams};
 
 /// What the smallest pipe holds: so much can be written before anybody reads, and without waiting.
 const PIPE: usize = 4096;
@@ -45,26 +44,6 @@ pub(super) fn input_behind(preface: &str, input: Input<'_>) -> io::Result<Stdio>
     }
 }
 
-impl Source for ChildStdout {
-    fn read_now(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        read_now(self, buf)
-    }
-}
-
-impl Source for ChildStderr {
-    fn read_now(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        read_now(self, buf)
-    }
-}
-
-/// Reads past the reactor, which may not have heard yet of what has arrived.
-fn read_now(pipe: &impl AsFd, buf: &mut [u8]) -> io::Result<usize> {
-    match nix::unistd::read(pipe, buf) {
-        Err(Errno::EAGAIN) => Ok(0),
-        read => Ok(read?),
-    }
-}
-
 /// Dropping it ends the local process. The remote command notices only when it reads or writes.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -79,6 +58,12 @@ pub(crate) struct Session {
     bootstrapped: bool,
     /// It was opened before the command was known.
     ahead: bool,
+    /// Its shell runs one command after another, and this one is not its last.
+    lane: Option<Lane>,
+    /// Whether shells of this account work as lanes, for all that is known.
+    lanes: Arc<AtomicBool>,
+    /// The loop of the lane has ended by itself.
+    loop_ended: bool,
 }
 
 #[derive(Debug)]
@@ -122,70 +107,6 @@ impl Drop for Session {
     }
 }
 
-/// ssh's own messages: a FIFO, removed with its session.
-#[derive(Debug)]
-pub(super) struct Log {
-    path: PathBuf,
-    pipe: pipe::Receiver,
-    bytes: Vec<u8>,
-}
-
-impl Log {
-    pub(super) fn create(path: PathBuf) -> Result<Self, NotOpened> {
-        match mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR) {
-            Ok(()) => {}
-            Err(Errno::ENOENT) => return Err(NotOpened::NoDirectory(Errno::ENOENT.into())),
-            // No room: the connection is as good as before.
-            Err(error) => return Err(NotOpened::NoProcess(error.into())),
-        }
-        match pipe::OpenOptions::new().open_receiver(&path) {
-            Ok(pipe) => Ok(Log { path, pipe, bytes: Vec::new() }),
-            Err(error) => {
-                let _ = std::fs::remove_file(&path);
-                Err(NotOpened::NoProcess(error))
-            }
-        }
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    fn text(&self) -> std::borrow::Cow<'_, str> {
-        String::from_utf8_lossy(&self.bytes)
-    }
-
-    /// Reads until ssh has said this, or nothing more comes.
-    ///
-    /// Cancel safe: what was read is kept.
-    async fn says<T>(&mut self, wanted: impl Fn(&str) -> Option<T>) -> Option<T> {
-        loop {
-            if let Some(found) = wanted(&self.text()) {
-                return Some(found);
-            }
-            if !matches!(self.pipe.read_buf(&mut self.bytes).await, Ok(1..)) {
-                return None;
-            }
-        }
-    }
-
-    /// Everything, of an ssh that has ended.
-    fn rest(&mut self) -> std::borrow::Cow<'_, str> {
-        let mut buffer = [0; 4096];
-        while let Ok(read @ 1..) = nix::unistd::read(&self.pipe, &mut buffer) {
-            self.bytes.extend_from_slice(&buffer[..read]);
-        }
-        self.text()
-    }
-}
-
-impl Drop for Log {
-    fn drop(&mut self) {
-        // It is gone when somebody else has removed its directory.
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
-
 impl Session {
     pub(super) fn spawn(
         mut command: Command,
@@ -194,12 +115,22 @@ impl Session {
         stdin: Stdio,
         marker: Option<Marker>,
         group: Group,
+        lanes: Arc<AtomicBool>,
     ) -> Result<Self, NotOpened> {
         command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().map_err(NotOpened::NoProcess)?;
         let (process, bootstrapped) =
             (Some(Process { child, log, _claims: claims }), marker.is_some());
-        Ok(Session { process, marker, group, bootstrapped, ahead: false })
+        Ok(Session {
+            process,
+            marker,
+            group,
+            bootstrapped,
+            ahead: false,
+            lane: None,
+            lanes,
+            loop_ended: false,
+        })
     }
 
     fn process(&mut self) -> &mut Process {
@@ -211,63 +142,21 @@ impl Session {
         self.ahead = true;
         self
     }
-}
 
-impl transport::Session for Session {
-    type Connection = Master;
-
-    fn is_there(&mut self) -> bool {
+    fn runs(&mut self) -> bool {
         matches!(self.process().child.try_wait(), Ok(None))
     }
 
-    async fn opened(&mut self, master: &Master) -> Result<(), SessionEnd> {
-        match self.process().says(|log| diagnosis::was_opened(log).then_some(())).await {
-            Some(()) => Ok(()),
-            None => Err(self.wait(master).await),
-        }
-    }
-
-    fn take_streams(&mut self) -> Streams {
-        const ONCE: &str = "they were piped, and nobody has taken them";
-        let child = &mut self.process().child;
-        let (stdin, stdout, stderr) =
-            (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        let marker = self.marker.take().map(|marker| Box::new(marker) as _);
-        Streams {
-            stdin: stdin.map(|stdin| Box::new(stdin) as _),
-            stdout: Output::new(Box::new(stdout.expect(ONCE)), marker),
-            stderr: Box::new(stderr.expect(ONCE)),
-        }
-    }
-
-    fn preface<'a>(&self, script: &'a Script) -> &'a [u8] {
-        if self.bootstrapped { bootstrap::line_of(script).as_bytes() } else { b"" }
-    }
-
-    fn tells_begin(&self) -> bool {
-        self.bootstrapped
-    }
-
-    fn group(&self) -> transport::Group {
-        match self.group.known() {
-            Some(group) => transport::Group::Known(group),
-            None if self.group.is_unknown() => transport::Group::NotBegun,
-            None if self.group.is_gone() => transport::Group::Gone,
-            None => transport::Group::None,
-        }
-    }
-
-    /// Waits for its end. All that the command has written is then in the pipes; they stay open
-    /// until the process is gone.
+    /// Waits for the end of the process, and says what it means.
     ///
-    /// Cancel safe: dropped and called again, it gives the same.
-    async fn wait(&mut self, master: &Master) -> SessionEnd {
+    /// Cancel safe.
+    async fn end(&mut self, master: &Master) -> SessionEnd {
         let process = self.process();
         let end = match process.says(diagnosis::exit_status).await {
             Some(code) => SessionEnd::Exited(code),
             None => match process.child.wait().await.map(|status| (status, status.code())) {
                 Ok((_, Some(status))) => {
-                    let gone = !process.log.path.exists();
+                    let gone = !process.log.path().exists();
                     let log = process.log.rest();
                     if log.is_empty() && gone && status != 0 {
                         // ssh opens its log before anything else.
@@ -314,7 +203,122 @@ impl transport::Session for Session {
         }
         end
     }
+}
 
+impl transport::Session for Session {
+    type Connection = Master;
+
+    fn is_there(&mut self) -> bool {
+        self.runs() && self.lane.as_ref().is_none_or(|lane| !lane.has_ended() || lane.is_free())
+    }
+
+    async fn opened(&mut self, master: &Master) -> Result<(), SessionEnd> {
+        match self.process().says(|log| diagnosis::was_opened(log).then_some(())).await {
+            Some(()) => Ok(()),
+            None => Err(self.wait(master).await),
+        }
+    }
+
+    fn take_streams(&mut self) -> Streams {
+        if let Some(lane) = self.lane.take() {
+            // No copies of its pipes could be made: this command is its last one.
+            let (stdin, stdout, stderr) = lane.into_pipes();
+            let marker = bootstrap::marker_of(self.group.clone());
+            return Streams {
+                stdin: Some(Box::new(stdin)),
+                stdout: Output::new(Box::new(stdout), Some(Box::new(marker))),
+                stderr: Box::new(stderr),
+            };
+        }
+        const ONCE: &str = "they were piped, and nobody has taken them";
+        let child = &mut self.process().child;
+        let (stdin, stdout, stderr) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let marker = self.marker.take().map(|marker| Box::new(marker) as _);
+        Streams {
+            stdin: stdin.map(|stdin| Box::new(stdin) as _),
+            stdout: Output::new(Box::new(stdout.expect(ONCE)), marker),
+            stderr: Box::new(stderr.expect(ONCE)),
+        }
+    }
+
+    fn suits(&self, script: &Script, again: bool) -> bool {
+        self.lane.is_none() || again && lane::is_suited(script.text().as_bytes())
+    }
+
+    fn streams_of_one(&mut self, script: &Script) -> Option<Streams> {
+        let text = script.text();
+        if !self.bootstrapped
+            || !self.lanes.load(Ordering::Relaxed)
+            || !lane::is_suited(text.as_bytes())
+        {
+            return None;
+        }
+        if self.lane.is_none() {
+            // A session without its pipes is of no use to anybody, and its end is told as usual.
+            self.lane = Lane::of(&mut self.process().child).ok()?;
+        }
+        let streams = self.lane.as_mut()?.begin(bootstrap::nonce(), text.to_str()?).ok()?;
+        self.marker = None;
+        self.group.renew();
+        let marker = bootstrap::marker_of(self.group.clone());
+        Some(Streams {
+            stdin: Some(Box::new(streams.stdin)),
+            stdout: Output::new(Box::new(streams.stdout), Some(Box::new(marker))),
+            stderr: Box::new(streams.stderr),
+        })
+    }
+
+    fn goes_on(&self) -> bool {
+        self.lane.as_ref().is_some_and(Lane::is_free)
+    }
+
+    fn preface<'a>(&self, script: &'a Script) -> Cow<'a, [u8]> {
+        if let Some(lane) = &self.lane {
+            return Cow::Owned(lane.line().into());
+        }
+        let line = if self.bootstrapped { bootstrap::line_of(script) } else { "" };
+        Cow::Borrowed(line.as_bytes())
+    }
+
+    fn tells_begin(&self) -> bool {
+        self.bootstrapped
+    }
+
+    fn group(&self) -> transport::Group {
+        match self.group.known() {
+            Some(group) => transport::Group::Known(group),
+            None if self.group.is_unknown() => transport::Group::NotBegun,
+            None if self.group.is_gone() => transport::Group::Gone,
+            None => transport::Group::None,
+        }
+    }
+
+    /// Waits for its end. All that the command has written is then in the pipes; they stay open
+    /// until the process is gone.
+    ///
+    /// Cancel safe: dropped and called again, it gives the same.
+    async fn wait(&mut self, master: &Master) -> SessionEnd {
+        let Some(lane) = &self.lane else { return self.end(master).await };
+        let ended = lane.ended();
+        tokio::select! {
+            biased;
+            status = ended => {
+                self.group.forget();
+                master.ran();
+                SessionEnd::Exited(status)
+            }
+            end = self.end(master) => match end {
+                // The loop has ended, and not the command.
+                SessionEnd::Exited(status) => {
+                    self.loop_ended = true;
+                    let reason = format!("the shell of its session has ended ({status})");
+                    SessionEnd::ClientKilled(reason)
+                }
+                end => end,
+            },
+        }
+    }
     /// The end of a session whose command has not begun: the shell ended before. Where the session
     /// was opened for it, the bootstrap does not work on this account (a start-up file exits, or
     /// reads the input), and commands go as arguments from now on. One that was opened ahead of
@@ -324,10 +328,19 @@ impl transport::Session for Session {
     /// took its command, and ran it unheard (test `what_dropbear_ran_unheard_does_not_run_again`).
     fn not_begun(&self, end: SessionEnd, master: &Master) -> SessionEnd {
         match end {
+            // So its own shell says, or that one was there for too long.
+            _ if self.loop_ended => {
+                self.lanes.store(false, Ordering::Relaxed);
+                SessionEnd::NotBegun
+            }
             SessionEnd::Exited(_) if self.ahead => SessionEnd::NotBegun,
             SessionEnd::Exited(_) => {
                 master.takes_arguments();
                 SessionEnd::NotBegun
+            }
+            // The loop of a lane that had run a command may have been killed before this one came.
+            SessionEnd::Killed if self.lane.is_some() => {
+                SessionEnd::ClientKilled("its shell was killed".to_owned())
             }
             // As if by a signal, as it is by plain ssh, and that says nothing about the account.
             end => end,

@@ -240,18 +240,41 @@ impl<T: Transport> Lease<T> {
     }
 
     /// A session on this connection that was opened ahead of need and sends these variables, for
-    /// the next command of this lease.
+    /// the next command of this lease; the first one that suits.
     pub(crate) fn standby(
         &self,
         variables: &Variables,
+        suits: impl Fn(&<T::Connection as Connection>::Session) -> bool,
     ) -> Option<<T::Connection as Connection>::Session> {
         let Grant { slot, generation, .. } = self.grant.as_ref()?;
         loop {
-            let mut standby = self.cell.lock().take_standby(*slot, *generation, variables)?;
+            let mut standby =
+                self.cell.lock().take_standby(*slot, *generation, variables, &suits)?;
             if standby.is_fresh() {
-                self.count(|stats| stats.standby_hits += 1);
+                self.count(|stats| {
+                    stats.standby_hits += 1;
+                    stats.reused_sessions += u64::from(standby.was_used);
+                });
                 return Some(standby.session);
             }
+        }
+    }
+
+    /// A session that has run a command of this lease, and takes another one.
+    pub(crate) fn keep(
+        &self,
+        session: <T::Connection as Connection>::Session,
+        variables: &Arc<Variables>,
+    ) {
+        let place = Arc::clone(&self.cell.shared.standbys).try_acquire_owned();
+        if let (Some(Grant { slot, generation, .. }), Ok(place), Ok(here)) =
+            (&self.grant, place, Handle::try_current())
+        {
+            let standby = standby::Standby::used(session, Arc::clone(variables), here.id(), place);
+            let config = Arc::clone(&self.cell);
+            self.cell.update(|state, _| {
+                state.keep(*slot, *generation, standby, config.shared.config.standby_sessions);
+            });
         }
     }
 

@@ -28,6 +28,8 @@ pub(super) struct Standby<C: Connection> {
     pub session: C::Session,
     /// What it sends to the server. It is of use only to who wants to send the same.
     pub variables: Arc<Variables>,
+    /// It has run a command.
+    pub was_used: bool,
     /// Where its streams are watched. A caller in another runtime would wait for as long as nobody
     /// drives that one.
     runtime: runtime::Id,
@@ -35,6 +37,16 @@ pub(super) struct Standby<C: Connection> {
 }
 
 impl<C: Connection> Standby<C> {
+    /// One that has run a command.
+    pub(super) fn used(
+        session: C::Session,
+        variables: Arc<Variables>,
+        runtime: runtime::Id,
+        place: OwnedSemaphorePermit,
+    ) -> Self {
+        Standby { session, variables, was_used: true, runtime, _place: place }
+    }
+
     /// Whether it is of use here and now.
     pub fn is_fresh(&mut self) -> bool {
         Handle::try_current().is_ok_and(|here| here.id() == self.runtime) && self.session.is_there()
@@ -92,7 +104,8 @@ pub(super) async fn open<T: Transport>(mut opening: Opening<T>, connection: Arc<
         let runtime = Handle::current().id();
         let standby = place.and_then(|_place| {
             let variables = Arc::clone(&opening.variables);
-            Some(Standby { session: connection.standby(&variables)?, variables, runtime, _place })
+            let session = connection.standby(&variables)?;
+            Some(Standby { session, variables, was_used: false, runtime, _place })
         });
         opening.bring(standby);
         // Nothing tells us that it is open, but whoever uses it.

@@ -44,6 +44,8 @@ pub struct Stats {
     pub health_check_failures: u64,
     /// Commands that took a session opened ahead of need, be it ready or still opening.
     pub standby_hits: u64,
+    /// Commands that took a session in which others had run.
+    pub reused_sessions: u64,
     /// Sessions that a server refused to open (its `MaxSessions`); the commands were run later or
     /// elsewhere.
     pub refused_sessions: u64,
@@ -72,6 +74,7 @@ impl AddAssign for Stats {
             health_checks_passed,
             health_check_failures,
             standby_hits,
+            reused_sessions,
             refused_sessions,
             commands_run,
             commands_timed_out,
@@ -91,6 +94,7 @@ impl AddAssign for Stats {
         self.health_checks_passed += health_checks_passed;
         self.health_check_failures += health_check_failures;
         self.standby_hits += standby_hits;
+        self.reused_sessions += reused_sessions;
         self.refused_sessions += refused_sessions;
         self.commands_run += commands_run;
         self.commands_timed_out += commands_timed_out;

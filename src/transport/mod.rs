@@ -8,6 +8,7 @@
 mod script;
 mod streams;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -145,12 +146,29 @@ pub(crate) trait Session: Send + 'static {
     /// Whether it has not ended, as far as is known here.
     fn is_there(&mut self) -> bool;
 
+    /// Whether this command can be given to it; `again` where the session may be used once more.
+    fn suits(&self, _script: &Script, _again: bool) -> bool {
+        true
+    }
+
+    /// The streams of this command, which reads nothing, where the session can be used once more
+    /// behind it. None where that cannot be had; then [`take_streams`](Self::take_streams) has
+    /// those of a session that ends with the command.
+    fn streams_of_one(&mut self, _script: &Script) -> Option<Streams> {
+        None
+    }
+
+    /// Whether its command has ended and it takes another one.
+    fn goes_on(&self) -> bool {
+        false
+    }
+
     /// The streams, once.
     fn take_streams(&mut self) -> Streams;
 
     /// What is to be written to the session before the command's own input: the command itself,
     /// where the session did not get it when it was opened.
-    fn preface<'a>(&self, script: &'a Script) -> &'a [u8];
+    fn preface<'a>(&self, script: &'a Script) -> Cow<'a, [u8]>;
 
     /// Whether [`Output::begun`] tells when the command begins.
     fn tells_begin(&self) -> bool;
@@ -194,7 +212,8 @@ pub(crate) enum SessionEnd {
     Killed,
     /// It started, or may have, and the connection was lost.
     Lost(String),
-    /// Somebody killed the local ssh; the connection lives.
+    /// Somebody killed the local ssh, or the shell that runs one command after another; the
+    /// connection lives.
     ClientKilled(String),
     /// The server would not open one more session. The command was not executed; the connection
     /// lives.

@@ -5,6 +5,7 @@
 //! limits and its logging do, starts this binary once more for itself alone (`lab::itself`).
 
 mod lab;
+mod lanes;
 
 mod accounts;
 mod agent;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::place::PlaceSpec;
-use crate::config::PoolConfig;
+use crate::config::{PoolConfig, SessionReuse};
 use crate::host::place::{Given, Place};
 
 /// What every request that concerns a host can say beside it.
@@ -67,6 +67,8 @@ pub(crate) struct Settings {
     acquire_timeout_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     standby_sessions: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session_reuse: Option<SessionReuse>,
     /// Whether `connect_timeout_ms` counts though the ssh_config's `ConnectTimeout` is longer: so
     /// it does where it is given.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -85,6 +87,7 @@ impl From<&PoolConfig> for Settings {
             sessions_per_connection: Some(config.sessions_per_connection),
             acquire_timeout_ms: ms(config.acquire_timeout),
             standby_sessions: Some(config.standby_sessions),
+            session_reuse: Some(config.session_reuse),
             keep_connect_timeout: Some(config.keep_connect_timeout),
         }
     }
@@ -108,6 +111,7 @@ impl Settings {
                 .unwrap_or(default.sessions_per_connection),
             acquire_timeout: time(self.acquire_timeout_ms, default.acquire_timeout),
             standby_sessions: self.standby_sessions.unwrap_or(default.standby_sessions),
+            session_reuse: self.session_reuse.unwrap_or(default.session_reuse),
             keep_connect_timeout: self
                 .keep_connect_timeout
                 .unwrap_or(self.connect_timeout_ms.is_some() || default.keep_connect_timeout),

@@ -33,6 +33,11 @@ const METRICS: &[(&str, &str, &str)] = &[
         "Connections that were found not to work any more.",
     ),
     ("standby_hits", "standby_hits_total", "Commands that took a session opened ahead of need."),
+    (
+        "reused_sessions",
+        "reused_sessions_total",
+        "Commands that took a session in which others had run.",
+    ),
     ("refused_sessions", "refused_sessions_total", "Sessions that a server refused to open."),
     ("commands_run", "commands_run_total", "Commands that were started."),
     (

@@ -6,6 +6,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::Setting;
+use crate::config::SessionReuse;
 use crate::config::units::{format_millis, format_size, is_digits, parse_duration, parse_size};
 
 impl Setting {
@@ -16,7 +17,7 @@ impl Setting {
             Field::Time(time) => {
                 (Duration::from_millis(least)..=Duration::from_millis(most)).contains(*time)
             }
-            Field::Flag(_) => true,
+            Field::Flag(_) | Field::Reuse(_) => true,
         }
     }
 
@@ -44,6 +45,7 @@ impl Setting {
                 )
             }
             (Field::Size(_), _) => format!("a whole number of bytes from {least} to {most}"),
+            (Field::Reuse(_), _) => SessionReuse::EXPECTED.to_owned(),
             (Field::Flag(_), Source::Variable) => "true, false, 1 or 0".to_owned(),
             (Field::Flag(_), _) => "true or false".to_owned(),
         }
@@ -64,6 +66,7 @@ pub(super) enum Field<'a> {
     Time(&'a mut Duration),
     Size(&'a mut usize),
     Flag(&'a mut bool),
+    Reuse(&'a mut SessionReuse),
 }
 
 impl Field<'_> {
@@ -74,6 +77,7 @@ impl Field<'_> {
                 **number = whole_number(text)?.try_into().ok()?
             }
             Field::Time(time) => **time = Duration::from_millis(whole_number(text)?),
+            Field::Reuse(reuse) => **reuse = text.parse().ok()?,
             Field::Flag(flag) => {
                 **flag = match text {
                     "true" | "1" => true,
@@ -93,6 +97,7 @@ impl Field<'_> {
             }
             (Field::Size(size), DeValue::String(text)) => **size = parse_size(text).ok()?,
             (Field::Time(time), DeValue::String(text)) => **time = parse_duration(text).ok()?,
+            (Field::Reuse(reuse), DeValue::String(text)) => **reuse = text.parse().ok()?,
             (Field::Flag(flag), DeValue::Boolean(value)) => **flag = *value,
             _ => return None,
         }
@@ -104,6 +109,7 @@ impl Field<'_> {
             Field::Count(number) | Field::Size(number) => number.to_string(),
             Field::Time(time) => format!("{time:?}"),
             Field::Flag(flag) => flag.to_string(),
+            Field::Reuse(reuse) => reuse.to_string(),
         }
     }
 }

@@ -16,6 +16,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::advice::advice;
+use super::reuse::SessionReuse;
 use super::units::{LARGEST, LONGEST};
 use super::{ConfigError, quoted};
 use field::{Field, Source};
@@ -56,6 +57,10 @@ settings! {
 
     /// Sessions kept open ahead of need, per host. From 0, which turns it off, to 1000; default 2.
     standby_sessions: usize = 2, Count(0..=1000), "SSH_POOL_STANDBY_SESSIONS";
+
+    /// Whether a session may run one command after another: `off`, a session for each command; or
+    /// `exact`, where nothing tells it from plain ssh. Default `off`.
+    session_reuse: SessionReuse = SessionReuse::Off, Reuse(0..=0), "SSH_POOL_SESSION_REUSE";
 
     /// The time that one command may take. From 1 ms, default 30 s.
     command_timeout: Duration = Duration::from_secs(30), Time(1..=YEAR),

@@ -28,6 +28,7 @@ fn the_defaults_are_those_of_the_contract() {
         sessions_per_connection: 8,
         acquire_timeout: Duration::from_millis(30_000),
         standby_sessions: 2,
+        session_reuse: SessionReuse::Off,
         command_timeout: Duration::from_millis(30_000),
         max_output: 10_485_760,
         keep_connect_timeout: false,
@@ -68,6 +69,11 @@ fn an_empty_environment_changes_nothing() {
 #[case("SSH_POOL_SESSIONS_PER_CONNECTION", "1", |c: &mut PoolConfig| c.sessions_per_connection = 1)]
 #[case("SSH_POOL_ACQUIRE_TIMEOUT_MS", "0", |c: &mut PoolConfig| c.acquire_timeout = Duration::ZERO)]
 #[case("SSH_POOL_STANDBY_SESSIONS", "0", |c: &mut PoolConfig| c.standby_sessions = 0)]
+#[case(
+    "SSH_POOL_SESSION_REUSE",
+    "exact",
+    |c: &mut PoolConfig| c.session_reuse = SessionReuse::Exact
+)]
 #[case(
     "SSH_POOL_COMMAND_TIMEOUT_MS",
     "31536000000",
@@ -140,7 +146,7 @@ fn every_bad_value(#[case] name: &str, #[case] expected: &str, #[case] values: &
     "expected one of SSH_POOL_MAX_CONNECTIONS, SSH_POOL_IDLE_TIMEOUT_MS, \
         SSH_POOL_CONNECTION_TIMEOUT_MS, SSH_POOL_HEALTH_CHECKS, SSH_POOL_HEALTH_CHECK_INTERVAL_MS, \
         SSH_POOL_SESSIONS_PER_CONNECTION, SSH_POOL_ACQUIRE_TIMEOUT_MS, SSH_POOL_STANDBY_SESSIONS, \
-        SSH_POOL_COMMAND_TIMEOUT_MS, SSH_POOL_MAX_OUTPUT_BYTES"
+        SSH_POOL_SESSION_REUSE, SSH_POOL_COMMAND_TIMEOUT_MS, SSH_POOL_MAX_OUTPUT_BYTES"
 )]
 fn an_unknown_variable_is_refused(#[case] name: &str, #[case] advice: &str) {
     // Whatever its value is: a good one would otherwise have no effect, without a word.
@@ -252,6 +258,7 @@ fn the_bounds_themselves_are_valid() {
         sessions_per_connection: 1,
         acquire_timeout: Duration::ZERO,
         standby_sessions: 0,
+        session_reuse: SessionReuse::Off,
         command_timeout: MS,
         max_output: 1,
         keep_connect_timeout: true,
@@ -265,6 +272,7 @@ fn the_bounds_themselves_are_valid() {
         sessions_per_connection: 1000,
         acquire_timeout: LONGEST,
         standby_sessions: 1000,
+        session_reuse: SessionReuse::Exact,
         command_timeout: LONGEST,
         max_output: LARGEST,
         keep_connect_timeout: true,
@@ -281,6 +289,7 @@ fn every_setting_has_a_field_of_its_own() {
             Field::Count(number) | Field::Size(number) => std::ptr::from_mut(number).addr(),
             Field::Time(time) => std::ptr::from_mut(time).addr(),
             Field::Flag(flag) => std::ptr::from_mut(flag).addr(),
+            Field::Reuse(reuse) => std::ptr::from_mut(reuse).addr(),
         };
         assert!(seen.insert(address), "{}", setting.name);
     }

@@ -1,5 +1,6 @@
 //! A transport whose sessions do what a test has planned, in virtual time.
 
+use std::borrow::Cow;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -185,10 +186,13 @@ impl Session for FakeSession {
         self.streams.take().expect("they are taken once")
     }
 
-    fn preface<'a>(&self, script: &'a Script) -> &'a [u8] {
+    fn preface<'a>(&self, script: &'a Script) -> Cow<'a, [u8]> {
         match self.is_plain {
-            true => b"",
-            false => script.encoded(|text| text.to_string_lossy().into_owned() + "\n").as_bytes(),
+            true => Cow::Borrowed(b""),
+            false => {
+                let line = script.encoded(|text| text.to_string_lossy().into_owned() + "\n");
+                Cow::Borrowed(line.as_bytes())
+            }
         }
     }
 

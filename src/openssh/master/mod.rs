@@ -63,6 +63,8 @@ pub(crate) struct Master {
     echo_took: AtomicU64,
     /// What is written to a shell arrives at the bootstrap.
     input_proven: AtomicBool,
+    /// Its shells can run one command after another, for all that is known.
+    lanes: Arc<AtomicBool>,
 }
 
 impl Master {
@@ -173,6 +175,7 @@ impl Master {
             account: AtomicU8::new(Account::Silent as u8),
             echo_took: AtomicU64::new(0),
             input_proven: AtomicBool::new(false),
+            lanes: Arc::new(AtomicBool::new(true)),
         })
     }
 

@@ -1,12 +1,14 @@
 //! Opening sessions on a master.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{Account, Master};
 use crate::host::Variables;
 use crate::openssh::args;
 use crate::openssh::bootstrap::{self, Group, Marker};
-use crate::openssh::session::{self, Log, Session};
+use crate::openssh::log::Log;
+use crate::openssh::session::{self, Session};
 use crate::transport::{Input, NotOpened, Script};
 
 impl Master {
@@ -84,6 +86,7 @@ impl Master {
         command.envs(&variables.0);
         let group = marker.as_ref().map_or_else(Group::none, |marker| marker.group().clone());
         let claims = (self.notes.counted(group.clone()), self.runtime.claim());
-        Session::spawn(command, log, claims, stdin, marker, group)
+        let lanes = Arc::clone(&self.lanes);
+        Session::spawn(command, log, claims, stdin, marker, group, lanes)
     }
 }

@@ -28,10 +28,33 @@ impl<T: Transport> KeyState<T> {
         slot: usize,
         generation: u64,
         variables: &Variables,
+        suits: &impl Fn(&<T::Connection as Connection>::Session) -> bool,
     ) -> Option<Standby<T::Connection>> {
         let standbys = &mut self.ready(slot, generation)?.standbys;
-        let place = standbys.iter().position(|standby| *standby.variables == *variables)?;
+        let place = standbys
+            .iter()
+            .position(|standby| *standby.variables == *variables && suits(&standby.session))?;
         standbys.remove(place)
+    }
+
+    /// A session that has run a command is kept for the next one, before those that were opened
+    /// ahead of need. There are as many as callers use there now, and `standby_sessions` at least.
+    pub(in crate::policy) fn keep(
+        &mut self,
+        slot: usize,
+        generation: u64,
+        standby: Standby<T::Connection>,
+        standby_sessions: usize,
+    ) {
+        let Some(ready) = self.ready(slot, generation) else {
+            self.discarded.push(standby);
+            return;
+        };
+        // One of the leases is about to be given back.
+        let most = standby_sessions.max(ready.leases.saturating_sub(1));
+        ready.standbys.push_front(standby);
+        let excess: Vec<_> = ready.standbys.drain(most.min(ready.standbys.len())..).collect();
+        self.discarded.extend(excess);
     }
 
     /// Sessions are to be opened ahead of need there, if they are missing.

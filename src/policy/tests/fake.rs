@@ -1,6 +1,7 @@
 //! A transport and connections that do what a test has planned, in virtual time, and tell the
 //! [`World`] what the pool does with them.
 
+use std::borrow::Cow;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
@@ -136,7 +137,7 @@ impl Session for FakeStandby {
         unreachable!("{RUNS_NOTHING}")
     }
 
-    fn preface<'a>(&self, _: &'a Script) -> &'a [u8] {
+    fn preface<'a>(&self, _: &'a Script) -> Cow<'a, [u8]> {
         unreachable!("{RUNS_NOTHING}")
     }
 

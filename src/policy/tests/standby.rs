@@ -175,7 +175,11 @@ async fn a_lease_that_is_kept_finds_standbys_again_and_again() {
     for _ in 0..5 {
         settled().await;
         // Another command of the same lease.
-        assert!(held.lease().standby(&Variables::default()).is_some(), "{:?}", stage.stats());
+        assert!(
+            held.lease().standby(&Variables::default(), |_| true).is_some(),
+            "{:?}",
+            stage.stats()
+        );
         held.lease().used();
     }
     settled().await;
@@ -253,8 +257,8 @@ async fn a_lease_that_is_kept_finds_those_that_send_what_it_sends() {
     drop(stage.take(&sends("C")).await);
     settled().await;
     let wanted = Arc::clone(&sends("C").login().variables);
-    assert!(held.lease().standby(&Variables::default()).is_none());
-    assert!(held.lease().standby(&wanted).is_some());
+    assert!(held.lease().standby(&Variables::default(), |_| true).is_none());
+    assert!(held.lease().standby(&wanted, |_| true).is_some());
     held.lease().used();
     settled().await;
     assert_eq!(stage.stats().standby_sessions, 1);

@@ -19,6 +19,7 @@ fn every_setting() {
         sessions_per_connection = 0x0A
         acquire_timeout = "0"
         standby_sessions = 0
+        session_reuse = "exact"
         command_timeout = "500ms"
         max_output = "64KiB"
     "#;
@@ -31,6 +32,7 @@ fn every_setting() {
         sessions_per_connection: 10,
         acquire_timeout: Duration::ZERO,
         standby_sessions: 0,
+        session_reuse: crate::config::SessionReuse::Exact,
         command_timeout: Duration::from_millis(500),
         max_output: 65536,
         keep_connect_timeout: true,
@@ -76,6 +78,7 @@ fn a_size_may_be_a_whole_number_of_bytes() {
     "a whole number from 0 to 1000",
     &["1001", "99999999999999999999999999"]
 )]
+#[case("session_reuse", "off or exact", &["\"on\"", "true", "\"Exact\""])]
 #[case(
     "command_timeout",
     "a duration of one number and one unit, such as \"60s\", from 1ms to 8760h",

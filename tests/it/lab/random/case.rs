@@ -94,6 +94,11 @@ impl Case {
             mark: None,
         };
         match random.up_to(0, 19) {
+            // Now and then one is killed, whatever else is drawn.
+            _ if number % 40 == 7 => {
+                case.deed = Deed::Shell("kill -s KILL \"$$\"".to_owned());
+                return case;
+            }
             0..12 => {
                 case.deed =
                     Deed::Shell(script(random, Some(case.input.as_ref().map_or(0, Vec::len))))

@@ -1,7 +1,7 @@
 //! Commands drawn from a seed, and what counts as the same outcome.
 
 pub mod case;
-mod script;
+pub mod script;
 mod snippets;
 pub mod verdict;
 mod words;

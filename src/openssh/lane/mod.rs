@@ -1,0 +1,160 @@
+//! A lane: a session whose remote shell runs one command after another.
+//!
+//! The shell's loop ([`LOOP`]) reads a command line, runs it in a subshell that has no input, and
+//! says when that is over. What the command writes to either stream goes through a `cat`, so the
+//! loop goes on when nobody holds the streams any more, as plain ssh ends. Two signs tell the end:
+//! the status, which comes among the output, and the last line of each stream. Both carry numbers
+//! that are drawn for this command and that the loop reads behind the command's end, so the command
+//! cannot know them.
+//!
+//! Not every command may run so. A subshell is not a fresh shell, and [`is_suited`] takes only
+//! texts that cannot tell the difference; in doubt a command gets a session of its own. A shell
+//! whose options would change the loop itself refuses, with a status, before it has begun.
+//!
+//! A lane is free → at work → free, until it is [`LIFE`] old, something unexpected comes, or its
+//! command is given up: then the whole session is ended.
+
+mod stream;
+mod suited;
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use tokio::net::unix::pipe;
+use tokio::process::Child;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+pub(super) use stream::UntilEnd;
+use stream::{Signs, Told};
+pub(super) use suited::is_suited;
+
+/// So long a lane is used: what start-up files gain is seen by then.
+const LIFE: Duration = Duration::from_secs(60);
+
+/// The loop, up to a line that is no command of a lane. `NONCE` stands for the process's own word,
+/// `MARK` for the printing of the sign that a command has begun.
+///
+/// Descriptors 5 and 6 are the real stderr and the way to the `cat` of stdout. The command has
+/// neither. An inner group has the redirection of stdout, beside no pipe: zsh would write to both.
+/// ksh's subshells are no processes, and are not trusted with this.
+pub(super) const LOOP: &str = "while IFS= read -r sshpool; do \
+     case $sshpool in NONCE-lane*) ;; *) break ;; esac; \
+     case $-:${KSH_VERSION-} in *[eux]*:* | *:?*) exit 1 ;; esac; \
+     MARK; \
+     { { { { ( eval \"${sshpool#NONCE-lane}\" ) </dev/null 5>&- 6>&-; sshpool=$?; \
+     IFS= read -r sshpool_n; printf '\\036%s %d\\n' \"$sshpool_n\" \"$sshpool\"; } >&6; } 2>&1 \
+     | command cat >&5 6>&-; } 5>&2 6>&1 | command cat; }; \
+     IFS= read -r sshpool_n; printf '\\036%s\\n' \"$sshpool_n\"; printf '\\036%s\\n' \"$sshpool_n\" >&2; \
+     unset sshpool_n; done";
+
+/// The text of a command as one that a lane reads, with the numbers of its signs behind it.
+fn line_of(nonce: &str, text: &str, signs: &Signs) -> String {
+    format!("{nonce}-laneunset sshpool; {text}\n{}\n{}\n", signs.status, signs.end)
+}
+
+/// The local part of a lane: the pipes of its ssh. Each command gets copies of them.
+#[derive(Debug)]
+pub(super) struct Lane {
+    stdin: OwnedFd,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+    since: Instant,
+    told: Arc<watch::Sender<Told>>,
+    line: String,
+}
+
+/// The streams of one command.
+pub(super) struct LaneStreams {
+    pub stdin: pipe::Sender,
+    pub stdout: UntilEnd,
+    pub stderr: UntilEnd,
+}
+
+impl Lane {
+    /// Takes the pipes of a session that is to be a lane.
+    pub(super) fn of(child: &mut Child) -> io::Result<Option<Self>> {
+        let (Some(stdin), Some(stdout), Some(stderr)) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take())
+        else {
+            return Ok(None);
+        };
+        Ok(Some(Lane {
+            stdin: stdin.into_owned_fd()?,
+            stdout: stdout.into_owned_fd()?,
+            stderr: stderr.into_owned_fd()?,
+            since: Instant::now(),
+            told: Arc::default(),
+            line: String::new(),
+        }))
+    }
+
+    /// Begins with a command of this text.
+    pub(super) fn begin(&mut self, nonce: &str, text: &str) -> io::Result<LaneStreams> {
+        let signs = Signs::new();
+        self.line = line_of(nonce, text, &signs);
+        self.told = Arc::default();
+        let stream = |pipe: &OwnedFd, is_stdout| -> io::Result<UntilEnd> {
+            let source = pipe::Receiver::from_owned_fd(pipe.try_clone()?)?;
+            Ok(UntilEnd::new(source, is_stdout, &signs, &self.told))
+        };
+        Ok(LaneStreams {
+            stdin: pipe::Sender::from_owned_fd(self.stdin.try_clone()?)?,
+            stdout: stream(&self.stdout, true)?,
+            stderr: stream(&self.stderr, false)?,
+        })
+    }
+
+    /// What is written to the loop for the command that was begun with.
+    pub(super) fn line(&self) -> &str {
+        &self.line
+    }
+
+    /// Completes when the command has ended and all that it wrote was read, with its status.
+    ///
+    /// Cancel safe.
+    pub(super) fn ended(&self) -> impl Future<Output = i32> + Send + 'static {
+        let mut told = self.told.subscribe();
+        async move {
+            loop {
+                let ended = told.borrow_and_update().ended();
+                if let Some(status) = ended {
+                    return status;
+                }
+                if told.changed().await.is_err() {
+                    // The lane is gone, and its process tells.
+                    std::future::pending::<()>().await;
+                }
+            }
+        }
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.told.borrow().ended().is_some()
+    }
+
+    /// The pipes themselves.
+    pub(super) fn into_pipes(self) -> (pipe::Sender, pipe::Receiver, pipe::Receiver) {
+        const REGISTERED: &str = "a pipe that was registered with the runtime before";
+        (
+            pipe::Sender::from_owned_fd(self.stdin).expect(REGISTERED),
+            pipe::Receiver::from_owned_fd(self.stdout).expect(REGISTERED),
+            pipe::Receiver::from_owned_fd(self.stderr).expect(REGISTERED),
+        )
+    }
+
+    /// Whether its command has ended and nothing speaks against another one.
+    pub(super) fn is_free(&self) -> bool {
+        self.has_ended() && self.since.elapsed() < LIFE && self.is_silent()
+    }
+
+    /// Nothing waits to be read: not a byte is to come from a lane without a command.
+    fn is_silent(&self) -> bool {
+        let mut pipes =
+            [&self.stdout, &self.stderr].map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLIN));
+        matches!(poll(&mut pipes, PollTimeout::ZERO), Ok(0))
+    }
+}

@@ -1,0 +1,197 @@
+//! Sessions that run one command after another (`session_reuse = exact`): each command is answered
+//! as in a session of its own.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rstest::rstest;
+use sshpool::{Error, Host, Pool, PoolConfig, Remote, SessionReuse};
+use tokio::time::timeout;
+
+use crate::lab::common::sshd::Sshd;
+use crate::lab::common::wait_for_async;
+use crate::lab::pooled::plain::{Plain, Seen};
+use crate::lab::pooled::{PATIENCE, config, host, pool};
+use crate::lab::random::Random;
+use crate::lab::random::case::surroundings;
+use crate::lab::random::script::script;
+use crate::lab::random::verdict::difference;
+
+/// One session at hand, so that each command finds what the one before has left.
+fn reusing() -> PoolConfig {
+    config().session_reuse(SessionReuse::Exact).standby_sessions(1).sessions_per_connection(2)
+}
+
+async fn run(pool: &Pool, host: &Host, text: &str) -> (Option<i32>, Vec<u8>, Vec<u8>) {
+    let command = pool.shell(host, text).output();
+    let output = timeout(PATIENCE, command).await.expect("it ends").expect("it ran");
+    (output.status.code(), output.stdout, output.stderr)
+}
+
+/// Whether shells of this server run one command after another.
+async fn shares(sshd: &Sshd, pool: &Pool, host: &Host) -> bool {
+    run(pool, host, "true").await;
+    wait_for_async("a session at hand", PATIENCE, || pool.stats().standby_sessions == 1).await;
+    run(pool, host, "true").await;
+    let before = sshd.sessions_opened();
+    for _ in 0..3 {
+        run(pool, host, "true").await;
+    }
+    sshd.sessions_opened() == before
+}
+
+#[tokio::test]
+async fn commands_share_a_session() {
+    let sshd = Sshd::builder().start();
+    let (pool, host) = (pool(reusing()), host(&sshd));
+    assert!(shares(&sshd, &pool, &host).await);
+    let before = sshd.sessions_opened();
+    for number in 0..30 {
+        let expected = (Some(number), format!("out {number}\n").into(), b"err\n".to_vec());
+        let text = format!("echo out {number}; echo err >&2; exit {number}");
+        assert_eq!(run(&pool, &host, &text).await, expected);
+    }
+    assert_eq!(sshd.sessions_opened(), before, "no session was opened for them");
+    // One that asks for a session of its own gets one, and so does one that could tell.
+    let own = pool.shell(&host, "echo own").fresh_session().output().await.expect("it ran");
+    assert_eq!(own.stdout, b"own\n");
+    let (_, first, _) = run(&pool, &host, "echo $$").await;
+    let (_, second, _) = run(&pool, &host, "echo $$").await;
+    assert_ne!(first, second);
+    assert!(sshd.sessions_opened() >= before + 3);
+    assert_eq!(sshd.logins(), 1);
+    pool.close().await;
+}
+
+/// What a first command leaves, and what a second one says, which is compared with plain ssh.
+#[rstest]
+#[case::directory("cd /", "pwd")]
+#[case::umask("umask 077", "umask")]
+#[case::variable("v=1; export v", "echo [${v-none}]; env | grep ^v=")]
+#[case::function("f ( ) { echo f; }; f", "f")]
+#[case::status("false", "echo $?")]
+#[case::exit("exit 3", "echo here")]
+#[case::no_end_of_line("printf x", "printf y")]
+#[case::late_output("(sleep 0.3; echo late) & echo soon", "echo next")]
+#[case::late_complaint("(sleep 0.3; echo late >&2) & echo soon", "echo next")]
+#[case::daemon("(sleep 1; echo late) >/dev/null 2>&1 & echo soon", "echo next")]
+#[case::closed("exit 1 >&-", "echo next; echo err >&2")]
+#[case::bytes("head -c 3000000 /dev/zero", "head -c 100000 /dev/zero | wc -c; echo err >&2")]
+#[case::input("cat", "cat; wc -c; echo done")]
+#[case::signs("tr a-z '[\\036*]' <<_\nab\n_", "echo next")]
+#[case::descriptors("echo x >/dev/null 9>&1", "echo a >&9; echo b")]
+#[case::a_pipe_that_nobody_reads("head -c 9999999 /dev/zero | head -c 1 | wc -c", "echo next")]
+#[case::a_killed_child("(cd /; exit 137); echo on", "echo next")]
+#[tokio::test]
+async fn nothing_of_a_command_is_seen_by_the_next(
+    #[case] first: &str,
+    #[case] second: &str,
+    #[values("", "/bin/dash", "/bin/bash", "/bin/zsh", "/usr/local/bin/ash")] shell: &str,
+) {
+    let server = Sshd::builder();
+    let sshd = match shell {
+        "" => server.start(),
+        shell => match server.login_shell(shell).start_or_skip() {
+            Some(sshd) => sshd,
+            None => return,
+        },
+    };
+    let (pool, host, plain) = (pool(reusing()), host(&sshd), Plain::start(&sshd));
+    let shares = shares(&sshd, &pool, &host).await;
+    assert!(shares, "{shell}");
+    for text in [first, second, second] {
+        let seen = plain.run(text.as_ref(), None).await.expect("plain ssh runs it");
+        let (code, stdout, stderr) = run(&pool, &host, text).await;
+        assert_eq!((code, &stdout), (seen.code, &seen.stdout), "{text}");
+        // A shell names another place in its own complaints.
+        assert_eq!(stderr.is_empty(), seen.stderr.is_empty(), "{text}: {stderr:?}");
+    }
+    pool.close().await;
+}
+
+/// A command that is given up takes its session with it.
+#[tokio::test]
+async fn a_timeout_ends_the_command_and_its_session() {
+    let sshd = Sshd::builder().start();
+    let (pool, host) = (pool(reusing()), host(&sshd));
+    assert!(shares(&sshd, &pool, &host).await);
+    let command = pool.shell(&host, "echo begun; sleep 300; echo on");
+    let error = command.timeout(Duration::from_secs(1)).output().await.expect_err("it takes long");
+    let Error::TimedOut { remote, partial, .. } = &error else { panic!("{error:?}") };
+    assert_eq!((remote, &*partial.stdout), (&Remote::Ended, &b"begun\n"[..]));
+    assert_eq!(run(&pool, &host, "echo next").await.1, b"next\n");
+    assert_eq!(sshd.logins(), 1);
+    pool.close().await;
+}
+
+/// What is done to the shell of an idle session, or of one that runs a command.
+#[rstest]
+#[case::killed("kill -9 $loop")]
+#[case::ended("kill -TERM $loop")]
+#[case::hung_up("kill -HUP $loop")]
+#[tokio::test]
+async fn a_broken_session_is_replaced(#[case] fault: &str) {
+    let sshd = Sshd::builder().start();
+    let (pool, host) = (pool(reusing()), host(&sshd));
+    assert!(shares(&sshd, &pool, &host).await);
+    // The shell of a session leads the process group of its commands.
+    run(&pool, &host, r#"echo 'cut -d" " -f5 /proc/$$/stat' >group"#).await;
+    let group = run(&pool, &host, "sh group").await.1;
+    let group = String::from_utf8(group).expect("a number");
+    let broke = sshd.exec(&format!("loop={}; {fault}", group.trim()));
+    assert!(broke.status.success(), "{broke:?}");
+    // One that comes before the end of the session is known may have run, and is not tried again.
+    match pool.shell(&host, "echo next").output().await {
+        Ok(output) => assert_eq!(output.stdout, b"next\n"),
+        Err(error) => assert!(matches!(&error, Error::Lost { .. }), "{error:?}"),
+    }
+    for _ in 0..3 {
+        assert_eq!(run(&pool, &host, "echo next").await, (Some(0), b"next\n".into(), vec![]));
+    }
+    assert_eq!(sshd.logins(), 1);
+    pool.close().await;
+}
+
+/// Random commands one after another, each compared with plain ssh: what one leaves would show in
+/// the next.
+#[rstest]
+#[case::dash("/bin/dash")]
+#[case::bash("/bin/bash")]
+#[case::zsh("/bin/zsh")]
+#[case::busybox("/usr/local/bin/ash")]
+#[tokio::test]
+async fn random_sequences_end_as_they_do_by_plain_ssh(#[case] shell: &'static str) {
+    let Some(sshd) = Sshd::builder().login_shell(shell).start_or_skip() else { return };
+    let made = sshd.exec(&surroundings());
+    assert!(made.status.success(), "{made:?}");
+    let (pool, host, plain) = (pool(reusing()), host(&sshd), Plain::start(&sshd));
+    let given = std::env::var("SSHPOOL_SEED").ok();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_micros() as u64);
+    let base = given.map_or(now, |text| text.parse().expect("SSHPOOL_SEED is a number"));
+    let count = std::env::var("SSHPOOL_SEQUENCES")
+        .map_or(200, |text| text.parse::<u64>().expect("SSHPOOL_SEQUENCES is a number"));
+    let mut unsure = 0;
+    for seed in base..base + count {
+        let mut random = Random(seed);
+        // Two or three, of which the earlier ones are there for what they leave.
+        for _ in 0..random.up_to(2, 3) {
+            let text = script(&mut random, None).replace('\n', "; ");
+            let seen = plain.run(&text, None).await.expect("plain ssh runs it");
+            let output = pool.shell(&host, &text).timeout(PATIENCE).output().await;
+            let pooled = Seen::from(output.expect("it ran"));
+            let Some(different) = difference(shell, &seen, &pooled) else { continue };
+            let mut again = Vec::new();
+            for _ in 0..10 {
+                again.push(plain.run(&text, None).await.expect("plain ssh runs it"));
+            }
+            assert!(
+                again.iter().any(|again| difference(shell, &seen, again).is_some()),
+                "{shell}, SSHPOOL_SEED={seed}: {text}\n{different}"
+            );
+            unsure += 1;
+        }
+    }
+    let stats = pool.stats();
+    assert!(stats.reused_sessions > stats.commands_run / 25, "{stats:?}");
+    assert!(unsure <= count / 20, "{unsure} commands were not comparable");
+    pool.close().await;
+}
