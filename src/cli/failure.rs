@@ -93,17 +93,21 @@ pub(super) fn cannot_write(stream: &str, error: &std::io::Error) -> Failure {
 
 /// The error, and what a user of the program can look at that a caller of the library may not have.
 pub(super) fn told(error: &Error, host: &str) -> String {
-    let text = without_host(error, host);
+    without_host(error, host) + &place_to_look(error, host)
+}
+
+/// What of a user's files may be wrong, in parentheses.
+pub(super) fn place_to_look(error: &Error, host: &str) -> String {
     match error {
         // Where one of the files has an address for the host, it is that which cannot be resolved.
         Error::Connect { source, .. }
             if source.kind() == ConnectErrorKind::Name
-                && text.contains(&format!(" hostname {host}:")) =>
+                && error.to_string().contains(&format!(" hostname {host}:")) =>
         {
             format!(
-                "{text} (neither [hosts] of the TOML file nor the ssh_config has an address for \"{host}\")"
+                " (neither [hosts] of the TOML file nor the ssh_config has an address for \"{host}\")"
             )
         }
-        _ => text,
+        _ => String::new(),
     }
 }

@@ -166,14 +166,22 @@ impl Error {
 
     /// Whether the command provably did not run, so that running it again cannot do anything twice.
     pub fn never_started(&self) -> bool {
-        !matches!(
-            self,
+        match self {
+            Error::Host(_)
+            | Error::Config(_)
+            | Error::SshNotFound
+            | Error::InvalidCommand { .. }
+            | Error::Connect { .. }
+            | Error::Exhausted { .. }
+            | Error::Closed { .. }
+            | Error::NeverStarted { .. }
+            | Error::Io { .. } => true,
             Error::Lost { .. }
-                | Error::TimedOut { .. }
-                | Error::OutputLimit { .. }
-                | Error::Failed { .. }
-                | Error::Killed { .. }
-        )
+            | Error::TimedOut { .. }
+            | Error::OutputLimit { .. }
+            | Error::Failed { .. }
+            | Error::Killed { .. } => false,
+        }
     }
 }
 

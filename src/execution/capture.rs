@@ -93,8 +93,9 @@ pub(super) fn rest(
     output: &mut PartialOutput,
 ) -> Result<(), Excess> {
     let Streams { stdout, stderr, .. } = streams;
-    Capture { from: stdout, into: &mut output.stdout, limit, name: "stdout" }.rest()?;
-    Capture { from: stderr, into: &mut output.stderr, limit, name: "stderr" }.rest()
+    let out = Capture { from: stdout, into: &mut output.stdout, limit, name: "stdout" }.rest();
+    let err = Capture { from: stderr, into: &mut output.stderr, limit, name: "stderr" }.rest();
+    out.and(err)
 }
 
 /// One stream of a command, read into memory.

@@ -58,6 +58,8 @@ fn essence(value: &Value) -> Value {
     Value::Null
 )]
 #[case::unreachable("dead", "true", &[], json!("connect"), Value::Null)]
+#[case::a_bad_option("bad", "true", &[], json!("connect"), Value::Null)]
+#[case::no_such_name("nosuch.invalid", "true", &[], json!("connect"), Value::Null)]
 fn a_result_has_one_shape(
     #[case] host: &str,
     #[case] command: &str,
@@ -68,10 +70,14 @@ fn a_result_has_one_shape(
     let (sshd, home) = (Sshd::builder().start(), Home::new());
     let limit = if limits.contains(&"output") { "max_output = \"50KiB\"\n" } else { "" };
     let time = if limits.contains(&"time") { "command_timeout = \"1s\"\n" } else { "" };
+    let bad = home.path().join("bad");
+    std::fs::write(&bad, "NoSuchOption yes\n").expect("it can be written");
     home.config(&format!(
         "[pool]\n{limit}{time}[hosts.lab]\nssh_config = \"{}\"\n[hosts.dead]\naddress = \"127.0.0.1\"\n\
-         port = 1\nssh_config = \"none\"\n",
+         port = 1\nssh_config = \"none\"\n\
+         [hosts.bad]\nssh_config = \"{}\"\n",
         sshd.ssh_config().display(),
+        bad.display(),
     ));
     let parsed = |text: &str| -> Value {
         serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text:?}"))
@@ -85,7 +91,12 @@ fn a_result_has_one_shape(
     assert_eq!(known, essence(&run));
     assert_eq!(known, essence(&api));
     assert_eq!((&exec["failure"]["kind"], &exec["exit_code"]), (&kind, &code), "{exec}");
-    // The old keys, until the next release.
+    // The old keys, until the next release. The text is the message without the host.
+    if let (Some(error), Some(message)) =
+        (exec["error"].as_str(), exec["failure"]["message"].as_str())
+    {
+        assert!(message.ends_with(error), "{message:?}: {error:?}");
+    }
     assert_eq!(exec["error"].is_string(), !kind.is_null(), "{exec}");
     assert_eq!(run["error_kind"].is_string(), !kind.is_null(), "{run}");
     let has_error = answer.status >= 400;

@@ -19,6 +19,16 @@ pub(crate) enum HostSpec {
     Whole(WholeHost),
 }
 
+impl HostSpec {
+    /// The name, or what was written for it.
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            HostSpec::Name(name) => name,
+            HostSpec::Whole(host) => &host.name,
+        }
+    }
+}
+
 /// By hand: a derived one would only say that nothing has matched.
 impl<'de> Deserialize<'de> for HostSpec {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {

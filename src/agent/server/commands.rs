@@ -7,13 +7,13 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::Stream;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Mutex, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::Running;
 use super::lines::Lines;
@@ -103,9 +103,12 @@ impl CommandRun {
         Ok(CommandRun { host, command, piped, running })
     }
 
-    /// Runs it to its end. `None` where the client is gone.
-    pub(super) async fn output(self, client: &Peer) -> Option<Result<CommandResult, Refusal>> {
-        let begun = Instant::now();
+    /// Runs it to its end; the request came at `begun`. `None` where the client is gone.
+    pub(super) async fn output(
+        self,
+        client: &Peer,
+        begun: Instant,
+    ) -> Option<Result<CommandResult, Refusal>> {
         let output = tokio::select! {
             output = self.command.output() => output,
             () = client.gone() => return None,
@@ -113,10 +116,7 @@ impl CommandRun {
         let host = self.host.name();
         Some(match output {
             Ok(output) => Ok(CommandResult::ended(host, output, begun.elapsed())),
-            Err(error) => {
-                let refusal = self.running.refusal(&error, &self.host);
-                Err(refusal.with_result(host, begun.elapsed()))
-            }
+            Err(error) => Err(self.running.refusal(&error, &self.host)),
         })
     }
 

@@ -2,12 +2,13 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use http_body_util::StreamBody;
 use hyper::body::{Frame, Incoming};
 use hyper::header::{ALLOW, HeaderValue};
+use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 
@@ -110,7 +111,24 @@ async fn exec(
         None if wants_lines(&request) => AnswerFormat::Lines,
         None => AnswerFormat::Collected,
     };
+    let begun = Instant::now();
     let exec: Exec = body(request).await?;
+    let name = exec.host.name().to_owned();
+    let answer = answer_to(agent, exec, form, upgrade, peer, begun).await;
+    answer.map_err(|refusal| match form {
+        AnswerFormat::Collected => refusal.with_result(&name, begun.elapsed()),
+        _ => refusal,
+    })
+}
+
+async fn answer_to(
+    agent: &Arc<Agent>,
+    exec: Exec,
+    form: AnswerFormat,
+    upgrade: Option<OnUpgrade>,
+    peer: Peer,
+    begun: Instant,
+) -> Result<Answer, Refusal> {
     let running = Running::new(agent)?;
     let (host, pool) = host(agent, exec.host.clone(), exec.origin()).await?;
     let runner: Box<dyn Runner> = match &exec.lease {
@@ -132,7 +150,7 @@ async fn exec(
             let body = StreamBody::new(lines.map(|line| Ok::<_, Infallible>(Frame::data(line))));
             Ok(with_body(StatusCode::OK, LINES, body))
         }
-        None => json(&order.output(&peer).await.ok_or_else(gone)??),
+        None => json(&order.output(&peer, begun).await.ok_or_else(gone)??),
         Some(upgrade) => {
             tokio::spawn(async move {
                 // It fails when the client is gone.

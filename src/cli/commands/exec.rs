@@ -10,7 +10,7 @@ use tokio::io::AsyncReadExt;
 use crate::agent::{CommandResult, Failure};
 use crate::cli::args::{Target, joined};
 use crate::cli::backend::Backend;
-use crate::cli::failure::{self, cannot_read, status_of, told};
+use crate::cli::failure::{self, cannot_read, place_to_look, status_of, told};
 use crate::cli::output::print_json;
 use crate::cli::relay::{exit_code, killed, relay};
 use crate::command::{Command, Stdin};
@@ -126,6 +126,7 @@ impl Exec {
                 let (partial, hint) = (partial_of(&error), limit_of(&error));
                 let told = told(&error, host) + &hint;
                 let old = Old::of(&partial.stdout, &partial.stderr, Some(told));
+                let hint = place_to_look(&error, host) + &hint;
                 let failure = Failure::of(&error, host, &hint);
                 let result = CommandResult::failed(host, failure, partial, elapsed);
                 (Report { result, old }, status_of(&error))

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::agent::Failure;
-use crate::cli::failure::{NOT_RUN, TIMED_OUT, told};
+use crate::cli::failure::{NOT_RUN, TIMED_OUT, place_to_look, told};
 use crate::command::ExitStatus;
 use crate::error::{ConnectErrorKind, Error, ErrorKind};
 use crate::host::Host;
@@ -79,7 +79,14 @@ impl End {
                 Error::Lost { .. } => Cause::Lost,
                 Error::Exhausted { .. } => Cause::NotStarted("connections exhausted"),
                 Error::SshNotFound => Cause::NotStarted("no ssh program"),
-                _ => Cause::NotStarted("not started"),
+                Error::Killed { .. } => Cause::Killed,
+                Error::Failed { code, .. } => Cause::Exit(*code),
+                Error::Host(_)
+                | Error::Config(_)
+                | Error::InvalidCommand { .. }
+                | Error::Closed { .. }
+                | Error::NeverStarted { .. }
+                | Error::Io { .. } => Cause::NotStarted("not started"),
             },
         })
     }
@@ -102,7 +109,10 @@ impl End {
             End::Ended(_) => Failure::killed(name),
             End::NotWritten(_) => Failure::other("not_written", name, &message),
             End::Stopped => Failure::other("stopped", name, &message),
-            End::Failed(error) => Failure::of(error, name, limit_of(error)),
+            End::Failed(error) => {
+                let hint = place_to_look(error, name) + limit_of(error);
+                Failure::of(error, name, &hint)
+            }
         })
     }
 

@@ -1,6 +1,6 @@
 //! The pool's settings: one table has the name, default, range and variable of each, and whoever
-//! reads a value asks that table. A new setting is one entry here and one in
-//! `examples/config.toml`.
+//! reads a value asks that table. docs/architecture.md says what else
+//! a new setting needs.
 
 mod field;
 #[macro_use]
