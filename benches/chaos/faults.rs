@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::house;
+use crate::footprint;
 use crate::lab::Lab;
 use crate::random::Random;
 
@@ -208,7 +208,7 @@ fn strike(
             what = format!("{pids:?} by {with}");
         }
         Fault::DirectoryRemoved => {
-            let directories = house::entries(&lab.own_sockets()).ok()?;
+            let directories = footprint::entries(&lab.own_sockets()).ok()?;
             let directory = directories.get(random.below(directories.len().max(1)))?;
             // Somebody may make a file in it meanwhile, and then it is not removed: as with rm.
             let removed = fs::remove_dir_all(directory);
@@ -240,7 +240,7 @@ fn one(lab: &Lab, random: &mut Random, kind: &str) -> Option<i32> {
 /// cannot be found.
 fn all(lab: &Lab, kind: &str) -> Option<Vec<i32>> {
     let sockets = format!("{}/", lab.own_sockets().display());
-    let mut found = house::processes_with(&sockets).ok()?;
+    let mut found = footprint::processes_with(&sockets).ok()?;
     // ssh alone: the guard has the directory in its command line as well.
     found.retain(|process| process.line.contains(kind) && process.line.contains("ssh "));
     (!found.is_empty()).then(|| found.iter().map(|process| process.pid).collect())

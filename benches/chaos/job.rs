@@ -9,7 +9,7 @@ use crate::random::Random;
 
 /// How a command goes through the library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Way {
+pub enum Method {
     /// `output()`.
     Output,
     /// `exec()`.
@@ -43,7 +43,7 @@ pub enum End {
 pub struct Job {
     /// What it writes to the record, and what its processes have in their environment.
     pub id: String,
-    pub way: Way,
+    pub method: Method,
     pub text: String,
     pub input: Vec<u8>,
     pub stdout: Vec<u8>,
@@ -73,14 +73,14 @@ struct Body {
 impl Job {
     /// A command that appends its lines to `record`, which the server's shell expands.
     pub fn draw(random: &mut Random, id: String, record: &str) -> Job {
-        let way = match random.below(100) {
-            0..40 => Way::Output,
-            40..58 => Way::Exec,
-            58..66 => Way::Status,
-            66..80 => Way::Collected,
-            80..90 => Way::Dialogue,
-            90..95 => Way::Dropped,
-            _ => Way::Ended,
+        let method = match random.below(100) {
+            0..40 => Method::Output,
+            40..58 => Method::Exec,
+            58..66 => Method::Status,
+            66..80 => Method::Collected,
+            80..90 => Method::Dialogue,
+            90..95 => Method::Dropped,
+            _ => Method::Ended,
         };
         let mut end = match random.below(100) {
             0..60 => End::Status(0),
@@ -91,15 +91,15 @@ impl Job {
         };
         // Only some have a timeout or a limit of their own.
         let fits = match end {
-            End::TimedOut => way != Way::Exec,
-            End::TooMuch => way == Way::Output,
+            End::TimedOut => method != Method::Exec,
+            End::TooMuch => method == Method::Output,
             End::Status(_) | End::Killed => true,
         };
-        if !fits || matches!(way, Way::Dropped | Way::Ended) {
+        if !fits || matches!(method, Method::Dropped | Method::Ended) {
             end = End::Status(0);
         }
         let stderr = format!("err {id}\n").into_bytes();
-        let body = body(random, &id, way, end);
+        let body = body(random, &id, method, end);
         let cancel = random.percent(6).then(|| random.millis(0, 600));
         let timeout = if end == End::TimedOut { random.millis(200, 1500) } else { TIMEOUT };
         let mut lines = vec![
@@ -122,7 +122,7 @@ impl Job {
         Job {
             max_output: (end == End::TooMuch).then_some(body.stdout.len()),
             id,
-            way,
+            method,
             text,
             input: body.input,
             stdout: body.stdout,
@@ -148,8 +148,8 @@ fn end_line(id: &str, record: &str) -> String {
     format!("printf '%s\\n' '{id} end' >> {record}")
 }
 
-fn body(random: &mut Random, id: &str, way: Way, end: End) -> Body {
-    if way == Way::Dialogue && matches!(end, End::Status(_) | End::Killed) {
+fn body(random: &mut Random, id: &str, method: Method, end: End) -> Body {
+    if method == Method::Dialogue && matches!(end, End::Status(_) | End::Killed) {
         return dialogue(random, id);
     }
     if end == End::TooMuch {
@@ -158,7 +158,7 @@ fn body(random: &mut Random, id: &str, way: Way, end: End) -> Body {
         stdout.truncate(wanted);
         return Body { text: format!("seq -f '{id} %.0f' 1 400000"), stdout, ..Body::default() };
     }
-    if matches!(way, Way::Dropped | Way::Ended) {
+    if matches!(method, Method::Dropped | Method::Ended) {
         let seconds = random.pick(&["0.1", "1", "20"]);
         let (text, stdout) = said(id);
         return Body { text: format!("{text}; sleep {seconds}"), stdout, ..Body::default() };
@@ -171,8 +171,8 @@ fn body(random: &mut Random, id: &str, way: Way, end: End) -> Body {
         5 | 6 => {
             let input = bytes(random);
             // What `exec` gives is text, and it gives no input.
-            match way {
-                Way::Exec | Way::Dialogue => {
+            match method {
+                Method::Exec | Method::Dialogue => {
                     let (text, stdout) = said(id);
                     Body { text: format!("cat; {text}"), stdout, ..Body::default() }
                 }

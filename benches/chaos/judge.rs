@@ -58,7 +58,7 @@ pub fn judge(lab: &Lab, round: &str, done: &[Done], log: &faults::Log, found: &m
             let mut text = format!(
                 "{}: {wrong}\n    {:?} to end with {:?}, told {:?} ({}) after {:?}; recorded {} starts and {} ends\n    {}",
                 job.id,
-                job.way,
+                job.method,
                 job.end,
                 told.outcome,
                 told.words,

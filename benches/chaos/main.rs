@@ -11,7 +11,7 @@
 //! again; what happens at the same time is not quite.
 
 mod faults;
-mod house;
+mod footprint;
 mod job;
 mod judge;
 mod lab;
@@ -35,7 +35,7 @@ use std::time::Duration;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sshpool::{Pool, PoolConfig};
 
-use house::House;
+use footprint::Footprint;
 use lab::Lab;
 use report::Report;
 
@@ -116,7 +116,7 @@ fn limit_descriptors() {
 async fn chaos(arguments: &Arguments, lab: &Arc<Lab>) -> Report {
     println!("chaos --minutes {} --seed {}", arguments.minutes, arguments.seed);
     warm_up(lab).await;
-    let before = House::look();
+    let before = Footprint::look();
     let total = Duration::from_secs_f64(arguments.minutes * 60.0);
     // Two at least, for the halves, and none of more than half a minute.
     let rounds = ((total.as_secs_f64() / 30.0).ceil() as usize).max(2);
@@ -147,6 +147,6 @@ async fn warm_up(lab: &Lab) {
     let works = pool.exec(&lab.host(15), "echo works").await;
     assert_eq!(works.expect("the server answers"), "works");
     pool.close().await;
-    let left = house::processes_with(&Path::new(&lab.own_sockets()).display().to_string());
+    let left = footprint::processes_with(&Path::new(&lab.own_sockets()).display().to_string());
     assert!(left.expect("there is a /proc").is_empty(), "close leaves a process behind");
 }

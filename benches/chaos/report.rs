@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::time::Duration;
 
-use crate::house::House;
+use crate::footprint::Footprint;
 use crate::round::Found;
 
 pub struct Report {
     seed: u64,
-    before: House,
+    before: Footprint,
     all: Found,
     /// Of each round.
     lines: Vec<usize>,
@@ -17,7 +17,7 @@ pub struct Report {
 }
 
 impl Report {
-    pub fn new(seed: u64, before: House) -> Report {
+    pub fn new(seed: u64, before: Footprint) -> Report {
         Report { seed, before, all: Found::default(), lines: Vec::new(), memory: Vec::new() }
     }
 

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use sshpool::{Host, Pool, PoolConfig};
+use sshpool::{Host, Pool, PoolConfig, SessionReuse};
 use tokio::time::{sleep, timeout};
 
 use crate::faults::{self, Fault};
-use crate::house::{self, House};
+use crate::footprint::{self, Footprint};
 use crate::job::TIMEOUT;
 use crate::judge;
 use crate::lab::Lab;
@@ -69,22 +69,20 @@ impl Settings {
         // Queues form, and yet most callers get their turn.
         let sessions = config.max_connections * config.sessions_per_connection;
         let workers = random.between(8, 8 + 2 * sessions.min(16));
-        Settings {
-            config,
-            workers,
-            keepalive: random.between(1, 3),
-            closes_early: random.percent(50),
-        }
+        let (keepalive, closes_early) = (random.between(1, 3), random.percent(50));
+        let reuse = random.pick(&[SessionReuse::Off, SessionReuse::Exact]);
+        Settings { config: config.session_reuse(reuse), workers, keepalive, closes_early }
     }
 
     fn text(&self) -> String {
         let config = &self.config;
         format!(
-            "{} callers, {} connections of {} sessions, {} in standby, idle {:?}, checks {}, acquire {:?}",
+            "{} callers, {} connections of {} sessions, {} in standby, reuse {}, idle {:?}, checks {}, acquire {:?}",
             self.workers,
             config.max_connections,
             config.sessions_per_connection,
             config.standby_sessions,
+            config.session_reuse,
             config.idle_timeout,
             if config.health_checks {
                 format!("{:?}", config.health_check_interval)
@@ -102,7 +100,7 @@ pub async fn run(
     seed: u64,
     number: usize,
     lasts: Duration,
-    before: House,
+    before: Footprint,
 ) -> Found {
     let round = format!("r{number}");
     let settings = Settings::draw(seed);
@@ -161,7 +159,7 @@ pub async fn run(
     leaves_nothing(lab, number, before, &mut found).await;
     judge::judge(lab, &round, &done, &log, &mut found);
     drop((done, log));
-    found.memory = House::look().memory;
+    found.memory = Footprint::look().memory;
     found
 }
 
@@ -221,13 +219,14 @@ async fn close(pool: &Pool, number: usize, found: &mut Found) {
 }
 
 /// After `close` nothing is there that was not there before.
-async fn leaves_nothing(lab: &Lab, number: usize, before: House, found: &mut Found) {
+async fn leaves_nothing(lab: &Lab, number: usize, before: Footprint, found: &mut Found) {
     let sockets = lab.own_sockets();
-    let left = house::entries(&sockets).expect("the directory is ours");
+    let left = footprint::entries(&sockets).expect("the directory is ours");
     if !left.is_empty() {
         found.failures.push(format!("round {number}: after close() there is {left:?}"));
     }
-    let look = || house::processes_with(&sockets.display().to_string()).expect("there is a /proc");
+    let look =
+        || footprint::processes_with(&sockets.display().to_string()).expect("there is a /proc");
     let processes = look();
     if !processes.is_empty() {
         let start = Instant::now();
@@ -241,7 +240,7 @@ async fn leaves_nothing(lab: &Lab, number: usize, before: House, found: &mut Fou
     }
     let start = Instant::now();
     loop {
-        let now = House::look();
+        let now = Footprint::look();
         let grown = now.descriptors > before.descriptors
             || now.threads > before.threads
             || now.children > before.children;
@@ -249,7 +248,7 @@ async fn leaves_nothing(lab: &Lab, number: usize, before: House, found: &mut Fou
             return;
         }
         if start.elapsed() > SETTLING {
-            let descriptors = house::descriptors();
+            let descriptors = footprint::descriptors();
             found.failures.push(format!(
                 "round {number}: this process has grown from {before:?} to {now:?}: {descriptors:?}"
             ));

@@ -8,7 +8,7 @@ use sshpool::{Command, Error, Host, Lease, PartialOutput, Pool, Stdin};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::time::timeout;
 
-use crate::job::{Job, Way};
+use crate::job::{Job, Method};
 use crate::told::{Compare, Outcome, Told, beginning, ended, exec, failed, output};
 
 /// What a command is run on.
@@ -85,12 +85,12 @@ pub async fn run(job: &Job, on: On<'_>, patience: Duration) -> Told {
 }
 
 async fn attempt(job: &Job, on: On<'_>, stage: &Stage) -> Told {
-    match job.way {
-        Way::Exec => {
+    match job.method {
+        Method::Exec => {
             stage.is("exec");
             exec(job, on.exec(&job.text).await)
         }
-        Way::Output => {
+        Method::Output => {
             stage.is("output");
             let mut command = command(job, on);
             if let Some(limit) = job.max_output {
@@ -98,14 +98,14 @@ async fn attempt(job: &Job, on: On<'_>, stage: &Stage) -> Told {
             }
             output(job, command.output().await)
         }
-        Way::Status => {
+        Method::Status => {
             stage.is("status");
             match command(job, on).status().await {
                 Ok(status) => ended(job, status.code(), None),
                 Err(error) => failed(job, &error, Compare::Nothing),
             }
         }
-        Way::Collected => {
+        Method::Collected => {
             stage.is("spawn");
             match command(job, on).spawn().await {
                 Ok(child) => {
@@ -115,8 +115,8 @@ async fn attempt(job: &Job, on: On<'_>, stage: &Stage) -> Told {
                 Err(error) => failed(job, &error, Compare::Partial),
             }
         }
-        Way::Dialogue => dialogue(job, on, stage).await,
-        Way::Dropped | Way::Ended => half_way(job, on, stage).await,
+        Method::Dialogue => dialogue(job, on, stage).await,
+        Method::Dropped | Method::Ended => half_way(job, on, stage).await,
     }
 }
 
@@ -167,7 +167,7 @@ async fn half_way(job: &Job, on: On<'_>, stage: &Stage) -> Told {
     stage.is("the first line of stdout");
     let _ = stdout.read_until(b'\n', &mut line).await;
     let mut words = "dropped".to_owned();
-    if job.way == Way::Ended {
+    if job.method == Method::Ended {
         child.kill();
         stage.is("wait after kill");
         words = match child.wait().await {

@@ -16,6 +16,7 @@ mod log;
 mod master;
 mod mending;
 mod pipes;
+mod presence;
 mod program;
 #[cfg(test)]
 mod properties;
@@ -23,7 +24,6 @@ mod resolve;
 mod route;
 mod runtime;
 mod session;
-mod sight;
 mod stray;
 mod supervisor;
 pub(crate) mod texts;

@@ -2,7 +2,7 @@
 //!
 //! It waits for the end, or is asked for it; notes why; and removes what the process leaves.
 //! Whoever holds the master learns of the end by a watch channel, a moment after the system knows:
-//! [`runs`] and [`sight`](super::sight) ask the system itself.
+//! [`runs`] and [`presence`](super::presence) ask the system itself.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;

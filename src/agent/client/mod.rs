@@ -32,7 +32,7 @@ use crate::config::PoolConfig;
 use crate::error::Error;
 use crate::host::Host;
 use crate::host::place::Needs;
-use request::{Ask, Unanswered, collected, encoded, parsed};
+use request::{Outgoing, Unanswered, collected, encoded, parsed};
 
 /// A client of the user's agent, which runs commands over the agent's connections.
 ///
@@ -247,7 +247,10 @@ impl Client {
     ///
     /// What is asked for has not been begun as long as there is no answer: the requests of the
     /// program are such that the agent answers first. So one that was not answered is sent again.
-    async fn ask(&self, mut ask: Ask<'_>) -> Result<Result<Response<Incoming>, Refusal>, NoAgent> {
+    async fn ask(
+        &self,
+        mut ask: Outgoing<'_>,
+    ) -> Result<Result<Response<Incoming>, Refusal>, NoAgent> {
         let mut left = ATTEMPTS;
         loop {
             left -= 1;
@@ -308,7 +311,7 @@ impl Client {
         stop: &Stop,
     ) -> Result<Result<serde_json::Value, Refusal>, NoAgent> {
         let stream = start::connect(&self.inner.directory, None).await?;
-        let ask = Ask { version: false, ..Ask::post("/v1/stop", encoded(stop)) };
+        let ask = Outgoing { version: false, ..Outgoing::post("/v1/stop", encoded(stop)) };
         let answer = timeout(ask.patience, ask.send(stream)).await;
         let answer = match answer {
             Ok(Ok(answer)) => answer,
@@ -328,7 +331,7 @@ impl Client {
     }
 
     pub(crate) async fn get_bytes(&self, path: &str) -> Result<Bytes, NoAgent> {
-        match self.ask(Ask::get(path)).await? {
+        match self.ask(Outgoing::get(path)).await? {
             Ok(answer) => collected(answer).await,
             Err(refused) => Err(NoAgent::Failed(refused.error.message)),
         }
@@ -340,7 +343,7 @@ impl Client {
         body: &impl Serialize,
     ) -> Result<Result<T, Refusal>, NoAgent> {
         // The answer may be that to a login, or to the end of what runs.
-        let ask = Ask { patience: FOREVER, ..Ask::post(path, encoded(body)) };
+        let ask = Outgoing { patience: FOREVER, ..Outgoing::post(path, encoded(body)) };
         match self.ask(ask).await? {
             Ok(answer) => parsed(&collected(answer).await?).map(Ok),
             Err(refused) => Ok(Err(refused)),
@@ -353,7 +356,7 @@ impl Client {
         path: &str,
         body: &impl Serialize,
     ) -> Result<Result<Frames, Refusal>, NoAgent> {
-        let ask = Ask { upgrade: true, ..Ask::post(path, encoded(body)) };
+        let ask = Outgoing { upgrade: true, ..Outgoing::post(path, encoded(body)) };
         match self.ask(ask).await? {
             Ok(answer) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 let upgraded = hyper::upgrade::on(answer).await;

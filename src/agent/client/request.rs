@@ -19,7 +19,7 @@ use crate::agent::protocol::{self, Question};
 const ANSWER: Duration = Duration::from_secs(30);
 
 /// A request.
-pub(super) struct Ask<'a> {
+pub(super) struct Outgoing<'a> {
     pub method: Method,
     pub path: &'a str,
     pub body: Bytes,
@@ -38,14 +38,21 @@ pub(super) enum Unanswered {
     Failed(hyper::Error),
 }
 
-impl<'a> Ask<'a> {
+impl<'a> Outgoing<'a> {
     pub(super) fn get(path: &'a str) -> Self {
-        Ask { method: Method::GET, ..Ask::post(path, Vec::new()) }
+        Outgoing { method: Method::GET, ..Outgoing::post(path, Vec::new()) }
     }
 
     pub(super) fn post(path: &'a str, body: Vec<u8>) -> Self {
         let body = Bytes::from(body);
-        Ask { method: Method::POST, path, body, upgrade: false, version: true, patience: ANSWER }
+        Outgoing {
+            method: Method::POST,
+            path,
+            body,
+            upgrade: false,
+            version: true,
+            patience: ANSWER,
+        }
     }
 
     pub(super) async fn send(&self, stream: UnixStream) -> Result<Response<Incoming>, Unanswered> {

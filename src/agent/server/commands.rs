@@ -182,14 +182,14 @@ pub(super) async fn stream(
         let whole = async {
             let written = output.as_mut().await;
             is_written = true;
-            written.map_err(|_| Wish::End)?;
+            written.map_err(|_| EndReason::End)?;
             // The streams of a command end with it, or before it.
             Ok(child.wait().await)
         };
         tokio::select! {
             status = whole => status,
             wish = feed(&mut from, stdin, piped) => Err(wish),
-            () = client.gone() => Err(Wish::End),
+            () = client.gone() => Err(EndReason::End),
         }
     };
     let ended = match outcome {
@@ -202,9 +202,9 @@ pub(super) async fn stream(
             let (remote, rest) = tokio::join!(child.end(), timeout(LAST_WRITES, rest));
             rest.unwrap_or_else(|late| Err(late.into()))?;
             match (wish, remote) {
-                (Wish::Invalid(why), _) => End::Failed(Refusal::in_a_frame(why)),
-                (Wish::End, Remote::Ended) => End::Ended(Ended { exit_code: None }),
-                (Wish::End, Remote::MayLiveOn(reason)) => {
+                (EndReason::Invalid(why), _) => End::Failed(Refusal::in_a_frame(why)),
+                (EndReason::End, Remote::Ended) => End::Ended(Ended { exit_code: None }),
+                (EndReason::End, Remote::MayLiveOn(reason)) => {
                     let (reason, partial) = (reason.to_string(), Arc::default());
                     let error = Error::Lost { host: host.name().to_owned(), reason, partial };
                     End::Failed(running.refusal_of_streamed(&error, &host))
@@ -256,7 +256,7 @@ async fn pieces(
 }
 
 /// Why a command is ended before its end.
-enum Wish {
+enum EndReason {
     /// The client wants it to, or is gone.
     End,
     /// The client has sent what is no frame for this.
@@ -268,18 +268,18 @@ async fn feed(
     mut from: impl AsyncRead + Unpin,
     mut stdin: Option<ChildStdin>,
     piped: bool,
-) -> Wish {
+) -> EndReason {
     let mut buffer = vec![0; PIECE];
     loop {
         let mut header = [0; FRAME_HEADER];
         if from.read_exact(&mut header).await.is_err() {
-            return Wish::End;
+            return EndReason::End;
         }
         let [kind, _, _, _, length @ ..] = header;
         let mut length = u32::from_be_bytes(length) as usize;
         match kind {
             frame::STDIN if !piped => {
-                return Wish::Invalid(
+                return EndReason::Invalid(
                     "a frame of input, but no stdin_stream in the request".to_owned(),
                 );
             }
@@ -288,7 +288,7 @@ async fn feed(
                 while length > 0 {
                     let most = length.min(PIECE);
                     let Ok(read @ 1..) = from.read(&mut buffer[..most]).await else {
-                        return Wish::End;
+                        return EndReason::End;
                     };
                     length -= read;
                     if let Some(to) = &mut stdin
@@ -299,9 +299,11 @@ async fn feed(
                     }
                 }
             }
-            frame::KILL if length == 0 => return Wish::End,
-            frame::KILL => return Wish::Invalid("a frame of kind 5 has no bytes".to_owned()),
-            kind => return Wish::Invalid(format!("a frame of kind {kind} is not for a command")),
+            frame::KILL if length == 0 => return EndReason::End,
+            frame::KILL => return EndReason::Invalid("a frame of kind 5 has no bytes".to_owned()),
+            kind => {
+                return EndReason::Invalid(format!("a frame of kind {kind} is not for a command"));
+            }
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::config::{self, PoolConfig};
 use crate::host::Host;
 use crate::pool::Pool;
 use report::{Report, Times};
-use run::{By, Pattern, Way};
+use run::{By, Contender, Pattern};
 
 /// What is run. It does nothing, so that what is measured is the way there and back.
 const COMMAND: &str = "true";
@@ -89,13 +89,14 @@ impl Bench {
         // A login is so long that a pause before it makes no difference: there is one way with it
         // only.
         let mut ways = vec![
-            Way::new(By::Ssh { ssh, host: host.clone(), limit }, Pattern::Spaced),
-            Way::new(pooled(pool), Pattern::Spaced),
-            Way::new(pooled(pool), Pattern::Tight),
+            Contender::new(By::Ssh { ssh, host: host.clone(), limit }, Pattern::Spaced),
+            Contender::new(pooled(pool), Pattern::Spaced),
+            Contender::new(pooled(pool), Pattern::Tight),
         ];
         if let Some(pool) = no_standby {
             ways.extend(
-                [Pattern::Spaced, Pattern::Tight].map(|pattern| Way::new(pooled(pool), pattern)),
+                [Pattern::Spaced, Pattern::Tight]
+                    .map(|pattern| Contender::new(pooled(pool), pattern)),
             );
         }
         run::in_turns(&mut ways, self.count, self.concurrency, self.pause).await;

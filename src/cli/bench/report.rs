@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::run::{Pattern, Run, Way};
+use super::run::{Contender, Pattern, Run};
 
 /// The times of one way, in milliseconds.
 #[derive(Serialize)]
@@ -52,7 +52,7 @@ pub(super) struct Report {
 
 impl Times {
     /// Of a way that was run with so many at once.
-    pub(super) fn of(way: Way, width: u32) -> Self {
+    pub(super) fn of(way: Contender, width: u32) -> Self {
         let has_rate = way.pattern == Pattern::Tight || width > 1;
         Times::of_runs(way.runs, has_rate.then_some(way.busy))
     }

@@ -44,7 +44,7 @@ pub(super) enum Pattern {
 }
 
 /// A way to run the command, and what was measured of it.
-pub(super) struct Way {
+pub(super) struct Contender {
     by: By,
     pub pattern: Pattern,
     pub runs: Vec<Run>,
@@ -54,7 +54,7 @@ pub(super) struct Way {
 
 /// Runs the command this often in each of the ways, `width` at once. In turns, so that a noisy
 /// moment of the machine meets all of them.
-pub(super) async fn in_turns(ways: &mut [Way], count: u32, width: u32, pause: Duration) {
+pub(super) async fn in_turns(ways: &mut [Contender], count: u32, width: u32, pause: Duration) {
     let mut left = count;
     let (mut spaced, mut tight): (Vec<_>, Vec<_>) =
         ways.iter_mut().partition(|way| way.pattern == Pattern::Spaced);
@@ -80,9 +80,9 @@ pub(super) async fn in_turns(ways: &mut [Way], count: u32, width: u32, pause: Du
     }
 }
 
-impl Way {
+impl Contender {
     pub(super) fn new(by: By, pattern: Pattern) -> Self {
-        Way { by, pattern, runs: Vec::new(), busy: Duration::ZERO }
+        Contender { by, pattern, runs: Vec::new(), busy: Duration::ZERO }
     }
 
     /// Runs `count` commands: each of `width` that run at once is followed by the next directly.

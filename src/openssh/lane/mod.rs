@@ -29,7 +29,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 pub(super) use stream::UntilEnd;
-use stream::{Signs, Told};
+use stream::{Progress, Signs};
 pub(super) use suited::is_suited;
 
 /// So long a lane is used: what start-up files gain is seen by then.
@@ -63,7 +63,7 @@ pub(super) struct Lane {
     stdout: OwnedFd,
     stderr: OwnedFd,
     since: Instant,
-    told: Arc<watch::Sender<Told>>,
+    progress: Arc<watch::Sender<Progress>>,
     line: String,
 }
 
@@ -87,7 +87,7 @@ impl Lane {
             stdout: stdout.into_owned_fd()?,
             stderr: stderr.into_owned_fd()?,
             since: Instant::now(),
-            told: Arc::default(),
+            progress: Arc::default(),
             line: String::new(),
         }))
     }
@@ -96,10 +96,10 @@ impl Lane {
     pub(super) fn begin(&mut self, nonce: &str, text: &str) -> io::Result<LaneStreams> {
         let signs = Signs::new();
         self.line = line_of(nonce, text, &signs);
-        self.told = Arc::default();
+        self.progress = Arc::default();
         let stream = |pipe: &OwnedFd, is_stdout| -> io::Result<UntilEnd> {
             let source = pipe::Receiver::from_owned_fd(pipe.try_clone()?)?;
-            Ok(UntilEnd::new(source, is_stdout, &signs, &self.told))
+            Ok(UntilEnd::new(source, is_stdout, &signs, &self.progress))
         };
         Ok(LaneStreams {
             stdin: pipe::Sender::from_owned_fd(self.stdin.try_clone()?)?,
@@ -117,14 +117,14 @@ impl Lane {
     ///
     /// Cancel safe.
     pub(super) fn ended(&self) -> impl Future<Output = i32> + Send + 'static {
-        let mut told = self.told.subscribe();
+        let mut progress = self.progress.subscribe();
         async move {
             loop {
-                let ended = told.borrow_and_update().ended();
+                let ended = progress.borrow_and_update().ended();
                 if let Some(status) = ended {
                     return status;
                 }
-                if told.changed().await.is_err() {
+                if progress.changed().await.is_err() {
                     // The lane is gone, and its process tells.
                     std::future::pending::<()>().await;
                 }
@@ -133,7 +133,7 @@ impl Lane {
     }
 
     pub(super) fn has_ended(&self) -> bool {
-        self.told.borrow().ended().is_some()
+        self.progress.borrow().ended().is_some()
     }
 
     /// The pipes themselves.

@@ -31,13 +31,13 @@ impl Signs {
 
 /// What the streams have told of a command's end.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Told {
+pub(super) struct Progress {
     status: Option<i32>,
     stdout: bool,
     stderr: bool,
 }
 
-impl Told {
+impl Progress {
     pub(super) fn ended(self) -> Option<i32> {
         self.status.filter(|_| self.stdout && self.stderr)
     }
@@ -49,7 +49,7 @@ pub(in crate::openssh) struct UntilEnd {
     is_stdout: bool,
     status: Vec<u8>,
     end: Vec<u8>,
-    told: Arc<watch::Sender<Told>>,
+    progress: Arc<watch::Sender<Progress>>,
     /// What was read and may be a part of a sign.
     held: Vec<u8>,
     /// What was read and is to be passed on.
@@ -67,14 +67,14 @@ impl UntilEnd {
         source: pipe::Receiver,
         is_stdout: bool,
         signs: &Signs,
-        told: &Arc<watch::Sender<Told>>,
+        progress: &Arc<watch::Sender<Progress>>,
     ) -> Self {
         UntilEnd {
             source,
             is_stdout,
             status: format!("\x1e{} ", signs.status).into_bytes(),
             end: format!("\x1e{}\n", signs.end).into_bytes(),
-            told: Arc::clone(told),
+            progress: Arc::clone(progress),
             held: Vec::new(),
             ready: VecDeque::new(),
             is_over: false,
@@ -98,9 +98,9 @@ impl UntilEnd {
                 self.is_over = true;
                 self.ready.extend(self.held.drain(..at));
                 self.held.clear();
-                self.told.send_modify(|told| match self.is_stdout {
-                    true => told.stdout = is_last,
-                    false => told.stderr = is_last,
+                self.progress.send_modify(|progress| match self.is_stdout {
+                    true => progress.stdout = is_last,
+                    false => progress.stderr = is_last,
                 });
                 return;
             }
@@ -117,7 +117,7 @@ impl UntilEnd {
                         self.ready.extend(&self.held[..at]);
                         self.held.drain(..behind);
                         passed = 0;
-                        self.told.send_modify(|told| told.status = Some(status));
+                        self.progress.send_modify(|progress| progress.status = Some(status));
                         continue;
                     }
                     None if number.len() < LONGEST => {
@@ -204,9 +204,9 @@ mod tests {
     ) {
         for cut in 0..=written.len() {
             let (mut to, from) = pipe::pipe().expect("a pipe");
-            let told: Arc<watch::Sender<Told>> = Arc::default();
+            let progress: Arc<watch::Sender<Progress>> = Arc::default();
             let signs = Signs { status: "S".to_owned(), end: "E".to_owned() };
-            let mut stream = UntilEnd::new(from, true, &signs, &told);
+            let mut stream = UntilEnd::new(from, true, &signs, &progress);
             let mut read = Vec::new();
             let (first, rest) = written.as_bytes().split_at(cut);
             to.write_all(first).await.expect("there is room");
@@ -220,10 +220,10 @@ mod tests {
             drop(to);
             stream.read_to_end(&mut read).await.expect("it can be read");
             assert_eq!(String::from_utf8_lossy(&read), expected, "{cut}");
-            let told = *told.borrow();
-            assert_eq!(told.status, status, "{cut}");
+            let progress = *progress.borrow();
+            assert_eq!(progress.status, status, "{cut}");
             // Whatever comes behind the end is seen, at the latest in the pipe.
-            assert!(told.stdout == is_whole || cut > 0, "{cut}");
+            assert!(progress.stdout == is_whole || cut > 0, "{cut}");
         }
     }
 }

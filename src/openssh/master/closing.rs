@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::Master;
 use crate::openssh::launch::Launch;
-use crate::openssh::sight::{self, Sight};
+use crate::openssh::presence::{self, Presence};
 use crate::openssh::supervisor::{CLOSED, End, How, runs};
 use crate::openssh::{args, program};
 use crate::transport::{self, NotEnded};
@@ -33,7 +33,7 @@ impl Master {
     /// Whether the connection was there when a session on it had ended, so that the session's end
     /// and all its output are the command's. `Err` says why it was not.
     ///
-    /// [`sight`] says why a master that listens was alive when the session had ended. One that
+    /// [`presence`] says why a master that listens was alive when the session had ended. One that
     /// listens no more has lost its connection, and ends; or it was told to drain, and ends later
     /// (tests `a_loss_is_told_though_a_status_had_come`, `c6_…`).
     pub(in crate::openssh) async fn outlived(&self) -> Result<(), String> {
@@ -41,11 +41,11 @@ impl Master {
         // Since when it is known to leave by itself.
         let mut leaves = None;
         for _ in 0..MOST_LOOKS {
-            match sight::look(self.pid, &self.socket) {
-                Sight::Listens => return Ok(()),
-                Sight::IsLeaving if self.notes.heard.load(Ordering::Relaxed) => {}
-                Sight::IsLeaving => drop(leaves.get_or_insert_with(Instant::now)),
-                Sight::Unseen => {}
+            match presence::look(self.pid, &self.socket) {
+                Presence::Listens => return Ok(()),
+                Presence::IsLeaving if self.notes.heard.load(Ordering::Relaxed) => {}
+                Presence::IsLeaving => drop(leaves.get_or_insert_with(Instant::now)),
+                Presence::Unseen => {}
             }
             if timeout(LOOK_AGAIN, self.ended()).await.is_ok() {
                 break;

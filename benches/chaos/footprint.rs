@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Counted at one moment.
 #[derive(Clone, Copy, Debug)]
-pub struct House {
+pub struct Footprint {
     pub descriptors: usize,
     pub threads: usize,
     /// Zombies too.
@@ -16,8 +16,8 @@ pub struct House {
     pub memory: u64,
 }
 
-impl House {
-    pub fn look() -> House {
+impl Footprint {
+    pub fn look() -> Footprint {
         trim();
         let status = fs::read_to_string("/proc/self/status").expect("there is a /proc");
         let number = |name: &str| {
@@ -25,7 +25,7 @@ impl House {
                 status.lines().find_map(|line| line.strip_prefix(name)).expect("Linux says so");
             line.trim_end_matches("kB").trim().parse::<u64>().expect("a number")
         };
-        House {
+        Footprint {
             // One of them is the directory that is being read.
             descriptors: fs::read_dir("/proc/self/fd").expect("there is a /proc").count() - 1,
             threads: usize::try_from(number("Threads:")).expect("a few"),

@@ -17,7 +17,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, soc
 
 /// A master at one instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sight {
+pub(super) enum Presence {
     /// It takes sessions.
     Listens,
     /// It exits, or takes no more sessions: it was told to drain, or it is about to exit.
@@ -27,13 +27,13 @@ pub(super) enum Sight {
 }
 
 /// Looks at the process that listens on this socket. Never blocks.
-pub(super) fn look(pid: u32, socket: &Path) -> Sight {
+pub(super) fn look(pid: u32, socket: &Path) -> Presence {
     // In this order: one that is killed in between is seen to exit.
     let listens = listens(socket);
     match (listens, is_exiting(pid)) {
-        (Some(true), Some(false)) => Sight::Listens,
-        (Some(false), _) | (_, Some(true)) => Sight::IsLeaving,
-        _ => Sight::Unseen,
+        (Some(true), Some(false)) => Presence::Listens,
+        (Some(false), _) | (_, Some(true)) => Presence::IsLeaving,
+        _ => Presence::Unseen,
     }
 }
 
@@ -139,17 +139,17 @@ mod tests {
         // As ssh binds it: another name first.
         let (path, bound) = (directory.path().join("0"), directory.path().join("0.AbCdEf"));
         let pid = std::process::id();
-        assert_eq!(look(pid, &path), Sight::IsLeaving);
+        assert_eq!(look(pid, &path), Presence::IsLeaving);
         let listener = UnixListener::bind(&bound).expect("it can be bound");
         std::fs::hard_link(&bound, &path).expect("a link");
         std::fs::remove_file(&bound).expect("it is there");
-        assert_eq!(look(pid, &path), Sight::Listens);
-        assert_eq!(look(1 << 23, &path), Sight::IsLeaving);
+        assert_eq!(look(pid, &path), Presence::Listens);
+        assert_eq!(look(1 << 23, &path), Presence::IsLeaving);
         std::fs::remove_file(&path).expect("it is there");
-        assert_eq!(look(pid, &path), Sight::Listens, "somebody else has removed the path");
-        assert_eq!(look(pid, &directory.path().join("1")), Sight::IsLeaving);
+        assert_eq!(look(pid, &path), Presence::Listens, "somebody else has removed the path");
+        assert_eq!(look(pid, &directory.path().join("1")), Presence::IsLeaving);
         drop(listener);
-        assert_eq!(look(pid, &path), Sight::IsLeaving);
+        assert_eq!(look(pid, &path), Presence::IsLeaving);
     }
 
     #[test]
@@ -157,7 +157,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("0");
         drop(UnixListener::bind(&path).expect("it can be bound"));
-        assert_eq!(look(std::process::id(), &path), Sight::IsLeaving);
+        assert_eq!(look(std::process::id(), &path), Presence::IsLeaving);
     }
 
     #[test]
