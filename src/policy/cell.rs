@@ -248,8 +248,13 @@ impl<T: Transport> Lease<T> {
     ) -> Option<<T::Connection as Connection>::Session> {
         let Grant { slot, generation, .. } = self.grant.as_ref()?;
         loop {
-            let mut standby =
-                self.cell.lock().take_standby(*slot, *generation, variables, &suits)?;
+            let taken = self.cell.lock().take_standby(*slot, *generation, variables, &suits);
+            let Some(mut standby) = taken else {
+                if self.cell.lock().is_crowded(*slot, *generation) {
+                    self.cell.update(|state, _| state.make_room(*slot, *generation));
+                }
+                return None;
+            };
             if standby.is_fresh() {
                 self.count(|stats| {
                     stats.standby_hits += 1;

@@ -37,6 +37,21 @@ impl<T: Transport> KeyState<T> {
         standbys.remove(place)
     }
 
+    /// Whether there are more sessions, with those of its callers, than the connection is to have.
+    pub(in crate::policy) fn is_crowded(&mut self, slot: usize, generation: u64) -> bool {
+        let is_over = |ready: &mut Ready<_>| ready.leases + ready.standbys.len() > ready.limit;
+        self.ready(slot, generation).is_some_and(is_over)
+    }
+
+    /// A caller opens a session of its own there: sessions that wait give way, so that there are no
+    /// more than the connection is to have.
+    pub(in crate::policy) fn make_room(&mut self, slot: usize, generation: u64) {
+        let Some(ready) = self.ready(slot, generation) else { return };
+        let most = ready.limit.saturating_sub(ready.leases);
+        let excess: Vec<_> = ready.standbys.drain(most.min(ready.standbys.len())..).collect();
+        self.discarded.extend(excess);
+    }
+
     /// A session that has run a command is kept for the next one, before those that were opened
     /// ahead of need. There are as many as callers use there now, and `standby_sessions` at least.
     pub(in crate::policy) fn keep(

@@ -94,7 +94,11 @@ impl Case {
             mark: None,
         };
         match random.up_to(0, 19) {
-            // Now and then one is killed, whatever else is drawn.
+            // Now and then one is killed, and one is large, whatever else is drawn.
+            _ if number % 40 == 9 => {
+                case.deed = Deed::Shell(large(random));
+                return case;
+            }
             _ if number % 40 == 7 => {
                 case.deed = Deed::Shell("kill -s KILL \"$$\"".to_owned());
                 return case;
