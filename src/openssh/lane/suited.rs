@@ -58,12 +58,22 @@ pub(in crate::openssh) fn is_suited(text: &[u8]) -> bool {
     if text.contains(['\n', '\r', '\0', '`']) || text.contains("<<") || text.contains("()") {
         return false;
     }
+    // `$(…)`, `$NAME` and `${NAME…}` are ordinary; `$$`, `$!`, `$-`, `$0`, `$_` and the like are
+    // not. Nor is what makes a shell end with a status of its own (`${NAME?…}`).
+    let is_of_a_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let is_special = |after: &str| {
-        // `$(…)` and `${NAME…}` are ordinary; `$$`, `$!`, `$-`, `$0`, `$_` and the like are not.
-        match after.strip_prefix('{').unwrap_or(after).chars().next() {
-            Some('(') => after.starts_with("(("),
-            Some(first) => !first.is_ascii_alphabetic(),
-            None => true,
+        let (name, is_in_braces) = match after.strip_prefix('{') {
+            Some(name) => (name, true),
+            None => (after, false),
+        };
+        match name.chars().next() {
+            Some('(') => is_in_braces || after.starts_with("(("),
+            Some(first) if first.is_ascii_alphabetic() => {
+                let behind = name.trim_start_matches(is_of_a_name);
+                let behind = behind.strip_prefix(':').unwrap_or(behind);
+                is_in_braces && !behind.starts_with(['}', '-', '+', '=', '#', '%'])
+            }
+            _ => true,
         }
     };
     if text.match_indices('$').any(|(at, _)| is_special(&text[at + 1..])) {
@@ -107,6 +117,10 @@ mod tests {
     #[case("echo $0 $1", false)]
     #[case("echo $((RANDOM))", false)]
     #[case("echo $", false)]
+    #[case("echo ${nosuch?a message}", false)]
+    #[case("echo ${nosuch:?}", false)]
+    #[case("echo ${nosuch!y}", false)]
+    #[case("echo ${a:-b} ${a#b} ${a+x}", true)]
     #[case("echo `date`", false)]
     #[case(". ./profile", false)]
     #[case("eval echo", false)]
