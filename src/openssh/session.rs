@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::process::{Child, Command};
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 
 use super::bootstrap::{self, Group, Marker};
 use super::diagnosis::{self, SessionLog};
@@ -62,6 +63,8 @@ pub(crate) struct Session {
     lane: Option<Lane>,
     /// Whether shells of this account work as lanes, for all that is known.
     lanes: Arc<AtomicBool>,
+    /// When it was opened: its start-up files are read then.
+    since: Instant,
     /// The loop of the lane has ended by itself.
     loop_ended: bool,
 }
@@ -129,6 +132,7 @@ impl Session {
             ahead: false,
             lane: None,
             lanes,
+            since: Instant::now(),
             loop_ended: false,
         })
     }
@@ -256,7 +260,7 @@ impl transport::Session for Session {
         }
         if self.lane.is_none() {
             // A session without its pipes is of no use to anybody, and its end is told as usual.
-            self.lane = Lane::of(&mut self.process().child).ok()?;
+            self.lane = Lane::of(&mut self.process.as_mut()?.child, self.since).ok()?;
         }
         let streams = self.lane.as_mut()?.begin(bootstrap::nonce(), text.to_str()?).ok()?;
         self.marker = None;
@@ -319,6 +323,7 @@ impl transport::Session for Session {
             },
         }
     }
+
     /// The end of a session whose command has not begun: the shell ended before. Where the session
     /// was opened for it, the bootstrap does not work on this account (a start-up file exits, or
     /// reads the input), and commands go as arguments from now on. One that was opened ahead of

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ended::Streams;
 use super::result::{CommandResult, Failure};
-use crate::error::{ConnectError, ConnectErrorKind, Error, ErrorKind, PartialOutput, Remote};
+use crate::error::{ConnectError, ConnectErrorKind, Error, PartialOutput, Remote};
 use crate::host::Host;
 
 /// What an answer that is no success has.
@@ -132,17 +132,32 @@ impl Refusal {
 
     /// Of a command whose output is collected; what is not about a command stays as it is.
     pub(crate) fn with_result(mut self, host: &str, elapsed: Duration) -> Self {
-        let kind = serde_json::to_value(&self.error.cause).expect("it has text keys");
-        let is_known = |known: &&ErrorKind| kind["kind"] == known.as_str();
-        if !ErrorKind::ALL.iter().any(|known| is_known(&known)) {
-            return self;
-        }
         // Where it was resolved it has a name, whatever was written for it.
-        let host = kind["host"].as_str().unwrap_or(host);
+        let host = match &self.error.cause {
+            Cause::Connect { host, .. }
+            | Cause::Exhausted { host, .. }
+            | Cause::Closed { host }
+            | Cause::NeverStarted { host, .. }
+            | Cause::Lost { host, .. }
+            | Cause::TimedOut { host, .. }
+            | Cause::OutputLimit { host, .. }
+            | Cause::Local { host, .. } => host.clone(),
+            Cause::Invalid => host.to_owned(),
+            Cause::NotFound
+            | Cause::WrongMethod
+            | Cause::TooSlow
+            | Cause::TooLarge
+            | Cause::TooMany
+            | Cause::TooManyClients
+            | Cause::Leaving
+            | Cause::OtherVersion
+            | Cause::Place { .. }
+            | Cause::Elsewhere => return self,
+        };
         let mut problem = self.error.clone();
         let (stdout, stderr) = std::mem::take(&mut problem.partial).bytes();
         let (partial, failure) = (PartialOutput { stdout, stderr }, Failure::Error(problem));
-        let result = CommandResult::failed(host, failure, partial, elapsed);
+        let result = CommandResult::failed(&host, failure, partial, elapsed);
         self.result = Some(Box::new(result));
         self
     }

@@ -48,7 +48,8 @@ pub(super) const LOOP: &str = "while IFS= read -r sshpool; do \
      { { { { ( eval \"${sshpool#NONCE-lane}\" ) </dev/null 5>&- 6>&-; sshpool=$?; \
      IFS= read -r sshpool_n; printf '\\036%s %d\\n' \"$sshpool_n\" \"$sshpool\"; } >&6; } 2>&1 \
      | command cat >&5 6>&-; } 5>&2 6>&1 | command cat; }; \
-     IFS= read -r sshpool_n; printf '\\036%s\\n' \"$sshpool_n\"; printf '\\036%s\\n' \"$sshpool_n\" >&2; \
+     IFS= read -r sshpool_n; printf '\\036%s\\n' \"$sshpool_n\"; \
+     printf '\\036%s\\n' \"$sshpool_n\" >&2; \
      unset sshpool_n; done";
 
 /// The text of a command as one that a lane reads, with the numbers of its signs behind it.
@@ -75,8 +76,8 @@ pub(super) struct LaneStreams {
 }
 
 impl Lane {
-    /// Takes the pipes of a session that is to be a lane.
-    pub(super) fn of(child: &mut Child) -> io::Result<Option<Self>> {
+    /// Takes the pipes of a session that is to be a lane, and that was opened then.
+    pub(super) fn of(child: &mut Child, since: Instant) -> io::Result<Option<Self>> {
         let (Some(stdin), Some(stdout), Some(stderr)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {
@@ -86,7 +87,7 @@ impl Lane {
             stdin: stdin.into_owned_fd()?,
             stdout: stdout.into_owned_fd()?,
             stderr: stderr.into_owned_fd()?,
-            since: Instant::now(),
+            since,
             progress: Arc::default(),
             line: String::new(),
         }))
@@ -148,7 +149,7 @@ impl Lane {
 
     /// Whether its command has ended and nothing speaks against another one.
     pub(super) fn is_free(&self) -> bool {
-        self.has_ended() && self.since.elapsed() < LIFE && self.is_silent()
+        self.progress.borrow().is_clean() && self.since.elapsed() < LIFE && self.is_silent()
     }
 
     /// Nothing waits to be read: not a byte is to come from a lane without a command.

@@ -35,9 +35,16 @@ pub(super) struct Progress {
     status: Option<i32>,
     stdout: bool,
     stderr: bool,
+    /// Something came behind the end, which nobody has asked for.
+    more: bool,
 }
 
 impl Progress {
+    /// Whether the command has ended, and nothing came behind that.
+    pub(super) fn is_clean(self) -> bool {
+        self.ended().is_some() && !self.more
+    }
+
     pub(super) fn ended(self) -> Option<i32> {
         self.status.filter(|_| self.stdout && self.stderr)
     }
@@ -93,14 +100,16 @@ impl UntilEnd {
             let at = passed + at;
             let rest = &self.held[at..];
             if rest.starts_with(&self.end) {
-                // What comes behind it makes the lane useless: nobody has asked for it.
-                let is_last = rest.len() == self.end.len();
+                let more = rest.len() > self.end.len();
                 self.is_over = true;
                 self.ready.extend(self.held.drain(..at));
                 self.held.clear();
-                self.progress.send_modify(|progress| match self.is_stdout {
-                    true => progress.stdout = is_last,
-                    false => progress.stderr = is_last,
+                self.progress.send_modify(|progress| {
+                    match self.is_stdout {
+                        true => progress.stdout = true,
+                        false => progress.stderr = true,
+                    }
+                    progress.more |= more;
                 });
                 return;
             }
@@ -192,7 +201,7 @@ mod tests {
     #[case("out\x1eS 3\n\x1eE\n", "out", Some(3), true)]
     #[case("\x1eS 0\nlate\n\x1eE\n", "late\n", Some(0), true)]
     #[case("a\x1eb\x1eS x\x1eS 255\n\x1e\x1eE\n", "a\x1eb\x1eS x\x1e", Some(255), true)]
-    #[case("\x1eS 1\n\x1eE\nmore", "", Some(1), false)]
+    #[case("\x1eS 1\n\x1eE\nmore", "", Some(1), true)]
     #[case("out\x1eE", "out\x1eE", None, false)]
     #[case("out\x1eS 12", "out\x1eS 12", None, false)]
     #[tokio::test]
@@ -200,7 +209,7 @@ mod tests {
         #[case] written: &str,
         #[case] expected: &str,
         #[case] status: Option<i32>,
-        #[case] is_whole: bool,
+        #[case] has_end: bool,
     ) {
         for cut in 0..=written.len() {
             let (mut to, from) = pipe::pipe().expect("a pipe");
@@ -222,8 +231,10 @@ mod tests {
             assert_eq!(String::from_utf8_lossy(&read), expected, "{cut}");
             let progress = *progress.borrow();
             assert_eq!(progress.status, status, "{cut}");
-            // Whatever comes behind the end is seen, at the latest in the pipe.
-            assert!(progress.stdout == is_whole || cut > 0, "{cut}");
+            assert_eq!(progress.stdout, has_end, "{cut}");
+            // What comes behind the end in one piece with it is seen here, else in the pipe.
+            let behind = written.strip_suffix("more").is_some_and(|before| cut != before.len());
+            assert_eq!(progress.more, behind, "{cut}");
         }
     }
 }

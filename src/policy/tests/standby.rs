@@ -300,3 +300,28 @@ async fn there_are_never_more_than_the_setting_allows_whatever_they_send() {
         assert!(stage.stats().standby_sessions <= 3, "{:?}", stage.stats());
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn those_that_do_not_suit_make_room_where_there_would_be_too_many() {
+    let stage = Stage::new(PoolConfig { standby_sessions: 1, ..config(1, 2) });
+    drop(stage.take(&web1()).await);
+    settled().await;
+    let first = stage.take(&web1()).await;
+    first.lease().used();
+    settled().await;
+    assert_eq!(stage.stats().standby_sessions, 1);
+    let variables = Variables::default();
+    assert!(first.lease().standby(&variables, |_| false).is_none());
+    assert_eq!(stage.stats().standby_sessions, 1, "there is room for a session of its own");
+    // Another caller, whose command the one in standby does not suit.
+    let mut asking = stage.world.asks(&web1());
+    let lease = stage.pool.acquire(&web1()).await.expect("a lease");
+    asking.answered = true;
+    drop(asking);
+    let id = lease.connection().id;
+    stage.world.takes(id);
+    assert!(lease.standby(&variables, |_| false).is_none());
+    assert_eq!(stage.stats().standby_sessions, 0);
+    let world = Arc::clone(&stage.world);
+    drop(Held { id, world, had_standby: false, lease: Some(lease) });
+}
