@@ -222,11 +222,23 @@ impl Command {
         runner.spawn(request).await
     }
 
+    /// As [`spawn`](Self::spawn), for a caller that reads both streams to their ends, or ends the
+    /// command. So the command may have a session that runs one command after another: there a
+    /// stream cannot be closed before its end without the other commands.
+    #[cfg(feature = "agent")]
+    pub(crate) async fn spawn_and_read(self) -> Result<Child, Error> {
+        let (runner, request) = self.into_request()?;
+        runner.spawn(Request { is_read_to_end: true, ..request }).await
+    }
+
     /// Who runs it, and what is asked for.
     fn into_request(mut self) -> Result<(Arc<dyn Runner>, Request), Error> {
         let text = self.script()?;
         let Command { runner, host, stdin, timeout, max_output, fresh_session, .. } = self;
-        Ok((runner, Request { host, text, stdin, timeout, max_output, fresh_session }))
+        let is_read_to_end = false;
+        let request =
+            Request { host, text, stdin, timeout, max_output, fresh_session, is_read_to_end };
+        Ok((runner, request))
     }
 
     /// The text for the remote shell.

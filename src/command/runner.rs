@@ -95,6 +95,9 @@ pub struct Request {
     pub max_output: Option<usize>,
     /// The command gets a session that has run no other one, and that runs no other one.
     pub fresh_session: bool,
+    /// Whoever spawns it reads both streams to their ends, or ends the command. For
+    /// [`Runner::spawn`] only.
+    pub(crate) is_read_to_end: bool,
 }
 
 impl fmt::Debug for Request {

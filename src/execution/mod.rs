@@ -86,6 +86,11 @@ pub(crate) async fn status<T: Transport>(
     to_the_end(target, request, None, &mut PartialOutput::default()).await
 }
 
+/// Whether sessions run one command after another.
+fn reuses<T: Transport>(target: &Target<T>) -> bool {
+    target.core().config().session_reuse == SessionReuse::Exact
+}
+
 /// Without a limit the output is thrown away.
 async fn to_the_end<T: Transport>(
     target: Target<T>,
@@ -98,8 +103,7 @@ async fn to_the_end<T: Transport>(
     let Request { text, stdin, timeout, fresh_session, .. } = request;
     let input = stdin.bytes(target.host())?;
     let script = Script::new(text);
-    let reuse = target.core().config().session_reuse == SessionReuse::Exact;
-    let again = reuse && input.is_empty() && !fresh_session;
+    let again = reuses(&target) && input.is_empty() && !fresh_session;
     let mut attempts = Attempts::new(target, timeout.or(default), again);
     let run = async {
         match attempts.begin(&script, Input::Bytes(&input), limit, partial).await? {

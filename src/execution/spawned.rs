@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use tracing::Instrument;
 
 use super::attempts::{Attempts, Begun, concluded};
-use super::{Target, capture};
+use super::{Target, capture, reuses};
 use crate::command::{Child, ExitStatus, Request, Stdin};
 use crate::error::{Error, PartialOutput, Remote};
 use crate::transport::{Input, Script, Source, Transport};
@@ -26,10 +26,12 @@ pub(crate) async fn spawn<T: Transport>(
 ) -> Result<Child, Error> {
     let limit = target.core().config().max_output;
     let span = tracing::debug_span!("command", host = %target.host().key());
-    let Request { text, stdin, timeout, .. } = request;
+    let Request { text, stdin, timeout, fresh_session, is_read_to_end, .. } = request;
     let host = Arc::clone(target.host());
     let script = Script::new(text);
-    let mut attempts = Attempts::new(target, timeout.or(None), false);
+    let has_input = stdin != Stdin::Empty;
+    let again = reuses(&target) && !fresh_session && is_read_to_end && !has_input;
+    let mut attempts = Attempts::new(target, timeout.or(None), again);
     let input = match &stdin {
         Stdin::Empty => Input::Bytes(b""),
         Stdin::Bytes(bytes) => Input::Bytes(bytes),

@@ -91,7 +91,7 @@ impl Client {
         let Request { host, text, stdin, timeout, .. } = request;
         let reads = *stdin != Stdin::Empty;
         let exec = Exec::new(host, text.clone(), reads, timeout.or(default), self.origin());
-        exec.over(lease)
+        exec.over(lease, request.fresh_session)
     }
 
     /// Runs a command to its end. What it writes is thrown away.

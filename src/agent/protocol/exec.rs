@@ -49,6 +49,9 @@ pub(crate) struct Exec {
     /// Of each stream, for an answer that has all output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_output_bytes: Option<usize>,
+    /// A session that runs no other command.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fresh_session: bool,
     /// The name of a lease: the connection to run on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<String>,
@@ -67,9 +70,9 @@ pub(crate) enum What {
 }
 
 impl Exec {
-    /// The same, on the connection that this lease holds.
-    pub(crate) fn over(self, lease: Option<&str>) -> Self {
-        Exec { lease: lease.map(str::to_owned), ..self }
+    /// The same, on the connection that this lease holds, or in a session of its own.
+    pub(crate) fn over(self, lease: Option<&str>, fresh_session: bool) -> Self {
+        Exec { lease: lease.map(str::to_owned), fresh_session, ..self }
     }
 
     /// What the program asks for: shell text, with frames. What it reads comes in frames, too.
@@ -98,6 +101,7 @@ impl Exec {
             stdin_stream: reads,
             timeout_ms: Some(timeout.map_or(0, ms)),
             max_output_bytes: None,
+            fresh_session: false,
             lease: None,
             settings: origin.settings,
             auth_sock: origin.auth_sock,

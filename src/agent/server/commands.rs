@@ -95,6 +95,9 @@ impl CommandRun {
                 command = command.max_output(limit.unwrap_or(defaults.max_output.min(MOST_OUTPUT)))
             }
         }
+        if exec.fresh_session {
+            command = command.fresh_session();
+        }
         command = match exec.timeout_ms {
             Some(0) => command.timeout(None),
             Some(ms) => command.timeout(Duration::from_millis(ms)),
@@ -128,7 +131,7 @@ impl CommandRun {
     ) -> Option<Result<impl Stream<Item = Bytes> + Send + use<>, Refusal>> {
         let CommandRun { host, command, running, .. } = self;
         let spawned = tokio::select! {
-            spawned = command.spawn() => spawned,
+            spawned = command.spawn_and_read() => spawned,
             () = client.gone() => return None,
         };
         let child = match spawned {
@@ -156,7 +159,7 @@ pub(super) async fn stream(
         return Ok(());
     }
     let spawned = tokio::select! {
-        spawned = command.spawn() => spawned,
+        spawned = command.spawn_and_read() => spawned,
         // Nobody is left to be told.
         () = client.gone() => return Ok(()),
     };

@@ -140,7 +140,7 @@ impl Exec {
     async fn stream(&self, host: &Host, command: Command) -> Result<u8, failure::Failure> {
         let host = host.name();
         let input = if self.stdin { Stdin::Piped } else { Stdin::Empty };
-        let child = command.stdin(input).spawn().await;
+        let child = command.stdin(input).spawn_and_read().await;
         let child =
             child.map_err(|error| failure::Failure::of(host, &error).limited_by(TIME_LIMIT))?;
         let relayed = relay(child, host, self.max_output.unwrap_or(usize::MAX)).await;

@@ -104,7 +104,7 @@ impl Job<'_> {
         let command = super::command(self.backend, &target.host, &self.text);
         let command = command.timeout(self.timeout).stdin(self.input.clone());
         let mut child = tokio::select! {
-            child = command.spawn() => match child {
+            child = command.spawn_and_read() => match child {
                 Ok(child) => child,
                 Err(error) => return Ok(End::Failed(error)),
             },

@@ -58,6 +58,7 @@ fn run(text: &str) -> Request {
         stdin: Stdin::Empty,
         timeout: Timeout::Default,
         max_output: None,
+        is_read_to_end: false,
     }
 }
 
