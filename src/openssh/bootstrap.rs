@@ -44,10 +44,10 @@ pub(super) static BOOTSTRAP: LazyLock<String> = LazyLock::new(|| {
         "if kill -0 \"-$$\" 2>/dev/null; then printf '\\036{nonce} %d\\n' \"$$\"; \
          else printf '\\036{nonce} 0\\n'; fi"
     );
-    let lane = lane::LOOP.replace("NONCE", nonce).replace("MARK", &mark);
+    let lane = lane::lane(nonce, &mark);
     format!(
-        "{lane} && case $sshpool in {nonce}*) {mark} && \
-         eval \"${{sshpool#{nonce}}}\" ;; *) exit 1 ;; esac"
+        "IFS= read -r sshpool && case $sshpool in {nonce}-lane*) {lane} ;; \
+         {nonce}*) {mark} && eval \"${{sshpool#{nonce}}}\" ;; *) exit 1 ;; esac"
     )
 });
 

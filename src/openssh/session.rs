@@ -304,7 +304,7 @@ impl transport::Session for Session {
     /// Cancel safe: dropped and called again, it gives the same.
     async fn wait(&mut self, master: &Master) -> SessionEnd {
         let Some(lane) = &self.lane else { return self.end(master).await };
-        let ended = lane.ended();
+        let (ended, told) = (lane.ended(), lane.told());
         tokio::select! {
             biased;
             status = ended => {
@@ -313,8 +313,11 @@ impl transport::Session for Session {
                 SessionEnd::Exited(status)
             }
             end = self.end(master) => match end {
-                // The loop has ended, and not the command.
                 SessionEnd::Exited(status) => {
+                    // A loop ends behind a command that has left something behind, with its status.
+                    if told.await == Some(status) {
+                        return end;
+                    }
                     self.loop_ended = true;
                     let reason = format!("the shell of its session has ended ({status})");
                     SessionEnd::ClientKilled(reason)

@@ -81,6 +81,11 @@ const PAIRS: &[(&str, &str)] = &[
     ("echo x >/dev/null 9>&1", "echo a >&9; echo b"),
     ("head -c 9999999 /dev/zero | head -c 1 | wc -c", "echo next"),
     ("(cd /; exit 137); echo on", "echo next"),
+    ("(sleep 0.2; echo a) & wait; echo $?", "echo next"),
+    ("(sleep 0.3; echo late >&2) >/dev/null & exit 4", "echo next"),
+    ("(sleep 0.3; echo late >&2; false) >/dev/null & echo soon", "wait; echo $?"),
+    ("sleep 100 >/dev/null 2>&1 & echo soon", "echo next"),
+    ("setsid sleep 1 >/dev/null 2>&1 & exit 1", "echo next"),
 ];
 
 #[rstest]

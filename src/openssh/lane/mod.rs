@@ -1,11 +1,10 @@
 //! A lane: a session whose remote shell runs one command after another.
 //!
-//! The shell's loop ([`LOOP`]) reads a command line, runs it in a subshell that has no input, and
-//! says when that is over. What the command writes to either stream goes through a `cat`, so the
-//! loop goes on when nobody holds the streams any more, as plain ssh ends. Two signs tell the end:
-//! the status, which comes among the output, and the last line of each stream. Both carry numbers
-//! that are drawn for this command and that the loop reads behind the command's end, so the command
-//! cannot know them.
+//! The loop of the shell ([`shell`]) runs each command in a subshell that has no input, and says
+//! when that is over. The loop goes on when nobody holds the streams of the command any more, as
+//! plain ssh ends. Two signs tell the end: the status, which comes among the output, and the last
+//! line of each stream. Both carry numbers that are drawn for this command and that the loop reads
+//! behind the command's end, so the command cannot know them.
 //!
 //! Not every command may run so. A subshell is not a fresh shell, and [`is_suited`] takes only
 //! texts that cannot tell the difference; in doubt a command gets a session of its own. A shell
@@ -14,6 +13,7 @@
 //! A lane is free → at work → free, until it is [`LIFE`] old, something unexpected comes, or its
 //! command is given up: then the whole session is ended.
 
+mod shell;
 mod stream;
 mod suited;
 
@@ -28,29 +28,13 @@ use tokio::process::Child;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+pub(super) use shell::lane;
 pub(super) use stream::UntilEnd;
 use stream::{Progress, Signs};
 pub(super) use suited::is_suited;
 
 /// So long a lane is used: what start-up files gain is seen by then.
 const LIFE: Duration = Duration::from_secs(60);
-
-/// The loop, up to a line that is no command of a lane. `NONCE` stands for the process's own word,
-/// `MARK` for the printing of the sign that a command has begun.
-///
-/// Descriptors 5 and 6 are the real stderr and the way to the `cat` of stdout. The command has
-/// neither. An inner group has the redirection of stdout, beside no pipe: zsh would write to both.
-/// ksh's subshells are no processes, and are not trusted with this.
-pub(super) const LOOP: &str = "while IFS= read -r sshpool; do \
-     case $sshpool in NONCE-lane*) ;; *) break ;; esac; \
-     case $-:${KSH_VERSION-} in *[eux]*:* | *:?*) exit 1 ;; esac; \
-     MARK; \
-     { { { { ( eval \"${sshpool#NONCE-lane}\" ) </dev/null 5>&- 6>&-; sshpool=$?; \
-     IFS= read -r sshpool_n; printf '\\036%s %d\\n' \"$sshpool_n\" \"$sshpool\"; } >&6; } 2>&1 \
-     | command cat >&5 6>&-; } 5>&2 6>&1 | command cat; }; \
-     IFS= read -r sshpool_n; printf '\\036%s\\n' \"$sshpool_n\"; \
-     printf '\\036%s\\n' \"$sshpool_n\" >&2; \
-     unset sshpool_n; done";
 
 /// The text of a command as one that a lane reads, with the numbers of its signs behind it.
 fn line_of(nonce: &str, text: &str, signs: &Signs) -> String {
@@ -120,16 +104,24 @@ impl Lane {
     pub(super) fn ended(&self) -> impl Future<Output = i32> + Send + 'static {
         let mut progress = self.progress.subscribe();
         async move {
-            loop {
-                let ended = progress.borrow_and_update().ended();
-                if let Some(status) = ended {
-                    return status;
-                }
-                if progress.changed().await.is_err() {
-                    // The lane is gone, and its process tells.
-                    std::future::pending::<()>().await;
-                }
+            let has_ended = |progress: &Progress| progress.ended().is_some();
+            let ended = progress.wait_for(has_ended).await.ok().and_then(|now| now.ended());
+            match ended {
+                Some(status) => status,
+                // The lane is gone, and its process tells.
+                None => std::future::pending().await,
             }
+        }
+    }
+
+    /// Completes when its command's status was told, or cannot be any more.
+    ///
+    /// Cancel safe.
+    pub(super) fn told(&self) -> impl Future<Output = Option<i32>> + Send + 'static {
+        let mut progress = self.progress.subscribe();
+        async move {
+            let is_told = |progress: &Progress| progress.status.is_some() || progress.is_unread;
+            progress.wait_for(is_told).await.ok().and_then(|progress| progress.status)
         }
     }
 

@@ -24,19 +24,22 @@ pub(super) struct Signs {
 
 impl Signs {
     pub(super) fn new() -> Self {
-        let number = || format!("{:016x}", RandomState::new().hash_one(Instant::now()));
-        Signs { status: number(), end: number() }
+        // The loop tells them from each other, and from a command.
+        let number = |kind| format!("{kind}{:016x}", RandomState::new().hash_one(Instant::now()));
+        Signs { status: number('s'), end: number('e') }
     }
 }
 
 /// What the streams have told of a command's end.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Progress {
-    status: Option<i32>,
+    pub(super) status: Option<i32>,
     stdout: bool,
     stderr: bool,
     /// Something came behind the end, which nobody has asked for.
     more: bool,
+    /// Nobody reads stdout any more: it is at its end, or nobody wants it.
+    pub(super) is_unread: bool,
 }
 
 impl Progress {
@@ -144,13 +147,26 @@ impl UntilEnd {
         }
         if bytes.is_empty() {
             (passed, self.is_over) = (self.held.len(), true);
+            self.is_unread();
         }
         self.ready.extend(self.held.drain(..passed));
+    }
+
+    fn is_unread(&self) {
+        if self.is_stdout {
+            self.progress.send_modify(|progress| progress.is_unread = true);
+        }
     }
 
     fn pass_on(&mut self, buf: &mut [u8]) -> usize {
         // Reading from a deque does not fail.
         io::Read::read(&mut self.ready, buf).unwrap_or(0)
+    }
+}
+
+impl Drop for UntilEnd {
+    fn drop(&mut self) {
+        self.is_unread();
     }
 }
 
