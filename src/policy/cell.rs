@@ -362,10 +362,10 @@ impl<T: Transport> fmt::Debug for Lease<T> {
 
 impl<T: Transport> Drop for Lease<T> {
     fn drop(&mut self) {
-        if let Some(Grant { slot, generation, .. }) = self.grant.take() {
+        if let Some(Grant { slot, generation, since, .. }) = self.grant.take() {
             let cell = Arc::clone(&self.cell);
-            self.cell
-                .update(|state, now| state.release(slot, generation, now, &cell.shared.config));
+            let config = &cell.shared.config;
+            self.cell.update(|state, now| state.release(slot, generation, since, now, config));
         }
     }
 }

@@ -173,9 +173,12 @@ async fn lead<T: Transport>(mut slot: Slot<T>, mut retired: mpsc::UnboundedRecei
     if connection.has_run() {
         slot.settles(None);
     }
-    tracing::info!(elapsed = ?started.elapsed(), "connected");
+    let took = started.elapsed();
+    tracing::info!(elapsed = ?took, "connected");
     let asked = host.login().has_asked();
-    cell.update(|state, now| state.connected(index, Arc::clone(&connection), asked, now, config));
+    cell.update(|state, now| {
+        state.connected(index, Arc::clone(&connection), asked, took, now, config);
+    });
     cell.shared.wake.notify_one();
 
     let probation = Instant::now() + PROBATION;

@@ -14,6 +14,7 @@ mod callers;
 mod facts;
 mod fruitless;
 mod leases;
+mod pace;
 mod settle;
 mod slot;
 mod standby;
@@ -54,6 +55,8 @@ pub(super) struct Waiter<T: Transport> {
     sender: oneshot::Sender<Result<Lease<T>, Error>>,
     deadline: Instant,
     ticket: Ticket,
+    /// When it came.
+    since: Instant,
     /// The variables that its session sends to the server.
     variables: Arc<Variables>,
 }
@@ -63,6 +66,8 @@ pub(super) struct Grant<C> {
     pub slot: usize,
     pub generation: u64,
     pub connection: Arc<C>,
+    /// When it was given.
+    pub since: Instant,
 }
 
 /// What the owner has to do after a `settle`, outside the lock.

@@ -78,6 +78,7 @@ impl<T: Transport> KeyState<T> {
             slot,
             generation: ready.generation,
             connection: Arc::clone(&ready.connection),
+            since: now,
         })
     }
 
@@ -113,7 +114,7 @@ impl<T: Transport> KeyState<T> {
         tenant.used_up = self.ledger.used_up(&tenant.account, &self.key, now);
         let place = tenant.waiters.len();
         let variables = Arc::clone(&host.login().variables);
-        tenant.waiters.push_back(Waiter { sender, deadline, ticket, variables });
+        tenant.waiters.push_back(Waiter { sender, deadline, ticket, since: now, variables });
         self.queued.insert(id);
         self.came(id, host);
         // Idle connections of other tenants make room for this caller.

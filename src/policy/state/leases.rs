@@ -24,10 +24,12 @@ impl<T: Transport> KeyState<T> {
         &mut self,
         slot: usize,
         generation: u64,
+        since: Instant,
         now: Instant,
         config: &PoolConfig,
     ) {
         if let Some(ready) = self.ready(slot, generation) {
+            let tenant = ready.tenant;
             ready.leases -= 1;
             ready.used = now;
             ready.rests = 0;
@@ -38,6 +40,9 @@ impl<T: Transport> KeyState<T> {
             }
             self.refill = Some(slot);
             self.leaves(slot);
+            if let Some(tenant) = self.tenants.get_mut(&tenant) {
+                tenant.pace.was_held(now - since);
+            }
         }
         self.is_no_doubt(generation);
     }

@@ -19,8 +19,8 @@ use tokio::time::Instant;
 
 use super::slot::Phase;
 use super::transition::Event;
-use super::{Action, KeyState, Ready, SlotState, TenantId, Ticket};
-use crate::config::PoolConfig;
+use super::{Action, KeyState, Ready, SlotState, TenantId, Ticket, Waiter};
+use crate::config::{PoolConfig, SessionReuse};
 use crate::error::Error;
 use crate::policy::ledger::Answer;
 use crate::transport::Transport;
@@ -76,7 +76,7 @@ impl<T: Transport> KeyState<T> {
         }
         // A rest or a back-off ends without anybody's doing.
         if !self.queued.is_empty()
-            && let Some(instant) = self.next_change(now)
+            && let Some(instant) = self.next_change(now, config)
             && self.alarm.is_none_or(|alarm| alarm <= now || alarm > instant)
         {
             self.alarm = Some(instant);
@@ -143,10 +143,14 @@ impl<T: Transport> KeyState<T> {
             // One at a time as long as the last word of the server was not a success.
             let most = if of.trusted { usize::MAX } else { 1_usize.saturating_sub(connecting) };
             let sessions = config.sessions_per_connection;
-            let unserved =
-                of.waiters.iter().skip((connecting + suspects) * sessions).step_by(sessions);
-            claims
-                .extend(unserved.take(most).map(|waiter| Claim { ticket: waiter.ticket, tenant }));
+            let there = self.sessions_of(tenant, now, config);
+            let skipped = (connecting + suspects) * sessions;
+            let unserved = of.waiters.iter().enumerate().skip(skipped).step_by(sessions);
+            let worthy = unserved
+                .filter(|(place, waiter)| of.pace.worth_from(waiter.since, *place, there) <= now);
+            claims.extend(
+                worthy.take(most).map(|(_, waiter)| Claim { ticket: waiter.ticket, tenant }),
+            );
         }
         claims.sort_unstable();
         claims.truncate(self.slots.len());
@@ -311,13 +315,31 @@ impl<T: Transport> KeyState<T> {
         expected
     }
 
-    fn next_change(&self, now: Instant) -> Option<Instant> {
+    fn next_change(&self, now: Instant, config: &PoolConfig) -> Option<Instant> {
         let rests = self
             .ready_ones()
             .flat_map(|(_, ready)| [ready.rests_until, ready.suspect_until])
             .flatten();
         let pauses = self.queued.iter().filter_map(|id| self.tenants[id].waits_until(now));
-        rests.chain(pauses).filter(|&at| at > now).min()
+        // A login may be worth it for a caller that has waited for as long as one takes.
+        let worth = self.queued.iter().filter_map(|id| {
+            let (tenant, sessions) = (&self.tenants[id], self.sessions_of(*id, now, config));
+            let waits = |waiter: &Waiter<T>| tenant.pace.worth_from(waiter.since, 0, sessions);
+            tenant.waiters.iter().map(waits).filter(|&at| at > now).min()
+        });
+        rests.chain(pauses).chain(worth).filter(|&at| at > now).min()
+    }
+
+    /// How many sessions of a tenant are in use and will serve the callers that wait: none where
+    /// each command opens another one.
+    fn sessions_of(&self, id: TenantId, now: Instant, config: &PoolConfig) -> usize {
+        if config.session_reuse == SessionReuse::Off {
+            return 0;
+        }
+        let serves = |ready: &Ready<T::Connection>| {
+            ready.tenant == id && !ready.leaving && !ready.is_suspect(now) && ready.leases > 0
+        };
+        self.ready_ones().filter(|(_, ready)| serves(ready)).map(|(_, ready)| ready.leases).sum()
     }
 
     fn connecting_for(&self, id: TenantId) -> usize {

@@ -23,11 +23,13 @@ impl<T: Transport> KeyState<T> {
         slot: usize,
         connection: Arc<T::Connection>,
         asked: bool,
+        took: Duration,
         now: Instant,
         config: &PoolConfig,
     ) {
         if let Some(tenant) = self.slots[slot].tenant().and_then(|id| self.tenants.get_mut(&id)) {
             tenant.succeeded();
+            tenant.pace.has_logged_in(took, now);
         }
         let limit = config.sessions_per_connection;
         self.transition(slot, Event::LoginSucceeds { connection, asked, limit, now });

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::pace::Pace;
 use super::{KeyState, Ticket, Waiter};
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::host::{Host, HostIdentity, Variables};
@@ -40,6 +41,7 @@ pub(super) struct Tenant<T: Transport> {
     pub used_up: Option<UsedUp>,
     /// A login has succeeded, and none has failed since.
     pub trusted: bool,
+    pub pace: Pace,
     failures: Failures,
 }
 
@@ -212,6 +214,7 @@ impl<T: Transport> KeyState<T> {
             account: Account::of(host),
             used_up: None,
             trusted: false,
+            pace: Pace::default(),
             failures: Failures::default(),
         };
         self.tenants.insert(id, tenant);

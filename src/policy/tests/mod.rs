@@ -6,6 +6,7 @@ mod closing;
 mod draw;
 mod failures;
 mod fake;
+mod growth;
 mod ledger;
 mod oracle;
 mod plan;

@@ -1,0 +1,63 @@
+//! What runs on the server: the loops of the shells.
+//!
+//! The first line of a session is read by its shell ([`bootstrap`](crate::openssh::bootstrap)). If
+//! it is the command of a lane, the shell goes on with a loop. Each turn of the loop starts a
+//! subshell and what its output goes through, so that they are there when the next command comes.
+//! The subshell reads the command, says that it begins, and runs it without input. The loop waits
+//! for the end of the subshell and of its output, and only then reads the numbers that tell the
+//! client of the end.
+//!
+//! A subshell that did not get its command leaves the line to the loop, which ends with a status
+//! then: nothing has begun.
+
+/// The loop of a shell that has `$sshpool` from the first line. `NONCE` stands for the process's
+/// own word, `MARK` for the printing of the sign that a command has begun.
+///
+/// ksh's subshells are no processes, and are not trusted with this. Options that change what the
+/// loop does, and traps that a start-up file has left, are for sessions of their own.
+pub(in crate::openssh) fn lane(nonce: &str, mark: &str) -> String {
+    let loops = LANE.replace("@BASH@", BASH).replace("@ANY@", ANY);
+    loops.replace("MARK", mark).replace("NONCE", nonce)
+}
+
+const LANE: &str = "case $-:${KSH_VERSION-}:${BASH_VERSION-} in \
+     *[eux]*:*:* | *:?*:*) exit 1 ;; \
+     *::[5-9].* | *::[1-9][0-9].*) eval '@BASH@' ;; \
+     *) @ANY@ ;; esac";
+
+/// In every POSIX shell. Both streams go through a `cat` each.
+///
+/// Descriptors 5 and 6 are the real stderr and the way to the `cat` of stdout. The command has
+/// neither. An inner group has the redirection of stdout, beside no pipe: zsh would write to both.
+const ANY: &str = "while :; do \
+     { { { { ( case $sshpool in \"\") IFS= read -r sshpool || exit 1 ;; esac; \
+     case $sshpool in NONCE-lane*) ;; *) exit 1 ;; esac; \
+     MARK; exec </dev/null 5>&- 6>&-; eval \"${sshpool#NONCE-lane}\" ); sshpool=$?; \
+     IFS= read -r sshpool_n; \
+     case $sshpool_n in s*) printf '\\036%s %d\\n' \"$sshpool_n\" \"$sshpool\" ;; esac; } >&6; \
+     } 2>&1 | command cat >&5 6>&-; } 5>&2 6>&1 | command cat; }; \
+     IFS= read -r sshpool_n || exit 1; case $sshpool_n in e*) ;; *) exit 1 ;; esac; \
+     printf '\\036%s\\n' \"$sshpool_n\"; printf '\\036%s\\n' \"$sshpool_n\" >&2; \
+     unset sshpool_n; sshpool=; done";
+
+/// In bash, which gives each command a process group of its own. So the loop sees whether some of
+/// it is left when the command has ended. Then it ends, too, with the command's status: the session
+/// lasts until nobody holds its streams, as by plain ssh. Else nobody holds stderr, but for a
+/// process that has left the group, and stdout alone goes through a `cat`.
+///
+/// Descriptors 6 and 9 are the real stdout and stdin, 7 is the way to the `cat`.
+const BASH: &str = "type -P cat >/dev/null || exit 1; exec 6>&1 9<&0; while :; do \
+     exec 7> >(exec cat >&6 7>&- 9<&-); sshpool_c=$!; set -m; \
+     ( set +m; case $sshpool in \"\") IFS= read -r sshpool || exit 1 ;; esac; \
+     case $sshpool in NONCE-lane*) ;; *) exit 1 ;; esac; \
+     if kill -0 -- \"-$BASHPID\"; then printf \"\\036NONCE %d\\n\" \"$BASHPID\"; \
+     else printf \"\\036NONCE 0\\n\"; fi 2>/dev/null >&6; \
+     unset sshpool_c; exec </dev/null 6>&- 9<&-; eval \"${sshpool#NONCE-lane}\" \
+     ) <&9 >&7 7>&- & sshpool=$!; set +m; exec 7>&-; \
+     wait \"$sshpool\" 2>/dev/null; sshpool_s=$?; wait \"$sshpool_c\"; \
+     IFS= read -r sshpool_n || exit 1; case $sshpool_n in s*) ;; *) exit 1 ;; esac; \
+     printf \"\\036%s %d\\n\" \"$sshpool_n\" \"$sshpool_s\"; \
+     if kill -0 -- \"-$sshpool\" 2>/dev/null; then exit \"$sshpool_s\"; fi; \
+     IFS= read -r sshpool_n || exit 1; case $sshpool_n in e*) ;; *) exit 1 ;; esac; \
+     printf \"\\036%s\\n\" \"$sshpool_n\"; printf \"\\036%s\\n\" \"$sshpool_n\" >&2; \
+     unset sshpool_n sshpool_s; sshpool=; done";
