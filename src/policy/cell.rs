@@ -137,7 +137,7 @@ impl<T: Transport> Cell<T> {
             None => false,
         };
         // Dropped behind the receiver, which is how the state knows that the caller is gone.
-        let queued = Queued(Arc::clone(self));
+        let mut queued = Queued { cell: Arc::clone(self), is_answered: false };
         let (sender, mut receiver) = oneshot::channel();
         // One instant for the alarm below and for `settle`: an alarm that rang a moment before the
         // time is over would be the last.
@@ -153,6 +153,7 @@ impl<T: Transport> Cell<T> {
                 receiver.await
             }
         };
+        queued.is_answered = true;
         drop(queued);
         // The sender is gone without an answer only when the runtime that made the connection was
         // shut down.
@@ -204,11 +205,16 @@ impl<T: Transport> Wake for Cell<T> {
 
 /// A caller that waits. When it is gone, those may be served to whom a connection did not go
 /// because of it.
-struct Queued<T: Transport>(Arc<Cell<T>>);
+struct Queued<T: Transport> {
+    cell: Arc<Cell<T>>,
+    is_answered: bool,
+}
 
 impl<T: Transport> Drop for Queued<T> {
     fn drop(&mut self) {
-        self.0.update(|_, _| ());
+        if !self.is_answered {
+            self.cell.update(|state, _| state.has_left());
+        }
     }
 }
 

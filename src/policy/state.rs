@@ -101,6 +101,8 @@ pub(super) struct KeyState<T: Transport> {
     by_identity: HashMap<HostIdentity, TenantId>,
     /// The tenants that have callers in their queues.
     queued: BTreeSet<TenantId>,
+    /// A caller has left its queue unserved.
+    has_left: bool,
     /// Tenants that may have become needless.
     quiet: Vec<TenantId>,
     /// When there are this many tenants, the state looks for those that it can forget.
@@ -141,6 +143,7 @@ impl<T: Transport> KeyState<T> {
             tenants: BTreeMap::new(),
             by_identity: HashMap::new(),
             queued: BTreeSet::new(),
+            has_left: false,
             quiet: Vec::new(),
             crowd: 0,
             yielding: false,

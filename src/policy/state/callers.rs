@@ -25,7 +25,6 @@ impl<T: Transport> KeyState<T> {
         now: Instant,
     ) -> Option<Grant<T::Connection>> {
         let id = *self.by_identity.get(host.identity())?;
-        self.forget_the_gone(id);
         if self.queued.contains(&id) {
             return None;
         }
@@ -93,7 +92,6 @@ impl<T: Transport> KeyState<T> {
         is_mended: bool,
     ) {
         let id = self.tenant_of(host, now);
-        self.forget_the_gone(id);
         let is_unused = |slot: &SlotState<T::Connection>| {
             slot.tenant().is_none_or(|of| of != id) || slot.is_unused()
         };

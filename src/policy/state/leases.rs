@@ -41,7 +41,7 @@ impl<T: Transport> KeyState<T> {
             self.refill = Some(slot);
             self.leaves(slot);
             if let Some(tenant) = self.tenants.get_mut(&tenant) {
-                tenant.pace.was_held(now - since);
+                tenant.pace.was_held(now - since, now);
             }
         }
         self.is_no_doubt(generation);

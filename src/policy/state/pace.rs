@@ -1,9 +1,12 @@
 //! How fast sessions become free, and how long a login takes: whether another login is worth it.
 //!
-//! A queue that is served sooner than a login would take gets no login. As long as it is not known
-//! how long commands take, a caller waits for as long as a login takes before one is begun for it:
-//! so it waits at most twice as long as it would have, and a burst of short commands has no logins
-//! that come too late.
+//! A queue that is served sooner than a login would take gets no login. How long it takes is judged
+//! by the shortest commands of late: where many at once take longer, because a machine has too much
+//! to do, another login would only give it more.
+//!
+//! As long as that is not known, and where no session becomes free any more, a caller waits for as
+//! long as a login takes before one is begun for it. So it waits at most twice as long as it would
+//! have, and a burst of short commands has no logins that come too late.
 
 use std::time::Duration;
 
@@ -12,22 +15,23 @@ use tokio::time::Instant;
 /// What was measured of one tenant.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
-    /// How long a caller holds a session; an average in which the last ones count most.
+    /// For how long callers hold a session at least. It grows with each one that holds it longer.
     held: Option<Duration>,
     /// How long the last login took.
     login: Option<Duration>,
-    /// When it had succeeded.
-    logged_in: Option<Instant>,
+    /// When a session became free last, by a login or by the end of a command.
+    moved: Option<Instant>,
 }
 
 impl Pace {
     /// A caller has held a session for so long.
-    pub(super) fn was_held(&mut self, held: Duration) {
-        self.held = Some(self.held.map_or(held, |before| (before * 7 + held) / 8));
+    pub(super) fn was_held(&mut self, held: Duration, now: Instant) {
+        self.held = Some(self.held.map_or(held, |before| held.min(before + before / 16)));
+        self.moved = Some(now);
     }
 
     pub(super) fn has_logged_in(&mut self, took: Duration, now: Instant) {
-        (self.login, self.logged_in) = (Some(took), Some(now));
+        (self.login, self.moved) = (Some(took), Some(now));
     }
 
     /// From when on a login is worth it for a caller that came at `since` and has so many before it
@@ -40,8 +44,7 @@ impl Pace {
                 return since;
             }
         }
-        // Sessions are there only since the last login.
-        self.logged_in.map_or(since, |logged_in| logged_in.max(since)) + login
+        self.moved.map_or(since, |moved| moved.max(since)) + login
     }
 }
 
@@ -60,10 +63,12 @@ mod tests {
         assert_eq!(pace.worth_from(now - 50 * MS, 0, 8), now + 100 * MS);
         assert_eq!(pace.worth_from(now + 7 * MS, 0, 8), now + 107 * MS);
         assert_eq!(pace.worth_from(now, 500, 0), now, "there is nothing to wait for");
-        pace.was_held(2 * MS);
+        pace.was_held(2 * MS, now);
         assert_eq!(pace.worth_from(now, 300, 8), now + 100 * MS, "it is served in 76 ms");
         assert_eq!(pace.worth_from(now, 480, 8), now, "it would be served in 122 ms");
-        pace.was_held(10_000 * MS);
+        pace.was_held(10_000 * MS, now + MS);
+        assert_eq!(pace.worth_from(now, 0, 8), now + 101 * MS, "a long one may be an exception");
+        (0..200).for_each(|_| pace.was_held(10_000 * MS, now));
         assert_eq!(pace.worth_from(now, 0, 8), now);
     }
 }

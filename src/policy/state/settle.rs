@@ -40,8 +40,8 @@ impl<T: Transport> KeyState<T> {
         config: &PoolConfig,
     ) -> Vec<Action<T>> {
         let mut actions = Vec::new();
-        for id in self.queued.iter().copied().collect::<Vec<_>>() {
-            self.forget_the_gone(id);
+        if std::mem::take(&mut self.has_left) {
+            self.queues().into_iter().for_each(|id| self.forget_the_gone(id));
         }
         if self.closed && !self.queued.is_empty() {
             actions = self.close(Duration::ZERO);
@@ -100,7 +100,7 @@ impl<T: Transport> KeyState<T> {
                 let waiter = tenant.waiters.pop_front().expect("it was not empty a line ago");
                 actions.push(Action::Grant(waiter.sender, grant));
             }
-            self.forget_the_gone(id);
+            self.forget_the_served(id);
         }
     }
 
@@ -121,7 +121,7 @@ impl<T: Transport> KeyState<T> {
                     actions.push(Action::Refuse(waiter.sender, Error::Connect { host, source }));
                 }
             }
-            self.forget_the_gone(id);
+            self.forget_the_served(id);
         }
     }
 
@@ -149,7 +149,9 @@ impl<T: Transport> KeyState<T> {
             let worthy = unserved
                 .filter(|(place, waiter)| of.pace.worth_from(waiter.since, *place, there) <= now);
             claims.extend(
-                worthy.take(most).map(|(_, waiter)| Claim { ticket: waiter.ticket, tenant }),
+                worthy
+                    .take(most.min(self.slots.len()))
+                    .map(|(_, waiter)| Claim { ticket: waiter.ticket, tenant }),
             );
         }
         claims.sort_unstable();
@@ -212,7 +214,8 @@ impl<T: Transport> KeyState<T> {
             let expected =
                 expected.get(&id).copied().unwrap_or_default() * config.sessions_per_connection;
             let tenant = self.tenants.get_mut(&id).expect("who queues is there");
-            if tenant.waiters.iter().skip(expected).all(|waiter| waiter.deadline > now) {
+            // All have the same time, and who came first is the first whose time is over.
+            if tenant.waiters.get(expected).is_none_or(|waiter| waiter.deadline > now) {
                 continue;
             }
             let error = Error::Exhausted {
@@ -229,7 +232,7 @@ impl<T: Transport> KeyState<T> {
             actions.extend(
                 overdue.into_iter().map(|(_, waiter)| Action::Refuse(waiter.sender, error.clone())),
             );
-            self.forget_the_gone(id);
+            self.forget_the_served(id);
         }
     }
 
@@ -301,6 +304,7 @@ impl<T: Transport> KeyState<T> {
             if !of.backs_off(now) {
                 let sessions = config.sessions_per_connection;
                 let unserved = of.waiters.iter().skip(own * sessions).step_by(sessions);
+                let unserved = unserved.take(self.slots.len() + more);
                 claims.extend(unserved.map(|waiter| Claim { ticket: waiter.ticket, tenant }));
             }
         }
@@ -325,7 +329,9 @@ impl<T: Transport> KeyState<T> {
         let worth = self.queued.iter().filter_map(|id| {
             let (tenant, sessions) = (&self.tenants[id], self.sessions_of(*id, now, config));
             let waits = |waiter: &Waiter<T>| tenant.pace.worth_from(waiter.since, 0, sessions);
-            tenant.waiters.iter().map(waits).filter(|&at| at > now).min()
+            // In the order in which they came.
+            let next = tenant.waiters.partition_point(|waiter| waits(waiter) <= now);
+            tenant.waiters.get(next).map(waits)
         });
         rests.chain(pauses).chain(worth).filter(|&at| at > now).min()
     }

@@ -221,14 +221,24 @@ impl<T: Transport> KeyState<T> {
         id
     }
 
+    /// A caller has left its queue without an answer.
+    pub(in crate::policy) fn has_left(&mut self) {
+        self.has_left = true;
+    }
+
+    /// A tenant has no queue any more when all of it is served.
+    pub(super) fn forget_the_served(&mut self, id: TenantId) {
+        if self.tenants.get(&id).is_some_and(|tenant| tenant.waiters.is_empty()) {
+            self.queued.remove(&id);
+            self.quiet.push(id);
+        }
+    }
+
     /// Callers that were dropped left their place in the queue behind.
     pub(super) fn forget_the_gone(&mut self, id: TenantId) {
         let Some(tenant) = self.tenants.get_mut(&id) else { return };
         tenant.waiters.retain(|waiter| !waiter.sender.is_closed());
-        if tenant.waiters.is_empty() {
-            self.queued.remove(&id);
-            self.quiet.push(id);
-        }
+        self.forget_the_served(id);
     }
 
     /// Forgets tenants that may have become needless, if they have.
