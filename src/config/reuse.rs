@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 #[non_exhaustive]
 pub enum SessionReuse {
     /// A session for each command.
-    #[default]
     Off,
     /// A session runs one command after another where nothing tells it from plain ssh. Commands
     /// for which that cannot be had get a session of their own.
+    #[default]
     Exact,
 }
 

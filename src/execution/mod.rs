@@ -86,9 +86,11 @@ pub(crate) async fn status<T: Transport>(
     to_the_end(target, request, None, &mut PartialOutput::default()).await
 }
 
-/// Whether sessions run one command after another.
+/// Whether sessions run one command after another. Between two commands such a session waits: who
+/// wants none that does has them end with their commands.
 fn reuses<T: Transport>(target: &Target<T>) -> bool {
-    target.core().config().session_reuse == SessionReuse::Exact
+    let config = target.core().config();
+    config.session_reuse == SessionReuse::Exact && config.standby_sessions > 0
 }
 
 /// Without a limit the output is thrown away.

@@ -274,7 +274,11 @@ impl transport::Session for Session {
     }
 
     fn goes_on(&self) -> bool {
-        self.lane.as_ref().is_some_and(Lane::is_free)
+        let Some(lane) = &self.lane else { return false };
+        if lane.is_noisy() {
+            self.lanes.store(false, Ordering::Relaxed);
+        }
+        lane.is_free()
     }
 
     fn preface<'a>(&self, script: &'a Script) -> Cow<'a, [u8]> {

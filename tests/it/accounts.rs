@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use rstest::rstest;
-use sshpool::{Error, Host, Output, Pool, Stdin};
+use sshpool::{Error, Host, Output, Pool, SessionReuse, Stdin};
 use tokio::io::AsyncWriteExt;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -121,7 +121,8 @@ async fn what_a_start_up_file_defines_is_there(#[values(BASH, ZSH)] (shell, file
 async fn a_start_up_file_that_ends_the_shell_is_as_with_plain_ssh() {
     let Some(sshd) = Sshd::builder().login_shell(BASH.0).start_or_skip() else { return };
     start_up(&sshd, BASH.1, "[ ! -e ~/closed ] || { echo closed >&2; exit 9; }");
-    let (pool, host) = (pool(config()), host(&sshd));
+    // One that runs several commands has read the file for all of them.
+    let (pool, host) = (pool(config().session_reuse(SessionReuse::Off)), host(&sshd));
     pool.exec(&host, "true").await.expect("it runs");
     standby_is_there(&pool).await;
     // Sessions in standby have read the file before.

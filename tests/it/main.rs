@@ -6,6 +6,7 @@
 
 mod lab;
 mod lanes;
+mod lanes_broken;
 
 mod accounts;
 mod agent;

@@ -60,7 +60,7 @@ settings! {
 
     /// Whether a session may run one command after another: `off`, a session for each command; or
     /// `exact`, where nothing tells it from plain ssh. Default `off`.
-    session_reuse: SessionReuse = SessionReuse::Off, Reuse(0..=0), "SSH_POOL_SESSION_REUSE";
+    session_reuse: SessionReuse = SessionReuse::Exact, Reuse(0..=0), "SSH_POOL_SESSION_REUSE";
 
     /// The time that one command may take. From 1 ms, default 30 s.
     command_timeout: Duration = Duration::from_secs(30), Time(1..=YEAR),

@@ -28,7 +28,7 @@ fn the_defaults_are_those_of_the_contract() {
         sessions_per_connection: 8,
         acquire_timeout: Duration::from_millis(30_000),
         standby_sessions: 2,
-        session_reuse: SessionReuse::Off,
+        session_reuse: SessionReuse::Exact,
         command_timeout: Duration::from_millis(30_000),
         max_output: 10_485_760,
         keep_connect_timeout: false,

@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep};
 
 use super::Target;
 use crate::command::{Child, ExitStatus, Output, Request, Stdin, Timeout};
-use crate::config::PoolConfig;
+use crate::config::{PoolConfig, SessionReuse};
 use crate::error::{Error, PartialOutput, Remote};
 use crate::host::Host;
 use crate::policy::{Capacity, Core, Lease, Stats};
@@ -46,7 +46,7 @@ const fn secs(secs: u64) -> Duration {
 
 /// The defaults, without sessions in standby.
 fn config() -> PoolConfig {
-    PoolConfig { standby_sessions: 0, ..PoolConfig::default() }
+    PoolConfig { standby_sessions: 0, session_reuse: SessionReuse::Off, ..PoolConfig::default() }
 }
 
 /// A request for this command.

@@ -30,7 +30,7 @@ use tokio::time::Instant;
 
 pub(super) use shell::lane;
 pub(super) use stream::UntilEnd;
-use stream::{Progress, Signs};
+use stream::{First, Progress, Signs};
 pub(super) use suited::is_suited;
 
 /// So long a lane is used: what start-up files gain is seen by then.
@@ -48,6 +48,8 @@ pub(super) struct Lane {
     stdout: OwnedFd,
     stderr: OwnedFd,
     since: Instant,
+    /// It has had a command.
+    has_begun: bool,
     progress: Arc<watch::Sender<Progress>>,
     line: String,
 }
@@ -72,6 +74,7 @@ impl Lane {
             stdout: stdout.into_owned_fd()?,
             stderr: stderr.into_owned_fd()?,
             since,
+            has_begun: false,
             progress: Arc::default(),
             line: String::new(),
         }))
@@ -82,14 +85,18 @@ impl Lane {
         let signs = Signs::new();
         self.line = line_of(nonce, text, &signs);
         self.progress = Arc::default();
-        let stream = |pipe: &OwnedFd, is_stdout| -> io::Result<UntilEnd> {
+        let stream = |pipe: &OwnedFd, is_stdout, first| -> io::Result<UntilEnd> {
             let source = pipe::Receiver::from_owned_fd(pipe.try_clone()?)?;
-            Ok(UntilEnd::new(source, is_stdout, &signs, &self.progress))
+            Ok(UntilEnd::new(source, is_stdout, &signs, first, &self.progress))
         };
+        // That a command begins is told by the marker, which is taken out where it is looked for.
+        let begins = First { sign: format!("\x1e{nonce} ").into_bytes(), is_for_us: false };
+        let is_first = !std::mem::replace(&mut self.has_begun, true);
+        let lane_begins = First { sign: format!("\x1e{nonce}\n").into_bytes(), is_for_us: true };
         Ok(LaneStreams {
             stdin: pipe::Sender::from_owned_fd(self.stdin.try_clone()?)?,
-            stdout: stream(&self.stdout, true)?,
-            stderr: stream(&self.stderr, false)?,
+            stdout: stream(&self.stdout, true, Some(begins))?,
+            stderr: stream(&self.stderr, false, is_first.then_some(lane_begins))?,
         })
     }
 
@@ -137,6 +144,11 @@ impl Lane {
             pipe::Receiver::from_owned_fd(self.stdout).expect(REGISTERED),
             pipe::Receiver::from_owned_fd(self.stderr).expect(REGISTERED),
         )
+    }
+
+    /// Whether a start-up file has printed something: by plain ssh that comes with each command.
+    pub(super) fn is_noisy(&self) -> bool {
+        self.progress.borrow().is_noisy
     }
 
     /// Whether its command has ended and nothing speaks against another one.

@@ -20,7 +20,8 @@ pub(in crate::openssh) fn lane(nonce: &str, mark: &str) -> String {
     loops.replace("MARK", mark).replace("NONCE", nonce)
 }
 
-const LANE: &str = "case $-:${KSH_VERSION-}:${BASH_VERSION-} in \
+/// At its beginning it tells on stderr where the output of start-up files ends.
+const LANE: &str = "printf '\\036NONCE\\n' >&2; case $-:${KSH_VERSION-}:${BASH_VERSION-} in \
      *[eux]*:*:* | *:?*:*) exit 1 ;; \
      *::[5-9].* | *::[1-9][0-9].*) eval '@BASH@' ;; \
      *) @ANY@ ;; esac";
@@ -46,7 +47,7 @@ const ANY: &str = "while :; do \
 /// process that has left the group, and stdout alone goes through a `cat`.
 ///
 /// Descriptors 6 and 9 are the real stdout and stdin, 7 is the way to the `cat`.
-const BASH: &str = "type -P cat >/dev/null || exit 1; exec 6>&1 9<&0; while :; do \
+const BASH: &str = "type -P cat >/dev/null || exit 1; case $(trap) in ?*) exit 1 ;; esac; exec 6>&1 9<&0; while :; do \
      exec 7> >(exec cat >&6 7>&- 9<&-); sshpool_c=$!; set -m; \
      ( set +m; case $sshpool in \"\") IFS= read -r sshpool || exit 1 ;; esac; \
      case $sshpool in NONCE-lane*) ;; *) exit 1 ;; esac; \

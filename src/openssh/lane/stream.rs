@@ -38,6 +38,8 @@ pub(super) struct Progress {
     stderr: bool,
     /// Something came behind the end, which nobody has asked for.
     more: bool,
+    /// A start-up file has printed something.
+    pub(super) is_noisy: bool,
     /// Nobody reads stdout any more: it is at its end, or nobody wants it.
     pub(super) is_unread: bool,
 }
@@ -45,7 +47,7 @@ pub(super) struct Progress {
 impl Progress {
     /// Whether the command has ended, and nothing came behind that.
     pub(super) fn is_clean(self) -> bool {
-        self.ended().is_some() && !self.more
+        self.ended().is_some() && !self.more && !self.is_noisy
     }
 
     pub(super) fn ended(self) -> Option<i32> {
@@ -60,11 +62,22 @@ pub(in crate::openssh) struct UntilEnd {
     status: Vec<u8>,
     end: Vec<u8>,
     progress: Arc<watch::Sender<Progress>>,
+    /// What the shell itself says first, until it has come. Something before it is the output of a
+    /// start-up file, which comes with each command by plain ssh.
+    first: Option<First>,
     /// What was read and may be a part of a sign.
     held: Vec<u8>,
     /// What was read and is to be passed on.
     ready: VecDeque<u8>,
     is_over: bool,
+}
+
+/// What comes first on a stream.
+#[derive(Debug)]
+pub(super) struct First {
+    pub sign: Vec<u8>,
+    /// Nobody else takes it out.
+    pub is_for_us: bool,
 }
 
 /// What is read at once.
@@ -77,9 +90,11 @@ impl UntilEnd {
         source: pipe::Receiver,
         is_stdout: bool,
         signs: &Signs,
+        first: Option<First>,
         progress: &Arc<watch::Sender<Progress>>,
     ) -> Self {
         UntilEnd {
+            first,
             source,
             is_stdout,
             status: format!("\x1e{} ", signs.status).into_bytes(),
@@ -101,7 +116,26 @@ impl UntilEnd {
                 break;
             };
             let at = passed + at;
+            if at > 0 && self.first.is_some() {
+                self.is_noisy();
+            }
             let rest = &self.held[at..];
+            if let Some(First { sign, is_for_us }) = &self.first {
+                if rest.starts_with(sign) {
+                    if *is_for_us {
+                        self.held.drain(at..at + sign.len());
+                        passed = at;
+                    } else {
+                        passed = at + sign.len();
+                    }
+                    self.first = None;
+                    continue;
+                }
+                if sign.starts_with(rest) {
+                    passed = at;
+                    break;
+                }
+            }
             if rest.starts_with(&self.end) {
                 let more = rest.len() > self.end.len();
                 self.is_over = true;
@@ -149,7 +183,14 @@ impl UntilEnd {
             (passed, self.is_over) = (self.held.len(), true);
             self.is_unread();
         }
+        if passed > 0 && self.first.is_some() {
+            self.is_noisy();
+        }
         self.ready.extend(self.held.drain(..passed));
+    }
+
+    fn is_noisy(&self) {
+        self.progress.send_modify(|progress| progress.is_noisy = true);
     }
 
     fn is_unread(&self) {
@@ -231,7 +272,7 @@ mod tests {
             let (mut to, from) = pipe::pipe().expect("a pipe");
             let progress: Arc<watch::Sender<Progress>> = Arc::default();
             let signs = Signs { status: "S".to_owned(), end: "E".to_owned() };
-            let mut stream = UntilEnd::new(from, true, &signs, &progress);
+            let mut stream = UntilEnd::new(from, true, &signs, None, &progress);
             let mut read = Vec::new();
             let (first, rest) = written.as_bytes().split_at(cut);
             to.write_all(first).await.expect("there is room");

@@ -146,8 +146,10 @@ impl<T: Transport> KeyState<T> {
             let there = self.sessions_of(tenant, now, config);
             let skipped = (connecting + suspects) * sessions;
             let unserved = of.waiters.iter().enumerate().skip(skipped).step_by(sessions);
-            let worthy = unserved
-                .filter(|(place, waiter)| of.pace.worth_from(waiter.since, *place, there) <= now);
+            // Who does not wait for others any longer gets a login.
+            let worthy = unserved.filter(|(place, waiter)| {
+                of.pace.worth_from(waiter.since, *place, there).min(waiter.deadline) <= now
+            });
             claims.extend(
                 worthy
                     .take(most.min(self.slots.len()))
@@ -339,7 +341,7 @@ impl<T: Transport> KeyState<T> {
     /// How many sessions of a tenant are in use and will serve the callers that wait: none where
     /// each command opens another one.
     fn sessions_of(&self, id: TenantId, now: Instant, config: &PoolConfig) -> usize {
-        if config.session_reuse == SessionReuse::Off {
+        if config.session_reuse == SessionReuse::Off || config.standby_sessions == 0 {
             return 0;
         }
         let serves = |ready: &Ready<T::Connection>| {

@@ -1,7 +1,7 @@
 //! What a random schedule is made of, drawn from a seed.
 
 use super::plan::{Login, Nature, Plan, Probe, Standby};
-use super::{Duration, Host, PoolConfig, ms};
+use super::{Duration, Host, PoolConfig, SessionReuse, ms};
 use crate::error::ConnectErrorKind as Kind;
 
 pub(super) struct Schedule {
@@ -79,6 +79,7 @@ impl Schedule {
             health_checks: random.chance(70),
             health_check_interval: random.millis(20, 1000),
             standby_sessions: random.pick([0, 1, 2, 2, 5]),
+            session_reuse: random.pick([SessionReuse::Off, SessionReuse::Exact]),
             ..PoolConfig::default()
         };
         let fortune = Fortune {

@@ -3,7 +3,6 @@
 use super::plan::Plan;
 use super::world::Truth;
 use super::*;
-use crate::config::SessionReuse;
 
 fn reusing(max: usize, sessions: usize) -> PoolConfig {
     PoolConfig { session_reuse: SessionReuse::Exact, ..config(max, sessions) }

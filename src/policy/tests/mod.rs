@@ -28,7 +28,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use super::{Capacity, Core, Lease, Stats};
-use crate::config::PoolConfig;
+use crate::config::{PoolConfig, SessionReuse};
 use crate::error::{ConnectErrorKind, Error};
 use crate::host::Host;
 pub(super) use fake::Fake;
@@ -53,9 +53,15 @@ fn web1() -> Host {
     Host::new("web1").unwrap()
 }
 
-/// The defaults, but for what most tests are about.
+/// The defaults, but for what most tests are about. Each command has a session of its own; what is
+/// different where sessions are used again is tested in `growth`.
 fn config(max_connections: usize, sessions_per_connection: usize) -> PoolConfig {
-    PoolConfig { max_connections, sessions_per_connection, ..PoolConfig::default() }
+    PoolConfig {
+        max_connections,
+        sessions_per_connection,
+        session_reuse: SessionReuse::Off,
+        ..PoolConfig::default()
+    }
 }
 
 /// A pool and the world that it lives in.

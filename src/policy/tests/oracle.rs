@@ -173,6 +173,18 @@ impl View<'_> {
         self.all.hosts.iter().filter(is_other).any(|host| !host.asking.is_empty())
     }
 
+    /// Sessions that are in use may serve those who wait sooner than a login would. How long that
+    /// is hoped for is told by how long a login takes: at most so long.
+    fn is_awaited(&self, now: Instant) -> bool {
+        let PoolConfig { session_reuse, connect_timeout, acquire_timeout, .. } = self.config;
+        let came = self.host.asking.iter().min().map(|&until| until - *acquire_timeout);
+        let used = self.open().filter(|facts| facts.sessions > 0).map(|facts| facts.used).max();
+        *session_reuse == SessionReuse::Exact
+            && used.is_some_and(|used| {
+                now <= used.max(came.unwrap_or(used)) + *connect_timeout + secs(1)
+            })
+    }
+
     /// Nobody waits for nothing.
     fn queue(&self) -> Vec<&'static str> {
         let (now, host) = (self.now, self.host);
@@ -204,6 +216,7 @@ impl View<'_> {
         let growth = match host.outcome {
             _ if fruitless || self.all.is_used_up => true,
             _ if tried * most >= waiting => true,
+            _ if self.is_awaited(now) => true,
             Outcome::Uncertain => true,
             // Who has no connection left may have been forgotten, and is a stranger again.
             Outcome::Succeeded => !is_there && host.logins_under_way > 0,

@@ -19,7 +19,7 @@ fn every_setting() {
         sessions_per_connection = 0x0A
         acquire_timeout = "0"
         standby_sessions = 0
-        session_reuse = "exact"
+        session_reuse = "off"
         command_timeout = "500ms"
         max_output = "64KiB"
     "#;
@@ -32,7 +32,7 @@ fn every_setting() {
         sessions_per_connection: 10,
         acquire_timeout: Duration::ZERO,
         standby_sessions: 0,
-        session_reuse: crate::config::SessionReuse::Exact,
+        session_reuse: crate::config::SessionReuse::Off,
         command_timeout: Duration::from_millis(500),
         max_output: 65536,
         keep_connect_timeout: true,
