@@ -1,6 +1,7 @@
 //! The mechanism: real ssh processes. It knows command lines, texts and processes, and nothing of
 //! slots, queues or leases.
 
+mod alive;
 mod answer;
 mod args;
 mod bootstrap;
@@ -338,8 +339,12 @@ fn check_files(host: &Host, place: &Place) -> Result<(), ConnectError> {
 impl Connection for Master {
     type Session = Session;
 
-    async fn probe(&self) -> Result<(), String> {
-        Master::probe(self).await
+    async fn probe(&self, over: Option<&mut Session>) -> Result<(), String> {
+        Master::probe(self, over).await
+    }
+
+    async fn is_heard(&self, over: &mut Session) -> Option<bool> {
+        Master::is_heard(self, over).await
     }
 
     async fn answers(&self) -> Result<(), String> {

@@ -15,6 +15,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
@@ -145,6 +146,30 @@ impl Session {
     pub(super) fn ahead(mut self) -> Self {
         self.ahead = true;
         self
+    }
+
+    /// Whether the shell of an idle session runs a command that does nothing. False where that
+    /// cannot be found out here: it has ended, or cannot run another command behind this one.
+    ///
+    /// Not cancel safe: a session that has not answered is of no use any more.
+    pub(super) async fn answers(&mut self, master: &Master) -> bool {
+        use transport::Session as _;
+        if !self.runs() || !self.lane.as_ref().is_none_or(Lane::is_idle) {
+            return false;
+        }
+        let script = Script::new(":");
+        let Some(Streams { stdin, mut stdout, mut stderr }) = self.streams_of_one(&script) else {
+            return false;
+        };
+        let Some(mut stdin) = stdin else { return false };
+        let line = self.preface(&script).into_owned();
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let (written, ..) = tokio::join!(
+            stdin.write_all(&line),
+            stdout.read_to_end(&mut out),
+            stderr.read_to_end(&mut err),
+        );
+        written.is_ok() && self.wait(master).await == SessionEnd::Exited(0)
     }
 
     fn runs(&mut self) -> bool {
@@ -279,6 +304,10 @@ impl transport::Session for Session {
             self.lanes.store(false, Ordering::Relaxed);
         }
         lane.is_free()
+    }
+
+    fn is_idle(&self) -> bool {
+        self.lane.as_ref().is_some_and(Lane::is_idle)
     }
 
     fn preface<'a>(&self, script: &'a Script) -> Cow<'a, [u8]> {

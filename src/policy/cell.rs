@@ -10,10 +10,10 @@ use tokio::time::{Instant, sleep_until};
 
 use super::ledger::Wake;
 use super::state::{Action, Grant, KeyState};
-use super::{LENIENCY, Shared, Stats, maintenance, slot, standby, state};
+use super::{LENIENCY, SILENCE, Shared, Stats, maintenance, slot, standby, state};
 use crate::error::Error;
 use crate::host::{Host, PoolKey, Variables};
-use crate::transport::{Connection, Transport};
+use crate::transport::{Connection, Session as _, Transport};
 
 pub(crate) struct Cell<T: Transport> {
     key: PoolKey,
@@ -269,6 +269,27 @@ impl<T: Transport> Lease<T> {
                 return Some(standby.session);
             }
         }
+    }
+
+    /// Whether the connection answers, if nothing was heard of it for long. None where that is not
+    /// to be found out: something was heard, or no session is at hand.
+    ///
+    /// Where the network has forgotten a connection nobody is told, and what is written to it is
+    /// lost.
+    pub(crate) async fn is_heard(&self) -> Option<bool> {
+        let Grant { slot, generation, silent_for, .. } = self.grant.as_ref()?;
+        let (slot, generation) = (*slot, *generation);
+        if *silent_for < SILENCE {
+            return None;
+        }
+        let mut standby = self.cell.update(|state, _| state.take_any(slot, generation))?;
+        let is_heard = self.connection().is_heard(&mut standby.session).await;
+        if standby.session.is_idle() {
+            standby.was_used = true;
+            let most = self.cell.shared.config.standby_sessions;
+            self.cell.update(|state, _| state.keep(slot, generation, standby, most));
+        }
+        is_heard
     }
 
     /// A session that has run a command of this lease, and takes another one.

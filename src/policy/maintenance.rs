@@ -11,7 +11,7 @@ use tracing::Instrument;
 
 use super::cell::Cell;
 use super::{Core, Shared};
-use crate::transport::{Connection, Transport};
+use crate::transport::{Connection, Session as _, Transport};
 
 pub(super) async fn run<T: Transport>(core: Weak<Core<T>>, shared: Arc<Shared>) {
     loop {
@@ -93,14 +93,28 @@ pub(super) fn check<T: Transport>(
 
 async fn run_check<T: Transport>(mut check: Check<T>, connection: Arc<T::Connection>) {
     let limit = check.cell.shared.config.connect_timeout;
+    let (slot, generation) = (check.slot, check.generation);
+    let mut over = match check.depth {
+        Depth::Whole => check.cell.update(|state, _| state.take_used(slot, generation)),
+        Depth::Local => None,
+    };
     let answer = timeout(limit, async {
         match check.depth {
-            Depth::Whole => connection.probe().await,
+            Depth::Whole => {
+                connection.probe(over.as_mut().map(|standby| &mut standby.session)).await
+            }
             Depth::Local => connection.answers().await,
         }
     })
     .await
     .unwrap_or_else(|_| Err(format!("no answer within {limit:?}")));
+    if let Some(standby) = over
+        && answer.is_ok()
+        && standby.session.is_idle()
+    {
+        let most = check.cell.shared.config.standby_sessions;
+        check.cell.update(|state, _| state.keep(slot, generation, standby, most));
+    }
     check.answer = Some(answer);
     drop(check);
 }

@@ -47,9 +47,14 @@ impl<C: Connection> Standby<C> {
         Standby { session, variables, was_used: true, runtime, _place: place }
     }
 
+    /// Whether its streams are watched in this runtime.
+    pub fn is_here(&self) -> bool {
+        Handle::try_current().is_ok_and(|here| here.id() == self.runtime)
+    }
+
     /// Whether it is of use here and now.
     pub fn is_fresh(&mut self) -> bool {
-        Handle::try_current().is_ok_and(|here| here.id() == self.runtime) && self.session.is_there()
+        self.is_here() && self.session.is_there()
     }
 }
 

@@ -68,6 +68,8 @@ pub(super) struct Grant<C> {
     pub connection: Arc<C>,
     /// When it was given.
     pub since: Instant,
+    /// For how long nothing was heard of the connection.
+    pub silent_for: Duration,
 }
 
 /// What the owner has to do after a `settle`, outside the lock.

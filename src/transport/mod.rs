@@ -108,8 +108,18 @@ pub(crate) trait Connection: Send + Sync + 'static {
         groups: &[i32],
     ) -> impl Future<Output = Result<(), NotEnded>> + Send;
 
-    /// Proves that a command could run now. `Err` says what did not work.
-    fn probe(&self) -> impl Future<Output = Result<(), String>> + Send;
+    /// Proves that a command could run now. `Err` says what did not work. An idle session that has
+    /// run a command saves the opening of another one; it is of use afterwards if
+    /// [`is_idle`](Session::is_idle) says so.
+    fn probe(
+        &self,
+        over: Option<&mut Self::Session>,
+    ) -> impl Future<Output = Result<(), String>> + Send;
+
+    /// Whether a command that does nothing runs over this idle session in a short time. None where
+    /// the session itself cannot tell. It is of use afterwards if [`is_idle`](Session::is_idle)
+    /// says so.
+    fn is_heard(&self, over: &mut Self::Session) -> impl Future<Output = Option<bool>> + Send;
 
     /// Proves that this machine's part of it works. What the server does is not looked at: it may
     /// have a lot to do.
@@ -161,6 +171,11 @@ pub(crate) trait Session: Send + 'static {
     /// Whether its command has ended and it takes another one.
     fn goes_on(&self) -> bool {
         false
+    }
+
+    /// The same, but for its age.
+    fn is_idle(&self) -> bool {
+        self.goes_on()
     }
 
     /// The streams, once.

@@ -7,6 +7,7 @@ use rstest::rstest;
 use sshpool::{Error, Host, Pool, PoolConfig, Remote, SessionReuse};
 use tokio::time::timeout;
 
+use crate::lab::common::proxy::Proxy;
 use crate::lab::common::sshd::Sshd;
 use crate::lab::common::wait_for_async;
 use crate::lab::pooled::plain::{Plain, Seen};
@@ -116,6 +117,39 @@ async fn nothing_of_a_command_is_seen_by_the_next(#[case] shell: &str) {
         }
     }
     assert!(pool.stats().reused_sessions > PAIRS.len() as u64, "{:?}", pool.stats());
+    pool.close().await;
+}
+
+/// A check of an idle connection opens no session where one is idle.
+#[tokio::test]
+async fn checks_go_over_an_idle_session() {
+    let sshd = Sshd::builder().start();
+    let settings = reusing().health_check_interval(Duration::from_millis(100));
+    let (pool, host) = (pool(settings), host(&sshd));
+    assert!(shares(&sshd, &pool, &host).await);
+    let before = (sshd.sessions_opened(), pool.stats().health_checks_passed);
+    let passed = || pool.stats().health_checks_passed >= before.1 + 5;
+    wait_for_async("five checks", PATIENCE, passed).await;
+    assert_eq!(sshd.sessions_opened(), before.0, "no session was opened for them");
+    assert_eq!(run(&pool, &host, "echo next").await.1, b"next\n");
+    pool.close().await;
+}
+
+/// The network has forgotten an idle connection, and nobody is told: the next command is not given
+/// to it.
+#[tokio::test]
+async fn a_connection_that_was_forgotten_is_not_waited_for() {
+    let sshd = Sshd::builder().start();
+    let proxy = Proxy::before(&sshd);
+    let (pool, host) = (pool(reusing()), Host::new("lab").expect("a name"));
+    let host = host.config_file(proxy.ssh_config(&sshd)).expect("a file");
+    assert!(shares(&sshd, &pool, &host).await);
+    proxy.lose();
+    tokio::time::sleep(Duration::from_millis(5500)).await;
+    let command = pool.shell(&host, "echo ran >>forgotten; echo out");
+    let output = command.timeout(Duration::from_secs(10)).output().await.expect("it runs");
+    assert_eq!((output.stdout, sshd.logins()), (b"out\n".to_vec(), 2));
+    assert_eq!(sshd.exec("cat forgotten").stdout, "ran\n");
     pool.close().await;
 }
 

@@ -59,7 +59,7 @@ settings! {
     standby_sessions: usize = 2, Count(0..=1000), "SSH_POOL_STANDBY_SESSIONS";
 
     /// Whether a session may run one command after another: `off`, a session for each command; or
-    /// `exact`, where nothing tells it from plain ssh. Default `off`.
+    /// `exact`, where nothing tells it from plain ssh. Default `exact`.
     session_reuse: SessionReuse = SessionReuse::Exact, Reuse(0..=0), "SSH_POOL_SESSION_REUSE";
 
     /// The time that one command may take. From 1 ms, default 30 s.

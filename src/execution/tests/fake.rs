@@ -126,8 +126,12 @@ impl Connection for FakeConnection {
         }
     }
 
-    async fn probe(&self) -> Result<(), String> {
+    async fn probe(&self, _: Option<&mut Self::Session>) -> Result<(), String> {
         Ok(())
+    }
+
+    async fn is_heard(&self, _: &mut Self::Session) -> Option<bool> {
+        None
     }
 
     async fn answers(&self) -> Result<(), String> {

@@ -151,9 +151,14 @@ impl Lane {
         self.progress.borrow().is_noisy
     }
 
+    /// Whether its command has ended, and nothing speaks against another one but its age.
+    pub(super) fn is_idle(&self) -> bool {
+        self.progress.borrow().is_clean() && self.is_silent()
+    }
+
     /// Whether its command has ended and nothing speaks against another one.
     pub(super) fn is_free(&self) -> bool {
-        self.progress.borrow().is_clean() && self.since.elapsed() < LIFE && self.is_silent()
+        self.since.elapsed() < LIFE && self.is_idle()
     }
 
     /// Nothing waits to be read: not a byte is to come from a lane without a command.

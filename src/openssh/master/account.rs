@@ -1,6 +1,7 @@
 //! What an account is like, and the proofs that commands can run on it.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -9,7 +10,8 @@ use super::Master;
 use super::closing::BEGINNING;
 use crate::host::Variables;
 use crate::openssh::examine::Limit;
-use crate::openssh::{bootstrap, diagnosis};
+use crate::openssh::session::Session;
+use crate::openssh::{alive, bootstrap, diagnosis};
 use crate::transport::{Input, Marker as _, Script, Session as _, SessionEnd, Streams};
 
 /// So much of what an account prints is looked through for the answer to an echo. No start-up file
@@ -31,13 +33,22 @@ impl Account {
     pub(super) const ALL: [Account; 3] = [Account::Posix, Account::Shell, Account::Silent];
 }
 
+/// How long an answer over a connection that has been silent is waited for, at least.
+const SHORTEST_ECHO: Duration = Duration::from_millis(200);
+
 impl Master {
     /// Proves that a command could run now: the master answers for itself, and the server runs an
     /// echo. `Err` says what did not work.
-    pub(crate) async fn probe(&self) -> Result<(), String> {
+    pub(crate) async fn probe(&self, over: Option<&mut Session>) -> Result<(), String> {
         let deadline = Instant::now() + self.call_timeout;
         self.check(deadline).await?;
         if self.is_silent() {
+            return Ok(());
+        }
+        // A session that has ended says nothing of the connection.
+        if let Some(session) = over
+            && let Ok(true) = timeout_at(deadline, session.answers(self)).await
+        {
             return Ok(());
         }
         match timeout_at(deadline, self.echo(&bootstrap::echo())).await {
@@ -46,6 +57,26 @@ impl Master {
             Ok(Echo::Failed(reason)) => Err(reason),
             Err(_) => Err(format!("no answer from the server within {:?}", self.call_timeout)),
         }
+    }
+
+    /// Whether a shell answers over this session in a short time, which goes by how long the last
+    /// echo took.
+    pub(crate) async fn is_heard(&self, over: &mut Session) -> Option<bool> {
+        let limit = self.last_echo().map_or(SHORTEST_ECHO, |took| SHORTEST_ECHO.max(took * 4));
+        let begun = Instant::now();
+        match timeout(limit, over.answers(self)).await {
+            Ok(true) => {
+                self.echo_took(begun.elapsed());
+                Some(true)
+            }
+            Ok(false) => None,
+            Err(_) => Some(false),
+        }
+    }
+
+    fn echo_took(&self, took: Duration) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.echo_took.store(micros.max(1), Ordering::Relaxed);
     }
 
     /// The part of a probe that asks nothing of the server.
@@ -59,6 +90,10 @@ impl Master {
         if let Some(reason) = self.end_reason() {
             return Err(reason);
         }
+        if alive::master_behind(&self.socket, deadline).await.is_ok_and(|pid| pid == self.pid) {
+            return Ok(());
+        }
+        // What the program says is the reason.
         let finished = self.call("check", deadline).await?;
         match diagnosis::check_pid(&finished.stderr) {
             Some(pid) if pid == self.pid => Ok(()),
@@ -109,8 +144,7 @@ impl Master {
         };
         match end {
             SessionEnd::Exited(_) | SessionEnd::Killed | SessionEnd::NotBegun => {
-                let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-                self.echo_took.store(micros.max(1), Ordering::Relaxed);
+                self.echo_took(started.elapsed());
                 let killed = end == SessionEnd::Killed && (text.len() as u64) < MOST_NOISE;
                 Echo::Answer(if bootstrap::marker().take_from(&mut text) {
                     Account::Posix

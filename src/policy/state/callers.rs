@@ -2,6 +2,7 @@
 //! queue.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -67,6 +68,10 @@ impl<T: Transport> KeyState<T> {
                 _ => None,
             })
             .max_by_key(|(_, ready)| (ready.has_standby(variables), ready.used))?;
+        let silent_for = match ready.leases {
+            0 => now - ready.used.max(ready.proven),
+            _ => Duration::ZERO,
+        };
         ready.leases += 1;
         ready.used = now;
         ready.rests_until = None;
@@ -78,6 +83,7 @@ impl<T: Transport> KeyState<T> {
             generation: ready.generation,
             connection: Arc::clone(&ready.connection),
             since: now,
+            silent_for,
         })
     }
 

@@ -37,6 +37,31 @@ impl<T: Transport> KeyState<T> {
         standbys.remove(place)
     }
 
+    /// An idle session that has run a command, whatever it sends and however old it is.
+    pub(in crate::policy) fn take_used(
+        &mut self,
+        slot: usize,
+        generation: u64,
+    ) -> Option<Standby<T::Connection>> {
+        let standbys = &mut self.ready(slot, generation)?.standbys;
+        let place = standbys.iter().position(|standby| standby.was_used && standby.is_here())?;
+        standbys.remove(place)
+    }
+
+    /// An idle session, one that has run a command if there is one.
+    pub(in crate::policy) fn take_any(
+        &mut self,
+        slot: usize,
+        generation: u64,
+    ) -> Option<Standby<T::Connection>> {
+        if let Some(standby) = self.take_used(slot, generation) {
+            return Some(standby);
+        }
+        let standbys = &mut self.ready(slot, generation)?.standbys;
+        let place = standbys.iter().position(Standby::is_here)?;
+        standbys.remove(place)
+    }
+
     /// Whether there are more sessions, with those of its callers, than the connection is to have.
     pub(in crate::policy) fn is_crowded(&mut self, slot: usize, generation: u64) -> bool {
         let is_over = |ready: &mut Ready<_>| ready.leases + ready.standbys.len() > ready.limit;

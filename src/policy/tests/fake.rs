@@ -201,7 +201,7 @@ impl Connection for FakeConnection {
         self.standbys() == Standby::IsPlain
     }
 
-    async fn probe(&self) -> Result<(), String> {
+    async fn probe(&self, _: Option<&mut Self::Session>) -> Result<(), String> {
         let mut under_way = self.world.probe_starts(self.id);
         match self.world.books(|truth| truth.connections[self.id].nature.probe) {
             Probe::Passes(after) => sleep(after).await,
@@ -218,6 +218,10 @@ impl Connection for FakeConnection {
         self.world.saw("checks passed");
         under_way.passed = true;
         Ok(())
+    }
+
+    async fn is_heard(&self, _: &mut Self::Session) -> Option<bool> {
+        None
     }
 
     async fn answers(&self) -> Result<(), String> {
