@@ -202,8 +202,8 @@ impl<T: Transport> Parts<T> {
     async fn signal(&mut self, group: i32, heard: &mut Option<String>) -> Result<(), String> {
         let (own, host) = (self.lease.connection(), self.target.host());
         let core = self.target.core();
-        let is_new = |session: &SessionOf<T>| session.suits(&Script::new(""), false);
-        let mut standby = self.lease.standby(&host.login().variables, is_new);
+        let any = |_: &SessionOf<T>| true;
+        let mut standby = self.lease.standby(&host.login().variables, any);
         let began = Instant::now();
         // Where the server has none to spare, one is queued for as every caller does: the next that
         // becomes free, or another connection.
@@ -219,7 +219,7 @@ impl<T: Transport> Parts<T> {
                 // Where the server has one session to spare it may be the one in standby.
                 let over = match &found {
                     Some(Ok(found)) if Arc::ptr_eq(found.connection(), connection) => {
-                        found.standby(&host.login().variables, is_new)
+                        found.standby(&host.login().variables, any)
                     }
                     _ => standby.take(),
                 };

@@ -51,13 +51,20 @@ impl Master {
 
     /// What the script writes in this session.
     async fn answer(&self, session: &mut Session, script: &Script) -> Result<String, NotEnded> {
-        let line = bootstrap::line_of(script).as_bytes();
-        let Streams { stdin, mut stdout, .. } = session.take_streams();
+        // One that has run commands runs this one as well; it ends with it.
+        let in_lane = session.in_lane(script);
+        let is_in_lane = in_lane.is_some();
+        let line = match is_in_lane {
+            true => session.preface(script).into_owned(),
+            false => bootstrap::line_of(script).as_bytes().to_vec(),
+        };
+        let Streams { stdin, mut stdout, mut stderr } =
+            in_lane.unwrap_or_else(|| session.take_streams());
         let mut output = Vec::new();
         let begun = async {
             if let Some(mut stdin) = stdin {
                 // Where the session has ended, its end tells why.
-                let _ = stdin.write_all(line).await;
+                let _ = stdin.write_all(&line).await;
             }
             let is_too_much = |noise: &mut Vec<u8>| match noise.len() < MOST_NOISE {
                 true => Ok(()),
@@ -70,7 +77,14 @@ impl Master {
         let _ = timeout(BEGINS, begun).await.map_err(|_| silent())?;
         let rest = async {
             // A pipe does not fail; if it ever does, the word is missing, and that is the answer.
-            let _ = stdout.take(MOST_NOISE as u64).read_to_end(&mut output).await;
+            let mut stdout = stdout.take(MOST_NOISE as u64);
+            let (mut sink, rest) = (tokio::io::sink(), stdout.read_to_end(&mut output));
+            if is_in_lane {
+                // Its end is told on both streams.
+                let _ = tokio::join!(rest, tokio::io::copy(&mut stderr, &mut sink));
+            } else {
+                let _ = rest.await;
+            }
             session.wait(self).await
         };
         match timeout(ENDING, rest)

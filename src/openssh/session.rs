@@ -172,6 +172,21 @@ impl Session {
         written.is_ok() && self.wait(master).await == SessionEnd::Exited(0)
     }
 
+    /// The streams of this text, one line, as the next command of a session that has run others.
+    /// None where it has not.
+    pub(super) fn in_lane(&mut self, script: &Script) -> Option<Streams> {
+        let text = script.text().to_str()?;
+        let streams = self.lane.as_mut()?.begin(bootstrap::nonce(), text).ok()?;
+        self.marker = None;
+        self.group.renew();
+        let marker = bootstrap::marker_of(self.group.clone());
+        Some(Streams {
+            stdin: Some(Box::new(streams.stdin)),
+            stdout: Output::new(Box::new(streams.stdout), Some(Box::new(marker))),
+            stderr: Box::new(streams.stderr),
+        })
+    }
+
     fn runs(&mut self) -> bool {
         matches!(self.process().child.try_wait(), Ok(None))
     }
@@ -287,15 +302,7 @@ impl transport::Session for Session {
             // A session without its pipes is of no use to anybody, and its end is told as usual.
             self.lane = Lane::of(&mut self.process.as_mut()?.child, self.since).ok()?;
         }
-        let streams = self.lane.as_mut()?.begin(bootstrap::nonce(), text.to_str()?).ok()?;
-        self.marker = None;
-        self.group.renew();
-        let marker = bootstrap::marker_of(self.group.clone());
-        Some(Streams {
-            stdin: Some(Box::new(streams.stdin)),
-            stdout: Output::new(Box::new(streams.stdout), Some(Box::new(marker))),
-            stderr: Box::new(streams.stderr),
-        })
+        self.in_lane(script)
     }
 
     fn goes_on(&self) -> bool {

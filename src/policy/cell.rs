@@ -257,7 +257,7 @@ impl<T: Transport> Lease<T> {
             let taken = self.cell.lock().take_standby(*slot, *generation, variables, &suits);
             let Some(mut standby) = taken else {
                 if self.cell.lock().is_crowded(*slot, *generation) {
-                    self.cell.update(|state, _| state.make_room(*slot, *generation));
+                    self.cell.update(|state, now| state.make_room(*slot, *generation, now));
                 }
                 return None;
             };
@@ -287,7 +287,7 @@ impl<T: Transport> Lease<T> {
         if standby.session.is_idle() {
             standby.was_used = true;
             let most = self.cell.shared.config.standby_sessions;
-            self.cell.update(|state, _| state.keep(slot, generation, standby, most));
+            self.cell.update(|state, now| state.keep(slot, generation, standby, most, now));
         }
         is_heard
     }
@@ -303,10 +303,8 @@ impl<T: Transport> Lease<T> {
             (&self.grant, place, Handle::try_current())
         {
             let standby = standby::Standby::used(session, Arc::clone(variables), here.id(), place);
-            let config = Arc::clone(&self.cell);
-            self.cell.update(|state, _| {
-                state.keep(*slot, *generation, standby, config.shared.config.standby_sessions);
-            });
+            let most = self.cell.shared.config.standby_sessions;
+            self.cell.update(|state, now| state.keep(*slot, *generation, standby, most, now));
         }
     }
 

@@ -113,7 +113,7 @@ async fn run_check<T: Transport>(mut check: Check<T>, connection: Arc<T::Connect
         && standby.session.is_idle()
     {
         let most = check.cell.shared.config.standby_sessions;
-        check.cell.update(|state, _| state.keep(slot, generation, standby, most));
+        check.cell.update(|state, now| state.keep(slot, generation, standby, most, now));
     }
     check.answer = Some(answer);
     drop(check);

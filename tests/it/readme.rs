@@ -242,7 +242,7 @@ fn the_table_of_settings_has_every_variable() {
         let mut defaults = fields(&PoolConfig::default());
         let value = match defaults[name].as_str() {
             "true" => "false",
-            "Off" => "exact",
+            "Exact" => "off",
             _ => "77",
         };
         let mut other = command(itself::program());

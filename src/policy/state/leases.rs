@@ -55,8 +55,7 @@ impl<T: Transport> KeyState<T> {
         if let Some(ready) = self.ready(slot, generation) {
             ready.leases -= 1;
             ready.used = now;
-            ready.limit = ready.limit.min(ready.leases).max(1);
-            ready.limit_set = now;
+            ready.is_full(now);
             if ready.leases == 0 {
                 let rest = FIRST_REST.saturating_mul(1 << ready.rests.min(10)).min(LONGEST_REST);
                 ready.rests += 1;
@@ -69,8 +68,7 @@ impl<T: Transport> KeyState<T> {
     /// The server has refused a session beside those of the leases.
     pub(in crate::policy) fn full(&mut self, slot: usize, generation: u64, now: Instant) {
         if let Some(ready) = self.ready(slot, generation) {
-            ready.limit = ready.limit.min(ready.leases).max(1);
-            ready.limit_set = now;
+            ready.is_full(now);
         }
     }
 

@@ -14,6 +14,9 @@ use crate::policy::maintenance::Depth;
 use crate::policy::standby::Standby;
 use crate::transport::Connection;
 
+/// After that time a server has freed a session whose client has gone.
+const FREED: Duration = Duration::from_secs(1);
+
 /// The life of a slot. Only [`KeyState::transition`](super::KeyState::transition) changes it, and
 /// [`Phase::successors`] says which state may follow which.
 pub(super) enum SlotState<C: Connection> {
@@ -117,6 +120,9 @@ pub(super) struct Ready<C: Connection> {
     /// The number of sessions that may be open at once, as far as the server has told.
     pub limit: usize,
     pub limit_set: Instant,
+    /// When a session that waited for a command was ended to make room. The server has it for a
+    /// moment longer, and a refusal says nothing then.
+    pub made_room: Option<Instant>,
     /// Refusals in a row while this connection had no other session.
     pub rests: u32,
     pub rests_until: Option<Instant>,
@@ -159,6 +165,7 @@ impl<C: Connection> Ready<C> {
             suspect_until: None,
             limit,
             limit_set: now,
+            made_room: None,
             rests: 0,
             rests_until: None,
             standbys: VecDeque::new(),
@@ -191,6 +198,14 @@ impl<C: Connection> Ready<C> {
             && !self.is_suspect(now)
             && self.leases < self.limit
             && self.rests_until.is_none_or(|until| until <= now)
+    }
+
+    /// The server opens no more sessions than the leases have, as it says.
+    pub(super) fn is_full(&mut self, now: Instant) {
+        if self.made_room.is_none_or(|at| at + FREED < now) {
+            self.limit = self.limit.min(self.leases).max(1);
+            self.limit_set = now;
+        }
     }
 
     /// If it ended now, no caller would have used it, and the next connection may end as early.

@@ -70,10 +70,13 @@ impl<T: Transport> KeyState<T> {
 
     /// A caller opens a session of its own there: sessions that wait give way, so that there are no
     /// more than the connection is to have.
-    pub(in crate::policy) fn make_room(&mut self, slot: usize, generation: u64) {
+    pub(in crate::policy) fn make_room(&mut self, slot: usize, generation: u64, now: Instant) {
         let Some(ready) = self.ready(slot, generation) else { return };
         let most = ready.limit.saturating_sub(ready.leases);
         let excess: Vec<_> = ready.standbys.drain(most.min(ready.standbys.len())..).collect();
+        if !excess.is_empty() {
+            ready.made_room = Some(now);
+        }
         self.discarded.extend(excess);
     }
 
@@ -85,6 +88,7 @@ impl<T: Transport> KeyState<T> {
         generation: u64,
         standby: Standby<T::Connection>,
         standby_sessions: usize,
+        now: Instant,
     ) {
         let Some(ready) = self.ready(slot, generation) else {
             self.discarded.push(standby);
@@ -94,6 +98,9 @@ impl<T: Transport> KeyState<T> {
         let most = standby_sessions.max(ready.leases.saturating_sub(1));
         ready.standbys.push_front(standby);
         let excess: Vec<_> = ready.standbys.drain(most.min(ready.standbys.len())..).collect();
+        if !excess.is_empty() {
+            ready.made_room = Some(now);
+        }
         self.discarded.extend(excess);
     }
 
