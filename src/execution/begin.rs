@@ -18,7 +18,7 @@ pub(super) async fn begun<T: Transport>(
     limit: Option<usize>,
     early: &mut PartialOutput,
 ) -> Result<Option<SessionEnd>, Excess> {
-    let connection = running.connection();
+    let (connection, input_ends) = (running.connection(), running.input_ends());
     let (session, streams) = running.session_and_streams();
     if !session.tells_begin() {
         return Ok(session.opened(&connection).await.err());
@@ -26,9 +26,13 @@ pub(super) async fn begun<T: Transport>(
     let preface = session.preface(script).into_owned();
     let Streams { stdin, stdout, stderr } = streams;
     let feed = async {
-        if let Some(stdin) = stdin {
+        if let Some(to) = stdin {
             // Where the session has ended, its end tells why.
-            feed(stdin, &preface).await;
+            feed(to, &preface).await;
+        }
+        if input_ends {
+            // A start-up file that takes the text must not have the shell wait for another.
+            drop(stdin.take());
         }
         Ok(())
     };

@@ -50,6 +50,8 @@ struct Parts<T: Transport> {
     session: SessionOf<T>,
     /// Here until somebody else reads them.
     streams: Option<Streams>,
+    /// Nothing follows its text in the input, which ends there.
+    input_ends: bool,
     /// Where it began. It may be given up where there is no runtime.
     runtime: Handle,
 }
@@ -62,10 +64,11 @@ impl<T: Transport> Running<T> {
         script: &Script,
         again: bool,
     ) -> Self {
-        let again = if again { session.streams_of_one(script) } else { None };
-        let streams = Some(again.unwrap_or_else(|| session.take_streams()));
+        let of_one = if again { session.streams_of_one(script) } else { None };
+        let input_ends = again && of_one.is_none();
+        let streams = Some(of_one.unwrap_or_else(|| session.take_streams()));
         let (target, runtime) = (target.clone(), Handle::current());
-        Running { parts: Some(Parts { target, lease, session, streams, runtime }) }
+        Running { parts: Some(Parts { target, lease, session, streams, input_ends, runtime }) }
     }
 
     fn parts(&mut self) -> &mut Parts<T> {
@@ -86,6 +89,11 @@ impl<T: Transport> Running<T> {
     pub(super) async fn end_of_session(&mut self) -> SessionEnd {
         let connection = self.connection();
         self.parts().session.wait(&connection).await
+    }
+
+    /// Whether nothing follows its text in the input.
+    pub(super) fn input_ends(&self) -> bool {
+        self.parts.as_ref().is_some_and(|parts| parts.input_ends)
     }
 
     /// The session and its streams, which stay here.

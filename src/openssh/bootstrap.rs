@@ -54,7 +54,17 @@ pub(super) static BOOTSTRAP: LazyLock<String> = LazyLock::new(|| {
 /// The command that finds out what an account is like. csh and fish get as far as the word; the
 /// line that they do not understand is a string to them until then.
 pub(super) fn probe() -> String {
-    format!("echo {WORD}; eval 'IFS= && printf \"\\036{} %d\\n\" \"$$\"'", *NONCE)
+    format!(
+        "echo {WORD}; eval 'IFS= && printf \"\\036{nonce} %d\\n\" \"$$\" && trap && \
+         printf \"\\036{nonce}\\n\" >&2'",
+        nonce = *NONCE
+    )
+}
+
+/// Whether start-up files have left a shell as it was, as far as the answer to a [`probe`] without
+/// its marker tells: they print nothing, leave the streams in their places, and set no trap.
+pub(super) fn is_quiet(stdout: &[u8], stderr: &[u8]) -> bool {
+    stdout == format!("{WORD}\n").as_bytes() && stderr == format!("\x1e{}\n", *NONCE).as_bytes()
 }
 
 /// What only this process knows.

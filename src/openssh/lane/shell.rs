@@ -24,7 +24,7 @@ pub(in crate::openssh) fn lane(nonce: &str, mark: &str) -> String {
 const LANE: &str = "printf '\\036NONCE\\n' >&2; case $-:${KSH_VERSION-}:${BASH_VERSION-} in \
      *[eux]*:*:* | *:?*:*) exit 1 ;; \
      *::[5-9].* | *::[1-9][0-9].*) eval '@BASH@' ;; \
-     *) @ANY@ ;; esac";
+     *) case ${ZSH_VERSION-} in ?*) eval '[[ ! -o errreturn ]]' || exit 1 ;; esac; @ANY@ ;; esac";
 
 /// In every POSIX shell. Both streams go through a `cat` each.
 ///

@@ -133,8 +133,13 @@ impl Master {
             let _ = stdout.take(MOST_NOISE).read_to_end(&mut text).await;
             if text.len() as u64 == MOST_NOISE { Err(()) } else { Ok(()) }
         };
+        let mut said = Vec::new();
         let mut sink = tokio::io::sink();
-        let stderr = async { Ok(tokio::io::copy(&mut stderr, &mut sink).await) };
+        let stderr = async {
+            // More than is looked at is read all the same, or the writer would wait.
+            let _ = (&mut stderr).take(MOST_NOISE).read_to_end(&mut said).await;
+            Ok(tokio::io::copy(&mut stderr, &mut sink).await)
+        };
         let end = match tokio::try_join!(read, stderr, async { Ok(session.wait(self).await) }) {
             Ok((.., end)) => end,
             Err(()) => {
@@ -147,6 +152,9 @@ impl Master {
                 self.echo_took(started.elapsed());
                 let killed = end == SessionEnd::Killed && (text.len() as u64) < MOST_NOISE;
                 Echo::Answer(if bootstrap::marker().take_from(&mut text) {
+                    // Else each command would be told what start-up files do.
+                    let is_quiet = bootstrap::is_quiet(&text, &said);
+                    self.lanes.store(is_quiet, Ordering::Relaxed);
                     Account::Posix
                 } else if bootstrap::has_word(&text) {
                     Account::Shell

@@ -200,10 +200,11 @@ impl<C: Connection> Ready<C> {
             && self.rests_until.is_none_or(|until| until <= now)
     }
 
-    /// The server opens no more sessions than the leases have, as it says.
+    /// The server opens no more sessions than there are, as it says: those of the leases, and those
+    /// that wait for a command.
     pub(super) fn is_full(&mut self, now: Instant) {
         if self.made_room.is_none_or(|at| at + FREED < now) {
-            self.limit = self.limit.min(self.leases).max(1);
+            self.limit = self.limit.min(self.leases + self.standbys.len()).max(1);
             self.limit_set = now;
         }
     }
