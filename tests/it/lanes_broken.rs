@@ -146,7 +146,8 @@ async fn what_looks_like_a_sign_is_output(#[case] shell: &str) {
     let plain = Plain::start(&sshd);
     for text in [
         format!("printf '\\036{word} 77\\nout\\036{word} 78\\n'"),
-        format!("printf '\\036s0123456789abcdef 0\\n\\036e0123456789abcdef\\n' | tee /dev/stderr"),
+        "printf '\\036s0123456789abcdef 0\\n\\036e0123456789abcdef\\n' | tee /dev/stderr"
+            .to_owned(),
         format!("printf '\\036s\\036e\\036\\036{word}'; printf '\\036' >&2; exit 5"),
         format!("printf '{word}-lane echo no\\n'"),
     ] {

@@ -19,6 +19,7 @@ const FREED: Duration = Duration::from_secs(1);
 
 /// The life of a slot. Only [`KeyState::transition`](super::KeyState::transition) changes it, and
 /// [`Phase::successors`] says which state may follow which.
+#[expect(clippy::large_enum_variant, reason = "a host has a few slots, and most are ready")]
 pub(super) enum SlotState<C: Connection> {
     Empty,
     /// A login is under way.
