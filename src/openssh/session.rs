@@ -9,7 +9,6 @@
 //! arrived, is told by the master: it must have outlived the session.
 
 use std::borrow::Cow;
-use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -27,24 +26,7 @@ use super::log::Log;
 use super::master::Master;
 use super::runtime::Claim;
 use super::supervisor::Counted;
-use crate::transport::{self, Input, NotOpened, Output, Script, SessionEnd, Streams};
-
-/// What the smallest pipe holds: so much can be written before anybody reads, and without waiting.
-const PIPE: usize = 4096;
-
-/// The input of a process that reads `preface` first; all of it in a pipe already, where it fits.
-pub(super) fn input_behind(preface: &str, input: Input<'_>) -> io::Result<Stdio> {
-    match input {
-        Input::Bytes([]) if preface.is_empty() => Ok(Stdio::null()),
-        Input::Bytes(bytes) if preface.len() + bytes.len() <= PIPE => {
-            let (reader, mut writer) = io::pipe()?;
-            writer.write_all(preface.as_bytes())?;
-            writer.write_all(bytes)?;
-            Ok(Stdio::from(reader))
-        }
-        Input::Bytes(_) | Input::Piped => Ok(Stdio::piped()),
-    }
-}
+use crate::transport::{self, NotOpened, Output, Script, SessionEnd, Streams};
 
 /// Dropping it ends the local process. The remote command notices only when it reads or writes.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use super::state::{Action, Grant, KeyState};
 use super::{LENIENCY, SILENCE, Shared, Stats, maintenance, slot, standby, state};
 use crate::error::Error;
 use crate::host::{Host, PoolKey, Variables};
-use crate::transport::{Connection, Session as _, Transport};
+use crate::transport::{Connection, Transport};
 
 pub(crate) struct Cell<T: Transport> {
     key: PoolKey,
@@ -282,14 +282,8 @@ impl<T: Transport> Lease<T> {
         if *silent_for < SILENCE {
             return None;
         }
-        let mut standby = self.cell.update(|state, _| state.take_any(slot, generation))?;
-        let is_heard = self.connection().is_heard(&mut standby.session).await;
-        if standby.session.is_idle() {
-            standby.was_used = true;
-            let most = self.cell.shared.config.standby_sessions;
-            self.cell.update(|state, now| state.keep(slot, generation, standby, most, now));
-        }
-        is_heard
+        let mut over = standby::Lent::of(&self.cell, slot, generation, 0)?;
+        self.connection().is_heard(over.session()).await
     }
 
     /// A session that has run a command of this lease, and takes another one.

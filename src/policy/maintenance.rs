@@ -10,8 +10,10 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::Instrument;
 
 use super::cell::Cell;
+use super::standby::Lent;
 use super::{Core, Shared};
-use crate::transport::{Connection, Session as _, Transport};
+use crate::config::SessionReuse;
+use crate::transport::{Connection, Transport};
 
 pub(super) async fn run<T: Transport>(core: Weak<Core<T>>, shared: Arc<Shared>) {
     loop {
@@ -92,29 +94,22 @@ pub(super) fn check<T: Transport>(
 }
 
 async fn run_check<T: Transport>(mut check: Check<T>, connection: Arc<T::Connection>) {
-    let limit = check.cell.shared.config.connect_timeout;
+    let config = &check.cell.shared.config;
+    let (limit, reuses) = (config.connect_timeout, config.session_reuse != SessionReuse::Off);
     let (slot, generation) = (check.slot, check.generation);
     let mut over = match check.depth {
-        Depth::Whole => check.cell.update(|state, _| state.take_used(slot, generation)),
-        Depth::Local => None,
+        Depth::Whole if reuses => Lent::of(&check.cell, slot, generation, 1),
+        _ => None,
     };
     let answer = timeout(limit, async {
         match check.depth {
-            Depth::Whole => {
-                connection.probe(over.as_mut().map(|standby| &mut standby.session)).await
-            }
+            Depth::Whole => connection.probe(over.as_mut().map(Lent::session)).await,
             Depth::Local => connection.answers().await,
         }
     })
     .await
     .unwrap_or_else(|_| Err(format!("no answer within {limit:?}")));
-    if let Some(standby) = over
-        && answer.is_ok()
-        && standby.session.is_idle()
-    {
-        let most = check.cell.shared.config.standby_sessions;
-        check.cell.update(|state, now| state.keep(slot, generation, standby, most, now));
-    }
+    drop(over);
     check.answer = Some(answer);
     drop(check);
 }

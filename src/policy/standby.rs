@@ -58,6 +58,43 @@ impl<C: Connection> Standby<C> {
     }
 }
 
+/// A session over which an echo runs. Dropped, it is given back where it is still of use.
+pub(super) struct Lent<T: Transport> {
+    cell: Arc<Cell<T>>,
+    slot: usize,
+    generation: u64,
+    /// There until it is given back.
+    standby: Option<Standby<T::Connection>>,
+}
+
+impl<T: Transport> Lent<T> {
+    /// One that has run a command; or any, but `least` stay.
+    pub(super) fn of(
+        cell: &Arc<Cell<T>>,
+        slot: usize,
+        generation: u64,
+        least: usize,
+    ) -> Option<Self> {
+        let standby = cell.update(|state, _| state.lend(slot, generation, least))?;
+        Some(Lent { cell: Arc::clone(cell), slot, generation, standby: Some(standby) })
+    }
+
+    pub(super) fn session(&mut self) -> &mut <T::Connection as Connection>::Session {
+        &mut self.standby.as_mut().expect("it is there until it is given back").session
+    }
+}
+
+impl<T: Transport> Drop for Lent<T> {
+    fn drop(&mut self) {
+        let mut standby = self.standby.take().filter(|standby| standby.session.is_idle());
+        if let Some(standby) = &mut standby {
+            standby.was_used = true;
+        }
+        let (slot, generation) = (self.slot, self.generation);
+        self.cell.update(|state, _| state.given_back(slot, generation, standby));
+    }
+}
+
 /// Sessions that are being opened. Dropped, those that were not brought are not expected any more.
 pub(super) struct Opening<T: Transport> {
     cell: Arc<Cell<T>>,

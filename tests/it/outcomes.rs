@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use rstest::rstest;
-use sshpool::{Error, Stdin};
+use sshpool::{Error, SessionReuse, Stdin};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::time::timeout;
 
@@ -24,9 +24,13 @@ use crate::lab::pooled::{
 #[case("kill -TERM $$", None)]
 #[case("no-such-program 2>/dev/null", Some(127))]
 #[tokio::test]
-async fn a_status_is_the_commands_own(#[case] command: &str, #[case] code: Option<i32>) {
+async fn a_status_is_the_commands_own(
+    #[case] command: &str,
+    #[case] code: Option<i32>,
+    #[values(SessionReuse::Off, SessionReuse::Exact)] reuse: SessionReuse,
+) {
     let sshd = Sshd::builder().start();
-    let (pool, host) = (pool(config()), host(&sshd));
+    let (pool, host) = (pool(config().session_reuse(reuse)), host(&sshd));
     let output = pool.shell(&host, command).output().await.expect("it ran");
     assert_eq!(output.status.code(), code);
     assert!(output.stderr.is_empty(), "{:?}", String::from_utf8_lossy(&output.stderr));
@@ -44,9 +48,11 @@ async fn a_status_is_the_commands_own(#[case] command: &str, #[case] code: Optio
 
 #[rstest]
 #[tokio::test]
-async fn a_master_killed_during_the_command_is_a_loss() {
+async fn a_master_killed_during_the_command_is_a_loss(
+    #[values(SessionReuse::Off, SessionReuse::Exact)] reuse: SessionReuse,
+) {
     let sshd = Sshd::builder().option("Banner", "/etc/hostname").start();
-    let (pool, host) = (pool(config()), host(&sshd));
+    let (pool, host) = (pool(config().session_reuse(reuse)), host(&sshd));
     let lease = pool.acquire(&host).await.expect("a connection");
     let running = tokio::spawn(lease.shell("echo begun; exec sleep 300").timeout(None).output());
     wait_for_async("the command", PATIENCE, || sshd.sessions_opened() == 2).await;
@@ -69,9 +75,11 @@ async fn a_master_killed_during_the_command_is_a_loss() {
 
 #[rstest]
 #[tokio::test]
-async fn a_server_killed_during_the_command_is_a_loss() {
+async fn a_server_killed_during_the_command_is_a_loss(
+    #[values(SessionReuse::Off, SessionReuse::Exact)] reuse: SessionReuse,
+) {
     let sshd = Sshd::builder().start();
-    let (pool, host) = (pool(config()), host(&sshd));
+    let (pool, host) = (pool(config().session_reuse(reuse)), host(&sshd));
     let running = tokio::spawn(pool.shell(&host, "echo begun; sleep 300").timeout(None).output());
     wait_for_async("the command", PATIENCE, || sshd.sessions_opened() == 2).await;
     sshd.kill();
@@ -85,9 +93,11 @@ async fn a_server_killed_during_the_command_is_a_loss() {
 /// On a lease there is no other connection to run on, so a refusal that lasts is told.
 #[rstest]
 #[tokio::test]
-async fn a_refused_session_never_started() {
+async fn a_refused_session_never_started(
+    #[values(SessionReuse::Off, SessionReuse::Exact)] reuse: SessionReuse,
+) {
     let sshd = Sshd::builder().max_sessions(1).start();
-    let settings = config().acquire_timeout(Duration::from_millis(100));
+    let settings = config().session_reuse(reuse).acquire_timeout(Duration::from_millis(100));
     let (pool, host) = (pool(settings), host(&sshd));
     let lease = pool.acquire(&host).await.expect("a connection");
     let mut blocker = lease.shell("echo here; sleep 300").spawn().await.expect("it starts");
@@ -104,9 +114,11 @@ async fn a_refused_session_never_started() {
 
 #[rstest]
 #[tokio::test]
-async fn a_retried_command_gets_its_whole_input_once() {
+async fn a_retried_command_gets_its_whole_input_once(
+    #[values(SessionReuse::Off, SessionReuse::Exact)] reuse: SessionReuse,
+) {
     let sshd = Sshd::builder().max_sessions(1).start();
-    let settings = config().max_connections(1);
+    let settings = config().session_reuse(reuse).max_connections(1);
     let (pool, host) = (pool(settings), host(&sshd));
     let input = "0123456789".repeat(10_000);
     let mut tasks = tokio::task::JoinSet::new();
@@ -133,9 +145,11 @@ async fn a_retried_command_gets_its_whole_input_once() {
 
 #[rstest]
 #[tokio::test]
-async fn a_timeout_keeps_what_had_arrived() {
+async fn a_timeout_keeps_what_had_arrived(
+    #[values(SessionReuse::Off, SessionReuse::Exact)] reuse: SessionReuse,
+) {
     let sshd = Sshd::builder().start();
-    let (pool, host) = (pool(config()), host(&sshd));
+    let (pool, host) = (pool(config().session_reuse(reuse)), host(&sshd));
     let command =
         pool.shell(&host, "echo out; echo err >&2; sleep 300").timeout(Duration::from_secs(2));
     match command.output().await {
@@ -160,9 +174,11 @@ async fn a_timeout_keeps_what_had_arrived() {
 
 #[rstest]
 #[tokio::test]
-async fn too_much_output_is_cut_off_and_told() {
+async fn too_much_output_is_cut_off_and_told(
+    #[values(SessionReuse::Off, SessionReuse::Exact)] reuse: SessionReuse,
+) {
     let sshd = Sshd::builder().start();
-    let (pool, host) = (pool(config()), host(&sshd));
+    let (pool, host) = (pool(config().session_reuse(reuse)), host(&sshd));
     match pool.shell(&host, "yes").max_output(1000).output().await {
         Err(Error::OutputLimit { stream, limit, partial, .. }) => {
             assert_eq!((stream, limit, partial.stdout.len()), ("stdout", 1000, 1000));
@@ -181,9 +197,11 @@ async fn too_much_output_is_cut_off_and_told() {
 
 #[rstest]
 #[tokio::test]
-async fn exec_gives_text_or_an_error_with_the_commands_words() {
+async fn exec_gives_text_or_an_error_with_the_commands_words(
+    #[values(SessionReuse::Off, SessionReuse::Exact)] reuse: SessionReuse,
+) {
     let sshd = Sshd::builder().start();
-    let (pool, host) = (pool(config()), host(&sshd));
+    let (pool, host) = (pool(config().session_reuse(reuse)), host(&sshd));
     assert_eq!(pool.exec(&host, "printf ' a b \\n\\n'").await.expect("it runs"), " a b");
     let error = pool.exec(&host, "echo \"no such thing\" >&2; exit 2").await.expect_err("it fails");
     assert_eq!(error.to_string(), "Command failed with code 2: no such thing");
@@ -210,11 +228,14 @@ enum Cut {
 #[case(Cut::PoolClosed)]
 #[case(Cut::MasterToldToEndWhileItDrains)]
 #[tokio::test]
-async fn a_loss_is_told_though_a_status_had_come(#[case] cut: Cut) {
+async fn a_loss_is_told_though_a_status_had_come(
+    #[case] cut: Cut,
+    #[values(SessionReuse::Off, SessionReuse::Exact)] reuse: SessionReuse,
+) {
     const SIZE: usize = 2_000_000;
     let sshd = Sshd::builder().start();
     for round in 0..5 {
-        let (pool, host) = (pool(config()), host(&sshd));
+        let (pool, host) = (pool(config().session_reuse(reuse)), host(&sshd));
         let lease = pool.acquire(&host).await.expect("a connection");
         // In the home of this server, which it shares with no other.
         let ended = "~/ended";
@@ -259,10 +280,11 @@ async fn a_loss_is_told_though_a_status_had_come(#[case] cut: Cut) {
 #[rstest]
 #[tokio::test]
 async fn a_local_ssh_that_is_killed_costs_its_own_command_only(
-    #[values(Signal::SIGKILL, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT)] signal: Signal,
+    #[values(Signal::SIGKILL, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT, #[values(SessionReuse::Off, SessionReuse::Exact)] reuse: SessionReuse)]
+    signal: Signal,
 ) {
     let sshd = Sshd::builder().start();
-    let (pool, host) = (pool(config().standby_sessions(0)), host(&sshd));
+    let (pool, host) = (pool(config().session_reuse(reuse).standby_sessions(0)), host(&sshd));
     let lease = pool.acquire(&host).await.expect("a connection");
     let other = lease.shell("sleep 2; echo whole").spawn().await.expect("it starts");
     let first = clients_of(lease.master_pid());
@@ -296,11 +318,12 @@ async fn a_local_ssh_that_is_killed_costs_its_own_command_only(
 #[rstest]
 #[tokio::test]
 async fn a_command_on_its_way_is_not_run_again_when_its_ssh_gets_a_signal(
-    #[values(Signal::SIGKILL, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT)] signal: Signal,
+    #[values(Signal::SIGKILL, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT, #[values(SessionReuse::Off, SessionReuse::Exact)] reuse: SessionReuse)]
+    signal: Signal,
 ) {
     let sshd = Sshd::builder().start();
     let network = Proxy::before(&sshd);
-    let (pool, host) = (pool(config()), host_of(&network.ssh_config(&sshd)));
+    let (pool, host) = (pool(config().session_reuse(reuse)), host_of(&network.ssh_config(&sshd)));
     let lease = pool.acquire(&host).await.expect("a connection");
     lease.exec("true").await.expect("it runs");
     standby_is_open(&pool, lease.master_pid()).await;
@@ -323,9 +346,11 @@ async fn a_command_on_its_way_is_not_run_again_when_its_ssh_gets_a_signal(
 
 #[rstest]
 #[tokio::test]
-async fn a_signal_is_told_while_the_connection_drains() {
+async fn a_signal_is_told_while_the_connection_drains(
+    #[values(SessionReuse::Off, SessionReuse::Exact)] reuse: SessionReuse,
+) {
     let sshd = Sshd::builder().start();
-    let (pool, host) = (pool(config()), host(&sshd));
+    let (pool, host) = (pool(config().session_reuse(reuse)), host(&sshd));
     let lease = pool.acquire(&host).await.expect("a connection");
     let mut first = lease.shell("echo on; sleep 1.5; exit 3").spawn().await.expect("it starts");
     let mut second = lease.shell("echo on; sleep 1; kill -9 $$").spawn().await.expect("it starts");
@@ -344,10 +369,12 @@ async fn a_signal_is_told_while_the_connection_drains() {
 
 #[rstest]
 #[tokio::test]
-async fn a_command_that_ends_just_before_the_patience_is_whole() {
+async fn a_command_that_ends_just_before_the_patience_is_whole(
+    #[values(SessionReuse::Off, SessionReuse::Exact)] reuse: SessionReuse,
+) {
     let sshd = Sshd::builder().start();
     for early in [20, 50, 100] {
-        let (pool, host) = (pool(config()), host(&sshd));
+        let (pool, host) = (pool(config().session_reuse(reuse)), host(&sshd));
         let lease = pool.acquire(&host).await.expect("a connection");
         let mut whole =
             lease.shell("echo on; sleep 1; echo whole").spawn().await.expect("it starts");

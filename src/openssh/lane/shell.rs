@@ -47,7 +47,8 @@ const ANY: &str = "while :; do \
 /// process that has left the group, and stdout alone goes through a `cat`.
 ///
 /// Descriptors 6 and 9 are the real stdout and stdin, 7 is the way to the `cat`.
-const BASH: &str = "type -P cat >/dev/null || exit 1; case $(trap) in ?*) exit 1 ;; esac; exec 6>&1 9<&0; while :; do \
+const BASH: &str = "type -P cat >/dev/null || exit 1; case $(trap) in ?*) exit 1 ;; esac; \
+     exec 6>&1 9<&0; while :; do \
      exec 7> >(exec cat >&6 7>&- 9<&-); sshpool_c=$!; set -m; \
      ( set +m; case $sshpool in \"\") IFS= read -r sshpool || exit 1 ;; esac; \
      case $sshpool in NONCE-lane*) ;; *) exit 1 ;; esac; \

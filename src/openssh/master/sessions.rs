@@ -8,7 +8,8 @@ use crate::host::Variables;
 use crate::openssh::args;
 use crate::openssh::bootstrap::{self, Group, Marker};
 use crate::openssh::log::Log;
-use crate::openssh::session::{self, Session};
+use crate::openssh::pipes;
+use crate::openssh::session::Session;
 use crate::transport::{Input, NotOpened, Script};
 
 impl Master {
@@ -74,7 +75,7 @@ impl Master {
         marker: Option<Marker>,
         variables: &Variables,
     ) -> Result<Session, NotOpened> {
-        let stdin = session::input_behind(preface, input).map_err(NotOpened::NoProcess)?;
+        let stdin = pipes::input_behind(preface, input).map_err(NotOpened::NoProcess)?;
         let number = self.next_session.fetch_add(1, Ordering::Relaxed);
         let mut log = self.socket.clone().into_os_string();
         log.push(format!(".{number}"));

@@ -131,6 +131,8 @@ pub(super) struct Ready<C: Connection> {
     pub standbys: VecDeque<Standby<C>>,
     /// Standbys that a task is opening.
     pub opening: usize,
+    /// Standbys over which an echo runs.
+    pub lent: usize,
     /// A command of a caller has run on it.
     pub ran: bool,
     /// No caller gets it any more, and it is closed at the end of its last lease.
@@ -171,6 +173,7 @@ impl<C: Connection> Ready<C> {
             rests_until: None,
             standbys: VecDeque::new(),
             opening: 0,
+            lent: 0,
             ran: false,
             leaving: false,
             yields_to: None,

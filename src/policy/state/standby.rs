@@ -14,7 +14,7 @@ use crate::transport::{Connection, Transport};
 impl<C: Connection> Ready<C> {
     /// How many more sessions in standby it can bear.
     fn spare(&self) -> usize {
-        self.limit.saturating_sub(self.leases + self.standbys.len() + self.opening)
+        self.limit.saturating_sub(self.leases + self.standbys.len() + self.opening + self.lent)
     }
 
     pub(super) fn has_standby(&self, variables: &Variables) -> bool {
@@ -37,29 +37,44 @@ impl<T: Transport> KeyState<T> {
         standbys.remove(place)
     }
 
-    /// An idle session that has run a command, whatever it sends and however old it is.
-    pub(in crate::policy) fn take_used(
+    /// An idle session for something of our own, whatever it sends and however old it is: one that
+    /// has run a command; else any, but `least` are left for those who cannot share one.
+    pub(in crate::policy) fn lend(
         &mut self,
         slot: usize,
         generation: u64,
+        least: usize,
     ) -> Option<Standby<T::Connection>> {
-        let standbys = &mut self.ready(slot, generation)?.standbys;
-        let place = standbys.iter().position(|standby| standby.was_used && standby.is_here())?;
+        let ready = self.ready(slot, generation)?;
+        let standbys = &mut ready.standbys;
+        let used = standbys.iter().position(|standby| standby.was_used && standby.is_here());
+        let other = || standbys.iter().rposition(Standby::is_here);
+        let place = match standbys.len() > least {
+            true => used.or_else(other)?,
+            false => used?,
+        };
+        ready.lent += 1;
         standbys.remove(place)
     }
 
-    /// An idle session, one that has run a command if there is one.
-    pub(in crate::policy) fn take_any(
+    /// The end of that; with the session where it is still of use.
+    pub(in crate::policy) fn given_back(
         &mut self,
         slot: usize,
         generation: u64,
-    ) -> Option<Standby<T::Connection>> {
-        if let Some(standby) = self.take_used(slot, generation) {
-            return Some(standby);
+        standby: Option<Standby<T::Connection>>,
+    ) {
+        let Some(ready) = self.ready(slot, generation) else {
+            self.discarded.extend(standby);
+            return;
+        };
+        ready.lent -= 1;
+        let keep = ready.spare() > 0;
+        match standby {
+            Some(standby) if keep => ready.standbys.push_front(standby),
+            other => self.discarded.extend(other),
         }
-        let standbys = &mut self.ready(slot, generation)?.standbys;
-        let place = standbys.iter().position(Standby::is_here)?;
-        standbys.remove(place)
+        self.refill = self.refill.or(Some(slot));
     }
 
     /// Whether there are more sessions, with those of its callers, than the connection is to have.
@@ -81,7 +96,8 @@ impl<T: Transport> KeyState<T> {
     }
 
     /// A session that has run a command is kept for the next one, before those that were opened
-    /// ahead of need. There are as many as callers use there now, and `standby_sessions` at least.
+    /// ahead of need. There are as many as callers use there now, and `standby_sessions` at least,
+    /// but no more than the connection is to have.
     pub(in crate::policy) fn keep(
         &mut self,
         slot: usize,
@@ -95,7 +111,8 @@ impl<T: Transport> KeyState<T> {
             return;
         };
         // One of the leases is about to be given back.
-        let most = standby_sessions.max(ready.leases.saturating_sub(1));
+        let others = ready.leases.saturating_sub(1);
+        let most = standby_sessions.max(others).min(ready.limit.saturating_sub(others));
         ready.standbys.push_front(standby);
         let excess: Vec<_> = ready.standbys.drain(most.min(ready.standbys.len())..).collect();
         if !excess.is_empty() {
@@ -145,7 +162,8 @@ impl<T: Transport> KeyState<T> {
         let variables = Arc::clone(&self.tenants[&tenant].variables);
         let is_of_use = |standby: &&Standby<T::Connection>| *standby.variables == *variables;
         let of_use = |ready: &Ready<T::Connection>| ready.standbys.iter().filter(is_of_use).count();
-        let there: usize = of_tenant.map(|(_, ready)| of_use(ready) + ready.opening).sum();
+        let there: usize =
+            of_tenant.map(|(_, ready)| of_use(ready) + ready.opening + ready.lent).sum();
         let SlotState::Ready(ready) = &mut self.slots[slot] else { return None };
         let missing = config.standby_sessions.saturating_sub(there);
         let of_no_use = ready.standbys.len() - of_use(ready);

@@ -133,6 +133,10 @@ impl Session for FakeStandby {
         self.world.books(|truth| truth.connections[self.id].nature.standby != Standby::IsStale)
     }
 
+    fn is_idle(&self) -> bool {
+        true
+    }
+
     fn take_streams(&mut self) -> Streams {
         unreachable!("{RUNS_NOTHING}")
     }
