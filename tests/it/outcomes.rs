@@ -280,8 +280,8 @@ async fn a_loss_is_told_though_a_status_had_come(
 #[rstest]
 #[tokio::test]
 async fn a_local_ssh_that_is_killed_costs_its_own_command_only(
-    #[values(Signal::SIGKILL, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT, #[values(SessionReuse::Off, SessionReuse::Exact)] reuse: SessionReuse)]
-    signal: Signal,
+    #[values(Signal::SIGKILL, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT)] signal: Signal,
+    #[values(SessionReuse::Off, SessionReuse::Exact)] reuse: SessionReuse,
 ) {
     let sshd = Sshd::builder().start();
     let (pool, host) = (pool(config().session_reuse(reuse).standby_sessions(0)), host(&sshd));
@@ -318,8 +318,8 @@ async fn a_local_ssh_that_is_killed_costs_its_own_command_only(
 #[rstest]
 #[tokio::test]
 async fn a_command_on_its_way_is_not_run_again_when_its_ssh_gets_a_signal(
-    #[values(Signal::SIGKILL, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT, #[values(SessionReuse::Off, SessionReuse::Exact)] reuse: SessionReuse)]
-    signal: Signal,
+    #[values(Signal::SIGKILL, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT)] signal: Signal,
+    #[values(SessionReuse::Off, SessionReuse::Exact)] reuse: SessionReuse,
 ) {
     let sshd = Sshd::builder().start();
     let network = Proxy::before(&sshd);

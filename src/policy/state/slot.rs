@@ -205,10 +205,11 @@ impl<C: Connection> Ready<C> {
     }
 
     /// The server opens no more sessions than there are, as it says: those of the leases, and those
-    /// that wait for a command.
+    /// that wait for another command. Whether it has opened the others is not known.
     pub(super) fn is_full(&mut self, now: Instant) {
         if self.made_room.is_none_or(|at| at + FREED < now) {
-            self.limit = self.limit.min(self.leases + self.standbys.len()).max(1);
+            let waiting = self.standbys.iter().filter(|standby| standby.was_used).count();
+            self.limit = self.limit.min(self.leases + waiting).max(1);
             self.limit_set = now;
         }
     }
