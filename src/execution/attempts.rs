@@ -156,8 +156,7 @@ impl<T: Transport> Attempts<T> {
     async fn session(&mut self, script: &Script, input: Input<'_>) -> Result<Running<T>, Error> {
         loop {
             let lease = self.lease().await?;
-            if self.again
-                && let AttemptLease::Own(own) = &lease
+            if let AttemptLease::Own(own) = &lease
                 && let Some(false) = own.is_heard().await
             {
                 let reason = "the connection did not answer any more".to_owned();

@@ -21,7 +21,6 @@ use std::sync::Arc;
 use tracing::Instrument;
 
 use crate::command::{ExitStatus, Output, Request};
-use crate::config::SessionReuse;
 use crate::error::{Error, PartialOutput, Remote};
 use crate::host::Host;
 use crate::policy::{Core, Lease};
@@ -86,13 +85,6 @@ pub(crate) async fn status<T: Transport>(
     to_the_end(target, request, None, &mut PartialOutput::default()).await
 }
 
-/// Whether sessions run one command after another. Between two commands such a session waits: who
-/// wants none that does has them end with their commands.
-fn reuses<T: Transport>(target: &Target<T>) -> bool {
-    let config = target.core().config();
-    config.session_reuse == SessionReuse::Exact && config.standby_sessions > 0
-}
-
 /// Without a limit the output is thrown away.
 async fn to_the_end<T: Transport>(
     target: Target<T>,
@@ -105,7 +97,7 @@ async fn to_the_end<T: Transport>(
     let Request { text, stdin, timeout, fresh_session, .. } = request;
     let input = stdin.bytes(target.host())?;
     let script = Script::new(text);
-    let again = reuses(&target) && input.is_empty() && !fresh_session;
+    let again = target.core().config().reuses_sessions() && input.is_empty() && !fresh_session;
     let mut attempts = Attempts::new(target, timeout.or(default), again);
     let run = async {
         match attempts.begin(&script, Input::Bytes(&input), limit, partial).await? {

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use tracing::Instrument;
 
 use super::attempts::{Attempts, Begun, concluded};
-use super::{Target, capture, reuses};
+use super::{Target, capture};
 use crate::command::{Child, ExitStatus, Request, Stdin};
 use crate::error::{Error, PartialOutput, Remote};
 use crate::transport::{Input, Script, Source, Transport};
@@ -30,7 +30,8 @@ pub(crate) async fn spawn<T: Transport>(
     let host = Arc::clone(target.host());
     let script = Script::new(text);
     let has_input = stdin != Stdin::Empty;
-    let again = reuses(&target) && !fresh_session && is_read_to_end && !has_input;
+    let again =
+        target.core().config().reuses_sessions() && !fresh_session && is_read_to_end && !has_input;
     let mut attempts = Attempts::new(target, timeout.or(None), again);
     let input = match &stdin {
         Stdin::Empty => Input::Bytes(b""),

@@ -296,7 +296,8 @@ impl transport::Session for Session {
     }
 
     fn is_idle(&self) -> bool {
-        self.lane.as_ref().is_some_and(Lane::is_idle)
+        // One that has had no command is as it was.
+        self.lane.as_ref().is_none_or(Lane::is_idle)
     }
 
     fn preface<'a>(&self, script: &'a Script) -> Cow<'a, [u8]> {

@@ -279,7 +279,7 @@ impl<T: Transport> Lease<T> {
     pub(crate) async fn is_heard(&self) -> Option<bool> {
         let Grant { slot, generation, silent_for, .. } = self.grant.as_ref()?;
         let (slot, generation) = (*slot, *generation);
-        if *silent_for < SILENCE {
+        if *silent_for < SILENCE || !self.cell.shared.config.reuses_sessions() {
             return None;
         }
         let mut over = standby::Lent::of(&self.cell, slot, generation, 0)?;

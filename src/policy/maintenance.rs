@@ -12,7 +12,6 @@ use tracing::Instrument;
 use super::cell::Cell;
 use super::standby::Lent;
 use super::{Core, Shared};
-use crate::config::SessionReuse;
 use crate::transport::{Connection, Transport};
 
 pub(super) async fn run<T: Transport>(core: Weak<Core<T>>, shared: Arc<Shared>) {
@@ -95,7 +94,7 @@ pub(super) fn check<T: Transport>(
 
 async fn run_check<T: Transport>(mut check: Check<T>, connection: Arc<T::Connection>) {
     let config = &check.cell.shared.config;
-    let (limit, reuses) = (config.connect_timeout, config.session_reuse != SessionReuse::Off);
+    let (limit, reuses) = (config.connect_timeout, config.reuses_sessions());
     let (slot, generation) = (check.slot, check.generation);
     let mut over = match check.depth {
         Depth::Whole if reuses => Lent::of(&check.cell, slot, generation, 1),

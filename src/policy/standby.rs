@@ -88,7 +88,7 @@ impl<T: Transport> Drop for Lent<T> {
     fn drop(&mut self) {
         let mut standby = self.standby.take().filter(|standby| standby.session.is_idle());
         if let Some(standby) = &mut standby {
-            standby.was_used = true;
+            standby.was_used |= standby.session.goes_on();
         }
         let (slot, generation) = (self.slot, self.generation);
         self.cell.update(|state, _| state.given_back(slot, generation, standby));

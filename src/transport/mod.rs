@@ -173,7 +173,7 @@ pub(crate) trait Session: Send + 'static {
         false
     }
 
-    /// The same, but for its age.
+    /// Whether it waits for a command, its first one or another one, whatever its age.
     fn is_idle(&self) -> bool {
         self.goes_on()
     }

@@ -17,6 +17,14 @@ use crate::lab::random::case::surroundings;
 use crate::lab::random::script::script;
 use crate::lab::random::verdict::difference;
 
+/// A server whose account has this shell; without one, what the server gives it.
+pub fn server_with(shell: &str) -> Option<Sshd> {
+    match shell {
+        "" => Some(Sshd::builder().start()),
+        shell => Sshd::builder().login_shell(shell).start_or_skip(),
+    }
+}
+
 /// One session at hand, so that each command finds what the one before has left.
 fn reusing() -> PoolConfig {
     config().session_reuse(SessionReuse::Exact).standby_sessions(1).sessions_per_connection(2)
@@ -97,14 +105,7 @@ const PAIRS: &[(&str, &str)] = &[
 #[case::busybox("/usr/local/bin/ash")]
 #[tokio::test]
 async fn nothing_of_a_command_is_seen_by_the_next(#[case] shell: &str) {
-    let server = Sshd::builder();
-    let sshd = match shell {
-        "" => server.start(),
-        shell => match server.login_shell(shell).start_or_skip() {
-            Some(sshd) => sshd,
-            None => return,
-        },
-    };
+    let Some(sshd) = server_with(shell) else { return };
     let (pool, host, plain) = (pool(reusing()), host(&sshd), Plain::start(&sshd));
     assert!(shares(&sshd, &pool, &host).await);
     for (first, second) in PAIRS {

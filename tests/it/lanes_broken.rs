@@ -11,6 +11,7 @@ use crate::lab::common::sshd::Sshd;
 use crate::lab::common::wait_for_async;
 use crate::lab::pooled::plain::Plain;
 use crate::lab::pooled::{PATIENCE, clients_of, config, host, kill, pool};
+use crate::lanes::server_with;
 
 fn reusing() -> PoolConfig {
     config().session_reuse(SessionReuse::Exact).standby_sessions(1).sessions_per_connection(4)
@@ -57,14 +58,7 @@ async fn the_loop(pool: &Pool, host: &Host) -> String {
 #[case::bash("/bin/bash")]
 #[tokio::test]
 async fn a_stopped_shell_runs_nothing_twice(#[case] shell: &str) {
-    let server = Sshd::builder();
-    let sshd = match shell {
-        "" => server.start(),
-        shell => match server.login_shell(shell).start_or_skip() {
-            Some(sshd) => sshd,
-            None => return,
-        },
-    };
+    let Some(sshd) = server_with(shell) else { return };
     let (pool, host) = used(&sshd).await;
     let id = the_loop(&pool, &host).await;
     assert!(sshd.exec(&format!("kill -STOP {id}")).status.success());
@@ -128,14 +122,7 @@ async fn what_a_stopped_server_has_in_hand_runs_at_most_once(#[case] is_killed: 
 #[case::bash("/bin/bash")]
 #[tokio::test]
 async fn what_looks_like_a_sign_is_output(#[case] shell: &str) {
-    let server = Sshd::builder();
-    let sshd = match shell {
-        "" => server.start(),
-        shell => match server.login_shell(shell).start_or_skip() {
-            Some(sshd) => sshd,
-            None => return,
-        },
-    };
+    let Some(sshd) = server_with(shell) else { return };
     let (pool, host) = used(&sshd).await;
     let id = the_loop(&pool, &host).await;
     // The word stands in the text of the loop.
@@ -167,7 +154,8 @@ async fn what_looks_like_a_sign_is_output(#[case] shell: &str) {
 #[case::stdout("echo alien >/proc/$loop/fd/1")]
 #[case::stderr("echo alien >/proc/$loop/fd/2")]
 #[case::all_below_it(
-    "for p in $(cut -d\" \" -f1,4 /proc/[0-9]*/stat | grep \" $loop\\$\" | cut -d\" \" -f1); do kill -9 $p; done"
+    r#"for p in $(cut -d" " -f1,4 /proc/[0-9]*/stat | grep " $loop\$" | cut -d" " -f1);
+    do kill -9 $p; done"#
 )]
 #[tokio::test]
 async fn what_happens_to_an_idle_session_is_no_answer(#[case] fault: &str) {

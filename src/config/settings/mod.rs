@@ -72,6 +72,12 @@ settings! {
 }
 
 impl PoolConfig {
+    /// Whether sessions run one command after another. Between two commands such a session waits:
+    /// who wants none that does has them end with their commands.
+    pub(crate) fn reuses_sessions(&self) -> bool {
+        self.session_reuse == SessionReuse::Exact && self.standby_sessions > 0
+    }
+
     /// Whether the user has said how long a connect may take. If not, the `ConnectTimeout` of the
     /// ssh_config counts where it is longer.
     pub(crate) fn connect_timeout_is_set(&self) -> bool {

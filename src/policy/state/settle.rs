@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use super::slot::Phase;
 use super::transition::Event;
 use super::{Action, KeyState, Ready, SlotState, TenantId, Ticket, Waiter};
-use crate::config::{PoolConfig, SessionReuse};
+use crate::config::PoolConfig;
 use crate::error::Error;
 use crate::policy::ledger::Answer;
 use crate::transport::Transport;
@@ -341,7 +341,7 @@ impl<T: Transport> KeyState<T> {
     /// How many sessions of a tenant are in use and will serve the callers that wait: none where
     /// each command opens another one.
     fn sessions_of(&self, id: TenantId, now: Instant, config: &PoolConfig) -> usize {
-        if config.session_reuse == SessionReuse::Off || config.standby_sessions == 0 {
+        if !config.reuses_sessions() {
             return 0;
         }
         let serves = |ready: &Ready<T::Connection>| {
