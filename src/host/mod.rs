@@ -40,6 +40,7 @@ use place::Sharing;
 pub struct Host {
     identity: HostIdentity,
     address: Option<String>,
+    forced_command: Option<bool>,
     login: Login,
 }
 
@@ -94,7 +95,7 @@ impl Host {
             options: Vec::new(),
             sharing: Sharing::default(),
         };
-        Ok(Host { identity, address: None, login: Login::default() })
+        Ok(Host { identity, address: None, forced_command: None, login: Login::default() })
     }
 
     /// Where to connect to, when that is not the name: a domain name or an IP address. By default
@@ -159,6 +160,14 @@ impl Host {
     pub fn config_file(mut self, path: impl Into<PathBuf>) -> Result<Self, HostError> {
         self.identity.config_file = Some(check_path("ssh_config file", path.into())?);
         Ok(self)
+    }
+
+    /// Whether the server runs a command of its own (`ForceCommand`) whatever it is asked to run.
+    /// Then a login opens no session for a proof, which would run that command. By default the pool
+    /// finds out, at the price of one run for each account.
+    pub fn forced_command(mut self, is_forced: bool) -> Self {
+        self.forced_command = Some(is_forced);
+        self
     }
 
     /// One more option of `ssh_config(5)`, such as `("ProxyJump", "bastion")`. It wins over the
@@ -231,6 +240,11 @@ impl Host {
     /// Its ssh_config file, if one was set.
     pub fn get_config_file(&self) -> Option<&Path> {
         self.identity.config_file.as_deref()
+    }
+
+    /// Whether its server runs a command of its own, if that was said.
+    pub fn get_forced_command(&self) -> Option<bool> {
+        self.forced_command
     }
 
     /// Its further options, in the order in which they were set.

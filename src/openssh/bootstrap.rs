@@ -51,20 +51,28 @@ pub(super) static BOOTSTRAP: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// The command that finds out what an account is like. csh and fish get as far as the word; the
-/// line that they do not understand is a string to them until then.
+/// The command of the first session of a login, which finds out what an account is like. csh and
+/// fish get as far as the word; the line that they do not understand is a string to them until
+/// then. A POSIX shell goes on: it says that it is one, lists its traps, and ends both streams with
+/// a sign. Then it waits for the text of the [`BOOTSTRAP`] and does what that says.
 pub(super) fn probe() -> String {
     format!(
-        "echo {WORD}; eval 'IFS= && printf \"\\036{nonce} %d\\n\" \"$$\" && trap && \
-         printf \"\\036{nonce}\\n\" >&2'",
+        "echo {WORD}; eval 'sshpool= && trap && printf \"\\036%s\\n\" {nonce} && \
+         printf \"\\036%s\\n\" {nonce} >&2 && IFS= read -r sshpool && eval \"$sshpool\"'",
         nonce = *NONCE
     )
 }
 
-/// Whether start-up files have left a shell as it was, as far as the answer to a [`probe`] without
-/// its marker tells: they print nothing, leave the streams in their places, and set no trap.
+/// What ends both streams of a [`probe`] in a POSIX shell.
+pub(super) fn probe_end() -> Vec<u8> {
+    format!("\x1e{}\n", *NONCE).into_bytes()
+}
+
+/// Whether start-up files have left a shell as it was, as far as the answer to a [`probe`] tells:
+/// they print nothing, leave the streams in their places, and set no trap.
 pub(super) fn is_quiet(stdout: &[u8], stderr: &[u8]) -> bool {
-    stdout == format!("{WORD}\n").as_bytes() && stderr == format!("\x1e{}\n", *NONCE).as_bytes()
+    stdout.strip_prefix(format!("{WORD}\n").as_bytes()) == Some(&probe_end())
+        && stderr == probe_end()
 }
 
 /// What only this process knows.

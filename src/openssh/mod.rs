@@ -9,6 +9,7 @@ pub(crate) mod config;
 mod diagnosis;
 mod ending;
 mod examine;
+mod first;
 mod guard;
 mod keys;
 mod lane;
@@ -25,12 +26,13 @@ mod resolve;
 mod route;
 mod runtime;
 mod session;
+mod silent;
 mod stray;
 mod supervisor;
 pub(crate) mod texts;
 mod trace;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -40,7 +42,7 @@ use tokio::time::Instant;
 
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::host::place::Place;
-use crate::host::{self, Host, HostIdentity, Variables};
+use crate::host::{self, Host, Variables};
 use crate::text::plain;
 use crate::transport::{
     Configuration, Connection, End, Input, NotEnded, NotOpened, NotResolved, Script, Transport,
@@ -84,10 +86,7 @@ pub(crate) struct OpenSsh {
     limit: LoginLimit,
     /// A std mutex: held to make or to take the runtime, never across an await.
     runtime: Mutex<State>,
-    /// Accounts that did not even answer an echo: a forced command, an appliance. What runs there
-    /// runs each time that it is asked, so that it is not asked again. A std mutex: held for a
-    /// look.
-    silent: Mutex<HashSet<HostIdentity>>,
+    silent: silent::Silent,
     /// Who watches the next login. A std mutex: held to put it there or to take it.
     watched: Mutex<Option<Arc<trace::Trace>>>,
 }
@@ -111,7 +110,7 @@ impl OpenSsh {
             resolver,
             limit,
             runtime: Mutex::new(State::New),
-            silent: Mutex::default(),
+            silent: silent::Silent::new(),
             watched: Mutex::default(),
         }
     }
@@ -192,10 +191,6 @@ impl OpenSsh {
         finished
     }
 
-    fn silent(&self) -> std::sync::MutexGuard<'_, HashSet<HostIdentity>> {
-        self.silent.lock().unwrap_or_else(|poison| poison.into_inner())
-    }
-
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         // Nothing panics half-way through a change.
         self.runtime.lock().unwrap_or_else(|poison| poison.into_inner())
@@ -268,27 +263,21 @@ impl Transport for OpenSsh {
         let Some(route) = route_of(host) else {
             return Err(runtime::local("nobody has asked ssh for the way to this host".to_owned()));
         };
-        let is_silent = self.silent().contains(host.identity());
         let watched = self.watched.lock().unwrap_or_else(|poison| poison.into_inner()).take();
         let launch = launch::Launch {
             trace: watched.as_deref(),
             ..self.launch(&route.program, &runtime, deadline)
         };
-        let master = match Master::connect(host, &route, launch, is_silent).await {
-            Ok(master) => master,
+        match Master::connect(host, &route, launch, Some(&self.silent)).await {
             Err(error) if diagnosis::is_of_the_way(&error) => {
                 // ssh calls the jump host a pipe; the configuration has its name.
-                return Err(match resolve::proxy_of(&route.answer) {
+                Err(match resolve::proxy_of(&route.answer) {
                     Some(way) => diagnosis::by_way_of(&way, error),
                     None => error,
-                });
+                })
             }
-            Err(error) => return Err(error),
-        };
-        if master.is_silent() {
-            self.silent().insert(host.identity().clone());
+            connected => connected,
         }
-        Ok(master)
     }
 
     async fn configuration(&self, host: &Host, kind: ConnectErrorKind) -> Configuration {
@@ -349,6 +338,10 @@ impl Connection for Master {
 
     async fn answers(&self) -> Result<(), String> {
         Master::answers(self).await
+    }
+
+    fn first(&self) -> Option<(Session, Arc<Variables>)> {
+        Master::take_first(self)
     }
 
     fn standby(&self, variables: &Arc<Variables>) -> Option<Session> {

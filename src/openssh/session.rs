@@ -124,6 +124,11 @@ impl Session {
         self.process.as_mut().expect("it is there until this is dropped")
     }
 
+    /// The local ssh.
+    pub(super) fn client(&mut self) -> &mut Child {
+        &mut self.process().child
+    }
+
     /// The same, as one that was opened before its command was known.
     pub(super) fn ahead(mut self) -> Self {
         self.ahead = true;

@@ -9,6 +9,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use super::ledger::Wake;
+use super::standby::{Past, Standby};
 use super::state::{Action, Grant, KeyState};
 use super::{LENIENCY, SILENCE, Shared, Stats, maintenance, slot, standby, state};
 use crate::error::Error;
@@ -263,8 +264,8 @@ impl<T: Transport> Lease<T> {
             };
             if standby.is_fresh() {
                 self.count(|stats| {
-                    stats.standby_hits += 1;
-                    stats.reused_sessions += u64::from(standby.was_used);
+                    stats.standby_hits += u64::from(standby.past != Past::Proof);
+                    stats.reused_sessions += u64::from(standby.past == Past::Command);
                 });
                 return Some(standby.session);
             }
@@ -293,10 +294,10 @@ impl<T: Transport> Lease<T> {
         variables: &Arc<Variables>,
     ) {
         let place = Arc::clone(&self.cell.shared.standbys).try_acquire_owned();
-        if let (Some(Grant { slot, generation, .. }), Ok(place), Ok(here)) =
+        if let (Some(Grant { slot, generation, .. }), Ok(place), Ok(_)) =
             (&self.grant, place, Handle::try_current())
         {
-            let standby = standby::Standby::used(session, Arc::clone(variables), here.id(), place);
+            let standby = Standby::new(session, Arc::clone(variables), Past::Command, place);
             let most = self.cell.shared.config.standby_sessions;
             self.cell.update(|state, now| state.keep(*slot, *generation, standby, most, now));
         }

@@ -11,6 +11,7 @@ use tracing::Instrument;
 
 use super::cell::Cell;
 use super::ledger::{Place, Sort};
+use super::standby::Standby;
 use super::{CLOSING, LENIENCY};
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::host::Host;
@@ -176,8 +177,10 @@ async fn lead<T: Transport>(mut slot: Slot<T>, mut retired: mpsc::UnboundedRecei
     let took = started.elapsed();
     tracing::info!(elapsed = ?took, "connected");
     let asked = host.login().has_asked();
+    let first = Standby::first(&*connection, &cell.shared.standbys);
     cell.update(|state, now| {
         state.connected(index, Arc::clone(&connection), asked, took, now, config);
+        state.proven_by(index, first, config);
     });
     cell.shared.wake.notify_one();
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::{self, Handle};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
 use super::cell::Cell;
@@ -28,23 +28,39 @@ pub(super) struct Standby<C: Connection> {
     pub session: C::Session,
     /// What it sends to the server. It is of use only to who wants to send the same.
     pub variables: Arc<Variables>,
-    /// It has run a command.
-    pub was_used: bool,
+    pub past: Past,
     /// Where its streams are watched. A caller in another runtime would wait for as long as nobody
     /// drives that one.
     runtime: runtime::Id,
     _place: OwnedSemaphorePermit,
 }
 
+/// What a session has done before it waits for a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Past {
+    /// Nothing, and whether the server has opened it is not known.
+    Nothing,
+    /// It has proven a login.
+    Proof,
+    /// It has run a command.
+    Command,
+}
+
 impl<C: Connection> Standby<C> {
-    /// One that has run a command.
-    pub(super) fn used(
+    pub(super) fn new(
         session: C::Session,
         variables: Arc<Variables>,
-        runtime: runtime::Id,
+        past: Past,
         place: OwnedSemaphorePermit,
     ) -> Self {
-        Standby { session, variables, was_used: true, runtime, _place: place }
+        Standby { session, variables, past, runtime: Handle::current().id(), _place: place }
+    }
+
+    /// The session that has proven a login, if there is one and it may be kept.
+    pub(super) fn first(connection: &C, places: &Arc<Semaphore>) -> Option<Self> {
+        let (session, variables) = connection.first()?;
+        let place = Arc::clone(places).try_acquire_owned().ok()?;
+        Some(Standby::new(session, variables, Past::Proof, place))
     }
 
     /// Whether its streams are watched in this runtime.
@@ -87,8 +103,10 @@ impl<T: Transport> Lent<T> {
 impl<T: Transport> Drop for Lent<T> {
     fn drop(&mut self) {
         let mut standby = self.standby.take().filter(|standby| standby.session.is_idle());
-        if let Some(standby) = &mut standby {
-            standby.was_used |= standby.session.goes_on();
+        if let Some(standby) = &mut standby
+            && standby.session.goes_on()
+        {
+            standby.past = Past::Command;
         }
         let (slot, generation) = (self.slot, self.generation);
         self.cell.update(|state, _| state.given_back(slot, generation, standby));
@@ -143,11 +161,10 @@ pub(super) async fn open<T: Transport>(mut opening: Opening<T>, connection: Arc<
             .await
             .expect("it is never closed");
         let place = Arc::clone(&opening.cell.shared.standbys).try_acquire_owned().ok();
-        let runtime = Handle::current().id();
-        let standby = place.and_then(|_place| {
+        let standby = place.and_then(|place| {
             let variables = Arc::clone(&opening.variables);
             let session = connection.standby(&variables)?;
-            Some(Standby { session, variables, was_used: false, runtime, _place })
+            Some(Standby::new(session, variables, Past::Nothing, place))
         });
         opening.bring(standby);
         // Nothing tells us that it is open, but whoever uses it.

@@ -89,6 +89,12 @@ pub(crate) trait Connection: Send + Sync + 'static {
         variables: &Variables,
     ) -> Result<Self::Session, NotOpened>;
 
+    /// The session that has proven the login and waits for a command, with the variables that it
+    /// sends. None where there is none, and the second time.
+    fn first(&self) -> Option<(Self::Session, Arc<Variables>)> {
+        None
+    }
+
     /// Begins to open a session ahead of need, which sends these variables; it may be used at once.
     /// None where that is not possible on this connection.
     fn standby(&self, variables: &Arc<Variables>) -> Option<Self::Session>;

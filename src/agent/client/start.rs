@@ -160,7 +160,7 @@ fn own_environment() -> Vec<(&'static str, OsString)> {
             ("LOGNAME", user.name.into()),
         ]);
     }
-    let directories = ["XDG_RUNTIME_DIR", "TMPDIR", "XDG_CONFIG_HOME"];
+    let directories = ["XDG_RUNTIME_DIR", "TMPDIR", "XDG_CONFIG_HOME", "XDG_STATE_HOME"];
     environment
         .extend(directories.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
     environment

@@ -70,6 +70,8 @@ pub(crate) struct WholeHost {
     ssh_config: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ssh_config_base64: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    forced_command: Option<bool>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     options: Vec<(String, String)>,
 }
@@ -98,6 +100,7 @@ impl From<&Host> for WholeHost {
             identity_file_base64,
             ssh_config,
             ssh_config_base64,
+            forced_command: host.get_forced_command(),
             options: host
                 .get_options()
                 .map(|(key, value)| (key.to_owned(), value.to_owned()))
@@ -139,6 +142,9 @@ impl WholeHost {
         }
         if let Some(file) = config_file {
             host = host.config_file(file)?;
+        }
+        if let Some(is_forced) = self.forced_command {
+            host = host.forced_command(is_forced);
         }
         self.options.into_iter().try_fold(host, |host, (key, value)| host.any_option(key, value))
     }

@@ -21,7 +21,8 @@ pub(super) type Key<'i> = Spanned<DeString<'i>>;
 pub(super) type Value<'i> = Spanned<DeValue<'i>>;
 
 const TABLES: [&str; 4] = ["pool", "hosts", "groups", "agent"];
-const HOST_KEYS: [&str; 6] = ["address", "port", "user", "identity_file", "ssh_config", "options"];
+const HOST_KEYS: [&str; 7] =
+    ["address", "port", "user", "identity_file", "ssh_config", "forced_command", "options"];
 
 impl Config {
     /// Reads the file at `path`.
@@ -138,6 +139,7 @@ impl Reader<'_> {
                 "user" => host.user(self.string(&place, value)?),
                 "identity_file" => host.identity_file(self.path(&place, value)?),
                 "ssh_config" => host.config_file(self.path(&place, value)?),
+                "forced_command" => Ok(host.forced_command(self.boolean(&place, value)?)),
                 "options" => {
                     for (key, value) in in_file_order(self.table(&place, value)?) {
                         let place = format!("{place}.{}", written_key(key.get_ref()));

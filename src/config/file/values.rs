@@ -30,6 +30,10 @@ impl Reader<'_> {
         value.get_ref().as_str().ok_or_else(|| self.invalid(place, value, "a string in quotes"))
     }
 
+    pub(super) fn boolean(&self, place: &str, value: &Value<'_>) -> Result<bool, ConfigError> {
+        value.get_ref().as_bool().ok_or_else(|| self.invalid(place, value, "true or false"))
+    }
+
     pub(super) fn port(&self, place: &str, value: &Value<'_>) -> Result<u16, ConfigError> {
         let port = match value.get_ref() {
             DeValue::Integer(integer) => {

@@ -14,6 +14,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::program::SshVersion;
+use super::silent;
 use crate::host::{Host, Variables};
 
 /// What a session or control call names as its destination. It never goes there: the socket is all
@@ -275,6 +276,9 @@ pub(super) fn master(host: &Host, plan: &MasterPlan<'_>) -> Vec<OsString> {
         );
     if plan.version.at_least(8, 7) {
         args = args.option("ForkAfterAuthentication", "no");
+    }
+    if silent::is_told(plan.version) {
+        args = args.option("LogVerbose", silent::LOG_VERBOSE);
     }
     args = host_args(args, host, plan.config_file);
     // ssh counts in whole seconds and takes 0 for "no limit"; our own deadline is exact.

@@ -1,6 +1,7 @@
 //! What an account is like, and the proofs that commands can run on it.
 
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
@@ -11,11 +12,10 @@ use super::closing::BEGINNING;
 use crate::host::Variables;
 use crate::openssh::examine::Limit;
 use crate::openssh::session::Session;
-use crate::openssh::{alive, bootstrap, diagnosis};
-use crate::transport::{Input, Marker as _, Script, Session as _, SessionEnd, Streams};
+use crate::openssh::{alive, bootstrap, diagnosis, first};
+use crate::transport::{Input, Script, Session as _, SessionEnd, Streams};
 
-/// So much of what an account prints is looked through for the answer to an echo. No start-up file
-/// prints that much.
+/// So much is read where an echo proves something. No start-up file prints that much.
 const MOST_NOISE: u64 = 1024 * 1024;
 
 /// What runs on the other side when a session is opened.
@@ -51,12 +51,9 @@ impl Master {
         {
             return Ok(());
         }
-        match timeout_at(deadline, self.echo(&bootstrap::echo())).await {
-            // A refusal is an answer of the server too.
-            Ok(Echo::Answer(_) | Echo::Refused(_)) => Ok(()),
-            Ok(Echo::Failed(reason)) => Err(reason),
-            Err(_) => Err(format!("no answer from the server within {:?}", self.call_timeout)),
-        }
+        timeout_at(deadline, self.echo()).await.unwrap_or_else(|_| {
+            Err(format!("no answer from the server within {:?}", self.call_timeout))
+        })
     }
 
     /// Whether a shell answers over this session in a short time, which goes by how long the last
@@ -90,10 +87,14 @@ impl Master {
         if let Some(reason) = self.end_reason() {
             return Err(reason);
         }
-        if alive::master_behind(&self.socket, deadline).await.is_ok_and(|pid| pid == self.pid) {
+        // The program itself is asked once, behind the first command, and where something is odd:
+        // what it says is the reason then.
+        let was_asked = self.was_asked.swap(true, Ordering::Relaxed);
+        if was_asked
+            && alive::master_behind(&self.socket, deadline).await.is_ok_and(|pid| pid == self.pid)
+        {
             return Ok(());
         }
-        // What the program says is the reason.
         let finished = self.call("check", deadline).await?;
         match diagnosis::check_pid(&finished.stderr) {
             Some(pid) if pid == self.pid => Ok(()),
@@ -115,60 +116,83 @@ impl Master {
         }
     }
 
-    /// A session that prints a word, and what it tells of the account.
-    pub(super) async fn echo(&self, command: &str) -> Echo {
+    /// Opens the first session of a login. It tells what the account is like, and is kept for the
+    /// first command where that can be written to it.
+    pub(super) async fn open_first(&self) -> Result<Account, Fruitless> {
         let started = Instant::now();
-        let mut session =
-            match self.spawn(command, Input::Bytes(b""), "", None, &Variables::default()) {
-                Ok(session) => session,
-                Err(why) => return Echo::Failed(why.to_string()),
-            };
-        let Streams { stdout, mut stderr, .. } = session.take_streams();
-        let mut text = Vec::new();
-        // A forced command may write for ever. Then the session is ended, and not only its output:
-        // a server that was told that one stream is not read any more does not read the other one
-        // either, and what runs there would wait.
-        let read = async {
-            // A pipe does not fail; if it ever does, the word is missing, and that is the answer.
-            let _ = stdout.take(MOST_NOISE).read_to_end(&mut text).await;
-            if text.len() as u64 == MOST_NOISE { Err(()) } else { Ok(()) }
-        };
-        let mut said = Vec::new();
-        let mut sink = tokio::io::sink();
-        let stderr = async {
-            // More than is looked at is read all the same, or the writer would wait.
-            let _ = (&mut stderr).take(MOST_NOISE).read_to_end(&mut said).await;
-            Ok(tokio::io::copy(&mut stderr, &mut sink).await)
-        };
-        let end = match tokio::try_join!(read, stderr, async { Ok(session.wait(self).await) }) {
-            Ok((.., end)) => end,
-            Err(()) => {
-                drop(session);
-                SessionEnd::Killed
+        let variables = Arc::clone(&self.route.variables);
+        let marker = Some(bootstrap::marker());
+        let mut session = self
+            .spawn(bootstrap::probe(), Input::Piped, "", marker, &variables)
+            .map_err(|why| Fruitless::Failed(why.to_string()))?;
+        let answer = first::answer(session.client()).await;
+        let is_posix = answer.is_posix();
+        if is_posix {
+            self.ran();
+            self.echo_took(started.elapsed());
+            let is_quiet = bootstrap::is_quiet(&answer.stdout, &answer.stderr);
+            self.lanes.store(is_quiet, Ordering::Relaxed);
+            // Nothing was written until now, and a start-up file that reads would still wait.
+            self.input_proven.store(answer.has_input, Ordering::Relaxed);
+            // What start-up files print comes with each command, and has been read here.
+            if is_quiet && answer.has_input && first::write_bootstrap(session.client()).await {
+                *self.first() = Some((session.ahead(), variables));
             }
+            return Ok(Account::Posix);
+        }
+        let has_word = bootstrap::has_word(&answer.stdout);
+        if answer.is_endless {
+            // A server that was told that one stream is not read any more does not read the other
+            // one either, and what runs there would wait: the session is ended.
+            drop(session);
+            self.ran();
+            return Ok(if has_word { Account::Shell } else { Account::Silent });
+        }
+        match session.wait(self).await {
+            SessionEnd::Exited(_) | SessionEnd::NotBegun => {
+                self.echo_took(started.elapsed());
+                Ok(if has_word { Account::Shell } else { Account::Silent })
+            }
+            // That was bad luck, and is not remembered.
+            SessionEnd::Killed => Ok(Account::Shell),
+            SessionEnd::Refused(reason) => Err(Fruitless::Refused(reason)),
+            SessionEnd::NotReached(reason)
+            | SessionEnd::Lost(reason)
+            | SessionEnd::ClientKilled(reason) => Err(Fruitless::Failed(reason)),
+        }
+    }
+
+    /// The first session of the login, and the variables that it sends.
+    pub(super) fn first(&self) -> MutexGuard<'_, Option<(Session, Arc<Variables>)>> {
+        self.first.lock().unwrap_or_else(|poison| poison.into_inner())
+    }
+
+    /// A session that prints a word. A refusal is an answer of the server, too.
+    async fn echo(&self) -> Result<(), String> {
+        let started = Instant::now();
+        let input = Input::Bytes(b"");
+        let mut session = self
+            .spawn(bootstrap::echo(), input, "", None, &Variables::default())
+            .map_err(|why| why.to_string())?;
+        // What it writes says nothing that its end does not say. A pipe does not fail.
+        let Streams { mut stdout, mut stderr, .. } = session.take_streams();
+        let (mut out, mut err) = (tokio::io::sink(), tokio::io::sink());
+        let read = async {
+            tokio::join!(
+                tokio::io::copy(&mut stdout, &mut out),
+                tokio::io::copy(&mut stderr, &mut err)
+            )
         };
+        let (_, end) = tokio::join!(read, session.wait(self));
         match end {
             SessionEnd::Exited(_) | SessionEnd::Killed | SessionEnd::NotBegun => {
                 self.echo_took(started.elapsed());
-                let killed = end == SessionEnd::Killed && (text.len() as u64) < MOST_NOISE;
-                Echo::Answer(if bootstrap::marker().take_from(&mut text) {
-                    // Else each command would be told what start-up files do.
-                    let is_quiet = bootstrap::is_quiet(&text, &said);
-                    self.lanes.store(is_quiet, Ordering::Relaxed);
-                    Account::Posix
-                } else if bootstrap::has_word(&text) {
-                    Account::Shell
-                } else if killed {
-                    // That was bad luck, and is not remembered.
-                    Account::Shell
-                } else {
-                    Account::Silent
-                })
+                Ok(())
             }
-            SessionEnd::Refused(reason) => Echo::Refused(reason),
+            SessionEnd::Refused(_) => Ok(()),
             SessionEnd::NotReached(reason)
             | SessionEnd::Lost(reason)
-            | SessionEnd::ClientKilled(reason) => Echo::Failed(reason),
+            | SessionEnd::ClientKilled(reason) => Err(reason),
         }
     }
 
@@ -258,9 +282,8 @@ impl Master {
     }
 }
 
-pub(super) enum Echo {
-    /// A session ran, and tells what the account is like.
-    Answer(Account),
+/// A first session that has told nothing of the account.
+pub(super) enum Fruitless {
     /// The connection lives, and has no session to spare.
     Refused(String),
     Failed(String),

@@ -172,7 +172,7 @@ impl Master {
             trace: None,
         };
         // Nothing is proven of it: that would take a session.
-        let other = Self::connect(&self.host, &self.route, launch, true).await;
+        let other = Self::connect(&self.host, &self.route, launch, None).await;
         let other = other.map_err(|error| NotEnded::NotHere(error.to_string()))?;
         let outcome = other.end_groups(None, groups).await;
         let _ = other.kill.send(());

@@ -12,8 +12,8 @@ mod closing;
 mod sessions;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -22,18 +22,20 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 pub(crate) use account::Account;
 
 use super::args::{self, MasterPlan};
+use super::diagnosis;
 use super::launch::Launch;
 use super::program::Program;
 use super::resolve::{self, call_failed};
 use super::route::Route;
 use super::runtime::{Runtime, local};
+use super::session::Session;
+use super::silent::Silent;
 use super::supervisor::{End, Notes, Supervisor, log_of};
 use super::trace::{Step, Trace};
-use super::{bootstrap, diagnosis};
 use crate::error::{ConnectError, ConnectErrorKind};
-use crate::host::{Host, Login};
+use crate::host::{Host, Login, Variables};
 use crate::text::plain;
-use account::Echo;
+use account::Fruitless;
 use closing::SUPERVISOR_GONE;
 
 /// How often a launching master is looked at. A login takes some hundred milliseconds, and nothing
@@ -61,20 +63,25 @@ pub(crate) struct Master {
     account: AtomicU8,
     /// In microseconds; 0 before the first one.
     echo_took: AtomicU64,
+    /// `ssh -O check` was called for it.
+    was_asked: AtomicBool,
     /// What is written to a shell arrives at the bootstrap.
     input_proven: AtomicBool,
     /// Its shells can run one command after another, for all that is known.
     lanes: Arc<AtomicBool>,
+    /// The session that has proven the login, until somebody has taken it, and the variables that
+    /// it sends. A std mutex: held for a look.
+    first: Mutex<Option<(Session, Arc<Variables>)>>,
 }
 
 impl Master {
     /// Logs in and proves the connection; an account that is known to be silent is not asked to run
-    /// anything. Dropping the future ends what it had started.
+    /// anything, and without this knowledge no account is. Dropping the future ends what it had started.
     pub(super) async fn connect(
         host: &Host,
         route: &Arc<Route>,
         launch: Launch<'_>,
-        is_silent: bool,
+        silent: Option<&Silent>,
     ) -> Result<Self, ConnectError> {
         let Launch { program, deadline, connect_timeout, trace, .. } = launch;
         let version = program.version(deadline).await.map_err(|e| call_failed("ssh -V", &e))?;
@@ -92,7 +99,7 @@ impl Master {
         let arguments = args::master(host, &plan);
         let master = Self::launch(&launch, route, socket, arguments, host)?;
         tracing::debug!(pid = master.pid, "login started");
-        match timeout_at(deadline, master.become_ready(is_silent, trace)).await {
+        match timeout_at(deadline, master.become_ready(silent, trace)).await {
             Ok(Ok(())) => Ok(master),
             Ok(Err(error)) => Err(error),
             Err(_) => {
@@ -174,14 +181,16 @@ impl Master {
             notes,
             account: AtomicU8::new(Account::Silent as u8),
             echo_took: AtomicU64::new(0),
+            was_asked: AtomicBool::new(false),
             input_proven: AtomicBool::new(false),
             lanes: Arc::new(AtomicBool::new(true)),
+            first: Mutex::default(),
         })
     }
 
     async fn become_ready(
         &self,
-        is_silent: bool,
+        silent: Option<&Silent>,
         trace: Option<&Trace>,
     ) -> Result<(), ConnectError> {
         let done = |step| trace.into_iter().for_each(|trace| trace.done(step));
@@ -207,16 +216,17 @@ impl Master {
             done(Step::Answered);
             checked
         };
+        let log = || diagnosis::read_tail(&log_of(&self.socket), 0).unwrap_or_default();
         let learn = async {
-            match is_silent {
-                true => Echo::Answer(Account::Silent),
-                false => self.echo(&bootstrap::probe()).await,
+            match silent.is_none_or(|silent| silent.contains(&self.host, &log())) {
+                true => Ok(Account::Silent),
+                false => self.open_first().await,
             }
         };
-        let (check, echo) = tokio::join!(check, learn);
+        let (check, account) = tokio::join!(check, learn);
         check.map_err(|reason| ConnectError::new(ConnectErrorKind::Other, reason, Vec::new()))?;
-        match echo {
-            Echo::Answer(account) => {
+        match account {
+            Ok(account) => {
                 if account != Account::Posix {
                     tracing::info!(
                         pid = self.pid,
@@ -224,18 +234,21 @@ impl Master {
                         "no POSIX shell: commands go as arguments, without standby"
                     );
                 }
+                if let (Some(silent), Account::Silent) = (silent, account) {
+                    silent.insert(&self.host, &log());
+                }
                 self.account.store(account as u8, Ordering::Relaxed);
             }
-            Echo::Refused(reason) => {
+            Err(Fruitless::Refused(reason)) => {
                 let reason = format!(
                     "logged in, but the server opens no session: {reason} (is its MaxSessions 0?)"
                 );
                 return Err(ConnectError::new(ConnectErrorKind::Other, reason, Vec::new()));
             }
-            Echo::Failed(reason) => {
+            Err(Fruitless::Failed(reason)) => {
                 let reason = format!("logged in, but no session could be opened: {reason}");
                 let error = ConnectError::new(ConnectErrorKind::Other, reason, Vec::new());
-                // The echo may have heard of the end before its reason was known.
+                // The session may have heard of the end before its reason was known.
                 let by_server = timeout(DYING, self.ended()).await.is_ok_and(|end| end.by_server);
                 return Err(if by_server { error.dropped() } else { error });
             }
@@ -249,6 +262,11 @@ impl Master {
 
     pub(crate) fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// The session that has proven the login and waits for a command, once.
+    pub(crate) fn take_first(&self) -> Option<(Session, Arc<Variables>)> {
+        self.first().take()
     }
 
     /// Where its control socket is.

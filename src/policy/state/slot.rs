@@ -11,7 +11,7 @@ use super::Ticket;
 use super::tenant::TenantId;
 use crate::policy::YOUNG;
 use crate::policy::maintenance::Depth;
-use crate::policy::standby::Standby;
+use crate::policy::standby::{Past, Standby};
 use crate::transport::Connection;
 
 /// After that time a server has freed a session whose client has gone.
@@ -205,10 +205,11 @@ impl<C: Connection> Ready<C> {
     }
 
     /// The server opens no more sessions than there are, as it says: those of the leases, and those
-    /// that wait for another command. Whether it has opened the others is not known.
+    /// that wait for a command and that it is known to have opened.
     pub(super) fn is_full(&mut self, now: Instant) {
         if self.made_room.is_none_or(|at| at + FREED < now) {
-            let waiting = self.standbys.iter().filter(|standby| standby.was_used).count();
+            let waiting =
+                self.standbys.iter().filter(|standby| standby.past != Past::Nothing).count();
             self.limit = self.limit.min(self.leases + waiting).max(1);
             self.limit_set = now;
         }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{Action, KeyState, Ready, SlotState};
 use crate::config::PoolConfig;
 use crate::host::Variables;
-use crate::policy::standby::Standby;
+use crate::policy::standby::{Past, Standby};
 use crate::transport::{Connection, Transport};
 
 impl<C: Connection> Ready<C> {
@@ -47,7 +47,8 @@ impl<T: Transport> KeyState<T> {
     ) -> Option<Standby<T::Connection>> {
         let ready = self.ready(slot, generation)?;
         let standbys = &mut ready.standbys;
-        let used = standbys.iter().position(|standby| standby.was_used && standby.is_here());
+        let used =
+            standbys.iter().position(|standby| standby.past == Past::Command && standby.is_here());
         let other = || standbys.iter().rposition(Standby::is_here);
         let place = match standbys.len() > least {
             true => used.or_else(other)?,
@@ -143,6 +144,24 @@ impl<T: Transport> KeyState<T> {
         match standby {
             Some(standby) if keep => ready.standbys.push_back(standby),
             other => self.discarded.extend(other),
+        }
+    }
+
+    /// A login has succeeded, and the session that has proven it waits for a command. It is kept
+    /// where somebody may want it.
+    pub(in crate::policy) fn proven_by(
+        &mut self,
+        slot: usize,
+        standby: Option<Standby<T::Connection>>,
+        config: &PoolConfig,
+    ) {
+        match &mut self.slots[slot] {
+            SlotState::Ready(ready)
+                if config.standby_sessions > 0 || self.queued.contains(&ready.tenant) =>
+            {
+                ready.standbys.extend(standby);
+            }
+            _ => self.discarded.extend(standby),
         }
     }
 

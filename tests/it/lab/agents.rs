@@ -74,6 +74,7 @@ impl Home {
             .env_remove("SSHPOOL_AGENT")
             .env("SSH_POOL_CONNECTION_TIMEOUT_MS", "30000")
             .env("XDG_CONFIG_HOME", self.home.path().join("config"))
+            .env("XDG_STATE_HOME", self.home.path().join("state"))
             .env("XDG_RUNTIME_DIR", self.runtime())
             .current_dir(self.home.path().join("work"));
         command

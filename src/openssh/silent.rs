@@ -1,0 +1,141 @@
+//! Accounts that do not answer an echo: a forced command, an appliance. What runs there runs each
+//! time that a session is opened, so no session is opened that nobody asked for.
+//!
+//! A key's own forced command is told by the server with the login. One of the server's
+//! (`ForceCommand`) nobody tells: the proof of the first login runs it, once for an account. The
+//! pool remembers that, and a file in the state directory does for later processes, by the account
+//! and the key of its server. A line of the file holds until somebody removes it.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard};
+
+use super::program::SshVersion;
+use super::trace::DEBUG;
+use crate::host::{Host, HostIdentity};
+
+/// So much of the file is read.
+const MOST: u64 = 1024 * 1024;
+
+/// What makes a master log, at any level, who the server is and what it says of the key that it
+/// has accepted, and nothing else.
+pub(super) const LOG_VERBOSE: &str =
+    "sshconnect.c:verify_host_key():*,packet.c:ssh_packet_read_poll_seqnr():*";
+
+/// Whether this ssh can be told to log that.
+pub(super) fn is_told(version: &SshVersion) -> bool {
+    version.at_least(8, 5)
+}
+
+/// The accounts that are known to be silent.
+#[derive(Debug)]
+pub(super) struct Silent {
+    /// A std mutex: held for a look.
+    known: Mutex<HashSet<HostIdentity>>,
+    /// Where they stand for later processes. None where there is no home directory.
+    file: Option<PathBuf>,
+}
+
+impl Silent {
+    pub(super) fn new() -> Self {
+        Silent { known: Mutex::default(), file: file() }
+    }
+
+    /// Whether this account is known to be silent. `log` is the master's, of a login that has
+    /// succeeded.
+    pub(super) fn contains(&self, host: &Host, log: &str) -> bool {
+        if let Some(is_forced) = host.get_forced_command() {
+            return is_forced;
+        }
+        has_forced_command(log)
+            || self.known().contains(host.identity())
+            || account(host, log).is_some_and(|account| self.is_in_file(&account))
+    }
+
+    /// Remembers it.
+    pub(super) fn insert(&self, host: &Host, log: &str) {
+        let is_new = self.known().insert(host.identity().clone());
+        let is_told = host.get_forced_command().is_some() || has_forced_command(log);
+        if !is_new || is_told {
+            return;
+        }
+        let (Some(file), Some(account)) = (&self.file, account(host, log)) else { return };
+        if !self.is_in_file(&account)
+            && let Err(error) = append(file, &account)
+        {
+            let file = file.display();
+            tracing::warn!(%error, %file, "cannot remember an account with a forced command");
+        }
+    }
+
+    fn is_in_file(&self, account: &str) -> bool {
+        let Some(file) = &self.file else { return false };
+        let mut text = String::new();
+        let read = fs::File::open(file).and_then(|file| file.take(MOST).read_to_string(&mut text));
+        read.is_ok() && text.lines().any(|line| line == account)
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashSet<HostIdentity>> {
+        self.known.lock().unwrap_or_else(|poison| poison.into_inner())
+    }
+}
+
+/// The file of this user.
+fn file() -> Option<PathBuf> {
+    let absolute =
+        |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")));
+    Some(state?.join("sshpool").join("forced-commands"))
+}
+
+fn append(file: &Path, account: &str) -> io::Result<()> {
+    if let Some(directory) = file.parent() {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    }
+    let mut file = fs::OpenOptions::new().append(true).create(true).mode(0o600).open(file)?;
+    // In one piece, so that the lines of two processes do not mix.
+    file.write_all(format!("{account}\n").as_bytes())
+}
+
+/// The account, and the key of the server that it is an account of. None where ssh did not say
+/// which key that is.
+fn account(host: &Host, log: &str) -> Option<String> {
+    let endpoint = host.login().endpoint.as_ref()?;
+    let key = said(log).find_map(|line| line.split_once("Server host key: "))?.1.trim();
+    Some(format!("{endpoint} {key}"))
+}
+
+/// Whether the server has said of the accepted key that it has a forced command.
+fn has_forced_command(log: &str) -> bool {
+    let options = said(log)
+        .filter_map(|line| line.split_once("Remote: ")?.1.split_once(": key options:"))
+        .last();
+    options.is_some_and(|(_, options)| options.split_whitespace().any(|word| word == "command"))
+}
+
+fn said(log: &str) -> impl Iterator<Item = &str> {
+    log.lines().filter(|line| line.starts_with(DEBUG))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("debug1: Remote: /k:1: key options: agent-forwarding command pty\r\n", true)]
+    #[case("debug1: packet.c:f():1 (pid=2): Remote: cert: key options: command\r\n", true)]
+    #[case("debug1: Remote: /k:1: key options: agent-forwarding pty\r\n", false)]
+    #[case("debug1: Remote: /command:1: key options: pty\r\n", false)]
+    #[case("Remote: /k:1: key options: command\r\n", false)]
+    #[case(
+        "debug1: Remote: /k:1: key options: command\ndebug1: Remote: /k:2: key options: pty\n",
+        false
+    )]
+    fn a_forced_command_of_a_key_is_told(#[case] log: &str, #[case] expected: bool) {
+        assert_eq!(has_forced_command(log), expected);
+    }
+}
