@@ -166,13 +166,7 @@ proptest! {
 
 /// The sign that a command has begun, as the other side prints it.
 fn sign(group: &str) -> Vec<u8> {
-    let probe = bootstrap::probe();
-    let needle = probe
-        .split_once("\\036")
-        .and_then(|(_, rest)| rest.split_once("%d"))
-        .expect("it is there")
-        .0;
-    format!("\x1e{needle}{group}\n").into_bytes()
+    format!("\x1e{} {group}\n", bootstrap::nonce()).into_bytes()
 }
 
 /// What may stand before the sign: anything, and what begins like it.

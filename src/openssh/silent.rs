@@ -20,10 +20,11 @@ use crate::host::{Host, HostIdentity};
 /// So much of the file is read.
 const MOST: u64 = 1024 * 1024;
 
-/// What makes a master log, at any level, who the server is and what it says of the key that it
-/// has accepted, and nothing else.
-pub(super) const LOG_VERBOSE: &str =
-    "sshconnect.c:verify_host_key():*,packet.c:ssh_packet_read_poll_seqnr():*";
+/// What makes a master log, at any level, who the server is, how it has logged in, and what the
+/// server says of the key that it has accepted, and nothing else.
+pub(super) const LOG_VERBOSE: &str = "compat.c:compat_banner():*,\
+    sshconnect.c:verify_host_key():*,sshconnect2.c:ssh_userauth2():*,\
+    packet.c:ssh_packet_read_poll_seqnr():*";
 
 /// Whether this ssh can be told to log that.
 pub(super) fn is_told(version: &SshVersion) -> bool {
@@ -110,10 +111,29 @@ fn account(host: &Host, log: &str) -> Option<String> {
 
 /// Whether the server has said of the accepted key that it has a forced command.
 fn has_forced_command(log: &str) -> bool {
-    let options = said(log)
-        .filter_map(|line| line.split_once("Remote: ")?.1.split_once(": key options:"))
-        .last();
-    options.is_some_and(|(_, options)| options.split_whitespace().any(|word| word == "command"))
+    key_options(log).is_some_and(|options| options.split_whitespace().any(|word| word == "command"))
+}
+
+/// What the server has said last of the key that it has accepted.
+fn key_options(log: &str) -> Option<&str> {
+    let options =
+        said(log).filter_map(|line| line.split_once("Remote: ")?.1.split_once(": key options:"));
+    Some(options.last()?.1)
+}
+
+/// Whether the server is about to tell of the accepted key: an OpenSSH does so from 7.7 on, a
+/// moment behind the login.
+pub(super) fn is_about_to_tell(log: &str) -> bool {
+    let is_by_key =
+        |line: &str| line.contains("Authenticated to ") && line.contains("using \"publickey\"");
+    let tells = |line: &str| -> Option<bool> {
+        let version = line.split_once("match: OpenSSH_")?.1;
+        let mut numbers = version.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+        Some((numbers.next()?.ok()?, numbers.next()?.ok()?) >= (7, 7))
+    };
+    key_options(log).is_none()
+        && log.lines().any(is_by_key)
+        && said(log).any(|line| tells(line).unwrap_or(false))
 }
 
 fn said(log: &str) -> impl Iterator<Item = &str> {
@@ -137,5 +157,27 @@ mod tests {
     )]
     fn a_forced_command_of_a_key_is_told(#[case] log: &str, #[case] expected: bool) {
         assert_eq!(has_forced_command(log), expected);
+    }
+
+    #[rstest]
+    #[case("9.2p1 Debian-2", "publickey", "", true)]
+    #[case("7.7", "publickey", "", true)]
+    #[case("10.0", "publickey", "", true)]
+    #[case("7.4", "publickey", "", false)]
+    #[case("9.2p1", "password", "", false)]
+    #[case("9.2p1", "publickey", "debug1: Remote: /k:1: key options: pty\r\n", false)]
+    fn only_an_openssh_that_has_accepted_a_key_tells_of_it(
+        #[case] version: &str,
+        #[case] method: &str,
+        #[case] more: &str,
+        #[case] expected: bool,
+    ) {
+        let log = format!(
+            "debug1: compat.c:compat_banner():150 (pid=1): match: OpenSSH_{version} pat OpenSSH* \
+             compat 0x04000000\r\nsshconnect2.c:ssh_userauth2():580 (pid=1): Authenticated to h \
+             ([::1]:22) using \"{method}\".\r\n{more}"
+        );
+        assert_eq!(is_about_to_tell(&log), expected);
+        assert!(!is_about_to_tell(&log.replace("OpenSSH_", "dropbear_")));
     }
 }

@@ -32,6 +32,7 @@ mod ending;
 mod faults;
 mod faults_here;
 mod faults_program;
+mod first_session;
 mod fixture;
 mod fleet;
 mod forced;

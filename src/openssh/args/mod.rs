@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use super::program::SshVersion;
 use super::silent;
+use super::trace::Trace;
 use crate::host::{Host, Variables};
 
 /// What a session or control call names as its destination. It never goes there: the socket is all
@@ -277,7 +278,8 @@ pub(super) fn master(host: &Host, plan: &MasterPlan<'_>) -> Vec<OsString> {
     if plan.version.at_least(8, 7) {
         args = args.option("ForkAfterAuthentication", "no");
     }
-    if silent::is_told(plan.version) {
+    // Else it is logged as it is.
+    if silent::is_told(plan.version) && plan.log_level != Trace::LOG_LEVEL {
         args = args.option("LogVerbose", silent::LOG_VERBOSE);
     }
     args = host_args(args, host, plan.config_file);

@@ -31,12 +31,13 @@ fn a_master_carries_what_the_host_says() {
     assert!(line.starts_with("-M -N -T -S /run/x%%/1 "), "{line}");
     assert!(
         line.contains(
-            " -o ForkAfterAuthentication=no -F /etc/other -o HostName=10.0.0.7 -p 2222 -l deploy \
+            " -F /etc/other -o HostName=10.0.0.7 -p 2222 -l deploy \
              -o Compression=yes -o IdentityFile=\"/keys/100%%\" -o IdentitiesOnly=yes -o \
                  ConnectTimeout=2 "
         ),
         "{line}"
     );
+    assert!(line.contains(" -o ForkAfterAuthentication=no -o LogVerbose="), "{line}");
     assert!(line.ends_with(" -o SendEnv=* -- web1"), "{line}");
 }
 
@@ -45,7 +46,7 @@ fn an_old_client_is_not_given_options_that_it_does_not_know() {
     let version = SshVersion::for_tests(8, 4);
     let host = Host::new("web1").expect("a valid host");
     let line = words(master(&host, &plan(&version, Path::new("/s"))));
-    assert!(!line.contains("ForkAfterAuthentication"), "{line}");
+    assert!(!line.contains("ForkAfterAuthentication") && !line.contains("LogVerbose"), "{line}");
 }
 
 #[test]

@@ -29,7 +29,7 @@ use super::resolve::{self, call_failed};
 use super::route::Route;
 use super::runtime::{Runtime, local};
 use super::session::Session;
-use super::silent::Silent;
+use super::silent::{self, Silent};
 use super::supervisor::{End, Notes, Supervisor, log_of};
 use super::trace::{Step, Trace};
 use crate::error::{ConnectError, ConnectErrorKind};
@@ -41,6 +41,8 @@ use closing::SUPERVISOR_GONE;
 /// How often a launching master is looked at. A login takes some hundred milliseconds, and nothing
 /// tells when the socket is bound.
 const LOOK: Duration = Duration::from_millis(3);
+/// How long a server may take to tell of the key that it has accepted. It does so at once.
+const TELLING: Duration = Duration::from_secs(1);
 /// How long the reason of an end is waited for, once something of it was heard.
 const DYING: Duration = Duration::from_millis(200);
 
@@ -216,12 +218,16 @@ impl Master {
             done(Step::Answered);
             checked
         };
-        let log = || diagnosis::read_tail(&log_of(&self.socket), 0).unwrap_or_default();
         let learn = async {
-            match silent.is_none_or(|silent| silent.contains(&self.host, &log())) {
+            let log = self.log_of_login().await;
+            let account = match silent.is_none_or(|silent| silent.contains(&self.host, &log)) {
                 true => Ok(Account::Silent),
                 false => self.open_first().await,
+            };
+            if let (Some(silent), Ok(Account::Silent)) = (silent, &account) {
+                silent.insert(&self.host, &log);
             }
+            account
         };
         let (check, account) = tokio::join!(check, learn);
         check.map_err(|reason| ConnectError::new(ConnectErrorKind::Other, reason, Vec::new()))?;
@@ -233,9 +239,6 @@ impl Master {
                         ?account,
                         "no POSIX shell: commands go as arguments, without standby"
                     );
-                }
-                if let (Some(silent), Account::Silent) = (silent, account) {
-                    silent.insert(&self.host, &log());
                 }
                 self.account.store(account as u8, Ordering::Relaxed);
             }
@@ -258,6 +261,18 @@ impl Master {
         let said = std::fs::metadata(log_of(&self.socket)).map_or(0, |log| log.len());
         self.notes.ready_at.store(said, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// What ssh has logged up to the login, and what the server tells of it at once.
+    async fn log_of_login(&self) -> String {
+        let give_up = Instant::now() + TELLING;
+        loop {
+            let log = diagnosis::read_tail(&log_of(&self.socket), 0).unwrap_or_default();
+            if !silent::is_about_to_tell(&log) || give_up <= Instant::now() {
+                return log;
+            }
+            sleep(LOOK).await;
+        }
     }
 
     pub(crate) fn pid(&self) -> u32 {

@@ -27,7 +27,7 @@ use super::message;
 #[case::host(
     "[hosts.web1]\n\nHostName = 'x'",
     "config.toml:3: unknown key \"HostName\" in [hosts.web1]: expected one of address, port, \
-     user, identity_file, ssh_config, options"
+     user, identity_file, ssh_config, forced_command, options"
 )]
 #[case::quoted_host(
     "[hosts.'web1.lan']\nx = 1",
