@@ -113,11 +113,11 @@ impl Plan {
     pub fn full() -> Plan {
         let near = Latency {
             round_trip: Duration::ZERO,
-            rounds: 7,
+            rounds: 6,
             command: Command::True,
             tight: Count { commands: 100, logins: 10 },
             spaced: 9,
-            limit: Duration::from_secs(210),
+            limit: Duration::from_secs(180),
         };
         Plan {
             quick: false,
@@ -131,14 +131,14 @@ impl Plan {
             near,
             distant: Latency {
                 round_trip: Duration::from_millis(40),
-                rounds: 5,
+                rounds: 4,
                 command: Command::True,
                 tight: Count { commands: 12, logins: 3 },
                 spaced: 7,
-                limit: Duration::from_secs(180),
+                limit: Duration::from_secs(150),
             },
             widths: Widths {
-                widths: &[1, 2, 4, 5, 6, 8, 10, 12, 16],
+                widths: &[1, 4, 5, 8, 10, 12, 16],
                 count: Count { commands: BURST, logins: 24 },
                 rounds: 3,
                 limit: Duration::from_secs(240),
@@ -147,7 +147,7 @@ impl Plan {
                 widths: &[5, 8, 10],
                 count: Count { commands: BURST, logins: 24 },
                 rounds: 3,
-                limit: Duration::from_secs(80),
+                limit: Duration::from_secs(90),
             },
         }
     }

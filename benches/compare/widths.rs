@@ -149,7 +149,8 @@ pub async fn measure(
         for index in 0..peers.len() {
             let index = (index + round) % peers.len();
             let (peer, row) = (&mut peers[index], &mut rows[index]);
-            let best: Vec<_> = row.best().iter().take(2).map(|cell| cell.width).collect();
+            let tried = if Kind::OF_BOUNDS.contains(&row.kind) { 2 } else { 1 };
+            let best: Vec<_> = row.best().iter().take(tried).map(|cell| cell.width).collect();
             for width in best {
                 again(peer, row, width, Some(round), plan, lab).await;
             }

@@ -3,8 +3,8 @@
 //!
 //! `cargo bench --bench program [-- [--quick] [--document FILE]]`, which `scripts/bench` runs at
 //! its end. One command on a warm agent against `ssh -S` on a live master, with much output and
-//! input too; one command on 20 hosts against `xargs -P20 ssh` over masters, pdsh and clush; what an
-//! agent with 200 hosts takes; and 1,000 hosts, as far as memory carries them.
+//! input too; one command on 20 hosts against `xargs -P20 ssh` over masters, pdsh and clush; what
+//! an agent with 200 hosts takes; and 1,000 hosts, as far as memory carries them.
 //! Ways take turns within a round, and ratios are of one round. The hosts are aliases of one server
 //! on this machine.
 
@@ -17,7 +17,7 @@ mod large;
 mod support;
 
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use idle::{Idle, OnAll};
 use lab::{Lab, Way};
@@ -49,14 +49,15 @@ pub struct Plan {
 
 impl Plan {
     const FULL: Plan = Plan {
-        rounds: 7,
+        rounds: 5,
         commands: 40,
         hosts: 20,
-        many_rounds: 9,
+        many_rounds: 7,
         cold_rounds: 5,
         large_rounds: 5,
         connected: 200,
-        idle: Duration::from_secs(90),
+        // Health checks come every 30 s, and a session is used for 60 s.
+        idle: Duration::from_secs(60),
         most: 1000,
         most_runs: 5,
         most_idle: Duration::from_secs(60),
@@ -139,6 +140,9 @@ fn main() -> ExitCode {
 }
 
 fn measure(plan: &Plan) -> Measured {
+    let started = Instant::now();
+    let begins = |part: &str| eprintln!("{} s: {part}", started.elapsed().as_secs());
+    begins("one command");
     let lab = &Lab::new(plan.hosts);
     // What has to be there is there before anything is measured.
     let _master = lab.bare_master();
@@ -149,8 +153,10 @@ fn measure(plan: &Plan) -> Measured {
     let spaced = rounds(lab, &one, plan.rounds, plan.commands, Some(PAUSE));
     let tight = rounds(lab, &one, plan.rounds, plan.commands, None);
 
+    begins("much output and input");
     let large = large::measure(lab, plan.large_rounds);
 
+    begins("one command on many hosts, warm");
     let many = [
         Way::Run(plan.hosts),
         Way::Xargs(plan.hosts),
@@ -179,6 +185,7 @@ fn measure(plan: &Plan) -> Measured {
     }
     lab.close_masters();
 
+    begins("one command on many hosts, cold");
     let cold = [
         Way::Run(plan.hosts),
         Way::PdshWithoutMasters(plan.hosts),
@@ -195,8 +202,11 @@ fn measure(plan: &Plan) -> Measured {
     }
     lab.stop_agent();
     let facts = lab.facts();
+    begins("an idle agent");
     let idle = connected(plan.connected, plan.idle);
+    begins("the most hosts");
     let most = most(plan);
+    begins("the document");
     Measured {
         spaced,
         tight,

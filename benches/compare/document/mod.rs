@@ -197,8 +197,8 @@ impl Measured {
             text,
             "- At once: so many workers, each of which runs one command after another until {} have run ({} logins of cold ssh). Only on \
              loopback. Each peer has all widths in ascending order up to the second in a row at which there are errors, or logins that a \
-             client makes by itself because its session was refused; then its two best widths again, up to {}, as far as the time that all of \
-             this is given lets it. For the pool {BURST} are also \
+             client makes by itself because its session was refused; then its best width again (the two best ones of those that bounds name), up to {}, as \
+             far as the time that all of this is given lets it. For the pool {BURST} are also \
              begun all at once: it queues them itself.",
             self.widths.count.of(Kind::Pool),
             self.widths.count.of(Kind::Cold),
