@@ -73,27 +73,23 @@ pub fn text(measured: &Measured) -> String {
             rows[0].against(&rows[1]),
         );
     }
-    match idle {
-        Ok(idle) => at_rest(&mut out, idle, 2.0, 20.0),
-        Err(why) => line(
-            &mut out,
-            format_args!("| hosts connected, nothing to do | | {why} | **missed** |"),
-        ),
-    }
+    at_rest(&mut out, idle, 2.0, 20.0);
     match most {
         Ok(most) => {
             on_all(&mut out, most);
             at_rest(&mut out, &most.idle, 8.0, 60.0);
         }
         Err(why) => {
-            line(&mut out, format_args!("| the most hosts connected | | {why} | **missed** |"))
+            let why = cell(why);
+            line(&mut out, format_args!("| the most hosts connected | | {why} | **missed** |"));
         }
     }
     out.push_str(
         "\nThe computing and the processes are those of the agent and of all below it: masters, sessions, the guard; of those that have \
          ended, too. The memory of all is their PSS: what several share is divided among them.\n",
     );
-    for idle in idle.iter().chain(most.as_ref().map(|most| &most.idle)) {
+    let of_most = most.iter().filter_map(|most| most.idle.as_ref().ok());
+    for idle in idle.iter().chain(of_most) {
         line(&mut out, format_args!("\n{}", about(idle)));
     }
     if let Ok(most) = most
@@ -128,7 +124,15 @@ fn verdict(is_kept: bool) -> &'static str {
 }
 
 /// What an agent may take that has nothing to do: percents of a core, and MiB.
-fn at_rest(out: &mut String, idle: &Idle, cpu: f64, memory: f64) {
+fn at_rest(out: &mut String, idle: &Result<Idle, String>, cpu: f64, memory: f64) {
+    let idle = match idle {
+        Ok(idle) => idle,
+        Err(why) => {
+            let why = cell(why);
+            line(out, format_args!("| hosts connected, nothing to do | | {why} | **missed** |"));
+            return;
+        }
+    };
     let Idle { hosts, resident_mib, cpu_of_all, .. } = idle;
     line(
         out,
@@ -149,7 +153,7 @@ fn at_rest(out: &mut String, idle: &Idle, cpu: f64, memory: f64) {
 
 fn on_all(out: &mut String, most: &Most) {
     const SECONDS: f64 = 3.0;
-    let Most { hosts, on_all: OnAll { seconds, runs, first_error }, .. } = most;
+    let Most { hosts, on_all: OnAll { seconds, runs, logins, first_error }, .. } = most;
     let what = format!("`true` on {hosts} hosts by `sshpool run`, warm");
     let (shown, is_kept) = match seconds {
         Some(Spread { median, least, greatest }) => {
@@ -161,6 +165,13 @@ fn on_all(out: &mut String, most: &Most) {
     let errors = first_error.as_ref().map_or("none".to_owned(), |error| cell(error));
     let is_kept = verdict(first_error.is_none());
     line(out, format_args!("| the same: errors in {runs} runs | none | {errors} | {is_kept} |"));
+    line(
+        out,
+        format_args!(
+            "| the same: logins meanwhile | none | {logins} | {} |",
+            verdict(*logins == 0)
+        ),
+    );
 }
 
 /// What is not held to a bound.

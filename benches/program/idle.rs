@@ -30,6 +30,8 @@ pub struct OnAll {
     /// Seconds, of those without an error.
     pub seconds: Option<Spread>,
     pub runs: usize,
+    /// Made meanwhile: the connections were there.
+    pub logins: usize,
     pub first_error: Option<String>,
 }
 
@@ -84,7 +86,7 @@ pub fn idle(lab: &Lab, hosts: usize, connect_seconds: f64, time: Duration) -> Re
 /// `true` on all hosts by one `sshpool run`, so many times, with a second between them.
 pub fn on_all(lab: &Lab, hosts: usize, runs: usize) -> OnAll {
     let (mut times, mut first_error) = (Vec::new(), None);
-    let width = hosts.to_string();
+    let (width, before) = (hosts.to_string(), lab.logins());
     // The first one is not counted.
     for number in 0..=runs {
         std::thread::sleep(Duration::from_secs(1));
@@ -101,7 +103,8 @@ pub fn on_all(lab: &Lab, hosts: usize, runs: usize) -> OnAll {
             first_error.get_or_insert(format!("{}: {line}", output.status));
         }
     }
-    OnAll { seconds: Spread::of(&times), runs, first_error }
+    let logins = lab.logins() - before;
+    OnAll { seconds: Spread::of(&times), runs, logins, first_error }
 }
 
 /// How many hosts the client and the server of such a lab have memory for.

@@ -255,6 +255,11 @@ impl Lab {
         assert!(stopped.is_ok_and(|status| status.success()), "the agent can be stopped");
     }
 
+    /// That all servers have seen.
+    pub fn logins(&self) -> usize {
+        self.servers.iter().map(Sshd::logins).sum()
+    }
+
     pub fn facts(&self) -> Facts {
         let mut facts = Facts::of(&self.servers[0]);
         facts.add("pdsh", said("pdsh", &["-V"]));

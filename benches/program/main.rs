@@ -108,7 +108,7 @@ pub struct Most {
     pub wanted: usize,
     pub hosts: usize,
     pub on_all: OnAll,
-    pub idle: Idle,
+    pub idle: Result<Idle, String>,
 }
 
 pub struct Measured {
@@ -233,7 +233,7 @@ fn most(plan: &Plan) -> Result<Most, String> {
     let lab = Lab::that_keeps(hosts);
     let seconds = idle::connect(&lab, hosts)?;
     let on_all = idle::on_all(&lab, hosts, plan.most_runs);
-    let idle = idle::idle(&lab, hosts, seconds, plan.most_idle)?;
+    let idle = idle::idle(&lab, hosts, seconds, plan.most_idle);
     Ok(Most { wanted, hosts, on_all, idle })
 }
 
