@@ -5,6 +5,9 @@ use std::process;
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use sshpool::SessionReuse;
+
+use crate::leftover::{self, Leftover};
 use crate::random::Random;
 
 /// How a command goes through the library.
@@ -53,6 +56,8 @@ pub struct Job {
     pub max_output: Option<usize>,
     /// Its future is dropped after this.
     pub cancel: Option<Duration>,
+    /// It leaves a process of this kind behind.
+    pub leftover: Option<leftover::Kind>,
 }
 
 /// The environment variable of the server's processes that has the id. Another run of this program
@@ -62,17 +67,23 @@ pub static MARK: LazyLock<String> = LazyLock::new(|| format!("SSHPOOL_CHAOS_{}",
 /// For commands that are in no hurry. `exec` has it from the pool's settings.
 pub const TIMEOUT: Duration = Duration::from_secs(8);
 
+/// How many of a hundred commands leave something behind.
+const LEAVING: usize = 15;
+
 /// What a command does between its first line in the record and its last.
 #[derive(Default)]
 struct Body {
     text: String,
+    /// Behind which nothing is written any more.
+    pause: Option<String>,
     input: Vec<u8>,
     stdout: Vec<u8>,
 }
 
 impl Job {
-    /// A command that appends its lines to `record`, which the server's shell expands.
-    pub fn draw(random: &mut Random, id: String, record: &str) -> Job {
+    /// A command that appends its lines to `record`, which the server's shell expands, in a pool
+    /// with this setting.
+    pub fn draw(random: &mut Random, id: String, record: &str, reuse: SessionReuse) -> Job {
         let method = match random.below(100) {
             0..40 => Method::Output,
             40..58 => Method::Exec,
@@ -98,8 +109,8 @@ impl Job {
         if !fits || matches!(method, Method::Dropped | Method::Ended) {
             end = End::Status(0);
         }
-        let stderr = format!("err {id}\n").into_bytes();
-        let body = body(random, &id, method, end);
+        let mut stderr = format!("err {id}\n").into_bytes();
+        let mut body = body(random, &id, method, end);
         let cancel = random.percent(6).then(|| random.millis(0, 600));
         let timeout = if end == End::TimedOut { random.millis(200, 1500) } else { TIMEOUT };
         let mut lines = vec![
@@ -112,6 +123,15 @@ impl Job {
             // Long text takes other ways to the shell.
             lines.insert(2, format!(": '{}'", "x".repeat(random.between(3000, 60_000))));
         }
+        // It is killed in the midst of its output.
+        let leftover = (end != End::TooMuch && random.percent(LEAVING))
+            .then(|| Leftover::draw(random, &id, reuse));
+        if let Some(leftover) = &leftover {
+            lines.push(leftover.text.clone());
+            body.stdout.extend_from_slice(&leftover.stdout);
+            stderr.extend_from_slice(&leftover.stderr);
+        }
+        lines.extend(body.pause);
         match end {
             End::Status(code) => lines.extend([end_line(&id, record), format!("exit {code}")]),
             End::Killed => lines.extend([end_line(&id, record), "kill -s KILL $$".to_owned()]),
@@ -130,7 +150,16 @@ impl Job {
             end,
             timeout,
             cancel,
+            leftover: leftover.map(|leftover| leftover.kind),
         }
+    }
+
+    /// Whether a word is the id of some command: the round, the caller and a number.
+    pub fn is_id(word: &str) -> bool {
+        let mut parts = word.strip_prefix('r').unwrap_or_default().split('-');
+        let is_number =
+            |part: &str| part.bytes().all(|byte| byte.is_ascii_digit()) && !part.is_empty();
+        parts.clone().count() == 3 && parts.all(is_number)
     }
 
     /// Whether the last line in the record is written by one that nothing disturbs.
@@ -161,7 +190,8 @@ fn body(random: &mut Random, id: &str, method: Method, end: End) -> Body {
     if matches!(method, Method::Dropped | Method::Ended) {
         let seconds = random.pick(&["0.1", "1", "20"]);
         let (text, stdout) = said(id);
-        return Body { text: format!("{text}; sleep {seconds}"), stdout, ..Body::default() };
+        let pause = Some(format!("sleep {seconds}"));
+        return Body { text, pause, stdout, ..Body::default() };
     }
     match random.below(10) {
         0..5 => {
@@ -176,7 +206,7 @@ fn body(random: &mut Random, id: &str, method: Method, end: End) -> Body {
                     let (text, stdout) = said(id);
                     Body { text: format!("cat; {text}"), stdout, ..Body::default() }
                 }
-                _ => Body { text: "cat".to_owned(), stdout: input.clone(), input },
+                _ => Body { text: "cat".to_owned(), stdout: input.clone(), input, pause: None },
             }
         }
         7 => {
@@ -189,8 +219,8 @@ fn body(random: &mut Random, id: &str, method: Method, end: End) -> Body {
         }
         _ => {
             let (text, stdout) = said(id);
-            let seconds = random.millis(10, 900).as_secs_f64();
-            Body { text: format!("{text}; sleep {seconds}"), stdout, ..Body::default() }
+            let pause = Some(format!("sleep {}", random.millis(10, 900).as_secs_f64()));
+            Body { text, pause, stdout, ..Body::default() }
         }
     }
 }

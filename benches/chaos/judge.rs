@@ -48,6 +48,9 @@ pub fn judge(lab: &Lab, round: &str, done: &[Done], log: &faults::Log, found: &m
         if !ran_as_told {
             wrong.get_or_insert("the record says otherwise".to_owned());
         }
+        if let Some(kind) = job.leftover.filter(|_| entry.starts > 0) {
+            *found.leftovers.entry(kind).or_default() += 1;
+        }
         if living.contains_key(&job.id) {
             *found.outliving.entry(told.outcome).or_default() += 1;
             if told.gone {

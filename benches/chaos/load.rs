@@ -117,7 +117,7 @@ impl Load {
         number: &mut usize,
         started: Instant,
     ) -> Done {
-        let job = Job::draw(random, self.id(worker, number), &Lab::record(&self.round));
+        let job = self.job(random, worker, number);
         let wrong = Some(format!("{call} did not come back within {patience:?}"));
         let told =
             Told { outcome: Outcome::Hung, kind: "", words: call.to_owned(), gone: false, wrong };
@@ -132,7 +132,7 @@ impl Load {
         lease: Option<&sshpool::Lease>,
         done: &mut Vec<Done>,
     ) {
-        let job = Job::draw(random, self.id(worker, number), &Lab::record(&self.round));
+        let job = self.job(random, worker, number);
         let config = self.pool.config();
         let patience = job.timeout + config.acquire_timeout + config.connect_timeout + ROUNDING;
         let on = lease.map_or(On::Pool(&self.pool, &self.host), On::Lease);
@@ -143,6 +143,11 @@ impl Load {
         if never_started {
             self.calm_down().await;
         }
+    }
+
+    fn job(&self, random: &mut Random, worker: usize, number: &mut usize) -> Job {
+        let (id, record) = (self.id(worker, number), Lab::record(&self.round));
+        Job::draw(random, id, &record, self.pool.config().session_reuse)
     }
 
     fn id(&self, worker: usize, number: &mut usize) -> String {

@@ -3,7 +3,8 @@
 //! that was reported as never started never ran, all others ran once at most; and nothing is left:
 //! no process, no descriptor, no socket, no memory.
 //!
-//! `cargo bench --bench chaos [-- [--minutes N] [--seed S]]`; `scripts/chaos` does so.
+//! `cargo bench --bench chaos [-- [--minutes N] [--seed S] [--reuse exact|off]]`; `scripts/chaos`
+//! does so. `--reuse` is the `session_reuse` of all rounds.
 //!
 //! A run is a row of rounds. Each has a pool of its own and draws everything from its seed: the
 //! settings, the commands, the faults. The first round has the seed that the run was given, the
@@ -15,6 +16,7 @@ mod footprint;
 mod job;
 mod judge;
 mod lab;
+mod leftover;
 mod load;
 mod random;
 mod report;
@@ -33,7 +35,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use sshpool::{Pool, PoolConfig};
+use sshpool::{Pool, PoolConfig, SessionReuse};
 
 use footprint::Footprint;
 use lab::Lab;
@@ -60,11 +62,13 @@ const MEMORY: u64 = 4 * 1024;
 struct Arguments {
     minutes: f64,
     seed: u64,
+    /// None: each round draws its own.
+    reuse: Option<SessionReuse>,
 }
 
 fn main() -> ExitCode {
     let Some(arguments) = arguments() else {
-        eprintln!("usage: scripts/chaos [--minutes N] [--seed S]");
+        eprintln!("usage: scripts/chaos [--minutes N] [--seed S] [--reuse {}]", round::reuses());
         return ExitCode::from(2);
     };
     let directory =
@@ -92,7 +96,7 @@ fn main() -> ExitCode {
 
 fn arguments() -> Option<Arguments> {
     let seed = RandomState::new().hash_one(std::process::id()) % 1_000_000_000;
-    let mut arguments = Arguments { minutes: 1.0, seed };
+    let mut arguments = Arguments { minutes: 1.0, seed, reuse: None };
     let mut given = std::env::args().skip(1);
     while let Some(argument) = given.next() {
         match argument.as_str() {
@@ -100,6 +104,7 @@ fn arguments() -> Option<Arguments> {
             "--bench" => {}
             "--minutes" => arguments.minutes = given.next()?.parse().ok()?,
             "--seed" => arguments.seed = given.next()?.parse().ok()?,
+            "--reuse" => arguments.reuse = Some(given.next()?.parse().ok()?),
             _ => return None,
         }
     }
@@ -114,7 +119,8 @@ fn limit_descriptors() {
 }
 
 async fn chaos(arguments: &Arguments, lab: &Arc<Lab>) -> Report {
-    println!("chaos --minutes {} --seed {}", arguments.minutes, arguments.seed);
+    let reuse = arguments.reuse.map_or_else(String::new, |reuse| format!(" --reuse {reuse}"));
+    println!("chaos --minutes {} --seed {}{reuse}", arguments.minutes, arguments.seed);
     warm_up(lab).await;
     let before = Footprint::look();
     let total = Duration::from_secs_f64(arguments.minutes * 60.0);
@@ -124,7 +130,8 @@ async fn chaos(arguments: &Arguments, lab: &Arc<Lab>) -> Report {
     for number in 0..rounds {
         let seed = arguments.seed.wrapping_add(number as u64);
         let lasts = total / u32::try_from(rounds).expect("a day has fewer rounds");
-        report.add(round::run(lab, seed, number, lasts, before).await);
+        let settings = round::Settings::draw(seed, arguments.reuse);
+        report.add(round::run(lab, seed, number, settings, lasts, before).await);
     }
     report.compare_memory(MEMORY);
     for (number, lines) in report.lines().into_iter().enumerate() {

@@ -31,6 +31,7 @@ impl Report {
             never_started,
             faults,
             outliving,
+            leftovers,
             failures,
             slowest_recovery,
             lines,
@@ -40,6 +41,7 @@ impl Report {
         add(&mut self.all.never_started, never_started);
         add(&mut self.all.faults, faults);
         add(&mut self.all.outliving, outliving);
+        add(&mut self.all.leftovers, leftovers);
         self.all.failures.extend(failures);
         self.all.slowest_recovery = self.all.slowest_recovery.max(slowest_recovery);
         self.lines.push(lines);
@@ -78,6 +80,7 @@ impl Report {
         table("errors of commands that never started", &all.never_started);
         table("faults", &all.faults);
         table("commands that outlived their callers on the server", &all.outliving);
+        table("processes that commands left behind on purpose", &all.leftovers);
         let memory: Vec<String> = self.memory.iter().map(u64::to_string).collect();
         println!(
             "memory before: {} KiB; after each round: {}",

@@ -13,6 +13,7 @@ use crate::footprint::{self, Footprint};
 use crate::job::TIMEOUT;
 use crate::judge;
 use crate::lab::Lab;
+use crate::leftover;
 use crate::load::Load;
 use crate::random::Random;
 use crate::told::Outcome;
@@ -24,6 +25,8 @@ use crate::{CLOSING, ROUNDING, SETTINGS};
 const RECOVERY: Duration = Duration::from_secs(30);
 /// Between two storms, for everything that works to be at work.
 const QUIET: Duration = Duration::from_millis(1500);
+/// What `session_reuse` can be.
+const REUSES: &[SessionReuse] = &[SessionReuse::Off, SessionReuse::Exact];
 /// How long something that ends without being waited for may take.
 pub const SETTLING: Duration = Duration::from_secs(10);
 
@@ -36,6 +39,8 @@ pub struct Found {
     pub faults: BTreeMap<Fault, usize>,
     /// Commands whose processes lived on, by what their callers were told.
     pub outliving: BTreeMap<Outcome, usize>,
+    /// Processes that commands left behind on purpose.
+    pub leftovers: BTreeMap<leftover::Kind, usize>,
     pub failures: Vec<String>,
     pub slowest_recovery: Duration,
     /// Lines in the record.
@@ -45,7 +50,7 @@ pub struct Found {
 
 /// What a round is like.
 #[derive(Debug)]
-struct Settings {
+pub struct Settings {
     config: PoolConfig,
     workers: usize,
     keepalive: usize,
@@ -54,7 +59,8 @@ struct Settings {
 }
 
 impl Settings {
-    fn draw(seed: u64) -> Settings {
+    /// Those of a round. `fixed` is in the place of what is drawn for `session_reuse`.
+    pub fn draw(seed: u64, fixed: Option<SessionReuse>) -> Settings {
         let mut random = Random::of(seed, &[SETTINGS]);
         let config = PoolConfig::default()
             .max_connections(random.between(1, 4))
@@ -70,8 +76,14 @@ impl Settings {
         let sessions = config.max_connections * config.sessions_per_connection;
         let workers = random.between(8, 8 + 2 * sessions.min(16));
         let (keepalive, closes_early) = (random.between(1, 3), random.percent(50));
-        let reuse = random.pick(&[SessionReuse::Off, SessionReuse::Exact]);
-        Settings { config: config.session_reuse(reuse), workers, keepalive, closes_early }
+        // The last that is drawn: all else is the same, whatever there is to choose from.
+        let drawn = random.pick(REUSES);
+        let mut config = config.session_reuse(fixed.unwrap_or(drawn));
+        if fixed.is_some_and(|fixed| fixed != SessionReuse::Off) {
+            // Without standby no session is used again.
+            config.standby_sessions = config.standby_sessions.max(1);
+        }
+        Settings { config, workers, keepalive, closes_early }
     }
 
     fn text(&self) -> String {
@@ -94,16 +106,21 @@ impl Settings {
     }
 }
 
+/// The words for what `session_reuse` can be.
+pub fn reuses() -> String {
+    REUSES.iter().map(ToString::to_string).collect::<Vec<_>>().join("|")
+}
+
 /// Runs a round. `before` is what this process had before it.
 pub async fn run(
     lab: &Arc<Lab>,
     seed: u64,
     number: usize,
+    settings: Settings,
     lasts: Duration,
     before: Footprint,
 ) -> Found {
     let round = format!("r{number}");
-    let settings = Settings::draw(seed);
     println!("round {number}: seed {seed}, {}", settings.text());
     let mut found = Found::default();
     let log = Arc::new(faults::Log::default());

@@ -175,6 +175,6 @@ async fn half_way(job: &Job, on: On<'_>, stage: &Stage) -> Told {
             Err(error) => error.to_string(),
         };
     }
-    let wrong = beginning("stdout", &line, &job.stdout);
+    let wrong = beginning(job, "stdout", &line, &job.stdout);
     Told { outcome: Outcome::Cancelled, kind: "", words, gone: false, wrong }
 }

@@ -37,14 +37,12 @@ pub fn exec(job: &Job, result: Result<String, Error>) -> Told {
     let trimmed = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
     let (out, err) = (trimmed(&job.stdout), trimmed(&job.stderr));
     match result {
-        Ok(text) => {
-            ended(job, Some(0), None).unless(|| differs("stdout", text.as_bytes(), out.as_bytes()))
-        }
+        Ok(text) => ended(job, Some(0), None)
+            .unless(|| differs(job, "stdout", text.as_bytes(), out.as_bytes())),
         Err(Error::Failed { code, stderr, .. }) => ended(job, Some(code), None)
-            .unless(|| differs("stderr", stderr.as_bytes(), err.as_bytes())),
-        Err(Error::Killed { stderr, .. }) => {
-            ended(job, None, None).unless(|| differs("stderr", stderr.as_bytes(), err.as_bytes()))
-        }
+            .unless(|| differs(job, "stderr", stderr.as_bytes(), err.as_bytes())),
+        Err(Error::Killed { stderr, .. }) => ended(job, None, None)
+            .unless(|| differs(job, "stderr", stderr.as_bytes(), err.as_bytes())),
         Err(error) => failed(job, &error, Compare::Partial),
     }
 }
@@ -71,7 +69,8 @@ pub fn ended(job: &Job, code: Option<i32>, streams: Option<(&[u8], &[u8])>) -> T
         told.unless(|| (!right).then(|| format!("{words}, where {:?} was to come", job.end)));
     told.unless(|| {
         let (stdout, stderr) = streams?;
-        differs("stdout", stdout, &job.stdout).or_else(|| differs("stderr", stderr, &job.stderr))
+        differs(job, "stdout", stdout, &job.stdout)
+            .or_else(|| differs(job, "stderr", stderr, &job.stderr))
     })
 }
 
@@ -115,8 +114,8 @@ pub fn failed(job: &Job, error: &Error, compare: Compare<'_>) -> Told {
         (Compare::Partial, _) => return told,
     };
     told.unless(|| {
-        beginning("stdout", &partial.stdout, &job.stdout)
-            .or_else(|| beginning("stderr", &partial.stderr, &job.stderr))
+        beginning(job, "stdout", &partial.stdout, &job.stdout)
+            .or_else(|| beginning(job, "stderr", &partial.stderr, &job.stderr))
     })
 }
 
@@ -137,7 +136,7 @@ fn unexpected(job: &Job, error: &Error) -> Option<String> {
         ),
         Error::OutputLimit { partial, .. } => {
             return match job.end {
-                End::TooMuch => differs("stdout", &partial.stdout, &job.stdout),
+                End::TooMuch => differs(job, "stdout", &partial.stdout, &job.stdout),
                 _ => Some("it had no limit of its own".to_owned()),
             };
         }
@@ -166,15 +165,18 @@ impl Told {
     }
 }
 
-fn differs(stream: &str, seen: &[u8], expected: &[u8]) -> Option<String> {
-    (seen != expected).then(|| difference(stream, seen, expected))
+fn differs(job: &Job, stream: &str, seen: &[u8], expected: &[u8]) -> Option<String> {
+    (seen != expected).then(|| difference(job, stream, seen, expected))
 }
 
-pub fn beginning(stream: &str, seen: &[u8], expected: &[u8]) -> Option<String> {
-    (!expected.starts_with(seen)).then(|| difference(stream, seen, expected))
+pub fn beginning(job: &Job, stream: &str, seen: &[u8], expected: &[u8]) -> Option<String> {
+    (!expected.starts_with(seen)).then(|| difference(job, stream, seen, expected))
 }
 
-fn difference(stream: &str, seen: &[u8], expected: &[u8]) -> String {
+fn difference(job: &Job, stream: &str, seen: &[u8], expected: &[u8]) -> String {
+    if let Some(line) = line_of_another(job, seen) {
+        return format!("{stream} has a line of another command: {line:?}");
+    }
     let same = seen.iter().zip(expected).take_while(|(seen, expected)| seen == expected).count();
     let around = |bytes: &[u8]| {
         let bytes = &bytes[same.saturating_sub(20).min(bytes.len())..(same + 60).min(bytes.len())];
@@ -187,4 +189,14 @@ fn difference(stream: &str, seen: &[u8], expected: &[u8]) -> String {
         around(seen),
         around(expected)
     )
+}
+
+/// The first line that has the id of another command in it. Only whole lines count: the last one
+/// may have been cut in its id.
+fn line_of_another(job: &Job, seen: &[u8]) -> Option<String> {
+    let is_of_another =
+        |line: &&str| line.split_ascii_whitespace().any(|word| Job::is_id(word) && word != job.id);
+    let lines = seen.split_inclusive(|&byte| byte == b'\n').filter(|line| line.ends_with(b"\n"));
+    let mut lines = lines.filter_map(|line| std::str::from_utf8(line).ok());
+    lines.find(is_of_another).map(str::to_owned)
 }

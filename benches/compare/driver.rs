@@ -37,15 +37,15 @@ pub struct Hello {
 }
 
 impl Driver {
-    pub async fn asyncssh(lab: &Lab<'_>) -> Result<Driver, String> {
+    pub async fn asyncssh(lab: &Lab<'_>, command: plan::Command) -> Result<Driver, String> {
         let peers = installed("asyncssh")?;
-        Driver::start(peers.join("python/bin/python").into(), "asyncssh_driver.py", &peers, lab)
-            .await
+        let python = peers.join("python/bin/python");
+        Driver::start(python.into(), "asyncssh_driver.py", &peers, lab, command).await
     }
 
-    pub async fn node_ssh(lab: &Lab<'_>) -> Result<Driver, String> {
+    pub async fn node_ssh(lab: &Lab<'_>, command: plan::Command) -> Result<Driver, String> {
         let peers = installed("node-ssh")?;
-        Driver::start("node".into(), "node_driver.js", &peers, lab).await
+        Driver::start("node".into(), "node_driver.js", &peers, lab, command).await
     }
 
     async fn start(
@@ -53,13 +53,14 @@ impl Driver {
         driver: &str,
         peers: &Path,
         lab: &Lab<'_>,
+        run: plan::Command,
     ) -> Result<Driver, String> {
         let mut command = pooled::command(&program);
         command
             .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers").join(driver))
             .args(["127.0.0.1", &lab.port.to_string(), lab.sshd.user()])
             .args([lab.sshd.identity_file(), lab.known_hosts()])
-            .arg(plan::COMMAND)
+            .arg(run.text())
             .env("NODE_PATH", peers.join("node/node_modules"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -60,6 +60,16 @@ impl<'a> Lab<'a> {
         self.directory().join("ssh_config_with_master")
     }
 
+    /// The same with what Debian's clients come with.
+    pub fn ssh_config_with_locale(&self) -> PathBuf {
+        self.directory().join("ssh_config_with_locale")
+    }
+
+    /// What the processes of this lab's peers name in their command lines.
+    pub fn place(&self) -> &str {
+        self.directory().to_str().expect("temporary directories have names in UTF-8")
+    }
+
     fn write_files(&self) {
         let known = fs::read_to_string(self.sshd.known_hosts()).expect("the server has one");
         let (own, seen) = (format!("]:{} ", self.sshd.port()), format!("]:{} ", self.port));
@@ -71,9 +81,13 @@ impl<'a> Lab<'a> {
         for (path, text) in [
             (self.known_hosts(), known.replace(&own, &seen)),
             (self.ssh_config_with_master(), master),
+            (self.ssh_config_with_locale(), format!("{config}    SendEnv LANG LC_*\n")),
         ] {
             fs::write(path, text).expect("a file in a new directory");
         }
+        // What is read by the command that reads something.
+        let made = self.sshd.exec("head -c 1024 /dev/zero | tr '\\0' x >\"$HOME/kib\"");
+        assert!(made.status.success(), "the server has room for 1 KiB: {made:?}");
     }
 
     /// The key exchange that ssh and this server agree on. Most of a login's time is spent in it.

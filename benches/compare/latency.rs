@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use crate::lab::Lab;
 use crate::peers::{Kind, Peer};
 use crate::plan;
+use crate::support::cpu;
 use crate::support::stats::Spread;
 use crate::turn::{Pattern, Turn};
 
@@ -51,11 +52,12 @@ impl Row {
 /// The figure of a turn by which peers are compared.
 pub type Figure = fn(&Turn) -> Option<f64>;
 
-/// All peers in one pattern and at one distance.
+/// All peers in one pattern, with one command and at one distance.
 pub struct Table {
     /// Which one it is, as a name of a file.
     pub slug: &'static str,
     pub title: &'static str,
+    pub command: plan::Command,
     pub round_trip: Duration,
     /// What the proxy takes, in milliseconds.
     pub measured: Option<f64>,
@@ -85,22 +87,27 @@ impl Table {
     }
 }
 
-/// Both patterns at one distance: the spaced one, and the tight one.
+/// Both patterns at one distance and with one command: the spaced one, and the tight one.
 pub async fn measure(plan: &plan::Latency, lab: &Lab<'_>, peers: &mut [Peer]) -> [Table; 2] {
     let rows = || peers.iter().map(Row::of).collect();
-    let near = plan.round_trip.is_zero();
+    let slugs = match (plan.command, plan.round_trip.is_zero()) {
+        (plan::Command::Cat, _) => ["spaced-cat", "tight-cat"],
+        (plan::Command::True, true) => ["spaced-near", "tight-near"],
+        (plan::Command::True, false) => ["spaced-distant", "tight-distant"],
+    };
     let mut spaced = Table {
-        slug: if near { "spaced-near" } else { "spaced-distant" },
+        slug: slugs[0],
         title: "One command after another, with a pause",
+        command: plan.command,
         round_trip: plan.round_trip,
         measured: lab.measured,
         figure: Turn::median,
         is_loop: false,
-        commands: plan.spaced,
+        commands: plan::Count::same(plan.spaced),
         rows: rows(),
     };
     let mut tight = Table {
-        slug: if near { "tight-near" } else { "tight-distant" },
+        slug: slugs[1],
         title: "One command directly after the other",
         figure: Turn::mean,
         is_loop: true,
@@ -113,35 +120,76 @@ pub async fn measure(plan: &plan::Latency, lab: &Lab<'_>, peers: &mut [Peer]) ->
         if !plan::has_time(started, round, plan.limit) {
             break;
         }
-        for (table, pattern) in [
-            (&mut spaced, (|commands| Pattern::Spaced { commands }) as fn(usize) -> Pattern),
-            (&mut tight, |commands| Pattern::Tight { commands }),
-        ] {
-            // Another one begins each time, so that nobody always comes after the same one.
-            for index in 0..peers.len() {
-                let index = (index + round) % peers.len();
-                let peer = &mut peers[index];
-                if peer.missing().is_none() {
-                    let commands = table.commands.of(peer.kind);
-                    table.rows[index].turns.push(turn(peer, lab, pattern(commands)).await);
-                }
+        with_gaps(&mut spaced, plan.spaced, lab, peers, round).await;
+        report(&spaced, round, started);
+        // Another one begins each time, so that nobody always comes after the same one.
+        for index in 0..peers.len() {
+            let index = (index + round) % peers.len();
+            let peer = &mut peers[index];
+            if peer.missing().is_none() {
+                let commands = tight.commands.of(peer.kind);
+                let turn = turn(peer, lab, Pattern::Tight { commands }).await;
+                tight.rows[index].turns.push(turn);
             }
         }
-        report(&spaced, round, started);
         report(&tight, round, started);
     }
     [spaced, tight]
 }
 
-/// A turn of a peer that is warm, with the logins that it made.
+/// A round of the spaced pattern: while one peer pauses, the others run their command.
+async fn with_gaps(
+    table: &mut Table,
+    commands: usize,
+    lab: &Lab<'_>,
+    peers: &mut [Peer],
+    round: usize,
+) {
+    let mut turns = vec![Turn::default(); peers.len()];
+    // The first one shows that the peer is ready, and does not count.
+    for number in 0..=commands {
+        let began = Instant::now();
+        for place in 0..peers.len() {
+            let index = (place + round) % peers.len();
+            let peer = &mut peers[index];
+            if peer.missing().is_some() {
+                continue;
+            }
+            let before = lab.sshd.logins();
+            tokio::time::sleep(plan::SLOT).await;
+            let mut turn = peer.turn(Pattern::Tight { commands: 1 }).await;
+            turn.logins = lab.sshd.logins() - before;
+            if number > 0 {
+                turns[index].append(turn);
+            }
+        }
+        tokio::time::sleep(plan::GAP.saturating_sub(began.elapsed())).await;
+    }
+    for (row, turn) in table.rows.iter_mut().zip(turns) {
+        if row.missing.is_none() {
+            row.turns.push(turn);
+        }
+    }
+}
+
+/// A turn of a peer that is warm, with the logins that it made and with what the client's side
+/// computed.
 pub async fn turn(peer: &mut Peer, lab: &Lab<'_>, pattern: Pattern) -> Turn {
     let before = lab.sshd.logins();
     if peer.kind != Kind::Cold {
         peer.turn(Pattern::Spaced { commands: 3 }).await;
     }
     tokio::time::sleep(SETTLE).await;
-    let mut turn = peer.turn(pattern).await;
+    let mut turn = computing(peer, lab, pattern).await;
     turn.logins = lab.sshd.logins() - before;
+    turn
+}
+
+/// A turn, with what the client's side computed in it.
+pub async fn computing(peer: &mut Peer, lab: &Lab<'_>, pattern: Pattern) -> Turn {
+    let before = cpu::before(lab.place());
+    let mut turn = peer.turn(pattern).await;
+    turn.cpu = cpu::after(lab.place()) - before;
     turn
 }
 

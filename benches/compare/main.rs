@@ -25,7 +25,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use document::Measured;
+use document::{Measured, Tables};
 use lab::Lab;
 use peers::{Kind, Peer};
 use plan::Plan;
@@ -37,6 +37,9 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let plan = if quick { Plan::quick() } else { Plan::full() };
+    // One peer sends it to the server, as Debian's clients do.
+    // SAFETY: this process has no other thread yet.
+    unsafe { std::env::set_var("LANG", "C.UTF-8") };
     let sshd = Sshd::builder().start();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
@@ -57,25 +60,35 @@ fn main() -> ExitCode {
 async fn measure(plan: Plan, sshd: &Sshd) -> Measured {
     let started = Instant::now();
     let lab = Lab::new(sshd, plan.near.round_trip).await;
-    let mut peers = connect(&lab).await;
+    let mut peers = connect(&Kind::ALL, &lab, plan.near.command).await;
     let facts = machine::facts(sshd, &lab, &peers).await;
     let [spaced, tight] = latency::measure(&plan.near, &lab, &mut peers).await;
-    let widths = widths::measure(&plan.widths, &lab, &mut peers).await;
+    let widths = widths::measure(&plan.widths, plan.near.command, &lab, &mut peers).await;
+    close(peers).await;
+
+    let lab = Lab::new(sshd, plan.cat.round_trip).await;
+    let mut peers = connect(&Kind::ALL, &lab, plan.cat.command).await;
+    let [cat_spaced, cat_tight] = latency::measure(&plan.cat, &lab, &mut peers).await;
+    close(peers).await;
+    let lab = Lab::new(sshd, plan.cat.round_trip).await;
+    let mut peers = connect(&Kind::OF_BOUNDS, &lab, plan.cat.command).await;
+    let widths_of_cat =
+        widths::measure(&plan.widths_of_cat, plan.cat.command, &lab, &mut peers).await;
     close(peers).await;
 
     let lab = Lab::new(sshd, plan.distant.round_trip).await;
-    let mut peers = connect(&lab).await;
+    let mut peers = connect(&Kind::ALL, &lab, plan.distant.command).await;
     let [distant_spaced, distant_tight] = latency::measure(&plan.distant, &lab, &mut peers).await;
     close(peers).await;
 
-    let tables = [spaced, tight, distant_spaced, distant_tight];
-    Measured { plan, facts, tables, widths, duration: started.elapsed() }
+    let tables = Tables { spaced, tight, cat_spaced, cat_tight, distant_spaced, distant_tight };
+    Measured { plan, facts, tables, widths, widths_of_cat, duration: started.elapsed() }
 }
 
-async fn connect(lab: &Lab<'_>) -> Vec<Peer> {
+async fn connect(kinds: &[Kind], lab: &Lab<'_>, command: plan::Command) -> Vec<Peer> {
     let mut peers = Vec::new();
-    for kind in Kind::ALL {
-        peers.push(Peer::start(kind, lab).await);
+    for &kind in kinds {
+        peers.push(Peer::start(kind, lab, command).await);
     }
     peers
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openssh::{Session, SessionBuilder};
-use sshpool::{Host, Pool, PoolConfig};
+use sshpool::{Host, Pool, PoolConfig, SessionReuse};
 
 use crate::driver::Driver;
 use crate::lab::Lab;
@@ -24,11 +24,15 @@ pub enum Kind {
     Asyncssh,
     NodeSsh,
     Pool,
+    /// With `session_reuse = "fast"`.
+    PoolFast,
+    /// With what Debian's clients send of their environment.
+    PoolWithLocale,
     PoolWithoutStandby,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 9] = [
+    pub const ALL: [Kind; 11] = [
         Kind::Cold,
         Kind::ControlMaster,
         Kind::Bare,
@@ -37,8 +41,13 @@ impl Kind {
         Kind::Asyncssh,
         Kind::NodeSsh,
         Kind::Pool,
+        Kind::PoolFast,
+        Kind::PoolWithLocale,
         Kind::PoolWithoutStandby,
     ];
+
+    /// Those that the bounds of many commands at once are about.
+    pub const OF_BOUNDS: [Kind; 4] = [Kind::Bare, Kind::NativeMux, Kind::Pool, Kind::PoolFast];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -50,12 +59,17 @@ impl Kind {
             Kind::Asyncssh => "asyncssh",
             Kind::NodeSsh => "node-ssh",
             Kind::Pool => "sshpool",
+            Kind::PoolFast => "sshpool, fast",
+            Kind::PoolWithLocale => "sshpool, LANG sent",
             Kind::PoolWithoutStandby => "sshpool, no standby",
         }
     }
 
     pub fn is_ours(self) -> bool {
-        matches!(self, Kind::Pool | Kind::PoolWithoutStandby)
+        matches!(
+            self,
+            Kind::Pool | Kind::PoolFast | Kind::PoolWithLocale | Kind::PoolWithoutStandby
+        )
     }
 
     /// What it is, for the reader of the document.
@@ -82,6 +96,11 @@ impl Kind {
             Kind::Pool => {
                 "`pool.shell(&host, \"true\").output()` with the defaults, but for `idle_timeout`, which outlasts the others' turns"
             }
+            Kind::PoolFast => "the same with `session_reuse = \"fast\"`",
+            Kind::PoolWithLocale => {
+                "the same with the defaults; LANG is set, the ssh_config has Debian's `SendEnv LANG LC_*`, and the server's \
+                 `AcceptEnv LANG LC_*`"
+            }
             Kind::PoolWithoutStandby => "the same with `standby_sessions = 0`",
         }
     }
@@ -91,9 +110,7 @@ impl Kind {
     pub fn may_log_in(self, logins: usize) -> bool {
         match self {
             Kind::Cold => true,
-            Kind::Pool | Kind::PoolWithoutStandby => {
-                logins <= PoolConfig::default().max_connections
-            }
+            kind if kind.is_ours() => logins <= PoolConfig::default().max_connections,
             _ => logins == 0,
         }
     }
@@ -102,6 +119,7 @@ impl Kind {
 /// A peer that is ready, or why there is none.
 pub struct Peer {
     pub kind: Kind,
+    command: plan::Command,
     ready: Result<Ready, String>,
 }
 
@@ -114,12 +132,12 @@ enum Ready {
 
 impl Peer {
     /// Makes the connection, if it is a peer that keeps one. What fails is kept for the tables.
-    pub async fn start(kind: Kind, lab: &Lab<'_>) -> Peer {
-        let ready = ready(kind, lab).await;
+    pub async fn start(kind: Kind, lab: &Lab<'_>, command: plan::Command) -> Peer {
+        let ready = ready(kind, lab, command).await;
         if let Err(why) = &ready {
             eprintln!("{}: {why}", kind.name());
         }
-        Peer { kind, ready }
+        Peer { kind, command, ready }
     }
 
     /// Why it cannot be measured.
@@ -137,6 +155,7 @@ impl Peer {
     }
 
     pub async fn turn(&mut self, pattern: Pattern) -> Turn {
+        let command = self.command.text();
         match &mut self.ready {
             Err(why) => Turn::failed(why.clone()),
             Ok(Ready::Driver(driver)) => driver.turn(pattern).await,
@@ -146,11 +165,11 @@ impl Peer {
             }
             Ok(Ready::Crate(session)) => {
                 let session = Arc::clone(session);
-                turn::run(pattern, move || raw_command(Arc::clone(&session))).await
+                turn::run(pattern, move || raw_command(Arc::clone(&session), command)).await
             }
             Ok(Ready::Pool(pool, host)) => {
                 let (pool, host) = (pool.clone(), Host::clone(host));
-                turn::run(pattern, move || shell(pool.clone(), host.clone())).await
+                turn::run(pattern, move || shell(pool.clone(), host.clone(), command)).await
             }
         }
     }
@@ -171,20 +190,27 @@ impl Peer {
     }
 }
 
-async fn ready(kind: Kind, lab: &Lab<'_>) -> Result<Ready, String> {
+async fn ready(kind: Kind, lab: &Lab<'_>, command: plan::Command) -> Result<Ready, String> {
     match kind {
-        Kind::Cold => Ok(Ready::Ssh(Ssh::cold(lab))),
-        Kind::ControlMaster => ssh::auto(lab).await.map(Ready::Ssh),
-        Kind::Bare => ssh::bare(lab).map(Ready::Ssh),
+        Kind::Cold => Ok(Ready::Ssh(Ssh::cold(lab, command))),
+        Kind::ControlMaster => ssh::auto(lab, command).await.map(Ready::Ssh),
+        Kind::Bare => ssh::bare(lab, command).map(Ready::Ssh),
         Kind::ProcessMux | Kind::NativeMux => {
             session(kind, lab).await.map(|session| Ready::Crate(session.into()))
         }
-        Kind::Asyncssh => Driver::asyncssh(lab).await.map(|driver| Ready::Driver(driver.into())),
-        Kind::NodeSsh => Driver::node_ssh(lab).await.map(|driver| Ready::Driver(driver.into())),
-        Kind::Pool | Kind::PoolWithoutStandby => {
-            let pool = Pool::new(config(kind)).map_err(|error| error.to_string())?;
-            let host = pooled::host_of(&lab.ssh_config());
-            shell(pool.clone(), host.clone()).await?;
+        Kind::Asyncssh => {
+            Driver::asyncssh(lab, command).await.map(|driver| Ready::Driver(driver.into()))
+        }
+        Kind::NodeSsh => {
+            Driver::node_ssh(lab, command).await.map(|driver| Ready::Driver(driver.into()))
+        }
+        Kind::Pool | Kind::PoolFast | Kind::PoolWithLocale | Kind::PoolWithoutStandby => {
+            let pool = Pool::new(config(kind)?).map_err(|error| error.to_string())?;
+            let host = pooled::host_of(&match kind {
+                Kind::PoolWithLocale => lab.ssh_config_with_locale(),
+                _ => lab.ssh_config(),
+            });
+            shell(pool.clone(), host.clone(), command.text()).await?;
             Ok(Ready::Pool(pool, Box::new(host)))
         }
     }
@@ -192,12 +218,19 @@ async fn ready(kind: Kind, lab: &Lab<'_>) -> Result<Ready, String> {
 
 /// The defaults. A connection that is closed while others have their turns would make a login,
 /// which is not what is measured.
-fn config(kind: Kind) -> PoolConfig {
+fn config(kind: Kind) -> Result<PoolConfig, String> {
     let mut config = PoolConfig::default().idle_timeout(Duration::from_secs(3600));
-    if kind == Kind::PoolWithoutStandby {
-        config.standby_sessions = 0;
+    match kind {
+        Kind::PoolWithoutStandby => config.standby_sessions = 0,
+        Kind::PoolFast => config.session_reuse = fast()?,
+        _ => {}
     }
-    config
+    Ok(config)
+}
+
+/// A version of sshpool that does not know the word has no such row.
+fn fast() -> Result<SessionReuse, String> {
+    "fast".parse().map_err(|can_be| format!("not in this version: session_reuse is {can_be}"))
 }
 
 async fn session(kind: Kind, lab: &Lab<'_>) -> Result<Session, String> {
@@ -210,16 +243,16 @@ async fn session(kind: Kind, lab: &Lab<'_>) -> Result<Session, String> {
     connected.map_err(|error| with_sources(&error))
 }
 
-async fn raw_command(session: Arc<Session>) -> Result<(), String> {
-    match session.raw_command(plan::COMMAND).output().await {
+async fn raw_command(session: Arc<Session>, command: &str) -> Result<(), String> {
+    match session.raw_command(command).output().await {
         Ok(output) if output.status.success() => Ok(()),
         Ok(output) => Err(ssh::failure(&output)),
         Err(error) => Err(with_sources(&error)),
     }
 }
 
-async fn shell(pool: Pool, host: Host) -> Result<(), String> {
-    match pool.shell(&host, plan::COMMAND).output().await {
+async fn shell(pool: Pool, host: Host, command: &str) -> Result<(), String> {
+    match pool.shell(&host, command).output().await {
         Ok(output) if output.status.success() => Ok(()),
         Ok(output) => Err(output.status.to_string()),
         Err(error) => Err(error.to_string()),

@@ -5,10 +5,40 @@ use std::time::{Duration, Instant};
 
 use crate::peers::Kind;
 
-/// What all peers run. It does nothing, so that what is measured is the way there and back.
-pub const COMMAND: &str = "true";
+/// What all peers run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// It does nothing, so that what is measured is the way there and back.
+    True,
+    /// A file of 1 KiB, which [`Lab`](crate::lab::Lab) makes.
+    Cat,
+}
 
-/// Between commands that do not follow each other directly. It is not counted.
+impl Command {
+    pub fn text(self) -> &'static str {
+        match self {
+            Command::True => "true",
+            Command::Cat => "cat \"$HOME/kib\"",
+        }
+    }
+
+    /// For the reader of the document.
+    pub fn name(self) -> &'static str {
+        match self {
+            Command::True => "`true`",
+            Command::Cat => "`cat` of 1 KiB",
+        }
+    }
+}
+
+/// From one command of a peer to its next one, at least, where they do not follow each other
+/// directly.
+pub const GAP: Duration = Duration::from_secs(1);
+
+/// Between the commands of different peers in such a gap.
+pub const SLOT: Duration = Duration::from_millis(50);
+
+/// Between the commands that are not counted.
 pub const PAUSE: Duration = Duration::from_millis(50);
 
 /// For one command; what takes longer is an error. The drivers in benches/peers have the same.
@@ -28,17 +58,25 @@ pub struct Count {
 }
 
 impl Count {
+    /// As often, be it with a login or not.
+    pub fn same(commands: usize) -> Count {
+        Count { commands, logins: commands }
+    }
+
     pub fn of(self, kind: Kind) -> usize {
         if kind == Kind::Cold { self.logins } else { self.commands }
     }
 }
 
 /// One command after another, with one round trip.
+#[derive(Clone, Copy)]
 pub struct Latency {
     pub round_trip: Duration,
     pub rounds: usize,
+    pub command: Command,
     pub tight: Count,
-    pub spaced: Count,
+    /// Of each peer in one round, a login too.
+    pub spaced: usize,
     /// No round begins that would end after this by the look of those before, however many there
     /// were to be.
     pub limit: Duration,
@@ -65,61 +103,81 @@ pub struct Widths {
 pub struct Plan {
     pub quick: bool,
     pub near: Latency,
+    pub cat: Latency,
     pub distant: Latency,
     pub widths: Widths,
+    pub widths_of_cat: Widths,
 }
 
 impl Plan {
     pub fn full() -> Plan {
+        let near = Latency {
+            round_trip: Duration::ZERO,
+            rounds: 6,
+            command: Command::True,
+            tight: Count { commands: 100, logins: 10 },
+            spaced: 9,
+            limit: Duration::from_secs(180),
+        };
         Plan {
             quick: false,
-            near: Latency {
-                round_trip: Duration::ZERO,
-                rounds: 7,
-                tight: Count { commands: 100, logins: 10 },
-                spaced: Count { commands: 30, logins: 8 },
-                limit: Duration::from_secs(240),
+            cat: Latency {
+                command: Command::Cat,
+                rounds: 5,
+                spaced: 6,
+                limit: Duration::from_secs(120),
+                ..near
             },
+            near,
             distant: Latency {
                 round_trip: Duration::from_millis(40),
-                rounds: 5,
+                rounds: 4,
+                command: Command::True,
                 tight: Count { commands: 12, logins: 3 },
-                spaced: Count { commands: 12, logins: 3 },
-                limit: Duration::from_secs(210),
+                spaced: 7,
+                limit: Duration::from_secs(150),
             },
             widths: Widths {
-                widths: &[1, 2, 4, 5, 6, 8, 10, 12, 16],
+                widths: &[1, 4, 5, 8, 10, 12, 16],
                 count: Count { commands: BURST, logins: 24 },
                 rounds: 3,
                 limit: Duration::from_secs(240),
+            },
+            widths_of_cat: Widths {
+                widths: &[5, 8, 10],
+                count: Count { commands: BURST, logins: 24 },
+                rounds: 3,
+                limit: Duration::from_secs(90),
             },
         }
     }
 
     pub fn quick() -> Plan {
         let limit = Duration::from_secs(40);
+        let near = Latency {
+            round_trip: Duration::ZERO,
+            rounds: 2,
+            command: Command::True,
+            tight: Count { commands: 20, logins: 3 },
+            spaced: 3,
+            limit,
+        };
+        let widths = &[1, 5, 8, 12];
+        let count = Count { commands: 60, logins: 4 };
         Plan {
             quick: true,
-            near: Latency {
-                round_trip: Duration::ZERO,
-                rounds: 2,
-                tight: Count { commands: 20, logins: 3 },
-                spaced: Count { commands: 8, logins: 3 },
-                limit,
-            },
+            cat: Latency { command: Command::Cat, rounds: 1, ..near },
+            near,
             distant: Latency {
                 round_trip: Duration::from_millis(40),
                 rounds: 1,
+                command: Command::True,
                 tight: Count { commands: 5, logins: 2 },
-                spaced: Count { commands: 5, logins: 2 },
+                spaced: 2,
                 limit,
             },
-            widths: Widths {
-                widths: &[1, 5, 8, 12],
-                count: Count { commands: 60, logins: 4 },
-                rounds: 1,
-                limit,
-            },
+            widths: Widths { widths, count, rounds: 1, limit },
+            widths_of_cat: Widths { widths: &[5, 8], count, rounds: 1, limit },
         }
     }
 }

@@ -40,11 +40,9 @@ impl Drop for Needed {
 }
 
 impl Ssh {
-    pub fn cold(lab: &Lab<'_>) -> Ssh {
-        Ssh::new(
-            &["-F", &text(lab.ssh_config()), "-o", "BatchMode=yes", "lab", plan::COMMAND],
-            None,
-        )
+    pub fn cold(lab: &Lab<'_>, command: plan::Command) -> Ssh {
+        let ssh_config = text(lab.ssh_config());
+        Ssh::new(&["-F", &ssh_config, "-o", "BatchMode=yes", "lab", command.text()], None)
     }
 
     fn new(arguments: &[&str], master: Option<Needed>) -> Ssh {
@@ -67,27 +65,27 @@ impl Ssh {
 }
 
 /// As people have it in their configuration. The first command makes the master.
-pub async fn auto(lab: &Lab<'_>) -> Result<Ssh, String> {
+pub async fn auto(lab: &Lab<'_>, command: plan::Command) -> Result<Ssh, String> {
     let ssh_config = text(lab.ssh_config_with_master());
     let mut first = pooled::command("ssh");
-    first.args(["-F", &ssh_config, "-o", "BatchMode=yes", "lab", plan::COMMAND]);
+    first.args(["-F", &ssh_config, "-o", "BatchMode=yes", "lab", command.text()]);
     // The master keeps the stderr that it is given, and would have us wait for its end.
     first.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let status = Command::from(first).status().await.map_err(|error| error.to_string())?;
     if !status.success() {
         return Err(format!("the first command makes no master: {status}"));
     }
-    let arguments = ["-F", &ssh_config, "lab", plan::COMMAND];
+    let arguments = ["-F", &ssh_config, "lab", command.text()];
     Ok(Ssh::new(&arguments, Some(Needed::Background { ssh_config: ssh_config.clone() })))
 }
 
 /// A master of the benchmark's own.
-pub fn bare(lab: &Lab<'_>) -> Result<Ssh, String> {
+pub fn bare(lab: &Lab<'_>, command: plan::Command) -> Result<Ssh, String> {
     let master = Master::start(&lab.ssh_config(), "lab", lab.directory().join("bare"))?;
     // A client whose session is refused tries a login by itself. Port 1 of this machine refuses
     // that at once, where a name would be looked up first.
     let arguments =
-        ["-F", "none", "-S", &text(master.socket.clone()), "-p", "1", "127.0.0.1", plan::COMMAND];
+        ["-F", "none", "-S", &text(master.socket.clone()), "-p", "1", "127.0.0.1", command.text()];
     Ok(Ssh::new(&arguments, Some(Needed::Own { _master: master })))
 }
 

@@ -44,6 +44,10 @@ pub struct Turn {
     /// In sshd's log, those of the commands before the measurement included.
     #[serde(default)]
     pub logins: usize,
+    /// Milliseconds of computing by the client's side: this process, and all that the peer has
+    /// started.
+    #[serde(default)]
+    pub cpu: f64,
 }
 
 impl Turn {
@@ -61,6 +65,21 @@ impl Turn {
     /// between its commands counts.
     pub fn mean(&self) -> Option<f64> {
         (!self.ms.is_empty()).then(|| self.seconds * 1000.0 / (self.ms.len() + self.errors) as f64)
+    }
+
+    /// What the client's side computes for each command, in milliseconds.
+    pub fn cpu_of_each(&self) -> Option<f64> {
+        (!self.ms.is_empty()).then(|| self.cpu / (self.ms.len() + self.errors) as f64)
+    }
+
+    /// Takes in another turn of the same peer.
+    pub fn append(&mut self, other: Turn) {
+        self.ms.extend(other.ms);
+        self.errors += other.errors;
+        self.first_error = self.first_error.take().or(other.first_error);
+        self.seconds += other.seconds;
+        self.logins += other.logins;
+        self.cpu += other.cpu;
     }
 
     /// Commands that succeeded in a second.

@@ -95,6 +95,7 @@ pub struct Burst {
 }
 
 pub struct Results {
+    pub command: plan::Command,
     pub widths: &'static [usize],
     pub count: plan::Count,
     pub rows: Vec<Row>,
@@ -107,7 +108,12 @@ impl Results {
     }
 }
 
-pub async fn measure(plan: &plan::Widths, lab: &Lab<'_>, peers: &mut [Peer]) -> Results {
+pub async fn measure(
+    plan: &plan::Widths,
+    command: plan::Command,
+    lab: &Lab<'_>,
+    peers: &mut [Peer],
+) -> Results {
     let row = |peer: &Peer| Row {
         kind: peer.kind,
         missing: peer.missing().map(str::to_owned),
@@ -132,7 +138,7 @@ pub async fn measure(plan: &plan::Widths, lab: &Lab<'_>, peers: &mut [Peer]) -> 
     }
     let mut bursts: Vec<_> = rows
         .iter()
-        .filter(|row| row.kind.is_ours())
+        .filter(|row| row.kind.is_ours() && row.missing.is_none())
         .map(|row| Burst { kind: row.kind, first: Vec::new(), again: Vec::new() })
         .collect();
     let searched = Instant::now();
@@ -143,16 +149,17 @@ pub async fn measure(plan: &plan::Widths, lab: &Lab<'_>, peers: &mut [Peer]) -> 
         for index in 0..peers.len() {
             let index = (index + round) % peers.len();
             let (peer, row) = (&mut peers[index], &mut rows[index]);
-            let best: Vec<_> = row.best().iter().take(2).map(|cell| cell.width).collect();
+            let tried = if Kind::OF_BOUNDS.contains(&row.kind) { 2 } else { 1 };
+            let best: Vec<_> = row.best().iter().take(tried).map(|cell| cell.width).collect();
             for width in best {
                 again(peer, row, width, Some(round), plan, lab).await;
             }
         }
         for burst in &mut bursts {
-            burst.measure(lab).await;
+            burst.measure(command, lab).await;
         }
     }
-    Results { widths: plan.widths, count: plan.count, rows, bursts }
+    Results { command, widths: plan.widths, count: plan.count, rows, bursts }
 }
 
 /// Measures a width of a peer once more.
@@ -180,15 +187,15 @@ async fn again(
 }
 
 impl Burst {
-    async fn measure(&mut self, lab: &Lab<'_>) {
+    async fn measure(&mut self, command: plan::Command, lab: &Lab<'_>) {
         let pattern = Pattern::Width { width: BURST, commands: BURST };
         let before = lab.sshd.logins();
-        let mut peer = Peer::start(self.kind, lab).await;
+        let mut peer = Peer::start(self.kind, lab, command).await;
         tokio::time::sleep(latency::SETTLE).await;
-        let mut first = peer.turn(pattern).await;
+        let mut first = latency::computing(&mut peer, lab, pattern).await;
         first.logins = lab.sshd.logins() - before;
         tokio::time::sleep(latency::SETTLE).await;
-        let mut again = peer.turn(pattern).await;
+        let mut again = latency::computing(&mut peer, lab, pattern).await;
         again.logins = lab.sshd.logins() - before - first.logins;
         for (name, turn) in [("first", &first), ("again", &again)] {
             eprintln!(
@@ -232,6 +239,11 @@ pub fn ratio(turns: &[Turn], row: &Row) -> Option<Spread> {
         .enumerate()
         .filter_map(|(round, turn)| Some(turn.rate() / row.rate_in(round)?));
     Spread::of(&ratios.collect::<Vec<_>>())
+}
+
+/// What the client's side computes for each command, in milliseconds, over the rounds.
+pub fn cpu(turns: &[Turn]) -> Option<Spread> {
+    Spread::of(&turns.iter().filter_map(Turn::cpu_of_each).collect::<Vec<_>>())
 }
 
 /// Commands a second over the rounds.

@@ -1,21 +1,22 @@
-//! A server with many names, and the programs that run commands on it.
+//! Servers with many names, and the programs that run commands on it.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tempfile::TempDir;
 
-use crate::Idle;
 use crate::support::common::sshd::Sshd;
 use crate::support::facts::{Facts, said};
 use crate::support::master::Master;
 use crate::support::{milliseconds, pooled};
 
 pub struct Lab {
-    sshd: Sshd,
+    servers: Vec<Sshd>,
     directory: TempDir,
+    /// Connections stay, however long nobody uses them.
+    keeps: bool,
 }
 
 /// A program to run a command by.
@@ -51,18 +52,41 @@ impl Way {
     }
 }
 
+/// Names of one server.
+const NAMES: usize = 500;
+
 const SSHPOOL: &str = env!("CARGO_BIN_EXE_sshpool");
 
 impl Lab {
     pub fn new(names: usize) -> Self {
-        let sshd = Sshd::builder().max_startups("500:30:500").start();
+        Lab::start(names, false)
+    }
+
+    /// One whose agent keeps its connections, however long nobody uses them.
+    pub fn that_keeps(names: usize) -> Self {
+        Lab::start(names, true)
+    }
+
+    fn start(names: usize, keeps: bool) -> Self {
+        let count = names.div_ceil(NAMES).max(1);
+        let servers: Vec<Sshd> =
+            (0..count).map(|_| Sshd::builder().max_startups("2000:30:2000").start()).collect();
         let directory =
             tempfile::Builder::new().prefix("b").tempdir_in("/tmp").expect("a directory");
-        let own = std::fs::read_to_string(sshd.ssh_config()).expect("the fixture's ssh_config");
-        let lab = Lab { sshd, directory };
+        let lab = Lab { servers, directory, keeps };
         let aliases: Vec<String> = (1..=names).map(|number| format!("h{number}")).collect();
-        let config = own.replacen("Host lab", &format!("Host lab bare {}", aliases.join(" ")), 1);
-        assert_ne!(config, own, "the fixture's host has the name that is looked for");
+        let mut config = String::new();
+        for (index, sshd) in lab.servers.iter().enumerate() {
+            let own = std::fs::read_to_string(sshd.ssh_config()).expect("the server has one");
+            let mut names = aliases.iter().skip(index).step_by(count).cloned().collect::<Vec<_>>();
+            if index == 0 {
+                names.push("bare".to_owned());
+            }
+            let named = own.replacen("Host lab", &format!("Host {}", names.join(" ")), 1);
+            assert_ne!(named, own, "the server's host has the name that is looked for");
+            config.push_str(&named);
+            config.push('\n');
+        }
         std::fs::write(lab.path("config"), &config).expect("a file in a new directory");
         let masters = format!(
             "ControlMaster auto\nControlPath {}/%n\nControlPersist 600\n{config}",
@@ -81,14 +105,18 @@ impl Lab {
         lab
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    fn sshpool(&self) -> Command {
+    pub fn sshpool(&self) -> Command {
         let mut command = pooled::command(SSHPOOL);
         command.arg("-F").arg(self.path("config")).env_remove("SSHPOOL_AGENT");
         command.env("XDG_RUNTIME_DIR", self.path("run")).env("XDG_CONFIG_HOME", self.path("run"));
+        if self.keeps {
+            command.env("SSH_POOL_IDLE_TIMEOUT_MS", "3600000");
+            command.env("SSH_POOL_CONNECTION_TIMEOUT_MS", "60000");
+        }
         command
     }
 
@@ -227,65 +255,13 @@ impl Lab {
         assert!(stopped.is_ok_and(|status| status.success()), "the agent can be stopped");
     }
 
-    /// What an agent with so many connections takes while nobody asks it for anything.
-    pub fn idle(&self, hosts: usize, time: Duration) -> Idle {
-        let keep = |command: &mut Command| {
-            command
-                .env("SSH_POOL_IDLE_TIMEOUT_MS", "3600000")
-                .env("SSH_POOL_CONNECTION_TIMEOUT_MS", "60000");
-        };
-        let started = Instant::now();
-        let mut warm = self.sshpool();
-        keep(&mut warm);
-        let names = (1..=hosts).map(|number| format!("h{number}"));
-        let warmed =
-            warm.args(["warm", "--batch", "--json"]).args(names).stdout(Stdio::null()).status();
-        assert!(warmed.is_ok_and(|status| status.success()), "all hosts can be connected to");
-        let connect_seconds = started.elapsed().as_secs_f64();
-        let status = self.status();
-        let pid = status["agent"]["pid"].as_u64().expect("it has a pid");
-        assert_eq!(status["connections"].as_array().map(Vec::len), Some(hosts), "all are there");
-        // What opening sessions ahead takes is over then.
-        std::thread::sleep(Duration::from_secs(5).min(time));
-        let checks = self.health_checks();
-        let (own, all) = cpu(pid);
-        std::thread::sleep(time);
-        let (own_after, all_after) = cpu(pid);
-        let checked = self.health_checks() - checks;
-        let percent = |seconds: f64| seconds / time.as_secs_f64() * 100.0;
-        assert_eq!(
-            self.status()["connections"].as_array().map(Vec::len),
-            Some(hosts),
-            "all are still there"
-        );
-        Idle {
-            hosts,
-            connect_seconds,
-            resident_mib: resident(pid),
-            cpu: percent(own_after - own),
-            cpu_with_children: percent(all_after - all),
-            seconds: time.as_secs(),
-            health_checks: checked,
-        }
-    }
-
-    fn status(&self) -> serde_json::Value {
-        let output =
-            self.sshpool().args(["status", "--json"]).output().expect("the program can be started");
-        serde_json::from_slice(&output.stdout).expect("status prints JSON")
-    }
-
-    fn health_checks(&self) -> u64 {
-        let output = self.sshpool().arg("metrics").output().expect("the program can be started");
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix("sshpool_agent_health_checks_passed_total "));
-        line.and_then(|number| number.trim().parse().ok()).expect("the metrics have it")
+    /// That all servers have seen.
+    pub fn logins(&self) -> usize {
+        self.servers.iter().map(Sshd::logins).sum()
     }
 
     pub fn facts(&self) -> Facts {
-        let mut facts = Facts::of(&self.sshd);
+        let mut facts = Facts::of(&self.servers[0]);
         facts.add("pdsh", said("pdsh", &["-V"]));
         facts.add("clush", said("clush", &["--version"]));
         facts
@@ -297,28 +273,4 @@ impl Drop for Lab {
         self.close_masters();
         let _ = self.sshpool().args(["agent", "stop", "--now"]).stderr(Stdio::null()).status();
     }
-}
-
-/// Seconds of computing: the process's own, and with those of its children that have ended.
-fn cpu(pid: u64) -> (f64, f64) {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("the agent runs");
-    let (_, rest) = text.rsplit_once(") ").expect("the name is in brackets");
-    let ticks: Vec<f64> = rest
-        .split_whitespace()
-        .skip(11)
-        .take(4)
-        .map(|word| word.parse().expect("a number"))
-        .collect();
-    // 100 in a second on all systems that have /proc like this.
-    let own = (ticks[0] + ticks[1]) / 100.0;
-    (own, own + (ticks[2] + ticks[3]) / 100.0)
-}
-
-fn resident(pid: u64) -> f64 {
-    let text = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status"))
-        .expect("the agent runs");
-    let line =
-        text.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it has a resident set");
-    let kib: f64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
-    kib / 1024.0
 }

@@ -2,20 +2,24 @@
 //! against what else there is.
 //!
 //! `cargo bench --bench program [-- [--quick] [--document FILE]]`, which `scripts/bench` runs at
-//! its end. One command on a warm agent against `ssh -S` on a live master; one command on 20 hosts
-//! against `xargs -P20 ssh` over masters, pdsh and clush; and what an agent with 200 hosts takes.
+//! its end. One command on a warm agent against `ssh -S` on a live master, with much output and
+//! input too; one command on 20 hosts against `xargs -P20 ssh` over masters, pdsh and clush; what
+//! an agent with 200 hosts takes; and 1,000 hosts, as far as memory carries them.
 //! Ways take turns within a round, and ratios are of one round. The hosts are aliases of one server
 //! on this machine.
 
 mod document;
+mod idle;
 mod lab;
+mod large;
 #[path = "../support/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "shared with others, which use more of it")]
 mod support;
 
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use idle::{Idle, OnAll};
 use lab::{Lab, Way};
 use support::Arguments;
 use support::facts::Facts;
@@ -34,19 +38,29 @@ pub struct Plan {
     hosts: usize,
     many_rounds: usize,
     cold_rounds: usize,
+    large_rounds: usize,
     connected: usize,
     idle: Duration,
+    /// Connected in the last part.
+    most: usize,
+    most_runs: usize,
+    most_idle: Duration,
 }
 
 impl Plan {
     const FULL: Plan = Plan {
-        rounds: 7,
+        rounds: 5,
         commands: 40,
         hosts: 20,
-        many_rounds: 9,
+        many_rounds: 7,
         cold_rounds: 5,
+        large_rounds: 5,
         connected: 200,
-        idle: Duration::from_secs(90),
+        // Health checks come every 30 s, and a session is used for 60 s.
+        idle: Duration::from_secs(60),
+        most: 1000,
+        most_runs: 5,
+        most_idle: Duration::from_secs(60),
     };
     const QUICK: Plan = Plan {
         rounds: 2,
@@ -54,8 +68,12 @@ impl Plan {
         hosts: 5,
         many_rounds: 2,
         cold_rounds: 1,
+        large_rounds: 1,
         connected: 10,
         idle: Duration::from_secs(5),
+        most: 20,
+        most_runs: 2,
+        most_idle: Duration::from_secs(5),
     };
 }
 
@@ -85,17 +103,12 @@ impl Row {
     }
 }
 
-/// What an agent takes that has nothing to do but to keep its connections.
-pub struct Idle {
+/// With as many hosts as are asked for, or as memory carries.
+pub struct Most {
+    pub wanted: usize,
     pub hosts: usize,
-    pub connect_seconds: f64,
-    pub resident_mib: f64,
-    /// Of one core, in percent: the agent's own.
-    pub cpu: f64,
-    /// With those of the ssh processes that it has started for its health checks.
-    pub cpu_with_children: f64,
-    pub seconds: u64,
-    pub health_checks: u64,
+    pub on_all: OnAll,
+    pub idle: Result<Idle, String>,
 }
 
 pub struct Measured {
@@ -104,7 +117,10 @@ pub struct Measured {
     pub many_spaced: Vec<Row>,
     pub many_tight: Vec<Row>,
     pub many_cold: Vec<Row>,
-    pub idle: Idle,
+    pub large: [Vec<Row>; 2],
+    pub idle: Result<Idle, String>,
+    /// With the most hosts.
+    pub most: Result<Most, String>,
     pub hosts: usize,
     pub facts: Facts,
 }
@@ -115,8 +131,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let plan = if quick { Plan::QUICK } else { Plan::FULL };
-    let lab = Lab::new(plan.hosts.max(plan.connected));
-    let measured = measure(&plan, &lab);
+    let measured = measure(&plan);
     let text = document::text(&measured);
     print!("{text}");
     std::fs::write(&document, text).expect("the document can be written");
@@ -124,7 +139,11 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn measure(plan: &Plan, lab: &Lab) -> Measured {
+fn measure(plan: &Plan) -> Measured {
+    let started = Instant::now();
+    let begins = |part: &str| eprintln!("{} s: {part}", started.elapsed().as_secs());
+    begins("one command");
+    let lab = &Lab::new(plan.hosts);
     // What has to be there is there before anything is measured.
     let _master = lab.bare_master();
     let one = [Way::Sshpool, Way::BareMaster, Way::AutoMaster, Way::SshpoolVersion];
@@ -134,6 +153,10 @@ fn measure(plan: &Plan, lab: &Lab) -> Measured {
     let spaced = rounds(lab, &one, plan.rounds, plan.commands, Some(PAUSE));
     let tight = rounds(lab, &one, plan.rounds, plan.commands, None);
 
+    begins("much output and input");
+    let large = large::measure(lab, plan.large_rounds);
+
+    begins("one command on many hosts, warm");
     let many = [
         Way::Run(plan.hosts),
         Way::Xargs(plan.hosts),
@@ -162,6 +185,7 @@ fn measure(plan: &Plan, lab: &Lab) -> Measured {
     }
     lab.close_masters();
 
+    begins("one command on many hosts, cold");
     let cold = [
         Way::Run(plan.hosts),
         Way::PdshWithoutMasters(plan.hosts),
@@ -177,18 +201,40 @@ fn measure(plan: &Plan, lab: &Lab) -> Measured {
         turns(&cold, &mut many_cold, before, |way| lab.time(way, plan.hosts));
     }
     lab.stop_agent();
-    let idle = lab.idle(plan.connected, plan.idle);
-    lab.stop_agent();
+    let facts = lab.facts();
+    begins("an idle agent");
+    let idle = connected(plan.connected, plan.idle);
+    begins("the most hosts");
+    let most = most(plan);
+    begins("the document");
     Measured {
         spaced,
         tight,
         many_spaced,
         many_tight,
         many_cold,
+        large,
         idle,
+        most,
         hosts: plan.hosts,
-        facts: lab.facts(),
+        facts,
     }
+}
+
+/// An agent with so many hosts, for so long.
+fn connected(hosts: usize, time: Duration) -> Result<Idle, String> {
+    let lab = Lab::that_keeps(hosts);
+    let seconds = idle::connect(&lab, hosts)?;
+    idle::idle(&lab, hosts, seconds, time)
+}
+
+fn most(plan: &Plan) -> Result<Most, String> {
+    let (wanted, hosts) = (plan.most, idle::that_memory_carries(plan.most));
+    let lab = Lab::that_keeps(hosts);
+    let seconds = idle::connect(&lab, hosts)?;
+    let on_all = idle::on_all(&lab, hosts, plan.most_runs);
+    let idle = idle::idle(&lab, hosts, seconds, plan.most_idle);
+    Ok(Most { wanted, hosts, on_all, idle })
 }
 
 fn rows(ways: &[Way]) -> Vec<Row> {

@@ -3,6 +3,7 @@
 
 #[path = "../../tests/it/lab/common/mod.rs"]
 pub mod common;
+pub mod cpu;
 pub mod facts;
 pub mod master;
 #[path = "../../tests/it/lab/pooled/mod.rs"]

@@ -18,9 +18,9 @@ const LINE: f64 = 17.0;
 
 pub const INK: &str = "#7d838c";
 /// One for each peer.
-const COLOURS: [&str; 9] = [
+const COLOURS: [&str; 11] = [
     "#7d838c", "#c08a00", "#d9622b", "#8c6d46", "#2f8fd0", "#1f9e75", "#4f9d2f", "#c23b6e",
-    "#7a76d1",
+    "#d0505a", "#a0679f", "#7a76d1",
 ];
 
 /// The beginning of a picture. A title has nothing in it that is markup.

@@ -8,7 +8,7 @@ use std::{fs, io};
 
 use crate::latency::Table;
 use crate::peers::Kind;
-use crate::plan::{BURST, COMMAND, PAUSE, Plan};
+use crate::plan::{BURST, Command, GAP, Plan};
 use crate::support::facts::Facts;
 use crate::widths::Results;
 
@@ -23,10 +23,34 @@ mod tables;
 pub struct Measured {
     pub plan: Plan,
     pub facts: Facts,
-    /// The spaced and the tight pattern on loopback, then both at a distance.
-    pub tables: [Table; 4],
+    pub tables: Tables,
     pub widths: Results,
+    /// Only what the bounds are about.
+    pub widths_of_cat: Results,
     pub duration: Duration,
+}
+
+/// One command after another: on loopback, with output on loopback, and at a distance.
+pub struct Tables {
+    pub spaced: Table,
+    pub tight: Table,
+    pub cat_spaced: Table,
+    pub cat_tight: Table,
+    pub distant_spaced: Table,
+    pub distant_tight: Table,
+}
+
+impl Tables {
+    pub fn all(&self) -> [&Table; 6] {
+        [
+            &self.spaced,
+            &self.tight,
+            &self.cat_spaced,
+            &self.cat_tight,
+            &self.distant_spaced,
+            &self.distant_tight,
+        ]
+    }
 }
 
 const BEGIN: &str = "<!-- hand-written: begin -->\n";
@@ -40,12 +64,12 @@ pub fn write(measured: &Measured, document: &Path, kept: &Path) -> io::Result<()
         by_hand(&fs::read_to_string(kept).unwrap_or_default()).unwrap_or_else(|| STUB.to_owned());
     let directory = document.with_extension("");
     fs::create_dir_all(&directory)?;
-    for table in &measured.tables {
+    for table in measured.tables.all() {
         let rows: Vec<_> = table.rows.iter().map(|row| (row.kind.name(), row.all())).collect();
         let title = format!(
             "{}, {}: milliseconds of each command",
             table.title,
-            tables::distance(table.round_trip)
+            tables::place(table).replace('`', "")
         );
         fs::write(
             directory.join(table.slug).with_extension("svg"),
@@ -72,10 +96,11 @@ impl Measured {
         if self.plan.quick {
             text += "**This is a quick run, for checking that the benchmark works. It measures too little for its figures to mean much.**\n\n";
         }
+        let (nothing, something) = (Command::True.name(), Command::Cat.name());
         _ = writeln!(
             text,
-            "What it takes to run `{COMMAND}` on a host by sshpool and by others: measured in one run, on one machine with {} that was \
-             client and server, on {}. `{COMMAND}` does nothing, so all of it is the way there and back. To run it again:\n",
+            "What it takes to run {nothing}, and {something}, on a host by sshpool and by others: measured in one run, on one machine with {} that was \
+             client and server, on {}. {nothing} does nothing, so all of it is the way there and back. To run it again:\n",
             cores(self.fact("cores")),
             self.fact("date")
         );
@@ -83,12 +108,12 @@ impl Measured {
                  scripts/bench --quick    # checks that it works; writes target/benchmarks.md\n\n";
         text += &bounds::section(self);
         text += &ranks::section(self);
-        for (heading, [near, distant]) in [
-            ("One command after another, with a pause", [&self.tables[0], &self.tables[2]]),
-            ("One command directly after the other", [&self.tables[1], &self.tables[3]]),
-        ] {
-            _ = writeln!(text, "## {heading}\n\n{}\n", tables::introduction(near));
-            for table in [near, distant] {
+        let Tables { spaced, tight, cat_spaced, cat_tight, distant_spaced, distant_tight } =
+            &self.tables;
+        for tables in [[spaced, cat_spaced, distant_spaced], [tight, cat_tight, distant_tight]] {
+            let first = tables[0];
+            _ = writeln!(text, "## {}\n\n{}\n", first.title, tables::introduction(first));
+            for table in tables {
                 text += &tables::latency(table, self.fact("key exchange"));
                 _ = writeln!(text, "![{}]({pictures}/{}.svg)\n", table.title, table.slug);
             }
@@ -96,6 +121,7 @@ impl Measured {
         text += &tables::widths(&self.widths);
         _ = writeln!(text, "![commands a second by width]({pictures}/widths.svg)\n");
         text += &tables::bursts(&self.widths);
+        text += &tables::bursts(&self.widths_of_cat);
         _ = writeln!(text, "{BEGIN}{by_hand}{END}");
         text += &self.compared();
         text += &self.how();
@@ -122,34 +148,39 @@ impl Measured {
 
     fn how(&self) -> String {
         let mut text = String::from("## How it was measured\n\n");
-        let [near, distant] = [&self.tables[0], &self.tables[2]];
-        let count = |of: fn(Kind) -> bool| {
-            let kind = Kind::ALL.into_iter().find(|&kind| of(kind)).expect("there is one");
-            format!(
-                "{} spaced and {} tight on loopback, {} and {} at a distance",
-                near.commands.of(kind),
-                self.tables[1].commands.of(kind),
-                distant.commands.of(kind),
-                self.tables[3].commands.of(kind)
-            )
+        let Tables { spaced, tight, cat_spaced, cat_tight, distant_spaced, distant_tight } =
+            &self.tables;
+        let count = |of: Kind| {
+            let counts = [tight, cat_tight, distant_tight].map(|table| table.commands.of(of));
+            format!("{}, {} and {}", counts[0], counts[1], counts[2])
         };
         _ = writeln!(
             text,
-            "- All peers take turns, and the turns are repeated in rounds ({} on loopback, {} at a distance); each round begins with another \
-             peer. A turn is {}; of cold ssh {}, because a login takes so long.",
-            format::rounds(near),
-            format::rounds(distant),
-            count(|kind| kind != Kind::Cold),
-            count(|kind| kind == Kind::Cold),
+            "- All peers take turns, and the turns are repeated in rounds ({} of {} on loopback, {} of {}, {} at a distance); each round \
+             begins with another peer. A tight turn is {} commands; of cold ssh {}, because a login takes so long. A peer that cannot be \
+             installed is told in the tables.",
+            format::rounds(spaced),
+            Command::True.name(),
+            format::rounds(cat_spaced),
+            Command::Cat.name(),
+            format::rounds(distant_spaced),
+            count(Kind::Pool),
+            count(Kind::Cold),
         );
-        text += "- Before a turn the peer runs three commands that are not counted, except cold ssh, and rests for 0.2 s. All are connected \
-                 all the time.\n";
+        text += "- Before a tight turn the peer runs three commands that are not counted, except cold ssh, and rests for 0.2 s. All are \
+                 connected all the time.\n";
         _ = writeln!(
             text,
-            "- The pause of the spaced pattern is {} ms and is not counted. What a peer does in it is not counted either: it is when the pool \
-             opens the session that the next command will find ready. In the tight pattern all the time counts, by the number of commands.",
-            PAUSE.as_millis()
+            "- In the spaced pattern at least {} s pass from one command of a peer to its next one; meanwhile each of the others runs its own. \
+             A round is {} commands of each peer, {} at a distance. The pause is not counted, nor what a peer does in it. In the tight pattern \
+             all the time counts, by the number of commands.",
+            GAP.as_secs(),
+            spaced.commands.of(Kind::Pool),
+            distant_spaced.commands.of(Kind::Pool),
         );
+        text += "- The client's computing is that of the peer's own process (for the Rust peers this benchmark itself), of all that it has \
+                 started, be it at its end or still there (masters, sessions), and of masters that have put themselves into the background: \
+                 the difference between before and after a turn, by the number of its commands.\n";
         text += "- A range is that of the rounds: the least and the greatest of their medians, or means. A ratio is that of two peers in the \
                  same round, and the median of those; in the tables, that of the two figures that stand there.\n";
         text += "- All peers collect what the command prints and look at its status. A status other than 0, a refused session and an \
@@ -158,7 +189,7 @@ impl Measured {
             text,
             "- A distance is a proxy between client and server that passes each piece on half a round trip later. A byte takes {} there and \
              back. The handshake of TCP is not delayed, so a login takes one round trip less than over a real distance.",
-            distant
+            distant_spaced
                 .measured
                 .map_or("an unknown time".to_owned(), |ms| format!("{} ms", format::ms(ms)))
         );
@@ -166,8 +197,8 @@ impl Measured {
             text,
             "- At once: so many workers, each of which runs one command after another until {} have run ({} logins of cold ssh). Only on \
              loopback. Each peer has all widths in ascending order up to the second in a row at which there are errors, or logins that a \
-             client makes by itself because its session was refused; then its two best widths again, up to {}, as far as the time that all of \
-             this is given lets it. For the pool {BURST} are also \
+             client makes by itself because its session was refused; then its best width again (the two best ones of those that bounds name), up to {}, as \
+             far as the time that all of this is given lets it. For the pool {BURST} are also \
              begun all at once: it queues them itself.",
             self.widths.count.of(Kind::Pool),
             self.widths.count.of(Kind::Cold),

@@ -11,7 +11,7 @@ use crate::widths;
 
 pub fn section(measured: &Measured) -> String {
     let mut text = String::from("## Where sshpool loses, and where it wins\n\n");
-    let mut places: Vec<_> = measured.tables.iter().map(latency).collect();
+    let mut places: Vec<_> = measured.tables.all().into_iter().map(latency).collect();
     places.push(at_once(measured));
     // First what there is to lose.
     places.sort_by_key(|place| place.won);
@@ -37,7 +37,7 @@ impl Place {
 type Entry = (&'static str, Spread);
 
 fn latency(table: &Table) -> Place {
-    let what = format!("{}, {}", table.title, tables::distance(table.round_trip));
+    let what = format!("{}, {}", table.title, tables::place(table));
     let entry = |kind: Kind| Some((kind.name(), table.row(kind).spread(table.figure)?));
     let Some(ours) = entry(Kind::Pool) else { return Place::nowhere(&what) };
     let others: Vec<Entry> =
