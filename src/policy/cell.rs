@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::ledger::Wake;
 use super::state::{Action, Grant, KeyState};
-use super::{LENIENCY, SILENCE, Shared, Stats, maintenance, slot, standby, state};
+use super::{LENIENCY, Shared, Stats, maintenance, slot, standby, state};
 use crate::error::Error;
 use crate::host::{Host, PoolKey, Variables};
 use crate::transport::{Connection, Transport};
@@ -268,6 +268,8 @@ impl<T: Transport> Lease<T> {
                 });
                 return Some(standby.session);
             }
+            // One that is too old is ended here, and the server has it for a moment longer.
+            self.cell.lock().made_room(*slot, *generation, Instant::now());
         }
     }
 
@@ -279,7 +281,8 @@ impl<T: Transport> Lease<T> {
     pub(crate) async fn is_heard(&self) -> Option<bool> {
         let Grant { slot, generation, silent_for, .. } = self.grant.as_ref()?;
         let (slot, generation) = (*slot, *generation);
-        if *silent_for < SILENCE || !self.cell.shared.config.reuses_sessions() {
+        let config = &self.cell.shared.config;
+        if *silent_for < config.max_silence || !config.reuses_sessions() {
             return None;
         }
         let mut over = standby::Lent::of(&self.cell, slot, generation, 0)?;

@@ -87,8 +87,6 @@ pub(crate) struct Capacity {
 /// A transport keeps its deadlines by itself, and knows then how far it came. This much later we
 /// stop believing that.
 const LENIENCY: Duration = Duration::from_secs(1);
-/// A connection of which nothing was heard for so long may be dead without a word of that.
-const SILENCE: Duration = Duration::from_secs(5);
 /// A connection that ends within so long of its login, before anything of a caller has run on it,
 /// is like a login that failed.
 const YOUNG: Duration = Duration::from_secs(5);

@@ -20,7 +20,7 @@ use crate::config::PoolConfig;
 use crate::error::Error;
 use crate::host::place::Place;
 use crate::host::{Host, PoolKey};
-use crate::openssh::{LoginLimit, Master, OpenSsh, Program, Resolver, SshVersion};
+use crate::openssh::{LaneSettings, LoginLimit, Master, OpenSsh, Program, Resolver, SshVersion};
 use crate::policy::{self, Capacity, Core, Stats};
 use crate::transport::NotResolved;
 
@@ -78,7 +78,8 @@ impl Pool {
             connect_timeout: config.connect_timeout,
             is_set: config.connect_timeout_is_set(),
         };
-        let transport = OpenSsh::new(program, resolver, limit);
+        let lanes = LaneSettings { max_age: config.session_max_age };
+        let transport = OpenSsh::new(program, resolver, limit, lanes);
         Pool { core: Arc::new(Core::new(transport, config, capacity(), ledger)) }
     }
 

@@ -7,7 +7,6 @@ use rstest::rstest;
 use sshpool::{Error, Host, Pool, PoolConfig, Remote, SessionReuse};
 use tokio::time::timeout;
 
-use crate::lab::common::proxy::Proxy;
 use crate::lab::common::sshd::Sshd;
 use crate::lab::common::wait_for_async;
 use crate::lab::pooled::plain::{Plain, Seen};
@@ -136,24 +135,6 @@ async fn checks_go_over_an_idle_session() {
     pool.close().await;
 }
 
-/// The network has forgotten an idle connection, and nobody is told: the next command is not given
-/// to it.
-#[tokio::test]
-async fn a_connection_that_was_forgotten_is_not_waited_for() {
-    let sshd = Sshd::builder().start();
-    let proxy = Proxy::before(&sshd);
-    let (pool, host) = (pool(reusing()), Host::new("lab").expect("a name"));
-    let host = host.config_file(proxy.ssh_config(&sshd)).expect("a file");
-    assert!(shares(&sshd, &pool, &host).await);
-    proxy.lose();
-    tokio::time::sleep(Duration::from_millis(5500)).await;
-    let command = pool.shell(&host, "echo ran >>forgotten; echo out");
-    let output = command.timeout(Duration::from_secs(10)).output().await.expect("it runs");
-    assert_eq!((output.stdout, sshd.logins()), (b"out\n".to_vec(), 2));
-    assert_eq!(sshd.exec("cat forgotten").stdout, "ran\n");
-    pool.close().await;
-}
-
 /// A command that is given up takes its session with it.
 #[tokio::test]
 async fn a_timeout_ends_the_command_and_its_session() {
@@ -179,11 +160,12 @@ async fn a_broken_session_is_replaced(#[case] fault: &str) {
     let sshd = Sshd::builder().start();
     let (pool, host) = (pool(reusing()), host(&sshd));
     assert!(shares(&sshd, &pool, &host).await);
-    // The shell of a session leads the process group of its commands.
-    run(&pool, &host, r#"echo 'cut -d" " -f5 /proc/$$/stat' >group"#).await;
-    let group = run(&pool, &host, "sh group").await.1;
-    let group = String::from_utf8(group).expect("a number");
-    let broke = sshd.exec(&format!("loop={}; {fault}", group.trim()));
+    // Its shell leads the session of its commands.
+    let file = format!("/tmp/shell-{}", sshd.port());
+    sshd.exec(&format!("echo 'cut -d\" \" -f6 /proc/$$/stat' >{file}"));
+    let shell = run(&pool, &host, &format!("sh {file}; rm {file}")).await.1;
+    let shell = String::from_utf8(shell).expect("a number");
+    let broke = sshd.exec(&format!("loop={}; {fault}", shell.trim()));
     assert!(broke.status.success(), "{broke:?}");
     // One that comes before the end of the session is known may have run, and is not tried again.
     match pool.shell(&host, "echo next").output().await {

@@ -62,6 +62,15 @@ settings! {
     /// `exact`, where nothing tells it from plain ssh. Default `exact`.
     session_reuse: SessionReuse = SessionReuse::Exact, Reuse(0..=0), "SSH_POOL_SESSION_REUSE";
 
+    /// How long a session is given commands after its start-up files were read, so that what they
+    /// gain is seen. From 1 ms, default 60 s.
+    session_max_age: Duration = Duration::from_secs(60), Time(1..=YEAR),
+        "SSH_POOL_SESSION_MAX_AGE_MS";
+
+    /// A connection of which nothing was heard for so long answers an echo before it gets a
+    /// command, where a session waits there. From 0, which asks each time; default 5 s.
+    max_silence: Duration = Duration::from_secs(5), Time(0..=YEAR), "SSH_POOL_MAX_SILENCE_MS";
+
     /// The time that one command may take. From 1 ms, default 30 s.
     command_timeout: Duration = Duration::from_secs(30), Time(1..=YEAR),
         "SSH_POOL_COMMAND_TIMEOUT_MS";

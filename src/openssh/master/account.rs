@@ -154,7 +154,7 @@ impl Master {
                 Echo::Answer(if bootstrap::marker().take_from(&mut text) {
                     // Else each command would be told what start-up files do.
                     let is_quiet = bootstrap::is_quiet(&text, &said);
-                    self.lanes.store(is_quiet, Ordering::Relaxed);
+                    self.lanes.set_work(is_quiet);
                     Account::Posix
                 } else if bootstrap::has_word(&text) {
                     Account::Shell

@@ -22,6 +22,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 pub(crate) use account::Account;
 
 use super::args::{self, MasterPlan};
+use super::lane::Lanes;
 use super::launch::Launch;
 use super::program::Program;
 use super::resolve::{self, call_failed};
@@ -63,8 +64,7 @@ pub(crate) struct Master {
     echo_took: AtomicU64,
     /// What is written to a shell arrives at the bootstrap.
     input_proven: AtomicBool,
-    /// Its shells can run one command after another, for all that is known.
-    lanes: Arc<AtomicBool>,
+    lanes: Arc<Lanes>,
 }
 
 impl Master {
@@ -175,7 +175,7 @@ impl Master {
             account: AtomicU8::new(Account::Silent as u8),
             echo_took: AtomicU64::new(0),
             input_proven: AtomicBool::new(false),
-            lanes: Arc::new(AtomicBool::new(true)),
+            lanes: Arc::new(Lanes::new(launch.lanes)),
         })
     }
 

@@ -83,6 +83,13 @@ impl<T: Transport> KeyState<T> {
         self.ready(slot, generation).is_some_and(is_over)
     }
 
+    /// A session that waited there was ended.
+    pub(in crate::policy) fn made_room(&mut self, slot: usize, generation: u64, now: Instant) {
+        if let Some(ready) = self.ready(slot, generation) {
+            ready.made_room = Some(now);
+        }
+    }
+
     /// A caller opens a session of its own there: sessions that wait give way, so that there are no
     /// more than the connection is to have.
     pub(in crate::policy) fn make_room(&mut self, slot: usize, generation: u64, now: Instant) {

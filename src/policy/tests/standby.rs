@@ -314,14 +314,36 @@ async fn those_that_do_not_suit_make_room_where_there_would_be_too_many() {
     assert!(first.lease().standby(&variables, |_| false).is_none());
     assert_eq!(stage.stats().standby_sessions, 1, "there is room for a session of its own");
     // Another caller, whose command the one in standby does not suit.
-    let mut asking = stage.world.asks(&web1());
-    let lease = stage.pool.acquire(&web1()).await.expect("a lease");
-    asking.answered = true;
-    drop(asking);
-    let id = lease.connection().id;
-    stage.world.takes(id);
-    assert!(lease.standby(&variables, |_| false).is_none());
+    let second = stage.take_alone(&web1()).await;
+    assert!(second.lease().standby(&variables, |_| false).is_none());
     assert_eq!(stage.stats().standby_sessions, 0);
-    let world = Arc::clone(&stage.world);
-    drop(Held { id, world, had_standby: false, lease: Some(lease) });
+}
+
+/// A connection has to answer before it gets a command when nothing was heard of it for as long as
+/// the setting says.
+#[tokio::test(start_paused = true)]
+async fn who_was_silent_for_long_is_asked_over_a_session_that_waits() {
+    let max_silence = ms(700);
+    let stage = Stage::new(PoolConfig {
+        standby_sessions: 1,
+        max_silence,
+        session_reuse: SessionReuse::Exact,
+        health_checks: false,
+        ..config(1, 2)
+    });
+    stage.world.plan([Plan::default().deaf()]);
+    drop(stage.take(&web1()).await);
+    for (silent, answer) in
+        [(ms(0), None), (max_silence - ms(1), None), (max_silence, Some(false)), (ms(1), None)]
+    {
+        pass(silent).await;
+        let held = stage.take_alone(&web1()).await;
+        assert_eq!(held.lease().is_heard().await, answer, "{silent:?}");
+        assert_eq!(stage.stats().standby_sessions, 1, "it was given back");
+    }
+    // Where no session waits, nobody can be asked.
+    pass(max_silence).await;
+    let held = stage.take(&web1()).await;
+    assert!(held.had_standby);
+    assert_eq!(held.lease().is_heard().await, None);
 }
