@@ -11,8 +11,9 @@ use tokio::time::{Instant, sleep_until};
 use super::ledger::Wake;
 use super::state::{Action, Grant, KeyState};
 use super::{LENIENCY, Shared, Stats, maintenance, slot, standby, state};
+use crate::config::SessionReuse;
 use crate::error::Error;
-use crate::host::{Host, PoolKey, Variables};
+use crate::host::{Host, Login, PoolKey};
 use crate::transport::{Connection, Transport};
 
 pub(crate) struct Cell<T: Transport> {
@@ -245,16 +246,16 @@ impl<T: Transport> Lease<T> {
         &self.grant.as_ref().expect("a lease that is not dropped has its grant").connection
     }
 
-    /// A session on this connection that was opened ahead of need and sends these variables, for
-    /// the next command of this lease; the first one that suits.
+    /// A session on this connection that was opened ahead of need, or that has run a command, for
+    /// the next command of who comes so; the first one that suits.
     pub(crate) fn standby(
         &self,
-        variables: &Variables,
+        login: &Login,
         suits: impl Fn(&<T::Connection as Connection>::Session) -> bool,
     ) -> Option<<T::Connection as Connection>::Session> {
         let Grant { slot, generation, .. } = self.grant.as_ref()?;
         loop {
-            let taken = self.cell.lock().take_standby(*slot, *generation, variables, &suits);
+            let taken = self.cell.lock().take_standby(*slot, *generation, login, &suits);
             let Some(mut standby) = taken else {
                 if self.cell.lock().is_crowded(*slot, *generation) {
                     self.cell.update(|state, now| state.make_room(*slot, *generation, now));
@@ -290,17 +291,16 @@ impl<T: Transport> Lease<T> {
     }
 
     /// A session that has run a command of this lease, and takes another one.
-    pub(crate) fn keep(
-        &self,
-        session: <T::Connection as Connection>::Session,
-        variables: &Arc<Variables>,
-    ) {
+    pub(crate) fn keep(&self, session: <T::Connection as Connection>::Session, login: &Login) {
         let place = Arc::clone(&self.cell.shared.standbys).try_acquire_owned();
         if let (Some(Grant { slot, generation, .. }), Ok(place), Ok(here)) =
             (&self.grant, place, Handle::try_current())
         {
-            let standby = standby::Standby::used(session, Arc::clone(variables), here.id(), place);
-            let most = self.cell.shared.config.standby_sessions;
+            let config = &self.cell.shared.config;
+            let only_for = (config.session_reuse == SessionReuse::Fast).then_some(login.caller);
+            let variables = Arc::clone(&login.variables);
+            let standby = standby::Standby::used(session, variables, only_for, here.id(), place);
+            let most = config.standby_sessions;
             self.cell.update(|state, now| state.keep(*slot, *generation, standby, most, now));
         }
     }

@@ -14,7 +14,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{sleep, timeout};
 
 use super::cell::Cell;
-use crate::host::Variables;
+use crate::host::{Caller, Variables};
 use crate::transport::{Connection, Session as _, Transport};
 
 /// So long those give way to logins that are under way, whose callers wait: both compute a lot.
@@ -30,6 +30,8 @@ pub(super) struct Standby<C: Connection> {
     pub variables: Arc<Variables>,
     /// It has run a command.
     pub was_used: bool,
+    /// Nobody else may have it.
+    pub only_for: Option<Caller>,
     /// Where its streams are watched. A caller in another runtime would wait for as long as nobody
     /// drives that one.
     runtime: runtime::Id,
@@ -41,10 +43,16 @@ impl<C: Connection> Standby<C> {
     pub(super) fn used(
         session: C::Session,
         variables: Arc<Variables>,
+        only_for: Option<Caller>,
         runtime: runtime::Id,
         place: OwnedSemaphorePermit,
     ) -> Self {
-        Standby { session, variables, was_used: true, runtime, _place: place }
+        Standby { session, variables, was_used: true, only_for, runtime, _place: place }
+    }
+
+    /// Whether this caller, who sends these variables, may have it.
+    pub fn is_for(&self, variables: &Variables, caller: Caller) -> bool {
+        *self.variables == *variables && self.only_for.is_none_or(|only| only == caller)
     }
 
     /// Whether its streams are watched in this runtime.
@@ -147,7 +155,7 @@ pub(super) async fn open<T: Transport>(mut opening: Opening<T>, connection: Arc<
         let standby = place.and_then(|_place| {
             let variables = Arc::clone(&opening.variables);
             let session = connection.standby(&variables)?;
-            Some(Standby { session, variables, was_used: false, runtime, _place })
+            Some(Standby { session, variables, was_used: false, only_for: None, runtime, _place })
         });
         opening.bring(standby);
         // Nothing tells us that it is open, but whoever uses it.

@@ -58,8 +58,9 @@ settings! {
     /// Sessions kept open ahead of need, per host. From 0, which turns it off, to 1000; default 2.
     standby_sessions: usize = 2, Count(0..=1000), "SSH_POOL_STANDBY_SESSIONS";
 
-    /// Whether a session may run one command after another: `off`, a session for each command; or
-    /// `exact`, where nothing tells it from plain ssh. Default `exact`.
+    /// Whether a session may run one command after another: `off`, a session for each command;
+    /// `exact`, where nothing tells it from plain ssh; or `fast`, for one caller alone, to whom
+    /// what its own earlier commands have left running can show. Default `exact`.
     session_reuse: SessionReuse = SessionReuse::Exact, Reuse(0..=0), "SSH_POOL_SESSION_REUSE";
 
     /// How long a session is given commands after its start-up files were read, so that what they
@@ -84,7 +85,7 @@ impl PoolConfig {
     /// Whether sessions run one command after another. Between two commands such a session waits:
     /// who wants none that does has them end with their commands.
     pub(crate) fn reuses_sessions(&self) -> bool {
-        self.session_reuse == SessionReuse::Exact && self.standby_sessions > 0
+        self.session_reuse != SessionReuse::Off && self.standby_sessions > 0
     }
 
     /// Whether the user has said how long a connect may take. If not, the `ConnectTimeout` of the

@@ -77,6 +77,11 @@ fn an_empty_environment_changes_nothing() {
     |c: &mut PoolConfig| c.session_reuse = SessionReuse::Exact
 )]
 #[case(
+    "SSH_POOL_SESSION_REUSE",
+    "fast",
+    |c: &mut PoolConfig| c.session_reuse = SessionReuse::Fast
+)]
+#[case(
     "SSH_POOL_SESSION_MAX_AGE_MS",
     "1000",
     |c: &mut PoolConfig| c.session_max_age = 1000 * MS

@@ -44,6 +44,8 @@ pub(crate) struct LaneSettings {
     /// So long a session is given commands after its start-up files were read: what they gain is
     /// seen by then.
     pub max_age: Duration,
+    /// What they write has no way through another process, where the shell can do so.
+    pub is_fast: bool,
 }
 
 /// What holds for the lanes of one connection.

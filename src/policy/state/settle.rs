@@ -93,8 +93,9 @@ impl<T: Transport> KeyState<T> {
     fn grant(&mut self, now: Instant, actions: &mut Vec<Action<T>>) {
         for id in self.queues() {
             while let Some(first) = self.tenants[&id].waiters.front()
-                && let (ticket, variables) = (first.ticket, Arc::clone(&first.variables))
-                && let Some(grant) = self.take_free(id, ticket, &variables, now)
+                && let (ticket, caller) = (first.ticket, first.caller)
+                && let variables = Arc::clone(&first.variables)
+                && let Some(grant) = self.take_free(id, ticket, &variables, caller, now)
             {
                 let tenant = self.tenants.get_mut(&id).expect("it was there a line ago");
                 let waiter = tenant.waiters.pop_front().expect("it was not empty a line ago");

@@ -2,6 +2,7 @@
 //!
 //! One file per theme says what a caller can rely on; `schedules` looks for what nobody thought of.
 
+mod callers;
 mod closing;
 mod draw;
 mod failures;
@@ -160,7 +161,7 @@ async fn take(pool: &Arc<Core<Fake>>, world: &Arc<World>, host: &Host) -> Result
     let id = lease.connection().id;
     world.takes(id);
     // As a command does.
-    let standby = lease.standby(&host.login().variables, |_| true);
+    let standby = lease.standby(host.login(), |_| true);
     if standby.is_some() {
         world.saw("standby hits");
     }

@@ -175,11 +175,7 @@ async fn a_lease_that_is_kept_finds_standbys_again_and_again() {
     for _ in 0..5 {
         settled().await;
         // Another command of the same lease.
-        assert!(
-            held.lease().standby(&Variables::default(), |_| true).is_some(),
-            "{:?}",
-            stage.stats()
-        );
+        assert!(held.lease().standby(&Login::default(), |_| true).is_some(), "{:?}", stage.stats());
         held.lease().used();
     }
     settled().await;
@@ -256,9 +252,8 @@ async fn a_lease_that_is_kept_finds_those_that_send_what_it_sends() {
     let held = stage.take(&sends("C")).await;
     drop(stage.take(&sends("C")).await);
     settled().await;
-    let wanted = Arc::clone(&sends("C").login().variables);
-    assert!(held.lease().standby(&Variables::default(), |_| true).is_none());
-    assert!(held.lease().standby(&wanted, |_| true).is_some());
+    assert!(held.lease().standby(&Login::default(), |_| true).is_none());
+    assert!(held.lease().standby(sends("C").login(), |_| true).is_some());
     held.lease().used();
     settled().await;
     assert_eq!(stage.stats().standby_sessions, 1);
@@ -310,12 +305,12 @@ async fn those_that_do_not_suit_make_room_where_there_would_be_too_many() {
     first.lease().used();
     settled().await;
     assert_eq!(stage.stats().standby_sessions, 1);
-    let variables = Variables::default();
-    assert!(first.lease().standby(&variables, |_| false).is_none());
+    let login = Login::default();
+    assert!(first.lease().standby(&login, |_| false).is_none());
     assert_eq!(stage.stats().standby_sessions, 1, "there is room for a session of its own");
     // Another caller, whose command the one in standby does not suit.
     let second = stage.take_alone(&web1()).await;
-    assert!(second.lease().standby(&variables, |_| false).is_none());
+    assert!(second.lease().standby(&login, |_| false).is_none());
     assert_eq!(stage.stats().standby_sessions, 0);
 }
 

@@ -82,7 +82,7 @@ fn a_size_may_be_a_whole_number_of_bytes() {
     "a whole number from 0 to 1000",
     &["1001", "99999999999999999999999999"]
 )]
-#[case("session_reuse", "off or exact", &["\"on\"", "true", "\"Exact\""])]
+#[case("session_reuse", "off, exact or fast", &["\"on\"", "true", "\"Exact\""])]
 #[case(
     "session_max_age",
     "a duration of one number and one unit, such as \"60s\", from 1ms to 8760h",
