@@ -3,7 +3,7 @@
 //! that was reported as never started never ran, all others ran once at most; and nothing is left:
 //! no process, no descriptor, no socket, no memory.
 //!
-//! `cargo bench --bench chaos [-- [--minutes N] [--seed S] [--reuse exact|off]]`; `scripts/chaos`
+//! `cargo bench --bench chaos [-- [--minutes N] [--seed S] [--reuse exact|fast|off]]`; `scripts/chaos`
 //! does so. `--reuse` is the `session_reuse` of all rounds.
 //!
 //! A run is a row of rounds. Each has a pool of its own and draws everything from its seed: the

@@ -26,7 +26,7 @@ const RECOVERY: Duration = Duration::from_secs(30);
 /// Between two storms, for everything that works to be at work.
 const QUIET: Duration = Duration::from_millis(1500);
 /// What `session_reuse` can be.
-const REUSES: &[SessionReuse] = &[SessionReuse::Off, SessionReuse::Exact];
+const REUSES: &[SessionReuse] = &[SessionReuse::Off, SessionReuse::Exact, SessionReuse::Fast];
 /// How long something that ends without being waited for may take.
 pub const SETTLING: Duration = Duration::from_secs(10);
 

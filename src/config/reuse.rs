@@ -16,10 +16,15 @@ pub enum SessionReuse {
     /// for which that cannot be had get a session of their own.
     #[default]
     Exact,
+    /// The same, and faster where a server's shell is bash: what a command writes goes to the
+    /// client without a way through another process. A session then serves one caller only, and
+    /// what that caller's earlier commands have left running can be noticed in one case, which
+    /// docs/reliability.md names.
+    Fast,
 }
 
 impl SessionReuse {
-    pub(super) const EXPECTED: &str = "off or exact";
+    pub(super) const EXPECTED: &str = "off, exact or fast";
 }
 
 impl FromStr for SessionReuse {
@@ -29,6 +34,7 @@ impl FromStr for SessionReuse {
         match text {
             "off" => Ok(SessionReuse::Off),
             "exact" => Ok(SessionReuse::Exact),
+            "fast" => Ok(SessionReuse::Fast),
             _ => Err(Self::EXPECTED),
         }
     }
@@ -40,6 +46,7 @@ impl fmt::Display for SessionReuse {
         f.write_str(match self {
             SessionReuse::Off => "off",
             SessionReuse::Exact => "exact",
+            SessionReuse::Fast => "fast",
         })
     }
 }

@@ -171,16 +171,16 @@ impl<T: Transport> Attempts<T> {
                 let (host, partial) = (self.host(), Arc::default());
                 return Err(Error::TimedOut { host, after, remote: Remote::Ended, partial });
             }
-            let variables = &self.target.host().login().variables;
+            let login = self.target.host().login();
             let own = self.own || lease.connection().is_plain();
             let again = self.again;
             let suits = |session: &SessionOf<T>| session.suits(script, again);
-            let standby = if own { None } else { lease.standby(variables, suits) };
+            let standby = if own { None } else { lease.standby(login, suits) };
             // One that is to be used again is told of its command as the others are.
             let input = if again && !own { Input::Piped } else { input };
             let opened = match standby {
                 Some(session) => Ok(session),
-                None => lease.connection().open(script, input, variables),
+                None => lease.connection().open(script, input, &login.variables),
             };
             match opened {
                 Ok(session) => {

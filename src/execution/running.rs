@@ -113,7 +113,7 @@ impl<T: Transport> Running<T> {
             self.parts.take().expect("it is there until it has ended");
         drop(streams);
         if session.goes_on() {
-            lease.keep(session, &target.host().login().variables);
+            lease.keep(session, target.host().login());
         }
         lease
     }
@@ -211,7 +211,7 @@ impl<T: Transport> Parts<T> {
         let (own, host) = (self.lease.connection(), self.target.host());
         let core = self.target.core();
         let any = |_: &SessionOf<T>| true;
-        let mut standby = self.lease.standby(&host.login().variables, any);
+        let mut standby = self.lease.standby(host.login(), any);
         let began = Instant::now();
         // Where the server has none to spare, one is queued for as every caller does: the next that
         // becomes free, or another connection.
@@ -227,7 +227,7 @@ impl<T: Transport> Parts<T> {
                 // Where the server has one session to spare it may be the one in standby.
                 let over = match &found {
                     Some(Ok(found)) if Arc::ptr_eq(found.connection(), connection) => {
-                        found.standby(&host.login().variables, any)
+                        found.standby(host.login(), any)
                     }
                     _ => standby.take(),
                 };

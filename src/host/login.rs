@@ -28,6 +28,21 @@ pub(crate) struct Login {
     pub endpoint: Option<Arc<Endpoint>>,
     /// The variables that the caller's sessions send to the server.
     pub variables: Arc<Variables>,
+    pub caller: Caller,
+}
+
+/// Who asks for a command. A session that can show one command what another has left is used again
+/// by the same caller only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) enum Caller {
+    /// Whoever has the pool in this process.
+    #[default]
+    Own,
+    /// A process for which this one keeps the pool. Its number may be given to another one later,
+    /// which has started at another time then.
+    Process { pid: i32, started: u64 },
+    /// Somebody of whom nothing is known, and who is nobody else.
+    Stranger(u64),
 }
 
 /// How a host is reached from its caller's place.

@@ -19,7 +19,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use check::{HAS_SETTER, POOLS_OWN, check_name, check_path, check_user};
-pub(crate) use login::{Asked, Askpass, Endpoint, Login, Resolved, Route, Variables};
+pub(crate) use login::{Asked, Askpass, Caller, Endpoint, Login, Resolved, Route, Variables};
 pub(crate) use parse::encoded;
 use place::Sharing;
 
@@ -263,6 +263,12 @@ impl Host {
 
     pub(crate) fn with_login(mut self, login: Login) -> Self {
         self.login = login;
+        self
+    }
+
+    /// The same host, for this caller.
+    pub(crate) fn for_caller(mut self, caller: Caller) -> Self {
+        self.login.caller = caller;
         self
     }
 

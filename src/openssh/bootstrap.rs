@@ -38,18 +38,23 @@ static NONCE: LazyLock<String> =
 /// POSIX shell: the others stumble over the first word. Nor does one where a start-up file has read
 /// what was meant for us, and what comes is the command's input. Where the shell leads no process
 /// group (Dropbear's do not) there is none to signal, and the marker has a 0.
-pub(super) static BOOTSTRAP: LazyLock<String> = LazyLock::new(|| {
+pub(super) static BOOTSTRAP: LazyLock<String> = LazyLock::new(|| bootstrap(false));
+
+/// The same, with the fast loop for lanes.
+pub(super) static FAST_BOOTSTRAP: LazyLock<String> = LazyLock::new(|| bootstrap(true));
+
+fn bootstrap(is_fast: bool) -> String {
     let nonce = NONCE.as_str();
     let mark = format!(
         "if kill -0 \"-$$\" 2>/dev/null; then printf '\\036{nonce} %d\\n' \"$$\"; \
          else printf '\\036{nonce} 0\\n'; fi"
     );
-    let lane = lane::lane(nonce, &mark);
+    let lane = lane::lane(nonce, &mark, is_fast);
     format!(
         "IFS= read -r sshpool && case $sshpool in {nonce}-lane*) {lane} ;; \
          {nonce}*) {mark} && eval \"${{sshpool#{nonce}}}\" ;; *) exit 1 ;; esac"
     )
-});
+}
 
 /// The command of the first session of a login, which finds out what an account is like. csh and
 /// fish get as far as the word; the line that they do not understand is a string to them until

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::lane::LaneSettings;
 use super::program::Program;
 use super::runtime::Runtime;
 use super::trace::Trace;
@@ -15,6 +16,7 @@ pub(super) struct Launch<'a> {
     pub runtime: &'a Arc<Runtime>,
     pub connect_timeout: Duration,
     pub deadline: Instant,
+    pub lanes: LaneSettings,
     /// Who watches.
     pub trace: Option<&'a Trace>,
 }

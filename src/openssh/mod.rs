@@ -62,6 +62,7 @@ pub(crate) struct LoginLimit {
 pub(crate) use args::{of_host, over};
 pub(crate) use examine::{Agent, Limit, Resolved, agent, known_keys};
 pub(crate) use guard::give_back_descriptors;
+pub(crate) use lane::LaneSettings;
 pub(crate) use master::Account;
 pub(crate) use master::Master;
 pub(crate) use program::Program;
@@ -84,6 +85,7 @@ pub(crate) struct OpenSsh {
     own: Option<Arc<Program>>,
     resolver: Arc<Resolver>,
     limit: LoginLimit,
+    lanes: LaneSettings,
     /// A std mutex: held to make or to take the runtime, never across an await.
     runtime: Mutex<State>,
     silent: silent::Silent,
@@ -103,12 +105,18 @@ enum State {
 
 impl OpenSsh {
     /// Without a program of its own, only callers that say which ssh is theirs are served.
-    pub(crate) fn new(own: Option<Program>, resolver: Arc<Resolver>, limit: LoginLimit) -> Self {
+    pub(crate) fn new(
+        own: Option<Program>,
+        resolver: Arc<Resolver>,
+        limit: LoginLimit,
+        lanes: LaneSettings,
+    ) -> Self {
         OpenSsh {
             programs: Mutex::default(),
             own: own.map(Arc::new),
             resolver,
             limit,
+            lanes,
             runtime: Mutex::new(State::New),
             silent: silent::Silent::new(),
             watched: Mutex::default(),
@@ -170,7 +178,14 @@ impl OpenSsh {
         deadline: Instant,
     ) -> launch::Launch<'a> {
         let connect_timeout = self.limit.connect_timeout;
-        launch::Launch { program, runtime, connect_timeout, deadline, trace: None }
+        launch::Launch {
+            program,
+            runtime,
+            connect_timeout,
+            deadline,
+            lanes: self.lanes,
+            trace: None,
+        }
     }
 
     /// Begins to remove what there is, unless somebody has begun already. A task, so that it goes

@@ -12,7 +12,6 @@ use std::borrow::Cow;
 use std::os::unix::ffi::OsStrExt;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
@@ -21,7 +20,7 @@ use tokio::time::Instant;
 
 use super::bootstrap::{self, Group, Marker};
 use super::diagnosis::{self, SessionLog};
-use super::lane::{self, Lane};
+use super::lane::{self, Lane, Lanes};
 use super::log::Log;
 use super::master::Master;
 use super::runtime::Claim;
@@ -44,8 +43,7 @@ pub(crate) struct Session {
     ahead: bool,
     /// Its shell runs one command after another, and this one is not its last.
     lane: Option<Lane>,
-    /// Whether shells of this account work as lanes, for all that is known.
-    lanes: Arc<AtomicBool>,
+    lanes: Arc<Lanes>,
     /// When it was opened: its start-up files are read then.
     since: Instant,
     /// The loop of the lane has ended by itself.
@@ -101,7 +99,7 @@ impl Session {
         stdin: Stdio,
         marker: Option<Marker>,
         group: Group,
-        lanes: Arc<AtomicBool>,
+        lanes: Arc<Lanes>,
     ) -> Result<Self, NotOpened> {
         command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().map_err(NotOpened::NoProcess)?;
@@ -240,7 +238,12 @@ impl transport::Session for Session {
     type Connection = Master;
 
     fn is_there(&mut self) -> bool {
-        self.runs() && self.lane.as_ref().is_none_or(|lane| !lane.has_ended() || lane.is_free())
+        self.runs()
+            && match &self.lane {
+                Some(lane) => !lane.has_ended() || lane.is_free(),
+                // It has a command, or may wait for one for too long.
+                None => self.marker.is_none() || !self.ahead || self.lanes.is_young(self.since),
+            }
     }
 
     async fn opened(&mut self, master: &Master) -> Result<(), SessionEnd> {
@@ -279,15 +282,13 @@ impl transport::Session for Session {
 
     fn streams_of_one(&mut self, script: &Script) -> Option<Streams> {
         let text = script.text();
-        if !self.bootstrapped
-            || !self.lanes.load(Ordering::Relaxed)
-            || !lane::is_suited(text.as_bytes())
-        {
+        if !self.bootstrapped || !self.lanes.work() || !lane::is_suited(text.as_bytes()) {
             return None;
         }
         if self.lane.is_none() {
             // A session without its pipes is of no use to anybody, and its end is told as usual.
-            self.lane = Lane::of(&mut self.process.as_mut()?.child, self.since).ok()?;
+            self.lane =
+                Lane::of(&mut self.process.as_mut()?.child, self.since, &self.lanes).ok()?;
         }
         self.in_lane(script)
     }
@@ -295,9 +296,9 @@ impl transport::Session for Session {
     fn goes_on(&self) -> bool {
         let Some(lane) = &self.lane else { return false };
         if lane.is_noisy() {
-            self.lanes.store(false, Ordering::Relaxed);
+            self.lanes.set_work(false);
         }
-        lane.is_free()
+        lane.goes_on()
     }
 
     fn is_idle(&self) -> bool {
@@ -366,7 +367,7 @@ impl transport::Session for Session {
         match end {
             // So its own shell says, or that one was there for too long.
             _ if self.loop_ended => {
-                self.lanes.store(false, Ordering::Relaxed);
+                self.lanes.set_work(false);
                 SessionEnd::NotBegun
             }
             SessionEnd::Exited(_) if self.ahead => SessionEnd::NotBegun,

@@ -11,9 +11,10 @@ use tokio::time::{Instant, sleep_until};
 use super::ledger::Wake;
 use super::standby::{Past, Standby};
 use super::state::{Action, Grant, KeyState};
-use super::{LENIENCY, SILENCE, Shared, Stats, maintenance, slot, standby, state};
+use super::{LENIENCY, Shared, Stats, maintenance, slot, standby, state};
+use crate::config::SessionReuse;
 use crate::error::Error;
-use crate::host::{Host, PoolKey, Variables};
+use crate::host::{Host, Login, PoolKey};
 use crate::transport::{Connection, Transport};
 
 pub(crate) struct Cell<T: Transport> {
@@ -89,7 +90,7 @@ impl<T: Transport> Cell<T> {
                 Action::Grant(sender, grant) => drop(sender.send(Ok(self.lease(grant)))),
                 Action::Refuse(sender, error) => drop(sender.send(Err(error))),
                 Action::Connect { slot, host, place, retired } => {
-                    self.spawn(slot::run(slot::Slot::new(self, slot, host, place), retired));
+                    self.spawn(slot::run(slot::Slot::new(self, slot, *host, place), retired));
                 }
                 Action::Standby { slot, generation, connection, count, variables } => {
                     let opening = standby::Opening::new(self, slot, generation, count, variables);
@@ -246,16 +247,16 @@ impl<T: Transport> Lease<T> {
         &self.grant.as_ref().expect("a lease that is not dropped has its grant").connection
     }
 
-    /// A session on this connection that was opened ahead of need and sends these variables, for
-    /// the next command of this lease; the first one that suits.
+    /// A session on this connection that was opened ahead of need, or that has run a command, for
+    /// the next command of who comes so; the first one that suits.
     pub(crate) fn standby(
         &self,
-        variables: &Variables,
+        login: &Login,
         suits: impl Fn(&<T::Connection as Connection>::Session) -> bool,
     ) -> Option<<T::Connection as Connection>::Session> {
         let Grant { slot, generation, .. } = self.grant.as_ref()?;
         loop {
-            let taken = self.cell.lock().take_standby(*slot, *generation, variables, &suits);
+            let taken = self.cell.lock().take_standby(*slot, *generation, login, &suits);
             let Some(mut standby) = taken else {
                 if self.cell.lock().is_crowded(*slot, *generation) {
                     self.cell.update(|state, now| state.make_room(*slot, *generation, now));
@@ -269,6 +270,8 @@ impl<T: Transport> Lease<T> {
                 });
                 return Some(standby.session);
             }
+            // One that is too old is ended here, and the server has it for a moment longer.
+            self.cell.lock().made_room(*slot, *generation, Instant::now());
         }
     }
 
@@ -280,25 +283,27 @@ impl<T: Transport> Lease<T> {
     pub(crate) async fn is_heard(&self) -> Option<bool> {
         let Grant { slot, generation, silent_for, .. } = self.grant.as_ref()?;
         let (slot, generation) = (*slot, *generation);
-        if *silent_for < SILENCE || !self.cell.shared.config.reuses_sessions() {
+        let config = &self.cell.shared.config;
+        if *silent_for < config.max_silence || !config.reuses_sessions() {
             return None;
         }
+        // Where the callers of many hosts come at once, the echoes of all would be late.
+        let _place = self.cell.shared.echoes.acquire().await;
         let mut over = standby::Lent::of(&self.cell, slot, generation, 0)?;
         self.connection().is_heard(over.session()).await
     }
 
     /// A session that has run a command of this lease, and takes another one.
-    pub(crate) fn keep(
-        &self,
-        session: <T::Connection as Connection>::Session,
-        variables: &Arc<Variables>,
-    ) {
+    pub(crate) fn keep(&self, session: <T::Connection as Connection>::Session, login: &Login) {
         let place = Arc::clone(&self.cell.shared.standbys).try_acquire_owned();
         if let (Some(Grant { slot, generation, .. }), Ok(place), Ok(_)) =
             (&self.grant, place, Handle::try_current())
         {
-            let standby = Standby::new(session, Arc::clone(variables), Past::Command, place);
-            let most = self.cell.shared.config.standby_sessions;
+            let config = &self.cell.shared.config;
+            let only_for = (config.session_reuse == SessionReuse::Fast).then_some(login.caller);
+            let variables = Arc::clone(&login.variables);
+            let standby = Standby::new(session, variables, Past::Command, place).only_for(only_for);
+            let most = config.standby_sessions;
             self.cell.update(|state, now| state.keep(*slot, *generation, standby, most, now));
         }
     }

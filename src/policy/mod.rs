@@ -69,6 +69,9 @@ pub(crate) struct Shared {
     /// Places for the opening of sessions ahead of need, over all hosts: it computes a good part of
     /// what a command does, and commands that are under way on other hosts come first.
     openings: Arc<Semaphore>,
+    /// Places for the echoes that silent connections have to answer in a short time, over all
+    /// hosts.
+    echoes: Semaphore,
     /// Places for sessions in standby, over all hosts.
     standbys: Arc<Semaphore>,
 }
@@ -87,8 +90,8 @@ pub(crate) struct Capacity {
 /// A transport keeps its deadlines by itself, and knows then how far it came. This much later we
 /// stop believing that.
 const LENIENCY: Duration = Duration::from_secs(1);
-/// A connection of which nothing was heard for so long may be dead without a word of that.
-const SILENCE: Duration = Duration::from_secs(5);
+/// Echoes at once, over all hosts: each computes some milliseconds here, and has a short time.
+const ECHOES: usize = 16;
 /// A connection that ends within so long of its login, before anything of a caller has run on it,
 /// is like a login that failed.
 const YOUNG: Duration = Duration::from_secs(5);
@@ -108,8 +111,9 @@ impl<T: Transport> Core<T> {
         let (logins, standbys) = (places(capacity.logins), places(capacity.standbys));
         let connecting = watch::Sender::new(0);
         let openings = places(capacity.openings);
+        let (wake, echoes) = (Notify::new(), Semaphore::new(ECHOES));
         let shared =
-            Shared { config, ledger, wake: Notify::new(), logins, connecting, openings, standbys };
+            Shared { config, ledger, wake, logins, connecting, openings, echoes, standbys };
         let hosts = Hosts { closed: false, cells: HashMap::new(), maintenance: None };
         Core { transport: Arc::new(transport), shared: Arc::new(shared), hosts: Mutex::new(hosts) }
     }

@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
 use super::cell::Cell;
-use crate::host::Variables;
+use crate::host::{Caller, Variables};
 use crate::transport::{Connection, Session as _, Transport};
 
 /// So long those give way to logins that are under way, whose callers wait: both compute a lot.
@@ -29,6 +29,8 @@ pub(super) struct Standby<C: Connection> {
     /// What it sends to the server. It is of use only to who wants to send the same.
     pub variables: Arc<Variables>,
     pub past: Past,
+    /// Nobody else may have it.
+    pub only_for: Option<Caller>,
     /// Where its streams are watched. A caller in another runtime would wait for as long as nobody
     /// drives that one.
     runtime: runtime::Id,
@@ -53,7 +55,8 @@ impl<C: Connection> Standby<C> {
         past: Past,
         place: OwnedSemaphorePermit,
     ) -> Self {
-        Standby { session, variables, past, runtime: Handle::current().id(), _place: place }
+        let runtime = Handle::current().id();
+        Standby { session, variables, past, only_for: None, runtime, _place: place }
     }
 
     /// The session that has proven a login, if there is one and it may be kept.
@@ -61,6 +64,17 @@ impl<C: Connection> Standby<C> {
         let (session, variables) = connection.first()?;
         let place = Arc::clone(places).try_acquire_owned().ok()?;
         Some(Standby::new(session, variables, Past::Proof, place))
+    }
+
+    /// The same, which nobody else may have.
+    pub(super) fn only_for(mut self, caller: Option<Caller>) -> Self {
+        self.only_for = caller;
+        self
+    }
+
+    /// Whether this caller, who sends these variables, may have it.
+    pub fn is_for(&self, variables: &Variables, caller: Caller) -> bool {
+        *self.variables == *variables && self.only_for.is_none_or(|only| only == caller)
     }
 
     /// Whether its streams are watched in this runtime.

@@ -36,7 +36,7 @@ use super::standby::Standby;
 use super::{Stats, Transport};
 use crate::config::PoolConfig;
 use crate::error::Error;
-use crate::host::{Host, HostIdentity, PoolKey, Variables};
+use crate::host::{Caller, Host, HostIdentity, PoolKey, Variables};
 pub(crate) use facts::Facts;
 use slot::{Ready, SlotState};
 use tenant::{Tenant, TenantId};
@@ -59,6 +59,7 @@ pub(super) struct Waiter<T: Transport> {
     since: Instant,
     /// The variables that its session sends to the server.
     variables: Arc<Variables>,
+    caller: Caller,
 }
 
 /// One session on one connection, counted; to be wrapped into a [`Lease`] at once.
@@ -78,7 +79,7 @@ pub(super) enum Action<T: Transport> {
     Refuse(oneshot::Sender<Result<Lease<T>, Error>>, Error),
     Connect {
         slot: usize,
-        host: Host,
+        host: Box<Host>,
         place: Place,
         retired: mpsc::UnboundedReceiver<Duration>,
     },

@@ -16,11 +16,11 @@ use tokio::time::Instant;
 pub use connection_info::ConnectionInfo;
 
 use crate::command::{Command, Output, Runner as _};
-use crate::config::PoolConfig;
+use crate::config::{PoolConfig, SessionReuse};
 use crate::error::Error;
 use crate::host::place::Place;
-use crate::host::{Host, PoolKey};
-use crate::openssh::{LoginLimit, Master, OpenSsh, Program, Resolver, SshVersion};
+use crate::host::{Caller, Host, PoolKey};
+use crate::openssh::{LaneSettings, LoginLimit, Master, OpenSsh, Program, Resolver, SshVersion};
 use crate::policy::{self, Capacity, Core, Stats};
 use crate::transport::NotResolved;
 
@@ -78,7 +78,11 @@ impl Pool {
             connect_timeout: config.connect_timeout,
             is_set: config.connect_timeout_is_set(),
         };
-        let transport = OpenSsh::new(program, resolver, limit);
+        let lanes = LaneSettings {
+            max_age: config.session_max_age,
+            is_fast: config.session_reuse == SessionReuse::Fast,
+        };
+        let transport = OpenSsh::new(program, resolver, limit, lanes);
         Pool { core: Arc::new(Core::new(transport, config, capacity(), ledger)) }
     }
 
@@ -313,6 +317,12 @@ impl Lease {
     /// kept from that (`-o ProxyCommand=false`).
     pub fn control_path(&self) -> &std::path::Path {
         self.inner.connection().socket()
+    }
+
+    /// The same lease, for commands of this caller.
+    pub(crate) fn for_caller(self, caller: Caller) -> Self {
+        let host = Arc::unwrap_or_clone(self.host).for_caller(caller);
+        Lease { host: Arc::new(host), ..self }
     }
 
     /// Whether whatever is asked for there runs a forced command, or may.

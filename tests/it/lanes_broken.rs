@@ -13,13 +13,13 @@ use crate::lab::pooled::plain::Plain;
 use crate::lab::pooled::{PATIENCE, clients_of, config, host, kill, pool};
 use crate::lanes::server_with;
 
-fn reusing() -> PoolConfig {
-    config().session_reuse(SessionReuse::Exact).standby_sessions(1).sessions_per_connection(4)
+fn reusing(reuse: SessionReuse) -> PoolConfig {
+    config().session_reuse(reuse).standby_sessions(1).sessions_per_connection(4)
 }
 
 /// A pool whose next command goes over a session that has run others.
-async fn used(sshd: &Sshd) -> (Pool, Host) {
-    let (pool, host) = (pool(reusing()), host(sshd));
+pub async fn used(sshd: &Sshd, reuse: SessionReuse) -> (Pool, Host) {
+    let (pool, host) = (pool(reusing(reuse)), host(sshd));
     let before = pool.stats().reused_sessions;
     for _ in 0..50 {
         pool.exec(&host, "true").await.expect("it runs");
@@ -35,7 +35,7 @@ fn runs(sshd: &Sshd, name: &str) -> usize {
     sshd.exec(&format!("cat {name} 2>/dev/null")).stdout.lines().count()
 }
 
-async fn goes_on(pool: &Pool, host: &Host) {
+pub async fn goes_on(pool: &Pool, host: &Host) {
     for number in 0..3 {
         let text = format!("echo next {number}");
         let next = timeout(PATIENCE, pool.exec(host, text)).await.expect("it ends");
@@ -46,7 +46,7 @@ async fn goes_on(pool: &Pool, host: &Host) {
 /// Who the shell of the session is: the leader of its terminal session.
 const LOOP: &str = "read -r _ _ _ _ _ loop _ </proc/self/stat; echo $loop";
 
-async fn the_loop(pool: &Pool, host: &Host) -> String {
+pub async fn the_loop(pool: &Pool, host: &Host) -> String {
     // In a file: a command with these words would get a session of its own.
     pool.exec(host, format!("echo '{LOOP}' >the-loop")).await.expect("it runs");
     pool.exec(host, "sh the-loop").await.expect("it runs")
@@ -57,9 +57,12 @@ async fn the_loop(pool: &Pool, host: &Host) -> String {
 #[case::of_the_server("")]
 #[case::bash("/bin/bash")]
 #[tokio::test]
-async fn a_stopped_shell_runs_nothing_twice(#[case] shell: &str) {
+async fn a_stopped_shell_runs_nothing_twice(
+    #[case] shell: &str,
+    #[values(SessionReuse::Exact, SessionReuse::Fast)] reuse: SessionReuse,
+) {
     let Some(sshd) = server_with(shell) else { return };
-    let (pool, host) = used(&sshd).await;
+    let (pool, host) = used(&sshd, reuse).await;
     let id = the_loop(&pool, &host).await;
     assert!(sshd.exec(&format!("kill -STOP {id}")).status.success());
     let command = pool.shell(&host, "echo ran >>stopped; echo out");
@@ -82,9 +85,12 @@ async fn a_stopped_shell_runs_nothing_twice(#[case] shell: &str) {
 #[case::local_ssh_killed(true)]
 #[case::given_up(false)]
 #[tokio::test]
-async fn what_a_stopped_server_has_in_hand_runs_at_most_once(#[case] is_killed: bool) {
+async fn what_a_stopped_server_has_in_hand_runs_at_most_once(
+    #[case] is_killed: bool,
+    #[values(SessionReuse::Exact, SessionReuse::Fast)] reuse: SessionReuse,
+) {
     let sshd = Sshd::builder().start();
-    let (pool, host) = used(&sshd).await;
+    let (pool, host) = used(&sshd, reuse).await;
     let master = pool.connections()[0].pid;
     sshd.freeze();
     let limit = Duration::from_secs(if is_killed { 60 } else { 1 });
@@ -121,9 +127,12 @@ async fn what_a_stopped_server_has_in_hand_runs_at_most_once(#[case] is_killed: 
 #[case::of_the_server("")]
 #[case::bash("/bin/bash")]
 #[tokio::test]
-async fn what_looks_like_a_sign_is_output(#[case] shell: &str) {
+async fn what_looks_like_a_sign_is_output(
+    #[case] shell: &str,
+    #[values(SessionReuse::Exact, SessionReuse::Fast)] reuse: SessionReuse,
+) {
     let Some(sshd) = server_with(shell) else { return };
-    let (pool, host) = used(&sshd).await;
+    let (pool, host) = used(&sshd, reuse).await;
     let id = the_loop(&pool, &host).await;
     // The word stands in the text of the loop.
     let find =
@@ -158,10 +167,13 @@ async fn what_looks_like_a_sign_is_output(#[case] shell: &str) {
     do kill -9 $p; done"#
 )]
 #[tokio::test]
-async fn what_happens_to_an_idle_session_is_no_answer(#[case] fault: &str) {
+async fn what_happens_to_an_idle_session_is_no_answer(
+    #[case] fault: &str,
+    #[values(SessionReuse::Exact, SessionReuse::Fast)] reuse: SessionReuse,
+) {
     for shell in ["/bin/bash", "/bin/dash"] {
         let Some(sshd) = Sshd::builder().login_shell(shell).start_or_skip() else { return };
-        let (pool, host) = used(&sshd).await;
+        let (pool, host) = used(&sshd, reuse).await;
         let id = the_loop(&pool, &host).await;
         let broke = sshd.exec(&format!("loop={id}; {fault}"));
         assert!(broke.status.success(), "{broke:?}");

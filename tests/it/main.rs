@@ -7,6 +7,8 @@
 mod lab;
 mod lanes;
 mod lanes_broken;
+mod lanes_fast;
+mod lanes_limits;
 
 mod accounts;
 mod agent;

@@ -249,6 +249,46 @@ fn b6_sessions_in_standby_are_for_those_with_the_same_variables() {
     assert_eq!(lab.sshd.logins(), 1);
 }
 
+/// Callers with different variables take turns, and each has several commands in one session.
+/// Nobody sees a value of another one, not even of a variable that it does not send itself.
+#[test]
+fn b6_values_arrive_over_sessions_that_are_used_again() {
+    const EACH: usize = 5;
+    let lab = Lab::new();
+    lab.configure("SendEnv LANG LC_* FOO BAR_*\nSetEnv BAR_SET='as it is'");
+    let callers: [&[(&str, &str)]; 4] = [
+        &[("LANG", "C.UTF-8"), ("FOO", "1"), ("BAR_A", "a\tb  'c' $HOME \\ \u{e9}")],
+        &[("LANG", "POSIX"), ("LC_TIME", "C"), ("FOO", "")],
+        &[("LANG", "C.UTF-8"), ("BAR_B", "b"), ("SECRET", "s")],
+        &[("LANG", "POSIX"), ("LC_TIME", "C"), ("FOO", "line\nbreak")],
+    ];
+    let print = "env | grep -E '^(LANG|LC_|FOO|BAR_|SECRET)' | sort; \
+                 printf '<%s>' \"${FOO-unset}\" \"${BAR_A-unset}\" \"${LC_TIME-unset}\"";
+    for turn in 0..2 * callers.len() {
+        let variables = callers[turn % callers.len()];
+        let plain = lab.plain(variables, &[], print);
+        assert!(plain.stdout.contains("BAR_SET=as it is\n"), "{}{}", plain.stdout, plain.stderr);
+        for _ in 0..EACH {
+            let ours = lab.exec(variables, print);
+            assert_eq!((plain.code(), &plain.stdout), (ours.code(), &ours.stdout), "{variables:?}");
+        }
+        // A command that changes them changes nothing for the next one.
+        assert_eq!(lab.exec(variables, "export FOO=other LANG=other BAR_SET=").code(), 0);
+        assert_eq!(lab.exec(variables, print).stdout, plain.stdout);
+    }
+    let metrics = run(&mut lab.home.command(["metrics"]), PATIENCE).stdout;
+    let of_name = |line: &str| {
+        line.strip_prefix("sshpool_reused_sessions_total")?
+            .rsplit_once(' ')?
+            .1
+            .parse::<usize>()
+            .ok()
+    };
+    let reused: usize = metrics.lines().filter_map(of_name).sum();
+    assert!(reused >= 2 * callers.len() * EACH, "{reused} sessions were used again");
+    assert_eq!(lab.sshd.logins(), 1 + 2 * callers.len(), "ours, and those of plain ssh");
+}
+
 #[test]
 fn b7_variables_of_the_command_line_arrive() {
     let lab = Lab::new();

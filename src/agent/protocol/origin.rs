@@ -69,6 +69,10 @@ pub(crate) struct Settings {
     standby_sessions: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     session_reuse: Option<SessionReuse>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session_max_age_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_silence_ms: Option<u64>,
     /// Whether `connect_timeout_ms` counts though the ssh_config's `ConnectTimeout` is longer: so
     /// it does where it is given.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -88,6 +92,8 @@ impl From<&PoolConfig> for Settings {
             acquire_timeout_ms: ms(config.acquire_timeout),
             standby_sessions: Some(config.standby_sessions),
             session_reuse: Some(config.session_reuse),
+            session_max_age_ms: ms(config.session_max_age),
+            max_silence_ms: ms(config.max_silence),
             keep_connect_timeout: Some(config.keep_connect_timeout),
         }
     }
@@ -112,6 +118,8 @@ impl Settings {
             acquire_timeout: time(self.acquire_timeout_ms, default.acquire_timeout),
             standby_sessions: self.standby_sessions.unwrap_or(default.standby_sessions),
             session_reuse: self.session_reuse.unwrap_or(default.session_reuse),
+            session_max_age: time(self.session_max_age_ms, default.session_max_age),
+            max_silence: time(self.max_silence_ms, default.max_silence),
             keep_connect_timeout: self
                 .keep_connect_timeout
                 .unwrap_or(self.connect_timeout_ms.is_some() || default.keep_connect_timeout),

@@ -6,11 +6,14 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
+
+use crate::host::Caller;
 
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
@@ -26,6 +29,16 @@ impl Peer {
         Peer {
             pid: stream.peer_cred().ok().and_then(|peer| peer.pid()),
             socket: stream.as_fd().try_clone_to_owned().ok().map(Arc::new),
+        }
+    }
+
+    /// Who asks: its process, which is another one than any that has its number later.
+    pub(super) fn caller(&self) -> Caller {
+        static STRANGERS: AtomicU64 = AtomicU64::new(0);
+        let started = self.pid.and_then(started);
+        match (self.pid, started) {
+            (Some(pid), Some(started)) => Caller::Process { pid, started },
+            _ => Caller::Stranger(STRANGERS.fetch_add(1, Ordering::Relaxed)),
         }
     }
 
@@ -65,12 +78,42 @@ impl Peer {
     }
 }
 
+/// When a process has started, where the system tells: a number that only another start of the
+/// machine has again.
+fn started(pid: i32) -> Option<u64> {
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is a name in parentheses, which may have anything in it.
+    let behind = stat.iter().rposition(|&byte| byte == b')')? + 1;
+    let fields = std::str::from_utf8(&stat[behind..]).ok()?;
+    fields.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::time::Duration;
     use tokio::io::AsyncWriteExt;
     use tokio::time::timeout;
+
+    #[tokio::test]
+    async fn a_process_is_told_from_others() {
+        let (server, _client) = UnixStream::pair().expect("a pair");
+        let peer = Peer::of(&server);
+        if !std::path::Path::new("/proc/self/stat").exists() {
+            assert_ne!(peer.caller(), peer.caller(), "nobody is taken for somebody else");
+            return;
+        }
+        let pid = i32::try_from(std::process::id()).expect("a process");
+        assert!(matches!(peer.caller(), Caller::Process { pid: of, .. } if of == pid));
+        assert_eq!(peer.caller(), peer.clone().caller());
+        let other = Peer { pid: Some(nix::unistd::getppid().as_raw()), socket: None };
+        let (own, others) = (started(pid), other.pid.and_then(started));
+        assert!(own.is_some() && own >= others, "{own:?}, {others:?}");
+        assert_ne!(other.caller(), peer.caller());
+        // More than any process has.
+        let gone = Peer { pid: Some(i32::MAX), socket: None };
+        assert_ne!(gone.caller(), gone.caller(), "of who is gone nothing is known");
+    }
 
     #[tokio::test]
     async fn a_client_is_gone_though_nobody_has_read_what_it_has_sent() {

@@ -25,10 +25,10 @@ use crate::agent::protocol::{
     Origin, Question, Refusal, Status, Stop,
 };
 use crate::command::Runner;
-use crate::config::Config;
+use crate::config::{Config, SessionReuse};
 use crate::error::Error;
 use crate::host::place::Needs;
-use crate::host::{Host, Login};
+use crate::host::{Caller, Host, Login};
 use crate::pool::Pool;
 use crate::transport::NotResolved;
 
@@ -131,12 +131,21 @@ async fn answer_to(
 ) -> Result<Answer, Refusal> {
     let running = Running::new(agent)?;
     let (host, pool) = host(agent, exec.host.clone(), exec.origin()).await?;
+    // Else it makes no difference.
+    let caller = match pool.config().session_reuse {
+        SessionReuse::Fast => peer.caller(),
+        _ => Caller::Own,
+    };
+    let host = host.for_caller(caller);
     let runner: Box<dyn Runner> = match &exec.lease {
         None => Box::new(pool),
-        Some(name) => Box::new(agent.leases.get(name).ok_or_else(|| {
-            let message = format!("lease: there is none with the name {name:?} (any more)");
-            Refusal::new(Cause::NotFound, message)
-        })?),
+        Some(name) => match agent.leases.get(name) {
+            Some(lease) => Box::new(lease.for_caller(caller)),
+            None => {
+                let message = format!("lease: there is none with the name {name:?} (any more)");
+                return Err(Refusal::new(Cause::NotFound, message));
+            }
+        },
     };
     let order = CommandRun::new(&exec, form, host, &*runner, agent.pools.default(), running);
     let order = order.map_err(|why| Refusal::new(Cause::Invalid, why))?;

@@ -58,9 +58,19 @@ settings! {
     /// Sessions kept open ahead of need, per host. From 0, which turns it off, to 1000; default 2.
     standby_sessions: usize = 2, Count(0..=1000), "SSH_POOL_STANDBY_SESSIONS";
 
-    /// Whether a session may run one command after another: `off`, a session for each command; or
-    /// `exact`, where nothing tells it from plain ssh. Default `exact`.
+    /// Whether a session may run one command after another: `off`, a session for each command;
+    /// `exact`, where nothing tells it from plain ssh; or `fast`, for one caller alone, to whom
+    /// what its own earlier commands have left running can show. Default `exact`.
     session_reuse: SessionReuse = SessionReuse::Exact, Reuse(0..=0), "SSH_POOL_SESSION_REUSE";
+
+    /// How long a session is given commands after its start-up files were read, so that what they
+    /// gain is seen. From 1 ms, default 60 s.
+    session_max_age: Duration = Duration::from_secs(60), Time(1..=YEAR),
+        "SSH_POOL_SESSION_MAX_AGE_MS";
+
+    /// A connection of which nothing was heard for so long answers an echo before it gets a
+    /// command, where a session waits there. From 0, which asks each time; default 5 s.
+    max_silence: Duration = Duration::from_secs(5), Time(0..=YEAR), "SSH_POOL_MAX_SILENCE_MS";
 
     /// The time that one command may take. From 1 ms, default 30 s.
     command_timeout: Duration = Duration::from_secs(30), Time(1..=YEAR),
@@ -75,7 +85,7 @@ impl PoolConfig {
     /// Whether sessions run one command after another. Between two commands such a session waits:
     /// who wants none that does has them end with their commands.
     pub(crate) fn reuses_sessions(&self) -> bool {
-        self.session_reuse == SessionReuse::Exact && self.standby_sessions > 0
+        self.session_reuse != SessionReuse::Off && self.standby_sessions > 0
     }
 
     /// Whether the user has said how long a connect may take. If not, the `ConnectTimeout` of the

@@ -29,6 +29,8 @@ fn the_defaults_are_those_of_the_contract() {
         acquire_timeout: Duration::from_millis(30_000),
         standby_sessions: 2,
         session_reuse: SessionReuse::Exact,
+        session_max_age: Duration::from_millis(60_000),
+        max_silence: Duration::from_millis(5_000),
         command_timeout: Duration::from_millis(30_000),
         max_output: 10_485_760,
         keep_connect_timeout: false,
@@ -75,6 +77,17 @@ fn an_empty_environment_changes_nothing() {
     |c: &mut PoolConfig| c.session_reuse = SessionReuse::Exact
 )]
 #[case(
+    "SSH_POOL_SESSION_REUSE",
+    "fast",
+    |c: &mut PoolConfig| c.session_reuse = SessionReuse::Fast
+)]
+#[case(
+    "SSH_POOL_SESSION_MAX_AGE_MS",
+    "1000",
+    |c: &mut PoolConfig| c.session_max_age = 1000 * MS
+)]
+#[case("SSH_POOL_MAX_SILENCE_MS", "0", |c: &mut PoolConfig| c.max_silence = Duration::ZERO)]
+#[case(
     "SSH_POOL_COMMAND_TIMEOUT_MS",
     "31536000000",
     |c: &mut PoolConfig| c.command_timeout = LONGEST
@@ -109,6 +122,8 @@ fn every_variable(#[case] name: &str, #[case] value: &str, #[case] change: fn(&m
     &["31536000001", "never"]
 )]
 #[case("SSH_POOL_STANDBY_SESSIONS", "a whole number from 0 to 1000", &["1001", "off"])]
+#[case("SSH_POOL_SESSION_MAX_AGE_MS", "whole milliseconds from 1 to 31536000000", &["0", "1m"])]
+#[case("SSH_POOL_MAX_SILENCE_MS", "whole milliseconds from 0 to 31536000000", &["5s", "off"])]
 #[case("SSH_POOL_COMMAND_TIMEOUT_MS", "whole milliseconds from 1 to 31536000000", &["0", "30.5"])]
 #[case(
     "SSH_POOL_MAX_OUTPUT_BYTES",
@@ -146,7 +161,8 @@ fn every_bad_value(#[case] name: &str, #[case] expected: &str, #[case] values: &
     "expected one of SSH_POOL_MAX_CONNECTIONS, SSH_POOL_IDLE_TIMEOUT_MS, \
         SSH_POOL_CONNECTION_TIMEOUT_MS, SSH_POOL_HEALTH_CHECKS, SSH_POOL_HEALTH_CHECK_INTERVAL_MS, \
         SSH_POOL_SESSIONS_PER_CONNECTION, SSH_POOL_ACQUIRE_TIMEOUT_MS, SSH_POOL_STANDBY_SESSIONS, \
-        SSH_POOL_SESSION_REUSE, SSH_POOL_COMMAND_TIMEOUT_MS, SSH_POOL_MAX_OUTPUT_BYTES"
+        SSH_POOL_SESSION_REUSE, SSH_POOL_SESSION_MAX_AGE_MS, SSH_POOL_MAX_SILENCE_MS, \
+        SSH_POOL_COMMAND_TIMEOUT_MS, SSH_POOL_MAX_OUTPUT_BYTES"
 )]
 fn an_unknown_variable_is_refused(#[case] name: &str, #[case] advice: &str) {
     // Whatever its value is: a good one would otherwise have no effect, without a word.
@@ -234,6 +250,14 @@ fn a_bad_variable_leaves_the_others_unapplied() {
     "standby_sessions: 1001 is not valid: expected a whole number from 0 to 1000"
 )]
 #[case(
+    |c: &mut PoolConfig| c.session_max_age = Duration::ZERO,
+    "session_max_age: 0ns is not valid: expected a duration from 1ms to 8760h"
+)]
+#[case(
+    |c: &mut PoolConfig| c.max_silence = LONGEST + MS,
+    "max_silence: 31536000.001s is not valid: expected a duration from 0 to 8760h"
+)]
+#[case(
     |c: &mut PoolConfig| c.command_timeout = LONGEST + Duration::from_nanos(1),
     "command_timeout: 31536000.000000001s is not valid: expected a duration from 1ms to 8760h"
 )]
@@ -259,6 +283,8 @@ fn the_bounds_themselves_are_valid() {
         acquire_timeout: Duration::ZERO,
         standby_sessions: 0,
         session_reuse: SessionReuse::Off,
+        session_max_age: MS,
+        max_silence: Duration::ZERO,
         command_timeout: MS,
         max_output: 1,
         keep_connect_timeout: true,
@@ -273,6 +299,8 @@ fn the_bounds_themselves_are_valid() {
         acquire_timeout: LONGEST,
         standby_sessions: 1000,
         session_reuse: SessionReuse::Exact,
+        session_max_age: LONGEST,
+        max_silence: LONGEST,
         command_timeout: LONGEST,
         max_output: LARGEST,
         keep_connect_timeout: true,

@@ -10,8 +10,9 @@
 //! texts that cannot tell the difference; in doubt a command gets a session of its own. A shell
 //! whose options would change the loop itself refuses, with a status, before it has begun.
 //!
-//! A lane is free → at work → free, until it is [`LIFE`] old, something unexpected comes, or its
-//! command is given up: then the whole session is ended.
+//! A lane is free → at work → free, until it is too old ([`LaneSettings`]), has run
+//! [`MOST_COMMANDS`], something unexpected comes, or its command is given up: then the whole
+//! session is ended.
 
 mod shell;
 mod stream;
@@ -20,6 +21,7 @@ mod suited;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -33,8 +35,56 @@ pub(super) use stream::UntilEnd;
 use stream::{First, Progress, Signs};
 pub(super) use suited::is_suited;
 
-/// So long a lane is used: what start-up files gain is seen by then.
-const LIFE: Duration = Duration::from_secs(60);
+/// So many commands a lane runs: what a shell may gather in its memory goes with it.
+const MOST_COMMANDS: u32 = 1_000;
+
+/// How sessions are used again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LaneSettings {
+    /// So long a session is given commands after its start-up files were read: what they gain is
+    /// seen by then.
+    pub max_age: Duration,
+    /// What they write has no way through another process, where the shell can do so.
+    pub is_fast: bool,
+}
+
+/// What holds for the lanes of one connection.
+#[derive(Debug)]
+pub(super) struct Lanes {
+    /// Shells of its account work as lanes, for all that is known.
+    work: AtomicBool,
+    settings: LaneSettings,
+}
+
+impl Lanes {
+    pub(super) fn new(settings: LaneSettings) -> Self {
+        Lanes { work: AtomicBool::new(true), settings }
+    }
+
+    pub(super) fn settings(&self) -> LaneSettings {
+        self.settings
+    }
+
+    pub(super) fn work(&self) -> bool {
+        self.work.load(Ordering::Relaxed)
+    }
+
+    /// Whether they work turned out.
+    pub(super) fn set_work(&self, work: bool) {
+        self.work.store(work, Ordering::Relaxed);
+    }
+
+    /// Whether a session that was opened then may get a command now.
+    pub(super) fn is_young(&self, since: Instant) -> bool {
+        since.elapsed() < self.settings.max_age
+    }
+
+    /// Whether such a session is worth being kept for a command to come. One that is about to be
+    /// too old is replaced before somebody needs it.
+    fn is_worth_keeping(&self, since: Instant) -> bool {
+        since.elapsed() < self.settings.max_age / 4 * 3
+    }
+}
 
 /// The text of a command as one that a lane reads, with the numbers of its signs behind it.
 fn line_of(nonce: &str, text: &str, signs: &Signs) -> String {
@@ -48,8 +98,9 @@ pub(super) struct Lane {
     stdout: OwnedFd,
     stderr: OwnedFd,
     since: Instant,
-    /// It has had a command.
-    has_begun: bool,
+    lanes: Arc<Lanes>,
+    /// How many commands it has had.
+    commands: u32,
     progress: Arc<watch::Sender<Progress>>,
     line: String,
 }
@@ -63,7 +114,11 @@ pub(super) struct LaneStreams {
 
 impl Lane {
     /// Takes the pipes of a session that is to be a lane, and that was opened then.
-    pub(super) fn of(child: &mut Child, since: Instant) -> io::Result<Option<Self>> {
+    pub(super) fn of(
+        child: &mut Child,
+        since: Instant,
+        lanes: &Arc<Lanes>,
+    ) -> io::Result<Option<Self>> {
         let (Some(stdin), Some(stdout), Some(stderr)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {
@@ -74,7 +129,8 @@ impl Lane {
             stdout: stdout.into_owned_fd()?,
             stderr: stderr.into_owned_fd()?,
             since,
-            has_begun: false,
+            lanes: Arc::clone(lanes),
+            commands: 0,
             progress: Arc::default(),
             line: String::new(),
         }))
@@ -91,7 +147,8 @@ impl Lane {
         };
         // That a command begins is told by the marker, which is taken out where it is looked for.
         let begins = First { sign: format!("\x1e{nonce} ").into_bytes(), is_for_us: false };
-        let is_first = !std::mem::replace(&mut self.has_begun, true);
+        let is_first = self.commands == 0;
+        self.commands += 1;
         let lane_begins = First { sign: format!("\x1e{nonce}\n").into_bytes(), is_for_us: true };
         Ok(LaneStreams {
             stdin: pipe::Sender::from_owned_fd(self.stdin.try_clone()?)?,
@@ -158,7 +215,12 @@ impl Lane {
 
     /// Whether its command has ended and nothing speaks against another one.
     pub(super) fn is_free(&self) -> bool {
-        self.since.elapsed() < LIFE && self.is_idle()
+        self.lanes.is_young(self.since) && self.is_idle()
+    }
+
+    /// Whether it is to be kept for another command, which may come a little later.
+    pub(super) fn goes_on(&self) -> bool {
+        self.commands < MOST_COMMANDS && self.lanes.is_worth_keeping(self.since) && self.is_idle()
     }
 
     /// Nothing waits to be read: not a byte is to come from a lane without a command.

@@ -15,16 +15,24 @@
 ///
 /// ksh's subshells are no processes, and are not trusted with this. Options that change what the
 /// loop does, and traps that a start-up file has left, are for sessions of their own.
-pub(in crate::openssh) fn lane(nonce: &str, mark: &str) -> String {
-    let loops = LANE.replace("@BASH@", BASH).replace("@ANY@", ANY);
+pub(in crate::openssh) fn lane(nonce: &str, mark: &str, is_fast: bool) -> String {
+    let bash = if is_fast { FAST } else { BASH };
+    let loops = LANE.replace("@BASH@", bash).replace("@ANY@", ANY);
     loops.replace("MARK", mark).replace("NONCE", nonce)
 }
 
 /// At its beginning it tells on stderr where the output of start-up files ends.
+///
+/// Where a stream of the session is the command's own, the command gets it opened anew: what it
+/// sets there (`O_NONBLOCK`) would hold for all later ones. Where that is not possible, as with
+/// sockets, both go through a `cat`.
 const LANE: &str = "printf '\\036NONCE\\n' >&2; case $-:${KSH_VERSION-}:${BASH_VERSION-} in \
      *[eux]*:*:* | *:?*:*) exit 1 ;; \
-     *::[5-9].* | *::[1-9][0-9].*) eval '@BASH@' ;; \
-     *) case ${ZSH_VERSION-} in ?*) eval '[[ ! -o errreturn ]]' || exit 1 ;; esac; @ANY@ ;; esac";
+     *::[5-9].* | *::[1-9][0-9].*) type -P cat >/dev/null || exit 1; \
+     case $(trap) in ?*) exit 1 ;; esac; \
+     if { : >/proc/self/fd/7 >/proc/self/fd/8; } 7>&1 8>&2 2>/dev/null; then eval '@BASH@'; fi ;; \
+     esac; \
+     case ${ZSH_VERSION-} in ?*) eval '[[ ! -o errreturn ]]' || exit 1 ;; esac; @ANY@";
 
 /// In every POSIX shell. Both streams go through a `cat` each.
 ///
@@ -47,10 +55,9 @@ const ANY: &str = "while :; do \
 /// process that has left the group, and stdout alone goes through a `cat`.
 ///
 /// Descriptors 6 and 9 are the real stdout and stdin, 7 is the way to the `cat`.
-const BASH: &str = "type -P cat >/dev/null || exit 1; case $(trap) in ?*) exit 1 ;; esac; \
-     exec 6>&1 9<&0; while :; do \
+const BASH: &str = "exec 6>&1 9<&0; while :; do \
      exec 7> >(exec cat >&6 7>&- 9<&-); sshpool_c=$!; set -m; \
-     ( set +m; case $sshpool in \"\") IFS= read -r sshpool || exit 1 ;; esac; \
+     ( set +m; exec 2>/proc/self/fd/2 || exit 1; case $sshpool in \"\") IFS= read -r sshpool || exit 1 ;; esac; \
      case $sshpool in NONCE-lane*) ;; *) exit 1 ;; esac; \
      if kill -0 -- \"-$BASHPID\"; then printf \"\\036NONCE %d\\n\" \"$BASHPID\"; \
      else printf \"\\036NONCE 0\\n\"; fi 2>/dev/null >&6; \
@@ -63,3 +70,23 @@ const BASH: &str = "type -P cat >/dev/null || exit 1; case $(trap) in ?*) exit 1
      IFS= read -r sshpool_n || exit 1; case $sshpool_n in e*) ;; *) exit 1 ;; esac; \
      printf \"\\036%s\\n\" \"$sshpool_n\"; printf \"\\036%s\\n\" \"$sshpool_n\" >&2; \
      unset sshpool_n sshpool_s; sshpool=; done";
+
+/// The same in bash without a `cat`: the loop goes on when the command has ended and nothing is
+/// left of its process group. What has left that and holds a stream is not seen.
+///
+/// Descriptor 9 is the real stdin.
+const FAST: &str = "set -m; case $- in *m*) set +m ;; *) exit 1 ;; esac; \
+     exec 9<&0; while :; do set -m; \
+     ( set +m; exec >/proc/self/fd/1 2>/proc/self/fd/2 || exit 1; case $sshpool in \"\") IFS= read -r sshpool || exit 1 ;; esac; \
+     case $sshpool in NONCE-lane*) ;; *) exit 1 ;; esac; \
+     if kill -0 -- \"-$BASHPID\"; then printf \"\\036NONCE %d\\n\" \"$BASHPID\"; \
+     else exit 1; fi 2>/dev/null; \
+     exec </dev/null 9<&-; eval \"${sshpool#NONCE-lane}\" \
+     ) <&9 & sshpool=$!; set +m; \
+     wait \"$sshpool\" 2>/dev/null; sshpool_s=$?; \
+     IFS= read -r sshpool_n || exit 1; case $sshpool_n in s*) ;; *) exit 1 ;; esac; \
+     IFS= read -r sshpool_e || exit 1; case $sshpool_e in e*) ;; *) exit 1 ;; esac; \
+     printf \"\\036%s %d\\n\" \"$sshpool_n\" \"$sshpool_s\"; \
+     if kill -0 -- \"-$sshpool\" 2>/dev/null; then exit \"$sshpool_s\"; fi; \
+     printf \"\\036%s\\n\" \"$sshpool_e\"; printf \"\\036%s\\n\" \"$sshpool_e\" >&2; \
+     unset sshpool_n sshpool_s sshpool_e; sshpool=; done";

@@ -30,6 +30,8 @@ pub(in crate::openssh) fn is_suited(text: &[u8]) -> bool {
         "stdin",
         "sshpool",
         "sshpool_n",
+        "sshpool_s",
+        "sshpool_e",
     ];
     /// Behind them another command follows.
     const BEFORE: &[&str] = &[

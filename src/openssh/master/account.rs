@@ -131,7 +131,7 @@ impl Master {
             self.ran();
             self.echo_took(started.elapsed());
             let is_quiet = bootstrap::is_quiet(&answer.stdout, &answer.stderr);
-            self.lanes.store(is_quiet, Ordering::Relaxed);
+            self.lanes.set_work(is_quiet);
             // Nothing was written until now, and a start-up file that reads would still wait.
             self.input_proven.store(answer.has_input, Ordering::Relaxed);
             // What start-up files print comes with each command, and has been read here.

@@ -169,6 +169,7 @@ impl Master {
             runtime: &self.runtime,
             connect_timeout: self.call_timeout,
             deadline,
+            lanes: self.lanes.settings(),
             trace: None,
         };
         // Nothing is proven of it: that would take a session.

@@ -23,6 +23,7 @@ pub(crate) use account::Account;
 
 use super::args::{self, MasterPlan};
 use super::diagnosis;
+use super::lane::Lanes;
 use super::launch::Launch;
 use super::program::Program;
 use super::resolve::{self, call_failed};
@@ -69,11 +70,10 @@ pub(crate) struct Master {
     was_asked: AtomicBool,
     /// What is written to a shell arrives at the bootstrap.
     input_proven: AtomicBool,
-    /// Its shells can run one command after another, for all that is known.
-    lanes: Arc<AtomicBool>,
     /// The session that has proven the login, until somebody has taken it, and the variables that
     /// it sends. A std mutex: held for a look.
     first: Mutex<Option<(Session, Arc<Variables>)>>,
+    lanes: Arc<Lanes>,
 }
 
 impl Master {
@@ -185,8 +185,8 @@ impl Master {
             echo_took: AtomicU64::new(0),
             was_asked: AtomicBool::new(false),
             input_proven: AtomicBool::new(false),
-            lanes: Arc::new(AtomicBool::new(true)),
             first: Mutex::default(),
+            lanes: Arc::new(Lanes::new(launch.lanes)),
         })
     }
 

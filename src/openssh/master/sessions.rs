@@ -64,7 +64,11 @@ impl Master {
         line: &str,
         variables: &Variables,
     ) -> Result<Session, NotOpened> {
-        self.spawn(&*bootstrap::BOOTSTRAP, input, line, Some(bootstrap::marker()), variables)
+        let bootstrap = match self.lanes.settings().is_fast {
+            true => &*bootstrap::FAST_BOOTSTRAP,
+            false => &*bootstrap::BOOTSTRAP,
+        };
+        self.spawn(bootstrap, input, line, Some(bootstrap::marker()), variables)
     }
 
     pub(super) fn spawn(

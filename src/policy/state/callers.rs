@@ -12,7 +12,7 @@ use super::tenant::TenantId;
 use super::{Grant, KeyState, Ticket, Waiter};
 use crate::config::PoolConfig;
 use crate::error::{ConnectErrorKind, Error};
-use crate::host::{Host, Variables};
+use crate::host::{Caller, Host, Variables};
 use crate::policy::cell::Lease;
 use crate::policy::ledger::Account;
 use crate::transport::{Configuration, Connection, Transport};
@@ -29,27 +29,29 @@ impl<T: Transport> KeyState<T> {
         if self.queued.contains(&id) {
             return None;
         }
-        let grant = self.take_free(id, Ticket::MAX, &host.login().variables, now)?;
+        let grant =
+            self.take_free(id, Ticket::MAX, &host.login().variables, host.login().caller, now)?;
         self.counters.pool_hits += 1;
         self.came(id, host);
         Some(grant)
     }
 
-    /// Sessions in standby send the variables of the tenant's last caller.
+    /// Sessions in standby are for the tenant's last caller.
     fn came(&mut self, id: TenantId, host: &Host) {
         let tenant = self.tenants.get_mut(&id).expect("a tenant that somebody comes for is there");
         if tenant.variables != host.login().variables {
             tenant.variables = Arc::clone(&host.login().variables);
         }
+        tenant.caller = host.login().caller;
     }
 
-    /// A free session: where one is in standby that sends these variables, and else on the
-    /// connection that was used last, so that the others can grow idle.
+    /// A free session: where one is in standby for such a caller, and else on the connection that was used last, so that the others can grow idle.
     pub(super) fn take_free(
         &mut self,
         id: TenantId,
         ticket: Ticket,
         variables: &Variables,
+        caller: Caller,
         now: Instant,
     ) -> Option<Grant<T::Connection>> {
         let (slot, ready) = self
@@ -67,7 +69,7 @@ impl<T: Transport> KeyState<T> {
                 }
                 _ => None,
             })
-            .max_by_key(|(_, ready)| (ready.has_standby(variables), ready.used))?;
+            .max_by_key(|(_, ready)| (ready.has_standby(variables, caller), ready.used))?;
         let silent_for = match ready.leases {
             0 => now - ready.used.max(ready.proven),
             _ => Duration::ZERO,
@@ -117,8 +119,9 @@ impl<T: Transport> KeyState<T> {
         }
         tenant.used_up = self.ledger.used_up(&tenant.account, &self.key, now);
         let place = tenant.waiters.len();
-        let variables = Arc::clone(&host.login().variables);
-        tenant.waiters.push_back(Waiter { sender, deadline, ticket, since: now, variables });
+        let (variables, caller) = (Arc::clone(&host.login().variables), host.login().caller);
+        let since = now;
+        tenant.waiters.push_back(Waiter { sender, deadline, ticket, since, variables, caller });
         self.queued.insert(id);
         self.came(id, host);
         // Idle connections of other tenants make room for this caller.

@@ -93,8 +93,9 @@ impl<T: Transport> KeyState<T> {
     fn grant(&mut self, now: Instant, actions: &mut Vec<Action<T>>) {
         for id in self.queues() {
             while let Some(first) = self.tenants[&id].waiters.front()
-                && let (ticket, variables) = (first.ticket, Arc::clone(&first.variables))
-                && let Some(grant) = self.take_free(id, ticket, &variables, now)
+                && let (ticket, caller) = (first.ticket, first.caller)
+                && let variables = Arc::clone(&first.variables)
+                && let Some(grant) = self.take_free(id, ticket, &variables, caller, now)
             {
                 let tenant = self.tenants.get_mut(&id).expect("it was there a line ago");
                 let waiter = tenant.waiters.pop_front().expect("it was not empty a line ago");
@@ -175,7 +176,7 @@ impl<T: Transport> KeyState<T> {
             match self.ledger.begin(&tenant.account, &self.key, now, &self.waits) {
                 Answer::Begin(place) => {
                     let (retire, retired) = mpsc::unbounded_channel();
-                    let host = tenant.host.clone();
+                    let host = Box::new(tenant.host.clone());
                     let tenant = claim.tenant;
                     self.transition(slot, Event::LoginBegins { tenant, retire });
                     actions.push(Action::Connect { slot, host, place, retired });

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{Action, KeyState, Ready, SlotState};
 use crate::config::PoolConfig;
-use crate::host::Variables;
+use crate::host::{Caller, Login, Variables};
 use crate::policy::standby::{Past, Standby};
 use crate::transport::{Connection, Transport};
 
@@ -17,8 +17,8 @@ impl<C: Connection> Ready<C> {
         self.limit.saturating_sub(self.leases + self.standbys.len() + self.opening + self.lent)
     }
 
-    pub(super) fn has_standby(&self, variables: &Variables) -> bool {
-        self.standbys.iter().any(|standby| *standby.variables == *variables)
+    pub(super) fn has_standby(&self, variables: &Variables, caller: Caller) -> bool {
+        self.standbys.iter().any(|standby| standby.is_for(variables, caller))
     }
 }
 
@@ -27,13 +27,13 @@ impl<T: Transport> KeyState<T> {
         &mut self,
         slot: usize,
         generation: u64,
-        variables: &Variables,
+        login: &Login,
         suits: &impl Fn(&<T::Connection as Connection>::Session) -> bool,
     ) -> Option<Standby<T::Connection>> {
         let standbys = &mut self.ready(slot, generation)?.standbys;
-        let place = standbys
-            .iter()
-            .position(|standby| *standby.variables == *variables && suits(&standby.session))?;
+        let place = standbys.iter().position(|waits| {
+            waits.is_for(&login.variables, login.caller) && suits(&waits.session)
+        })?;
         standbys.remove(place)
     }
 
@@ -84,6 +84,13 @@ impl<T: Transport> KeyState<T> {
         self.ready(slot, generation).is_some_and(is_over)
     }
 
+    /// A session that waited there was ended.
+    pub(in crate::policy) fn made_room(&mut self, slot: usize, generation: u64, now: Instant) {
+        if let Some(ready) = self.ready(slot, generation) {
+            ready.made_room = Some(now);
+        }
+    }
+
     /// A caller opens a session of its own there: sessions that wait give way, so that there are no
     /// more than the connection is to have.
     pub(in crate::policy) fn make_room(&mut self, slot: usize, generation: u64, now: Instant) {
@@ -114,8 +121,17 @@ impl<T: Transport> KeyState<T> {
         // One of the leases is about to be given back.
         let others = ready.leases.saturating_sub(1);
         let most = standby_sessions.max(others).min(ready.limit.saturating_sub(others));
+        let caller = standby.only_for;
         ready.standbys.push_front(standby);
-        let excess: Vec<_> = ready.standbys.drain(most.min(ready.standbys.len())..).collect();
+        let mut excess = Vec::new();
+        while ready.standbys.len() > most {
+            // Those of other callers go first: nobody may come for them any more.
+            let is_others =
+                |waits: &Standby<_>| waits.only_for.is_some() && waits.only_for != caller;
+            let last = ready.standbys.len() - 1;
+            let place = ready.standbys.iter().rposition(is_others).unwrap_or(last);
+            excess.extend(ready.standbys.remove(place));
+        }
         if !excess.is_empty() {
             ready.made_room = Some(now);
         }
@@ -178,9 +194,12 @@ impl<T: Transport> KeyState<T> {
         }
         self.refill = None;
         let of_tenant = self.ready_ones().filter(|(_, ready)| ready.tenant == tenant);
-        let variables = Arc::clone(&self.tenants[&tenant].variables);
-        let is_of_use = |standby: &&Standby<T::Connection>| *standby.variables == *variables;
-        let of_use = |ready: &Ready<T::Connection>| ready.standbys.iter().filter(is_of_use).count();
+        let last = &self.tenants[&tenant];
+        let (variables, caller) = (Arc::clone(&last.variables), last.caller);
+        let is_of_use = |standby: &Standby<T::Connection>| standby.is_for(&variables, caller);
+        let of_use = |ready: &Ready<T::Connection>| {
+            ready.standbys.iter().filter(|standby| is_of_use(standby)).count()
+        };
         let there: usize =
             of_tenant.map(|(_, ready)| of_use(ready) + ready.opening + ready.lent).sum();
         let SlotState::Ready(ready) = &mut self.slots[slot] else { return None };
@@ -194,14 +213,14 @@ impl<T: Transport> KeyState<T> {
         {
             return None;
         }
-        // Those that send something else make room: the limit is for all of them.
+        // Those that send something else, or are for somebody else, make room: the limit is for all
+        // of them.
         for other in &mut self.slots {
             if let SlotState::Ready(other) = other
                 && other.tenant == tenant
             {
                 let all = std::mem::take(&mut other.standbys).into_iter();
-                let (stay, go): (VecDeque<_>, VecDeque<_>) =
-                    all.partition(|standby| *standby.variables == *variables);
+                let (stay, go): (VecDeque<_>, VecDeque<_>) = all.partition(&is_of_use);
                 other.standbys = stay;
                 self.discarded.extend(go);
             }

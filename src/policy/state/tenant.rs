@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::pace::Pace;
 use super::{KeyState, Ticket, Waiter};
 use crate::error::{ConnectError, ConnectErrorKind};
-use crate::host::{Host, HostIdentity, Variables};
+use crate::host::{Caller, Host, HostIdentity, Variables};
 use crate::policy::backoff;
 use crate::policy::ledger::{Account, MOST, UsedUp};
 use crate::transport::{Configuration, Transport};
@@ -33,6 +33,8 @@ pub(super) struct Tenant<T: Transport> {
     pub waiters: VecDeque<Waiter<T>>,
     /// What the session of the last caller was to send to the server.
     pub variables: Arc<Variables>,
+    /// Who that was.
+    pub caller: Caller,
     /// The last login failed; cleared by one that succeeds.
     pub failure: Option<Failure>,
     /// Whose failed logins are counted together, wherever they come from.
@@ -210,6 +212,7 @@ impl<T: Transport> KeyState<T> {
             host: host.clone(),
             waiters: VecDeque::new(),
             variables: Arc::clone(&host.login().variables),
+            caller: host.login().caller,
             failure: None,
             account: Account::of(host),
             used_up: None,

@@ -79,7 +79,11 @@ impl Schedule {
             health_checks: random.chance(70),
             health_check_interval: random.millis(20, 1000),
             standby_sessions: random.pick([0, 1, 2, 2, 5]),
-            session_reuse: random.pick([SessionReuse::Off, SessionReuse::Exact]),
+            session_reuse: random.pick([
+                SessionReuse::Off,
+                SessionReuse::Exact,
+                SessionReuse::Fast,
+            ]),
             ..PoolConfig::default()
         };
         let fortune = Fortune {

@@ -225,7 +225,7 @@ impl Connection for FakeConnection {
     }
 
     async fn is_heard(&self, _: &mut Self::Session) -> Option<bool> {
-        None
+        Some(!self.world.books(|truth| truth.connections[self.id].nature.deaf))
     }
 
     async fn answers(&self) -> Result<(), String> {

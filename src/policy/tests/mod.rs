@@ -2,6 +2,7 @@
 //!
 //! One file per theme says what a caller can rely on; `schedules` looks for what nobody thought of.
 
+mod callers;
 mod closing;
 mod draw;
 mod failures;
@@ -85,6 +86,17 @@ impl Stage {
         self.try_take(host).await.expect("a lease")
     }
 
+    /// Its lease, without a session that waits there.
+    async fn take_alone(&self, host: &Host) -> Held {
+        let mut asking = self.world.asks(host);
+        let lease = self.pool.acquire(host).await.expect("a lease");
+        asking.answered = true;
+        drop(asking);
+        let id = lease.connection().id;
+        self.world.takes(id);
+        Held { id, world: Arc::clone(&self.world), had_standby: false, lease: Some(lease) }
+    }
+
     /// A caller that waits on its own, and has joined the queue when this returns.
     async fn caller(&self, host: &Host) -> JoinHandle<Result<Held, Error>> {
         let (pool, world, host) = (Arc::clone(&self.pool), Arc::clone(&self.world), host.clone());
@@ -149,7 +161,7 @@ async fn take(pool: &Arc<Core<Fake>>, world: &Arc<World>, host: &Host) -> Result
     let id = lease.connection().id;
     world.takes(id);
     // As a command does.
-    let standby = lease.standby(&host.login().variables, |_| true);
+    let standby = lease.standby(host.login(), |_| true);
     if standby.is_some() {
         world.saw("standby hits");
     }

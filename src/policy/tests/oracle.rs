@@ -185,7 +185,7 @@ impl View<'_> {
         let PoolConfig { session_reuse, connect_timeout, acquire_timeout, .. } = self.config;
         let came = self.host.asking.iter().min().map(|&until| until - *acquire_timeout);
         let used = self.open().filter(|facts| facts.sessions > 0).map(|facts| facts.used).max();
-        *session_reuse == SessionReuse::Exact
+        *session_reuse != SessionReuse::Off
             && used.is_some_and(|used| {
                 now <= used.max(came.unwrap_or(used)) + *connect_timeout + secs(1)
             })

@@ -175,11 +175,7 @@ async fn a_lease_that_is_kept_finds_standbys_again_and_again() {
     for _ in 0..5 {
         settled().await;
         // Another command of the same lease.
-        assert!(
-            held.lease().standby(&Variables::default(), |_| true).is_some(),
-            "{:?}",
-            stage.stats()
-        );
+        assert!(held.lease().standby(&Login::default(), |_| true).is_some(), "{:?}", stage.stats());
         held.lease().used();
     }
     settled().await;
@@ -256,9 +252,8 @@ async fn a_lease_that_is_kept_finds_those_that_send_what_it_sends() {
     let held = stage.take(&sends("C")).await;
     drop(stage.take(&sends("C")).await);
     settled().await;
-    let wanted = Arc::clone(&sends("C").login().variables);
-    assert!(held.lease().standby(&Variables::default(), |_| true).is_none());
-    assert!(held.lease().standby(&wanted, |_| true).is_some());
+    assert!(held.lease().standby(&Login::default(), |_| true).is_none());
+    assert!(held.lease().standby(sends("C").login(), |_| true).is_some());
     held.lease().used();
     settled().await;
     assert_eq!(stage.stats().standby_sessions, 1);
@@ -310,18 +305,40 @@ async fn those_that_do_not_suit_make_room_where_there_would_be_too_many() {
     first.lease().used();
     settled().await;
     assert_eq!(stage.stats().standby_sessions, 1);
-    let variables = Variables::default();
-    assert!(first.lease().standby(&variables, |_| false).is_none());
+    let login = Login::default();
+    assert!(first.lease().standby(&login, |_| false).is_none());
     assert_eq!(stage.stats().standby_sessions, 1, "there is room for a session of its own");
     // Another caller, whose command the one in standby does not suit.
-    let mut asking = stage.world.asks(&web1());
-    let lease = stage.pool.acquire(&web1()).await.expect("a lease");
-    asking.answered = true;
-    drop(asking);
-    let id = lease.connection().id;
-    stage.world.takes(id);
-    assert!(lease.standby(&variables, |_| false).is_none());
+    let second = stage.take_alone(&web1()).await;
+    assert!(second.lease().standby(&login, |_| false).is_none());
     assert_eq!(stage.stats().standby_sessions, 0);
-    let world = Arc::clone(&stage.world);
-    drop(Held { id, world, had_standby: false, lease: Some(lease) });
+}
+
+/// A connection has to answer before it gets a command when nothing was heard of it for as long as
+/// the setting says.
+#[tokio::test(start_paused = true)]
+async fn who_was_silent_for_long_is_asked_over_a_session_that_waits() {
+    let max_silence = ms(700);
+    let stage = Stage::new(PoolConfig {
+        standby_sessions: 1,
+        max_silence,
+        session_reuse: SessionReuse::Exact,
+        health_checks: false,
+        ..config(1, 2)
+    });
+    stage.world.plan([Plan::default().deaf()]);
+    drop(stage.take(&web1()).await);
+    for (silent, answer) in
+        [(ms(0), None), (max_silence - ms(1), None), (max_silence, Some(false)), (ms(1), None)]
+    {
+        pass(silent).await;
+        let held = stage.take_alone(&web1()).await;
+        assert_eq!(held.lease().is_heard().await, answer, "{silent:?}");
+        assert_eq!(stage.stats().standby_sessions, 1, "it was given back");
+    }
+    // Where no session waits, nobody can be asked.
+    pass(max_silence).await;
+    let held = stage.take(&web1()).await;
+    assert!(held.had_standby);
+    assert_eq!(held.lease().is_heard().await, None);
 }

@@ -20,6 +20,8 @@ fn every_setting() {
         acquire_timeout = "0"
         standby_sessions = 0
         session_reuse = "off"
+        session_max_age = "2m"
+        max_silence = "0"
         command_timeout = "500ms"
         max_output = "64KiB"
     "#;
@@ -33,6 +35,8 @@ fn every_setting() {
         acquire_timeout: Duration::ZERO,
         standby_sessions: 0,
         session_reuse: crate::config::SessionReuse::Off,
+        session_max_age: Duration::from_secs(120),
+        max_silence: Duration::ZERO,
         command_timeout: Duration::from_millis(500),
         max_output: 65536,
         keep_connect_timeout: true,
@@ -78,7 +82,17 @@ fn a_size_may_be_a_whole_number_of_bytes() {
     "a whole number from 0 to 1000",
     &["1001", "99999999999999999999999999"]
 )]
-#[case("session_reuse", "off or exact", &["\"on\"", "true", "\"Exact\""])]
+#[case("session_reuse", "off, exact or fast", &["\"on\"", "true", "\"Exact\""])]
+#[case(
+    "session_max_age",
+    "a duration of one number and one unit, such as \"60s\", from 1ms to 8760h",
+    &["60", "\"0\"", "\"1d\""]
+)]
+#[case(
+    "max_silence",
+    "a duration of one number and one unit, such as \"60s\", from 0 to 8760h",
+    &["5", "\"-1s\"", "false"]
+)]
 #[case(
     "command_timeout",
     "a duration of one number and one unit, such as \"60s\", from 1ms to 8760h",
