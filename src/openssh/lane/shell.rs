@@ -13,8 +13,9 @@
 /// The loop of a shell that has `$sshpool` from the first line. `NONCE` stands for the process's
 /// own word, `MARK` for the printing of the sign that a command has begun.
 ///
-/// ksh's subshells are no processes, and are not trusted with this. Options that change what the
-/// loop does, and traps that a start-up file has left, are for sessions of their own.
+/// ksh has sessions of their own: the subshells of ksh93 are no processes, and what it says of a
+/// mistake in a command is lost with the turn that the mistake ends. So have options that change
+/// what the loop does, and traps that a start-up file has left.
 pub(in crate::openssh) fn lane(nonce: &str, mark: &str, is_fast: bool) -> String {
     let bash = if is_fast { FAST } else { BASH };
     let loops = LANE.replace("@BASH@", bash).replace("@ANY@", ANY);
