@@ -58,7 +58,8 @@ const ANY: &str = "while :; do \
 /// Descriptors 6 and 9 are the real stdout and stdin, 7 is the way to the `cat`.
 const BASH: &str = "exec 6>&1 9<&0; while :; do \
      exec 7> >(exec cat >&6 7>&- 9<&-); sshpool_c=$!; set -m; \
-     ( set +m; exec 2>/proc/self/fd/2 || exit 1; case $sshpool in \"\") IFS= read -r sshpool || exit 1 ;; esac; \
+     ( set +m; exec 2>/proc/self/fd/2 || exit 1; \
+     case $sshpool in \"\") IFS= read -r sshpool || exit 1 ;; esac; \
      case $sshpool in NONCE-lane*) ;; *) exit 1 ;; esac; \
      if kill -0 -- \"-$BASHPID\"; then printf \"\\036NONCE %d\\n\" \"$BASHPID\"; \
      else printf \"\\036NONCE 0\\n\"; fi 2>/dev/null >&6; \
@@ -78,7 +79,8 @@ const BASH: &str = "exec 6>&1 9<&0; while :; do \
 /// Descriptor 9 is the real stdin.
 const FAST: &str = "set -m; case $- in *m*) set +m ;; *) exit 1 ;; esac; \
      exec 9<&0; while :; do set -m; \
-     ( set +m; exec >/proc/self/fd/1 2>/proc/self/fd/2 || exit 1; case $sshpool in \"\") IFS= read -r sshpool || exit 1 ;; esac; \
+     ( set +m; exec >/proc/self/fd/1 2>/proc/self/fd/2 || exit 1; \
+     case $sshpool in \"\") IFS= read -r sshpool || exit 1 ;; esac; \
      case $sshpool in NONCE-lane*) ;; *) exit 1 ;; esac; \
      if kill -0 -- \"-$BASHPID\"; then printf \"\\036NONCE %d\\n\" \"$BASHPID\"; \
      else exit 1; fi 2>/dev/null; \

@@ -109,8 +109,10 @@ const DEATHS: &[&str] = &[
     "Alarm clock",
     "User defined signal 1",
     // As ksh93 says it.
+    "Abort",
     "Alarm call",
     "Memory fault",
+    "User signal 1",
 ];
 
 /// What a shell says of a child that a signal ended: the signal in words, and in bash, but for
