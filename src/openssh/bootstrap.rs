@@ -46,7 +46,7 @@ pub(super) static FAST_BOOTSTRAP: LazyLock<String> = LazyLock::new(|| bootstrap(
 fn bootstrap(is_fast: bool) -> String {
     let nonce = NONCE.as_str();
     let mark = format!(
-        "if kill -0 \"-$$\" 2>/dev/null; then printf '\\036{nonce} %d\\n' \"$$\"; \
+        "if kill -0 \"-$$\" 2>&-; then printf '\\036{nonce} %d\\n' \"$$\"; \
          else printf '\\036{nonce} 0\\n'; fi"
     );
     let lane = lane::lane(nonce, &mark, is_fast);
@@ -78,6 +78,18 @@ pub(super) fn probe_end() -> Vec<u8> {
 pub(super) fn is_quiet(stdout: &[u8], stderr: &[u8]) -> bool {
     stdout.strip_prefix(format!("{WORD}\n").as_bytes()) == Some(&probe_end())
         && stderr == probe_end()
+}
+
+/// Whether a start-up file has the shell tell of each command that it runs (`set -x`, a trap on
+/// DEBUG), as far as the answer to a [`probe`] tells.
+pub(super) fn is_traced(stdout: &[u8], stderr: &[u8]) -> bool {
+    let times_told =
+        |said: &[u8]| said.windows(NONCE.len()).filter(|at| *at == NONCE.as_bytes()).count();
+    // So every shell lists it.
+    let traps = String::from_utf8_lossy(stdout);
+    times_told(stdout) > 1
+        || times_told(stderr) > 1
+        || traps.lines().any(|line| line.ends_with(" DEBUG"))
 }
 
 /// What only this process knows.
@@ -250,13 +262,14 @@ fn line(command: &[u8]) -> String {
 }
 
 /// A line that reads the real one by dd, in one piece. Where dd does not know its options, or is
-/// not there, it has read nothing, and `read` reads the same. A line that was cut off on its way
-/// lacks its end, and is not run.
+/// not there, it has read nothing, and `read` reads the same. A restricted shell opens no file for
+/// what dd has to say. A line that was cut off on its way lacks its end, and is not run.
 fn long(line: &str) -> String {
     const END: &str = "#sshpool";
     let length = line.len() + END.len() + 1;
     format!(
-        "sshpool=$(command dd bs={length} count=1 iflag=fullblock 2>/dev/null || \
+        "sshpool=$(case $- in (*r*) false ;; \
+         (*) command dd bs={length} count=1 iflag=fullblock 2>/dev/null ;; esac || \
          {{ IFS= read -r sshpool && printf '%s\\n' \"$sshpool\"; }});\
          case $sshpool in *'{END}') eval \"${{sshpool%'{END}'}}\";; *) exit 1;; esac\n{line}{END}\n"
     )

@@ -11,8 +11,8 @@ use super::answer::Answer;
 use super::resolve::{Destination, answered, ask};
 use super::runtime::{Runtime, local};
 use super::trace::{DEBUG, Trace};
-use super::{OpenSsh, args, check_files, program};
-use crate::error::ConnectError;
+use super::{OpenSsh, args, program};
+use crate::error::{ConnectError, ConnectErrorKind};
 use crate::host::Host;
 use crate::host::place::Place;
 use crate::text::{plain, printable};
@@ -134,6 +134,34 @@ impl Resolved {
             files,
         })
     }
+}
+
+/// Looks at the files that the host names. ssh would go on without a key that is not there, and
+/// then say that something else is wrong.
+pub(super) fn check_files(host: &Host, place: &Place) -> Result<(), ConnectError> {
+    let files = [
+        (ConnectErrorKind::KeyFile, host.get_identity_file()),
+        (ConnectErrorKind::BadOption, host.get_config_file()),
+    ];
+    for (kind, path) in files {
+        // "none" is a word of ssh's, not a file.
+        if let Some(path) = path.filter(|path| *path != Path::new("none"))
+            && let Err(error) = std::fs::File::open(place.path(path))
+        {
+            use nix::errno::Errno;
+            let out_of_descriptors = [Errno::EMFILE, Errno::ENFILE].map(|errno| Some(errno as i32));
+            let kind = match out_of_descriptors.contains(&error.raw_os_error()) {
+                true => ConnectErrorKind::Local,
+                false => kind,
+            };
+            return Err(ConnectError::new(
+                kind,
+                format!("{}: {}", path.display(), plain(&error)),
+                Vec::new(),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Asks the agent behind this socket for its keys.

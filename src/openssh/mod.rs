@@ -33,7 +33,7 @@ pub(crate) mod texts;
 mod trace;
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -43,7 +43,6 @@ use tokio::time::Instant;
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::host::place::Place;
 use crate::host::{self, Host, Variables};
-use crate::text::plain;
 use crate::transport::{
     Configuration, Connection, End, Input, NotEnded, NotOpened, NotResolved, Script, Transport,
 };
@@ -60,6 +59,7 @@ pub(crate) struct LoginLimit {
 }
 
 pub(crate) use args::{of_host, over};
+use examine::check_files;
 pub(crate) use examine::{Agent, Limit, Resolved, agent, known_keys};
 pub(crate) use guard::give_back_descriptors;
 pub(crate) use lane::LaneSettings;
@@ -310,34 +310,6 @@ impl Transport for OpenSsh {
 /// The route that was worked out for this host.
 fn route_of(host: &Host) -> Option<Arc<Route>> {
     host.login().route.as_ref()?.get()
-}
-
-/// Looks at the files that the host names. ssh would go on without a key that is not there, and
-/// then say that something else is wrong.
-fn check_files(host: &Host, place: &Place) -> Result<(), ConnectError> {
-    let files = [
-        (ConnectErrorKind::KeyFile, host.get_identity_file()),
-        (ConnectErrorKind::BadOption, host.get_config_file()),
-    ];
-    for (kind, path) in files {
-        // "none" is a word of ssh's, not a file.
-        if let Some(path) = path.filter(|path| *path != Path::new("none"))
-            && let Err(error) = std::fs::File::open(place.path(path))
-        {
-            use nix::errno::Errno;
-            let out_of_descriptors = [Errno::EMFILE, Errno::ENFILE].map(|errno| Some(errno as i32));
-            let kind = match out_of_descriptors.contains(&error.raw_os_error()) {
-                true => ConnectErrorKind::Local,
-                false => kind,
-            };
-            return Err(ConnectError::new(
-                kind,
-                format!("{}: {}", path.display(), plain(&error)),
-                Vec::new(),
-            ));
-        }
-    }
-    Ok(())
 }
 
 impl Connection for Master {

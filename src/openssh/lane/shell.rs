@@ -13,8 +13,9 @@
 /// The loop of a shell that has `$sshpool` from the first line. `NONCE` stands for the process's
 /// own word, `MARK` for the printing of the sign that a command has begun.
 ///
-/// ksh's subshells are no processes, and are not trusted with this. Options that change what the
-/// loop does, and traps that a start-up file has left, are for sessions of their own.
+/// ksh has sessions of their own: the subshells of ksh93 are no processes, and what it says of a
+/// mistake in a command is lost with the turn that the mistake ends. So have options that change
+/// what the loop does, and traps that a start-up file has left.
 pub(in crate::openssh) fn lane(nonce: &str, mark: &str, is_fast: bool) -> String {
     let bash = if is_fast { FAST } else { BASH };
     let loops = LANE.replace("@BASH@", bash).replace("@ANY@", ANY);
@@ -27,7 +28,7 @@ pub(in crate::openssh) fn lane(nonce: &str, mark: &str, is_fast: bool) -> String
 /// sets there (`O_NONBLOCK`) would hold for all later ones. Where that is not possible, as with
 /// sockets, both go through a `cat`.
 const LANE: &str = "printf '\\036NONCE\\n' >&2; case $-:${KSH_VERSION-}:${BASH_VERSION-} in \
-     *[eux]*:*:* | *:?*:*) exit 1 ;; \
+     *[erux]*:*:* | *:?*:*) exit 1 ;; \
      *::[5-9].* | *::[1-9][0-9].*) type -P cat >/dev/null || exit 1; \
      case $(trap) in ?*) exit 1 ;; esac; \
      if { : >/proc/self/fd/7 >/proc/self/fd/8; } 7>&1 8>&2 2>/dev/null; then eval '@BASH@'; fi ;; \
@@ -57,7 +58,8 @@ const ANY: &str = "while :; do \
 /// Descriptors 6 and 9 are the real stdout and stdin, 7 is the way to the `cat`.
 const BASH: &str = "exec 6>&1 9<&0; while :; do \
      exec 7> >(exec cat >&6 7>&- 9<&-); sshpool_c=$!; set -m; \
-     ( set +m; exec 2>/proc/self/fd/2 || exit 1; case $sshpool in \"\") IFS= read -r sshpool || exit 1 ;; esac; \
+     ( set +m; exec 2>/proc/self/fd/2 || exit 1; \
+     case $sshpool in \"\") IFS= read -r sshpool || exit 1 ;; esac; \
      case $sshpool in NONCE-lane*) ;; *) exit 1 ;; esac; \
      if kill -0 -- \"-$BASHPID\"; then printf \"\\036NONCE %d\\n\" \"$BASHPID\"; \
      else printf \"\\036NONCE 0\\n\"; fi 2>/dev/null >&6; \
@@ -77,7 +79,8 @@ const BASH: &str = "exec 6>&1 9<&0; while :; do \
 /// Descriptor 9 is the real stdin.
 const FAST: &str = "set -m; case $- in *m*) set +m ;; *) exit 1 ;; esac; \
      exec 9<&0; while :; do set -m; \
-     ( set +m; exec >/proc/self/fd/1 2>/proc/self/fd/2 || exit 1; case $sshpool in \"\") IFS= read -r sshpool || exit 1 ;; esac; \
+     ( set +m; exec >/proc/self/fd/1 2>/proc/self/fd/2 || exit 1; \
+     case $sshpool in \"\") IFS= read -r sshpool || exit 1 ;; esac; \
      case $sshpool in NONCE-lane*) ;; *) exit 1 ;; esac; \
      if kill -0 -- \"-$BASHPID\"; then printf \"\\036NONCE %d\\n\" \"$BASHPID\"; \
      else exit 1; fi 2>/dev/null; \

@@ -55,6 +55,11 @@ pub(in crate::openssh) fn is_suited(text: &[u8]) -> bool {
         "noglob",
         "nocorrect",
     ];
+    /// Where they begin a `$(`, it is looked at no further.
+    const RESERVED: &[&str] = &[
+        "if", "then", "else", "elif", "fi", "for", "while", "until", "do", "done", "case", "esac",
+        "in", "select", "function", "time", "coproc",
+    ];
     let Ok(text) = std::str::from_utf8(text) else { return false };
     // Some shells read a text line by line, and find a mistake only when they come to it.
     if text.contains(['\n', '\r', '\0', '`']) || text.contains("<<") || text.contains("()") {
@@ -79,6 +84,16 @@ pub(in crate::openssh) fn is_suited(text: &[u8]) -> bool {
         }
     };
     if text.match_indices('$').any(|(at, _)| is_special(&text[at + 1..])) {
+        return false;
+    }
+    // A mistake within one of them ends bash with a status that a subshell does not have.
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_./:,@%+=- ".contains(c);
+    let is_mistaken = |after: &str| {
+        let inner = after.split_once(')').map_or("", |(inner, _)| inner);
+        let first = inner.split_ascii_whitespace().next();
+        !inner.chars().all(is_plain) || first.is_none_or(|word| RESERVED.contains(&word))
+    };
+    if text.match_indices("$(").any(|(at, _)| is_mistaken(&text[at + 2..])) {
         return false;
     }
     // Everything but a plain word before it, on the same side of all blanks, may be what a command
@@ -124,6 +139,11 @@ mod tests {
     #[case("echo ${nosuch!y}", false)]
     #[case("echo ${a:-b} ${a#b} ${a+x}", true)]
     #[case("echo `date`", false)]
+    #[case("echo $(date +%s) \"$(cat /etc/hostname)\"", true)]
+    #[case("echo $(;", false)]
+    #[case("echo $(fi)", false)]
+    #[case("echo $(date", false)]
+    #[case("echo $(date; )", false)]
     #[case(". ./profile", false)]
     #[case("eval echo", false)]
     #[case("trap 'echo bye' EXIT", false)]

@@ -91,13 +91,13 @@ impl Master {
         // what it says is the reason then.
         let was_asked = self.was_asked.swap(true, Ordering::Relaxed);
         if was_asked
-            && alive::master_behind(&self.socket, deadline).await.is_ok_and(|pid| pid == self.pid)
+            && alive::master_behind(&self.socket, deadline).await.is_ok_and(|pid| self.is_ours(pid))
         {
             return Ok(());
         }
         let finished = self.call("check", deadline).await?;
         match diagnosis::check_pid(&finished.stderr) {
-            Some(pid) if pid == self.pid => Ok(()),
+            Some(pid) if self.is_ours(pid) => Ok(()),
             Some(pid) => Err(format!("another process ({pid}) answers on the control socket")),
             None => {
                 Err(diagnosis::master_end(&finished.stderr, "the control master does not answer"))
@@ -110,7 +110,7 @@ impl Master {
     pub(super) async fn is_behind_its_socket(&self, deadline: Instant) -> Result<(), String> {
         let listener = tokio::net::UnixStream::connect(&self.socket).await;
         match listener.and_then(|stream| stream.peer_cred()).ok().and_then(|peer| peer.pid()) {
-            Some(pid) if pid == self.pid.cast_signed() => Ok(()),
+            Some(pid) if self.is_ours(pid.cast_unsigned()) => Ok(()),
             // It has ended, or the system does not tell.
             _ => self.check(deadline).await,
         }
@@ -130,6 +130,10 @@ impl Master {
         if is_posix {
             self.ran();
             self.echo_took(started.elapsed());
+            // Then our own lines would be shown with each command.
+            if bootstrap::is_traced(&answer.stdout, &answer.stderr) {
+                return Ok(Account::Shell);
+            }
             let is_quiet = bootstrap::is_quiet(&answer.stdout, &answer.stderr);
             self.lanes.set_work(is_quiet);
             // Nothing was written until now, and a start-up file that reads would still wait.
@@ -162,8 +166,12 @@ impl Master {
         }
     }
 
-    /// The first session of the login, and the variables that it sends.
-    pub(super) fn first(&self) -> MutexGuard<'_, Option<(Session, Arc<Variables>)>> {
+    /// The session that has proven the login and waits for a command, once.
+    pub(crate) fn take_first(&self) -> Option<First> {
+        self.first().take()
+    }
+
+    fn first(&self) -> MutexGuard<'_, Option<First>> {
         self.first.lock().unwrap_or_else(|poison| poison.into_inner())
     }
 
@@ -281,6 +289,9 @@ impl Master {
         self.account.store(Account::Shell as u8, Ordering::Relaxed);
     }
 }
+
+/// The first session of a login, and the variables that it sends.
+pub(super) type First = (Session, Arc<Variables>);
 
 /// A first session that has told nothing of the account.
 pub(super) enum Fruitless {

@@ -29,14 +29,13 @@ use super::program::Program;
 use super::resolve::{self, call_failed};
 use super::route::Route;
 use super::runtime::{Runtime, local};
-use super::session::Session;
 use super::silent::{self, Silent};
 use super::supervisor::{End, Notes, Supervisor, log_of};
 use super::trace::{Step, Trace};
 use crate::error::{ConnectError, ConnectErrorKind};
-use crate::host::{Host, Login, Variables};
+use crate::host::{Host, Login};
 use crate::text::plain;
-use account::Fruitless;
+use account::{First, Fruitless};
 use closing::SUPERVISOR_GONE;
 
 /// How often a launching master is looked at. A login takes some hundred milliseconds, and nothing
@@ -70,9 +69,9 @@ pub(crate) struct Master {
     was_asked: AtomicBool,
     /// What is written to a shell arrives at the bootstrap.
     input_proven: AtomicBool,
-    /// The session that has proven the login, until somebody has taken it, and the variables that
-    /// it sends. A std mutex: held for a look.
-    first: Mutex<Option<(Session, Arc<Variables>)>>,
+    /// The session that has proven the login, until somebody has taken it. A std mutex: held for a
+    /// look.
+    first: Mutex<Option<First>>,
     lanes: Arc<Lanes>,
 }
 
@@ -277,11 +276,6 @@ impl Master {
 
     pub(crate) fn pid(&self) -> u32 {
         self.pid
-    }
-
-    /// The session that has proven the login and waits for a command, once.
-    pub(crate) fn take_first(&self) -> Option<(Session, Arc<Variables>)> {
-        self.first().take()
     }
 
     /// Where its control socket is.

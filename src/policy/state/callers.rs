@@ -45,7 +45,8 @@ impl<T: Transport> KeyState<T> {
         tenant.caller = host.login().caller;
     }
 
-    /// A free session: where one is in standby for such a caller, and else on the connection that was used last, so that the others can grow idle.
+    /// A free session: where one is in standby for such a caller, and else on the connection that
+    /// was used last, so that the others can grow idle.
     pub(super) fn take_free(
         &mut self,
         id: TenantId,
