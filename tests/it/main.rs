@@ -44,6 +44,7 @@ mod left_behind;
 mod lifecycle;
 mod logins;
 mod names_and_bytes;
+mod odd_accounts;
 mod outcomes;
 mod places;
 mod privacy;

@@ -41,7 +41,7 @@ impl Master {
         // Since when it is known to leave by itself.
         let mut leaves = None;
         for _ in 0..MOST_LOOKS {
-            match presence::look(self.pid, &self.socket) {
+            match presence::look(self.listener(), &self.socket) {
                 Presence::Listens => return Ok(()),
                 Presence::IsLeaving if self.notes.heard.load(Ordering::Relaxed) => {}
                 Presence::IsLeaving => drop(leaves.get_or_insert_with(Instant::now)),

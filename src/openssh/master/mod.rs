@@ -12,10 +12,11 @@ mod closing;
 mod sessions;
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use nix::unistd::{Pid, getpgid};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -55,6 +56,8 @@ pub(crate) struct Master {
     runtime: Arc<Runtime>,
     socket: PathBuf,
     pid: u32,
+    /// Who listens on the socket: it, or the ssh that it has started where it is a script.
+    listener: AtomicU32,
     ended: watch::Receiver<Option<End>>,
     /// Asks the supervisor to end it; so does dropping it.
     kill: mpsc::UnboundedSender<()>,
@@ -175,6 +178,7 @@ impl Master {
             runtime: Arc::clone(launch.runtime),
             socket,
             pid,
+            listener: AtomicU32::new(pid),
             ended,
             kill,
             next_session: AtomicU64::new(0),
@@ -276,6 +280,22 @@ impl Master {
 
     pub(crate) fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// Whether this process is ours, or an ssh that our script has started: a child is the leader of
+    /// a process group.
+    fn is_ours(&self, pid: u32) -> bool {
+        let raw = |pid: u32| Pid::from_raw(pid.cast_signed());
+        let is_ours = pid == self.pid || getpgid(Some(raw(pid))) == Ok(raw(self.pid));
+        if is_ours {
+            self.listener.store(pid, Ordering::Relaxed);
+        }
+        is_ours
+    }
+
+    /// The process that listens on its socket.
+    fn listener(&self) -> u32 {
+        self.listener.load(Ordering::Relaxed)
     }
 
     /// Where its control socket is.

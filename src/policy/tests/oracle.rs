@@ -185,10 +185,9 @@ impl View<'_> {
         let PoolConfig { session_reuse, connect_timeout, acquire_timeout, .. } = self.config;
         let came = self.host.asking.iter().min().map(|&until| until - *acquire_timeout);
         let used = self.open().filter(|facts| facts.sessions > 0).map(|facts| facts.used).max();
+        let moved = used.max(self.host.last_given_back).max(self.host.last_vanished).max(came);
         *session_reuse != SessionReuse::Off
-            && used.is_some_and(|used| {
-                now <= used.max(came.unwrap_or(used)) + *connect_timeout + secs(1)
-            })
+            && used.and(moved).is_some_and(|moved| now <= moved + *connect_timeout + secs(1))
     }
 
     /// Nobody waits for nothing.

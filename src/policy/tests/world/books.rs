@@ -67,6 +67,8 @@ pub(in crate::policy::tests) struct HostTruth {
     pub asked: u64,
     pub refusals: u64,
     pub last_refusal: Option<Instant>,
+    /// A session was given back, be it on a connection that has ended since.
+    pub last_given_back: Option<Instant>,
     /// A caller went away: it may have had a session that it never saw.
     pub last_vanished: Option<Instant>,
     /// Somebody asked for it to be closed.
@@ -211,6 +213,7 @@ impl HostTruth {
             asked: 0,
             refusals: 0,
             last_refusal: None,
+            last_given_back: None,
             last_vanished: None,
             last_closed: None,
         }

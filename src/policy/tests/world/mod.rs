@@ -130,10 +130,13 @@ impl World {
     }
 
     pub(super) fn gives_back(&self, id: usize) {
-        let facts = &mut self.truth().connections[id];
+        let Truth { connections, hosts, .. } = &mut *self.truth();
+        let facts = &mut connections[id];
         facts.sessions -= 1;
         // On a thread without a runtime the clock is another one.
         facts.used = facts.used.max(Instant::now());
+        let given_back = &mut hosts[facts.host].last_given_back;
+        *given_back = (*given_back).max(Some(facts.used));
         if facts.sessions == 0 {
             facts.unused.notify_one();
         }
