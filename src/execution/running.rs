@@ -261,6 +261,14 @@ impl<T: Transport> Parts<T> {
             if !refused && is_over {
                 return Err(heard.take().unwrap_or_else(|| NO_SESSION.to_owned()));
             }
+            let is_own = |found: &mut Result<Lease<T>, Error>| {
+                found.as_ref().is_ok_and(|found| Arc::ptr_eq(found.connection(), own))
+            };
+            if refused && let Some(Ok(found)) = found.take_if(is_own) {
+                // The server had less room there than was known. Another one is queued for.
+                found.refused();
+                queue.set(core.acquire(host));
+            }
             tokio::select! {
                 lease = &mut queue, if found.is_none() => found = Some(lease),
                 () = sleep(ROUND) => {}

@@ -58,7 +58,7 @@ async fn a_server_of_one_session_runs_the_first_command_in_the_session_of_the_pr
     let slow = pool.shell(&host, "sleep 60").timeout(Duration::from_millis(500)).output();
     let error = timeout(PATIENCE, slow).await.expect("it ends").expect_err("it is cut off");
     assert!(error.to_string().contains("timed out"), "{error}");
-    assert_eq!(sshd.exec("pgrep -x sleep | wc -l").stdout.trim(), "0");
+    assert_eq!(sshd.exec("pgrep -x sleep | wc -l").stdout.trim(), "0", "{error}");
     pool.close().await;
 }
 

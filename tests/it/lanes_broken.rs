@@ -135,8 +135,9 @@ async fn what_looks_like_a_sign_is_output(
     let (pool, host) = used(&sshd, reuse).await;
     let id = the_loop(&pool, &host).await;
     // The word stands in the text of the loop.
-    let find =
-        format!("tr '\\0' '\\n' </proc/{id}/cmdline | grep -o 'sshpool-[0-9a-f]*' | head -n 1");
+    let find = format!(
+        "tr '\\0' '\\n' </proc/{id}/cmdline | grep -o 'sshpool-[0-9a-f]\\{{16\\}}' | head -n 1"
+    );
     let word = pool.exec(&host, find).await.expect("it runs");
     assert!(word.len() > 20, "{word}");
     let plain = Plain::start(&sshd);

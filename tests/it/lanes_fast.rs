@@ -20,8 +20,8 @@ fn server() -> Option<Sshd> {
 /// has what plain ssh's has.
 #[rstest]
 #[case::without_streams("sleep 2 >/dev/null 2>&1 & echo soon", "soon\n", "")]
-#[case::with_stdout("{ sleep 0.3; echo late; } & echo soon", "soon\nlate\n", "")]
-#[case::with_stderr("{ sleep 0.3; echo late >&2; } >/dev/null & echo soon", "soon\n", "late\n")]
+#[case::with_stdout("{ sleep 1; echo late; } & echo soon", "soon\nlate\n", "")]
+#[case::with_stderr("{ sleep 1; echo late >&2; } >/dev/null & echo soon", "soon\n", "late\n")]
 #[case::below_it("(sleep 2 >/dev/null 2>&1 & ); echo soon; exit 3", "soon\n", "")]
 #[tokio::test]
 async fn a_leftover_ends_the_session(
