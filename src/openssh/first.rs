@@ -82,11 +82,11 @@ pub(super) async fn answer(child: &mut Child) -> Answer {
     answer
 }
 
-/// Gives the shell that has answered what it is to do next. False where that could not be written.
-pub(super) async fn write_bootstrap(child: &mut Child) -> bool {
+/// Gives the shell that has answered what it is to do next, one line. False where that could not be
+/// written.
+pub(super) async fn write_bootstrap(child: &mut Child, text: &str) -> bool {
     let Some(stdin) = &mut child.stdin else { return false };
-    let text = format!("{}\n", *bootstrap::BOOTSTRAP);
-    stdin.write_all(text.as_bytes()).await.is_ok()
+    stdin.write_all(format!("{text}\n").as_bytes()).await.is_ok()
 }
 
 fn has_sign(text: &[u8]) -> bool {

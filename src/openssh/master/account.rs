@@ -139,7 +139,10 @@ impl Master {
             // Nothing was written until now, and a start-up file that reads would still wait.
             self.input_proven.store(answer.has_input, Ordering::Relaxed);
             // What start-up files print comes with each command, and has been read here.
-            if is_quiet && answer.has_input && first::write_bootstrap(session.client()).await {
+            if is_quiet
+                && answer.has_input
+                && first::write_bootstrap(session.client(), self.bootstrap_text()).await
+            {
                 *self.first() = Some((session.ahead(), variables));
             }
             return Ok(Account::Posix);

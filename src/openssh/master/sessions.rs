@@ -64,11 +64,15 @@ impl Master {
         line: &str,
         variables: &Variables,
     ) -> Result<Session, NotOpened> {
-        let bootstrap = match self.lanes.settings().is_fast {
-            true => &*bootstrap::FAST_BOOTSTRAP,
-            false => &*bootstrap::BOOTSTRAP,
-        };
-        self.spawn(bootstrap, input, line, Some(bootstrap::marker()), variables)
+        self.spawn(self.bootstrap_text(), input, line, Some(bootstrap::marker()), variables)
+    }
+
+    /// What a shell does to get its commands.
+    pub(super) fn bootstrap_text(&self) -> &'static str {
+        match self.lanes.settings().is_fast {
+            true => &bootstrap::FAST_BOOTSTRAP,
+            false => &bootstrap::BOOTSTRAP,
+        }
     }
 
     pub(super) fn spawn(
