@@ -54,8 +54,8 @@ async fn a_master_killed_during_the_command_is_a_loss(
     let sshd = Sshd::builder().option("Banner", "/etc/hostname").start();
     let (pool, host) = (pool(config().session_reuse(reuse)), host(&sshd));
     let lease = pool.acquire(&host).await.expect("a connection");
-    let running = tokio::spawn(lease.shell("echo begun; exec sleep 300").timeout(None).output());
-    wait_for_async("the command", PATIENCE, || sshd.sessions_opened() == 2).await;
+    let running = tokio::spawn(lease.shell("touch begun; exec sleep 300").timeout(None).output());
+    wait_for_async("the command", PATIENCE, || sshd.exec("ls begun").status.success()).await;
     kill(lease.master_pid());
     let error = timeout(PATIENCE, running)
         .await
@@ -80,8 +80,8 @@ async fn a_server_killed_during_the_command_is_a_loss(
 ) {
     let sshd = Sshd::builder().start();
     let (pool, host) = (pool(config().session_reuse(reuse)), host(&sshd));
-    let running = tokio::spawn(pool.shell(&host, "echo begun; sleep 300").timeout(None).output());
-    wait_for_async("the command", PATIENCE, || sshd.sessions_opened() == 2).await;
+    let running = tokio::spawn(pool.shell(&host, "touch begun; sleep 300").timeout(None).output());
+    wait_for_async("the command", PATIENCE, || sshd.exec("ls begun").status.success()).await;
     sshd.kill();
     match timeout(PATIENCE, running).await.expect("it ends").expect("no panic") {
         Err(Error::Lost { reason, .. }) => assert!(!reason.is_empty()),

@@ -114,8 +114,8 @@ async fn resources_are_what_the_host_says(#[case] image: Image) {
     );
 
     assert_eq!(sshd.logins(), 1);
-    // The echo of the login, and one round trip.
-    let sessions = if image == Image::BusyBox { 3 } else { 2 };
+    // That of the login is the first command's.
+    let sessions = if image == Image::BusyBox { 2 } else { 1 };
     assert_eq!(sshd.sessions_opened(), sessions);
     pool.close().await;
 }

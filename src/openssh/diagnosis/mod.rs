@@ -156,5 +156,33 @@ pub(super) fn read_tail(path: &Path, from: u64) -> Option<String> {
         file.take(MOST).read_to_end(&mut bytes)?;
         Ok(bytes)
     };
-    Some(String::from_utf8_lossy(&read().ok()?).into_owned())
+    Some(without_places(&String::from_utf8_lossy(&read().ok()?)))
+}
+
+/// The lines without the place in ssh's source that `LogVerbose` puts before some of them:
+/// `packet.c:ssh_packet_read_poll_seqnr():1782 (pid=12): `.
+fn without_places(log: &str) -> String {
+    log.split_inclusive('\n').flat_map(without_place).collect()
+}
+
+fn without_place(line: &str) -> [&str; 2] {
+    let is_level = |level: &str| level.len() == 6 && level.starts_with("debug");
+    let behind = match line.split_once(": ") {
+        Some((level, behind)) if is_level(level) => behind,
+        _ => line,
+    };
+    let level = &line[..line.len() - behind.len()];
+    let is_name = |name: &str| name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
+    let is_number = |number: &str| number.chars().all(|c| c.is_ascii_digit());
+    let is_place = |place: &str| {
+        let (file, rest) = place.split_once(".c:")?;
+        let (function, rest) = rest.split_once("():")?;
+        let (number, pid) = rest.split_once(" (pid=")?;
+        let is_one = [file, function].into_iter().all(is_name);
+        (is_one && is_number(number) && is_number(pid)).then_some(())
+    };
+    match behind.split_once("): ") {
+        Some((place, text)) if is_place(place).is_some() => [level, text],
+        _ => [level, behind],
+    }
 }

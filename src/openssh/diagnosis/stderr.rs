@@ -8,16 +8,7 @@ pub(super) const LINES_KEPT: usize = 20;
 
 /// The lines of a master's stderr, without its debug lines and the line about its success.
 pub(super) fn said(stderr: &str) -> impl DoubleEndedIterator<Item = Line<'_>> {
-    let of_steps = |line: &str| {
-        let of_success = |behind: &str| behind.starts_with("Authenticated to ");
-        // With the place in ssh's source before it, where it was asked for by that.
-        let is_placed = |place: &str| place.ends_with(')') && place.contains("():");
-        line.starts_with(DEBUG)
-            || of_success(line)
-            || line
-                .split_once(": ")
-                .is_some_and(|(place, text)| is_placed(place) && of_success(text))
-    };
+    let of_steps = |line: &str| line.starts_with(DEBUG) || line.starts_with("Authenticated to ");
     // Not `lines`, which takes away the CR by which ssh's own lines are known.
     let lines = stderr.split('\n').map(Line::of);
     lines.filter(move |line| !line.text.is_empty() && !of_steps(line.text))

@@ -154,3 +154,19 @@ fn the_key_exchange_is_read() {
 fn the_master_says_its_pid(#[case] stderr: &str, #[case] pid: Option<u32>) {
     assert_eq!(check_pid(stderr), pid);
 }
+
+#[rstest]
+#[case(
+    "packet.c:ssh_packet_read_poll_seqnr():1751 (pid=25810): Received disconnect\r\n",
+    "Received disconnect\r\n"
+)]
+#[case("debug1: compat.c:compat_banner():150 (pid=1): match: x\n", "debug1: match: x\n")]
+#[case("sshconnect2.c:ssh_userauth2():580 (pid=1): Authenticated to h.\n", "Authenticated to h.\n")]
+#[case("debug1: Remote: a.c:b():1 (pid=2): x\n", "debug1: Remote: a.c:b():1 (pid=2): x\n")]
+#[case(
+    "lab@web1: Permission denied (publickey): x\n",
+    "lab@web1: Permission denied (publickey): x\n"
+)]
+fn the_place_in_the_source_of_ssh_is_taken_out(#[case] line: &str, #[case] expected: &str) {
+    assert_eq!(without_places(&format!("{line}{line}")), format!("{expected}{expected}"));
+}

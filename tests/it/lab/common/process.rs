@@ -42,6 +42,7 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
     command.envs(env::vars_os().filter(|(name, _)| is_passed_on(name)));
     command.env("PATH", path()).env("HOME", home()).env("SHELL", "/bin/sh");
     command.env("LANG", "C.UTF-8").env("TERM", "xterm");
+    command.env("XDG_STATE_HOME", Path::new(env!("CARGO_TARGET_TMPDIR")).join("state"));
     command
 }
 
