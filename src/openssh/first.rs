@@ -37,7 +37,7 @@ pub(super) struct Answer {
 impl Answer {
     /// Whether a POSIX shell has answered.
     pub(super) fn is_posix(&self) -> bool {
-        has_sign(&self.stdout)
+        has(&self.stdout, &bootstrap::probe_end())
     }
 }
 
@@ -47,21 +47,25 @@ pub(super) async fn answer(child: &mut Child) -> Answer {
     let Child { stdin, stdout: Some(stdout), stderr: Some(stderr), .. } = child else {
         return answer;
     };
+    let end = bootstrap::probe_end();
+    // What was looked through before is not looked through again.
+    let ends = |text: &[u8], seen: usize| has(&text[seen.saturating_sub(end.len())..], &end);
     let mut pause = pin!(sleep(SILENCE));
     let (mut reads_stdout, mut reads_stderr) = (true, true);
     while reads_stdout || reads_stderr {
+        let seen = (answer.stdout.len(), answer.stderr.len());
         let sign = tokio::select! {
             read = stdout.read_buf(&mut answer.stdout), if reads_stdout => {
                 answer.is_endless = answer.stdout.len() >= MOST;
                 if answer.is_endless {
                     break;
                 }
-                let sign = has_sign(&answer.stdout);
+                let sign = ends(&answer.stdout, seen.0);
                 reads_stdout = matches!(read, Ok(1..)) && !sign;
                 sign
             }
             read = stderr.read_buf(&mut answer.stderr), if reads_stderr => {
-                let sign = has_sign(&answer.stderr);
+                let sign = ends(&answer.stderr, seen.1);
                 reads_stderr = matches!(read, Ok(1..)) && !sign;
                 // What is not looked at is read all the same, or the writer would wait.
                 if answer.stderr.len() >= MOST {
@@ -89,7 +93,6 @@ pub(super) async fn write_bootstrap(child: &mut Child, text: &str) -> bool {
     stdin.write_all(format!("{text}\n").as_bytes()).await.is_ok()
 }
 
-fn has_sign(text: &[u8]) -> bool {
-    let sign = bootstrap::probe_end();
+fn has(text: &[u8], sign: &[u8]) -> bool {
     text.windows(sign.len()).any(|window| window == sign)
 }

@@ -56,11 +56,10 @@ impl Silent {
             || account(host, log).is_some_and(|account| self.is_in_file(&account))
     }
 
-    /// Remembers it.
+    /// Remembers it, where the next login would not be told again.
     pub(super) fn insert(&self, host: &Host, log: &str) {
-        let is_new = self.known().insert(host.identity().clone());
         let is_told = host.get_forced_command().is_some() || has_forced_command(log);
-        if !is_new || is_told {
+        if is_told || !self.known().insert(host.identity().clone()) {
             return;
         }
         let (Some(file), Some(account)) = (&self.file, account(host, log)) else { return };

@@ -80,7 +80,8 @@ pub(crate) struct Master {
 
 impl Master {
     /// Logs in and proves the connection; an account that is known to be silent is not asked to run
-    /// anything, and without this knowledge no account is. Dropping the future ends what it had started.
+    /// anything, and without this knowledge no account is. Dropping the future ends what it had
+    /// started.
     pub(super) async fn connect(
         host: &Host,
         route: &Arc<Route>,
@@ -222,12 +223,13 @@ impl Master {
             checked
         };
         let learn = async {
+            let Some(silent) = silent else { return Ok(Account::Silent) };
             let log = self.log_of_login().await;
-            let account = match silent.is_none_or(|silent| silent.contains(&self.host, &log)) {
+            let account = match silent.contains(&self.host, &log) {
                 true => Ok(Account::Silent),
                 false => self.open_first().await,
             };
-            if let (Some(silent), Ok(Account::Silent)) = (silent, &account) {
+            if let Ok(Account::Silent) = account {
                 silent.insert(&self.host, &log);
             }
             account
@@ -282,8 +284,8 @@ impl Master {
         self.pid
     }
 
-    /// Whether this process is ours, or an ssh that our script has started: a child is the leader of
-    /// a process group.
+    /// Whether this process is ours, or an ssh that our script has started: a child is the leader
+    /// of a process group.
     fn is_ours(&self, pid: u32) -> bool {
         let raw = |pid: u32| Pid::from_raw(pid.cast_signed());
         let is_ours = pid == self.pid || getpgid(Some(raw(pid))) == Ok(raw(self.pid));

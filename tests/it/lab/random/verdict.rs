@@ -1,6 +1,6 @@
 //! Whether two outcomes are the same one.
 //!
-//! Six differences are allowed. All come from where a shell has its command from: as an argument
+//! Five differences are allowed. All come from where a shell has its command from: as an argument
 //! (`-c`), or in some other way.
 //!
 //! A shell's own complaint begins with the shell's name and with the place where it was reading
@@ -20,9 +20,6 @@
 //!
 //! And BusyBox's shell (1.35) ignores SIGQUIT, and a command that it becomes inherits that. One that
 //! it starts beside itself does not.
-//!
-//! And ksh93 (1.0.4) reads a text that is an argument line by line, and one that it has from an
-//! `eval` as a whole. A mistake in a later line keeps it from running those before.
 
 use super::super::pooled::plain::Seen;
 
@@ -55,9 +52,6 @@ const LAST_DEED: &[u8] = b"bye\n";
 
 fn same(shell: &str, plain: &Seen, pooled: &Seen) -> bool {
     let name = shell.rsplit('/').next().expect("a split has a part");
-    if name == "ksh93" && pooled.stdout.is_empty() && is_wrong_in_a_later_line(&pooled.stderr) {
-        return true;
-    }
     // A complaint may have been sent to the other stream (`2>&1`).
     let (wrote, also_wrote) =
         (without_places(name, &plain.stdout), without_places(name, &pooled.stdout));
@@ -76,16 +70,6 @@ fn same(shell: &str, plain: &Seen, pooled: &Seen) -> bool {
         (Some(1..), Some(2)) if name == "bash" && ends_within_quotes(&said) => said == also_said,
         (code, other) => code == other && said == also_said,
     }
-}
-
-/// Whether this is all that ksh93 says of a text that it has as a whole.
-fn is_wrong_in_a_later_line(complaints: &[u8]) -> bool {
-    let complaints = String::from_utf8_lossy(complaints);
-    let line = complaints.split_once("eval: syntax error at line ").and_then(|(_, rest)| {
-        let (line, _) = rest.split_once(": ")?;
-        line.parse::<usize>().ok()
-    });
-    complaints.starts_with("ksh93: ") && line.is_some_and(|line| line > 1)
 }
 
 fn ends_within_quotes(complaints: &[u8]) -> bool {
@@ -108,11 +92,6 @@ const DEATHS: &[&str] = &[
     "Segmentation fault",
     "Alarm clock",
     "User defined signal 1",
-    // As ksh93 says it.
-    "Abort",
-    "Alarm call",
-    "Memory fault",
-    "User signal 1",
 ];
 
 /// What a shell says of a child that a signal ended: the signal in words, and in bash, but for
@@ -120,7 +99,6 @@ const DEATHS: &[&str] = &[
 fn reports_a_death(shell: &str, text: &[u8]) -> bool {
     let text = String::from_utf8_lossy(text);
     let words = match shell {
-        "ksh93" => text.strip_prefix("ksh93: ").unwrap_or(&text),
         "bash" => text
             .strip_prefix("bash: line ")
             .and_then(|text| text.split_once(": "))
@@ -165,11 +143,7 @@ fn beginning<'a>(shell: &str, text: &'a [u8]) -> Option<(String, &'a [u8])> {
         let rest = text.strip_prefix(b"zsh:").or_else(|| text.strip_prefix(b"(eval):"))?;
         return Some(("zsh:".to_owned(), rest));
     }
-    let rest = text.strip_prefix(shell.as_bytes())?;
-    if shell == "ksh93" {
-        return of_ksh93(rest);
-    }
-    let rest = rest.strip_prefix(b": ")?;
+    let rest = text.strip_prefix(shell.as_bytes())?.strip_prefix(b": ")?;
     match shell {
         // It names a line only within an `eval`.
         "ash" => {
@@ -201,33 +175,6 @@ fn beginning<'a>(shell: &str, text: &'a [u8]) -> Option<(String, &'a [u8])> {
             Some((format!("{shell}: {line}: "), rest))
         }
     }
-}
-
-/// The rest of a complaint of ksh93, behind its name. It names a line behind the first one, and
-/// within an `eval` each: `[2]: `, `: line 2: `, `: eval[1]: `, `: eval: line 1: `.
-fn of_ksh93(rest: &[u8]) -> Option<(String, &[u8])> {
-    let mut rest = rest;
-    loop {
-        let inner = rest.strip_prefix(b": eval").unwrap_or(rest);
-        let inner = match inner.strip_prefix(b"[") {
-            Some(number) => {
-                let digits = number.iter().take_while(|byte| byte.is_ascii_digit()).count();
-                number[digits..].strip_prefix(b"]")?
-            }
-            None => inner,
-        };
-        if inner.len() == rest.len() {
-            break;
-        }
-        rest = inner;
-    }
-    let rest = rest.strip_prefix(b": ")?;
-    let rest = rest.strip_prefix(b"line ").and_then(line_number).map_or(rest, |(_, rest)| rest);
-    // Of a child that a signal ended it names the process.
-    let dead = line_number(rest).map(|(_, rest)| rest);
-    let dead = dead.filter(|rest| DEATHS.iter().any(|death| rest.starts_with(death.as_bytes())));
-    let rest = dead.unwrap_or(rest);
-    Some(("ksh93: ".to_owned(), rest))
 }
 
 /// The part of bash's report about a child that ends with its process id. Any shell can have called
