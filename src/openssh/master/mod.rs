@@ -44,6 +44,8 @@ use closing::SUPERVISOR_GONE;
 const LOOK: Duration = Duration::from_millis(3);
 /// How long a server may take to tell of the key that it has accepted. It does so at once.
 const TELLING: Duration = Duration::from_secs(1);
+/// How far ssh's limit for a login is behind ours: of two that end at once either could be told.
+const BEHIND: Duration = Duration::from_secs(1);
 /// How long the reason of an end is waited for, once something of it was heard.
 const DYING: Duration = Duration::from_millis(200);
 
@@ -95,7 +97,7 @@ impl Master {
         let plan = MasterPlan {
             socket: &socket,
             config_file: route.config_file.as_deref(),
-            connect_timeout: route.answer.connect_timeout().unwrap_or(connect_timeout),
+            connect_timeout: route.answer.connect_timeout().unwrap_or(connect_timeout + BEHIND),
             version,
             defaults: &defaults,
             asks: host.login().askpass.is_some() || route.asks,
