@@ -40,7 +40,7 @@ fn main() -> ExitCode {
     // One peer sends it to the server, as Debian's clients do.
     // SAFETY: this process has no other thread yet.
     unsafe { std::env::set_var("LANG", "C.UTF-8") };
-    let sshd = Sshd::builder().start();
+    let sshd = support::server().start();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     let measured = runtime.block_on(measure(plan, &sshd));

@@ -86,7 +86,8 @@ pub fn text(measured: &Measured) -> String {
     }
     out.push_str(
         "\nThe computing and the processes are those of the agent and of all below it: masters, sessions, the guard; of those that have \
-         ended, too. The memory of all is their PSS: what several share is divided among them.\n",
+         ended, too; from 40 s after the logins on, when each master has had its first check, which calls `ssh -O check`. \
+         The memory of all is their PSS: what several share is divided among them.\n",
     );
     let of_most = most.iter().filter_map(|most| most.idle.as_ref().ok());
     for idle in idle.iter().chain(of_most) {

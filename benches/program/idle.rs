@@ -57,8 +57,9 @@ pub fn connect(lab: &Lab, hosts: usize) -> Result<f64, String> {
 pub fn idle(lab: &Lab, hosts: usize, connect_seconds: f64, time: Duration) -> Result<Idle, String> {
     let pid = status(lab)["agent"]["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok());
     let pid = pid.ok_or("the agent does not tell its pid")?;
-    // What opening sessions ahead takes is over then.
-    std::thread::sleep(Duration::from_secs(5).min(time));
+    // Then the sessions ahead of need are there, and each master has had its first check, which
+    // starts a program.
+    std::thread::sleep(Duration::from_secs(40).min(time));
     let checks = health_checks(lab);
     let look = || (cpu::of(pid).unwrap_or(0.0), cpu::family(pid), Instant::now());
     let (own, all, began) = look();

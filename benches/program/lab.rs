@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::support::common::sshd::Sshd;
 use crate::support::facts::{Facts, said};
 use crate::support::master::Master;
-use crate::support::{milliseconds, pooled};
+use crate::support::{milliseconds, pooled, server};
 
 pub struct Lab {
     servers: Vec<Sshd>,
@@ -70,7 +70,7 @@ impl Lab {
     fn start(names: usize, keeps: bool) -> Self {
         let count = names.div_ceil(NAMES).max(1);
         let servers: Vec<Sshd> =
-            (0..count).map(|_| Sshd::builder().max_startups("2000:30:2000").start()).collect();
+            (0..count).map(|_| server().max_startups("2000:30:2000").start()).collect();
         let directory =
             tempfile::Builder::new().prefix("b").tempdir_in("/tmp").expect("a directory");
         let lab = Lab { servers, directory, keeps };

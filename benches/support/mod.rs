@@ -65,3 +65,12 @@ pub fn distant(server: u16, round_trip: Duration) -> Proxy {
 pub fn milliseconds(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1000.0
 }
+
+/// A server whose account has the shell that accounts have: bash. In a process that is the user's.
+pub fn server() -> common::sshd::Builder {
+    let builder = common::sshd::Sshd::builder();
+    match common::sshd::kind() {
+        common::sshd::Kind::Container(_) => builder.login_shell("/bin/bash"),
+        common::sshd::Kind::Process => builder,
+    }
+}
