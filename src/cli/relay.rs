@@ -12,7 +12,7 @@ use super::failure::{Failure, NOT_RUN, cannot_read};
 use super::output::complain;
 use crate::command::Child;
 use crate::command::ExitStatus;
-use crate::error::Error;
+use crate::error::{Error, NO_STATUS};
 
 /// How much is remembered of the end of a stream.
 const LAST: usize = 64 * 1024;
@@ -101,7 +101,7 @@ pub(super) fn exit_code(status: ExitStatus) -> u8 {
 }
 
 pub(super) fn killed(status: ExitStatus) -> Option<String> {
-    status.code().is_none().then(|| "command was killed by a signal".to_owned())
+    status.code().is_none().then(|| NO_STATUS.to_owned())
 }
 
 /// Passes our stdin on. `Err` when it cannot be read.

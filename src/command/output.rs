@@ -39,7 +39,7 @@ impl fmt::Display for ExitStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Some(code) => write!(f, "exit status: {code}"),
-            None => f.write_str("killed by a signal"),
+            None => f.write_str("ended without a status"),
         }
     }
 }

@@ -196,7 +196,7 @@ async fn over(
     recorder: &mut Recorder<'_>,
 ) -> Verdict {
     let master = lease.master();
-    let (name, finding) = account(master.account(), echo);
+    let (name, finding) = account(master.account(), master.no_shell(), echo);
     recorder.facts.account = Some(name);
     recorder.add(finding);
     drop(lease);
@@ -213,7 +213,7 @@ async fn over(
 }
 
 /// What runs there, and how long it took to run an echo.
-fn account(account: Account, echo: Duration) -> (&'static str, Finding) {
+fn account(account: Account, no_shell: Option<&str>, echo: Duration) -> (&'static str, Finding) {
     let (name, what) = match account {
         Account::Posix => ("posix", "a POSIX shell: bootstrap and standby work"),
         Account::Shell => (
@@ -221,8 +221,12 @@ fn account(account: Account, echo: Duration) -> (&'static str, Finding) {
             "a shell, but no POSIX one (csh, fish): commands go as arguments, without standby",
         ),
         Account::Silent => {
-            let why = "a forced command (command= in authorized_keys, ForceCommand), git-shell or an appliance: \
-                       whatever is asked for, it is that which runs";
+            let cause = "nologin, git-shell, a forced command (command= in authorized_keys, \
+                         ForceCommand) or an appliance: whatever is asked for, it is that which runs";
+            let why = match no_shell {
+                Some(no_shell) => format!("{no_shell}; {cause}"),
+                None => cause.to_owned(),
+            };
             let todo = "nothing, if that is meant; else log in with another key or as another user";
             return (
                 "silent",

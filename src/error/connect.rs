@@ -99,6 +99,8 @@ pub struct ConnectError {
     dropped: bool,
     /// The server has refused the login, whatever was wrong here (a key file, for instance).
     refused: bool,
+    /// It was a jump host's: nothing was tried at the host itself.
+    of_a_hop: bool,
     /// Nothing was tried for whoever hears this.
     remembered: Option<Box<Remembered>>,
 }
@@ -132,6 +134,7 @@ impl ConnectError {
             advice: None,
             dropped: false,
             refused: false,
+            of_a_hop: false,
             remembered: None,
         }
     }
@@ -165,13 +168,30 @@ impl ConnectError {
         self
     }
 
+    /// The same, as the reason why hosts behind a jump host cannot be reached.
+    pub(crate) fn of_a_hop(mut self) -> Self {
+        self.of_a_hop = true;
+        self
+    }
+
     pub(crate) fn is_dropped(&self) -> bool {
         self.dropped
     }
 
     /// Whether it counts towards what gets an account locked.
     pub(crate) fn is_counted(&self) -> bool {
-        self.dropped || self.refused || self.kind.is_permanent()
+        !self.of_a_hop && (self.dropped || self.refused || self.kind.is_permanent())
+    }
+
+    /// Whether something here, or at the server, has to be mended first.
+    pub(crate) fn is_watched(&self) -> bool {
+        use ConnectErrorKind::{BadOption, KeyFile};
+        !self.of_a_hop && (self.kind.is_permanent() || matches!(self.kind, BadOption | KeyFile))
+    }
+
+    /// Whether the server has too much to do.
+    pub(crate) fn is_busy(&self) -> bool {
+        !self.of_a_hop && self.kind == ConnectErrorKind::ServerBusy
     }
 
     /// The same, for a caller for whom nothing was tried.

@@ -22,6 +22,11 @@ use crate::config::ConfigError;
 use crate::host::{HostError, PoolKey};
 use crate::text::{Text, plain, printable};
 
+/// What is known of a command that has ended without a status. Which signal it was, or whether it
+/// was one, OpenSSH's multiplexing does not tell.
+pub(crate) const NO_STATUS: &str =
+    "command ended without a status (a signal killed it, or the server tells none)";
+
 /// The error of this crate's functions.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -139,7 +144,7 @@ pub enum Error {
 
     /// From [`Pool::exec`](crate::Pool::exec) only: the command was ended by a signal on the remote
     /// side.
-    #[error("{host}: command was killed by a signal{}", last_words(stderr))]
+    #[error("{host}: {}{}", NO_STATUS, last_words(stderr))]
     Killed {
         /// The host's name.
         host: String,

@@ -176,6 +176,7 @@ impl<T: Transport> Attempts<T> {
             let again = self.again;
             let suits = |session: &SessionOf<T>| session.suits(script, again);
             let standby = if own { None } else { lease.standby(login, suits) };
+            lease.takes();
             // One that is to be used again is told of its command as the others are.
             let input = if again && !own { Input::Piped } else { input };
             let opened = match standby {

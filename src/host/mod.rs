@@ -17,11 +17,12 @@ mod tests;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use check::{HAS_SETTER, POOLS_OWN, check_name, check_path, check_user};
 pub(crate) use login::{Asked, Askpass, Caller, Endpoint, Login, Resolved, Route, Variables};
 pub(crate) use parse::encoded;
-use place::Sharing;
+use place::{Place, Sharing};
 
 /// A machine to run commands on. The name is looked up in the user's ssh_config, as with `ssh
 /// NAME`; everything else is optional and wins over what stands there.
@@ -56,6 +57,8 @@ pub(crate) struct HostIdentity {
     options: Vec<(String, String)>,
     /// What else a login depends on, in the caller's place.
     sharing: Sharing,
+    /// Others are reached over it, and nothing runs there.
+    is_hop: bool,
 }
 
 /// What a host's connections are filed under in messages and statistics: `name:port`.
@@ -94,6 +97,7 @@ impl Host {
             config_file: None,
             options: Vec::new(),
             sharing: Sharing::default(),
+            is_hop: false,
         };
         Ok(Host { identity, address: None, forced_command: None, login: Login::default() })
     }
@@ -287,6 +291,26 @@ impl Host {
         login.variables = variables;
         // What a login needs of the place is in the route; nothing else of it is kept.
         (login.place, login.route) = (None, Some(route));
+        self
+    }
+
+    /// The same host, as the last hop on the way to another one: what asks for that asks for this.
+    pub(crate) fn as_hop_of(mut self, target: &Host, place: Arc<Place>) -> Self {
+        self.identity.is_hop = true;
+        let Login { askpass, limit, caller, .. } = target.login.clone();
+        self.login = Login { place: Some(place), askpass, limit, caller, ..Login::default() };
+        self
+    }
+
+    /// Whether it is a hop on the way to others: nothing runs there.
+    pub(crate) fn is_hop(&self) -> bool {
+        self.identity.is_hop
+    }
+
+    /// The same hop, for a login of another caller to the same target.
+    pub(crate) fn asking_as(mut self, target: &Host) -> Self {
+        self.login.askpass.clone_from(&target.login.askpass);
+        self.login.limit = target.login.limit.filter(|_| target.login.askpass.is_some());
         self
     }
 

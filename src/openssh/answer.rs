@@ -78,6 +78,14 @@ impl Answer {
         Some((self.value("user")?, self.value("hostname")?, self.value("port")?.parse().ok()?))
     }
 
+    /// Whether some value is made of the hops on the way (`%j`, and `%C`, which has it in it).
+    pub(crate) fn mentions_hops(&self) -> bool {
+        let of_sessions = ["controlpath", "localcommand", "remotecommand"];
+        let mut others =
+            self.options.iter().filter(|(option, _)| !of_sessions.contains(&&***option));
+        others.any(|(_, values)| values.iter().any(|it| it.contains("%j") || it.contains("%C")))
+    }
+
     /// Hops on the way, the one that is connected to first first.
     pub(crate) fn hops(&self) -> Vec<&str> {
         match self.value("proxyjump") {

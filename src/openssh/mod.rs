@@ -11,6 +11,7 @@ mod ending;
 mod examine;
 mod first;
 mod guard;
+mod hop;
 mod keys;
 mod lane;
 mod launch;
@@ -34,7 +35,8 @@ mod trace;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -62,6 +64,7 @@ pub(crate) use args::{of_host, over};
 use examine::check_files;
 pub(crate) use examine::{Agent, Limit, Resolved, agent, known_keys};
 pub(crate) use guard::give_back_descriptors;
+pub(crate) use hop::{Acquired, Held, Hops};
 pub(crate) use lane::LaneSettings;
 pub(crate) use master::Account;
 pub(crate) use master::Master;
@@ -73,6 +76,8 @@ pub(crate) use session::Session;
 pub(crate) use stray::Client;
 pub(crate) use supervisor::CLOSED;
 pub(crate) use trace::{Step, Trace};
+
+type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Makes masters. What it needs on this machine (a directory, a guard process) is made with the
 /// first one.
@@ -89,6 +94,8 @@ pub(crate) struct OpenSsh {
     /// A std mutex: held to make or to take the runtime, never across an await.
     runtime: Mutex<State>,
     silent: silent::Silent,
+    /// Who has connections to hops, once that is said, and where it may.
+    hops: OnceLock<Arc<dyn Hops>>,
     /// Who watches the next login. A std mutex: held to put it there or to take it.
     watched: Mutex<Option<Arc<trace::Trace>>>,
 }
@@ -119,6 +126,7 @@ impl OpenSsh {
             lanes,
             runtime: Mutex::new(State::New),
             silent: silent::Silent::new(),
+            hops: OnceLock::new(),
             watched: Mutex::default(),
         }
     }
@@ -142,6 +150,61 @@ impl OpenSsh {
         let program =
             programs.entry(path.clone()).or_insert_with(|| Arc::new(Program::of(path.clone())));
         Ok(Arc::clone(program))
+    }
+
+    /// Logins over a `ProxyJump` go over connections of these.
+    pub(crate) fn share_hops(&self, hops: Arc<dyn Hops>) {
+        // It is said once, when the pool is made.
+        let _ = self.hops.set(hops);
+    }
+
+    /// The host as it is reached from its place, and so the hops before it.
+    fn as_reached<'a>(&'a self, host: &'a Host) -> BoxFuture<'a, Result<Host, NotResolved>> {
+        Box::pin(async move {
+            let place = host.login().place.clone().unwrap_or_else(|| Arc::new(Place::own()));
+            check_files(host, &place)?;
+            let (program, runtime) = (self.program(&place)?, self.runtime()?);
+            let deadline = Instant::now() + self.limit.connect_timeout;
+            let launch = self.launch(&program, &runtime, deadline);
+            let mut route = self.resolver.route(host, &place, &launch).await?;
+            if self.hops.get().is_some() {
+                route.hop = self.hop(host, &route, &place).await?;
+            }
+            Ok(self.on_route(host.clone(), Arc::new(route)))
+        })
+    }
+
+    /// The same route, and those of the hops before it, after what a login goes by was looked at.
+    fn asked_again(&self, route: Arc<Route>) -> BoxFuture<'_, Arc<Route>> {
+        Box::pin(async move {
+            let mut route = self.resolver.refreshed(route).await;
+            if let Some(hop) = route.hop.clone()
+                && let Some(way) = route_of(&hop)
+            {
+                let way = self.asked_again(way).await;
+                Arc::make_mut(&mut route).hop = Some(self.on_route(hop, way));
+            }
+            route
+        })
+    }
+
+    /// The hop that a login by this route goes over, where the pool is to have the connection.
+    async fn hop(
+        &self,
+        host: &Host,
+        route: &Route,
+        place: &Arc<Place>,
+    ) -> Result<Option<Host>, NotResolved> {
+        let Some(hop) = hop::of(host, &route.answer, route.config_file.as_deref(), place) else {
+            return Ok(None);
+        };
+        match self.as_reached(&hop).await {
+            Ok(hop) if route_of(&hop).is_none_or(|way| hop::is_the_users(&way.answer)) => Ok(None),
+            Ok(hop) => Ok(Some(hop)),
+            Err(NotResolved::Needs(needs)) => Err(NotResolved::Needs(needs)),
+            // ssh says the same of it, and better.
+            Err(NotResolved::Failed(_)) => Ok(None),
+        }
     }
 
     /// The host with this route to it.
@@ -252,28 +315,40 @@ impl OpenSsh {
 
 impl Transport for OpenSsh {
     type Connection = Master;
+    type Way = Option<Arc<hop::Way>>;
 
     async fn resolve(&self, host: &Host) -> Result<Host, NotResolved> {
-        let place = host.login().place.clone().unwrap_or_else(|| Arc::new(Place::own()));
-        check_files(host, &place)?;
-        let (program, runtime) = (self.program(&place)?, self.runtime()?);
-        let launch = self.launch(&program, &runtime, Instant::now() + self.limit.connect_timeout);
-        let route = self.resolver.route(host, &place, &launch).await?;
-        Ok(self.on_route(host.clone(), Arc::new(route)))
+        self.as_reached(host).await
     }
 
     /// What a login goes by is what the caller's ssh-agent holds.
     async fn refreshed(&self, host: Host) -> Host {
         match route_of(&host) {
             Some(route) => {
-                let route = self.resolver.refreshed(route).await;
+                let route = self.asked_again(route).await;
                 self.on_route(host, route)
             }
             None => host,
         }
     }
 
-    async fn connect(&self, host: &Host, deadline: Instant) -> Result<Master, ConnectError> {
+    async fn way(&self, host: &Host) -> Result<Self::Way, ConnectError> {
+        let (Some(hop), Some(hops)) = (hop_of(host), self.hops.get()) else { return Ok(None) };
+        match hops.acquire(hop.clone().asking_as(host)).await {
+            Ok(held) => Ok(Some(Arc::new(hop::Way::over(held)))),
+            Err(error) => {
+                let proxy = route_of(host).and_then(|route| resolve::proxy_of(&route.answer));
+                Err(hop::not_reached(&proxy.unwrap_or_default(), &hop, error))
+            }
+        }
+    }
+
+    async fn connect(
+        &self,
+        host: &Host,
+        way: Self::Way,
+        deadline: Instant,
+    ) -> Result<Master, ConnectError> {
         let runtime = self.runtime()?;
         let Some(route) = route_of(host) else {
             return Err(runtime::local("nobody has asked ssh for the way to this host".to_owned()));
@@ -283,15 +358,27 @@ impl Transport for OpenSsh {
             trace: watched.as_deref(),
             ..self.launch(&route.program, &runtime, deadline)
         };
-        match Master::connect(host, &route, launch, Some(&self.silent)).await {
+        // Nothing is to run on a hop.
+        let silent = Some(&self.silent).filter(|_| !host.is_hop());
+        let connected = Master::connect(host, &route, launch, silent, way.clone()).await;
+        match connected {
             Err(error) if diagnosis::is_of_the_way(&error) => {
                 // ssh calls the jump host a pipe; the configuration has its name.
-                Err(match resolve::proxy_of(&route.answer) {
-                    Some(way) => diagnosis::by_way_of(&way, error),
-                    None => error,
+                let Some(proxy) = resolve::proxy_of(&route.answer) else { return Err(error) };
+                Err(match way.as_deref().and_then(hop::Way::refusal) {
+                    Some(refusal) => {
+                        let detail = format!("{proxy} failed: {}", refusal.detail());
+                        refusal.with_detail(detail)
+                    }
+                    None => diagnosis::by_way_of(&proxy, error),
                 })
             }
-            connected => connected,
+            connected => {
+                if let (Ok(_), Some(way)) = (&connected, &way) {
+                    way.works();
+                }
+                connected
+            }
         }
     }
 
@@ -307,6 +394,11 @@ impl Transport for OpenSsh {
     }
 }
 
+/// The hop that a login to this host goes over, where the pool is to have the connection to it.
+pub(crate) fn hop_of(host: &Host) -> Option<Host> {
+    route_of(host)?.hop.clone()
+}
+
 /// The route that was worked out for this host.
 fn route_of(host: &Host) -> Option<Arc<Route>> {
     host.login().route.as_ref()?.get()
@@ -319,8 +411,8 @@ impl Connection for Master {
         Master::probe(self, over).await
     }
 
-    async fn is_heard(&self, over: &mut Session) -> Option<bool> {
-        Master::is_heard(self, over).await
+    async fn is_heard(&self, over: &mut Session, busy: bool) -> Option<bool> {
+        Master::is_heard(self, over, busy).await
     }
 
     async fn answers(&self) -> Result<(), String> {

@@ -27,6 +27,8 @@ pub(super) async fn defaults(
             .value("stricthostkeychecking")
             .filter(|value| *value == "accept-new")
             .map(str::to_owned),
+        // Nor does plain ssh, which connects to a hop by its own configuration.
+        ("StrictHostKeyChecking", _) if host.is_hop() => None,
         ("StrictHostKeyChecking", _) => Some("accept-new".to_owned()),
         (option, answer) if route.mentions_keepalive => {
             answer?.value(&option.to_ascii_lowercase()).map(str::to_owned)

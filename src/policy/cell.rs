@@ -1,6 +1,7 @@
 //! The meeting place of one pool key: its state behind a mutex, and the lease.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
@@ -124,10 +125,11 @@ impl<T: Transport> Cell<T> {
     }
 
     fn lease(self: &Arc<Self>, grant: Grant<T::Connection>) -> Lease<T> {
-        Lease { cell: Arc::clone(self), grant: Some(grant) }
+        let has_session = AtomicBool::new(false);
+        Lease { cell: Arc::clone(self), grant: Some(grant), has_session }
     }
 
-    pub(super) async fn acquire(self: &Arc<Self>, host: &Host) -> Result<Lease<T>, Error> {
+    pub(crate) async fn acquire(self: &Arc<Self>, host: &Host) -> Result<Lease<T>, Error> {
         if let Some(grant) = self.update(|state, now| state.take_at_once(host, now)) {
             return Ok(self.lease(grant));
         }
@@ -193,6 +195,11 @@ impl<T: Transport> Cell<T> {
         }
     }
 
+    /// The hosts that connections were asked for.
+    pub(super) fn hosts(&self) -> Vec<Host> {
+        self.lock().hosts()
+    }
+
     fn lock(&self) -> MutexGuard<'_, KeyState<T>> {
         // Nothing below panics half-way through a change.
         self.state.lock().unwrap_or_else(|poison| poison.into_inner())
@@ -240,11 +247,22 @@ pub(crate) struct Lease<T: Transport> {
     cell: Arc<Cell<T>>,
     /// Always there until the lease is given back.
     grant: Option<Grant<T::Connection>>,
+    /// It has asked for a session.
+    has_session: AtomicBool,
 }
 
 impl<T: Transport> Lease<T> {
     pub(crate) fn connection(&self) -> &Arc<T::Connection> {
         &self.grant.as_ref().expect("a lease that is not dropped has its grant").connection
+    }
+
+    /// It gets a session, or is for sessions that nobody sees here.
+    pub(crate) fn takes(&self) {
+        if let Some(Grant { slot, generation, .. }) = &self.grant
+            && !self.has_session.swap(true, Ordering::Relaxed)
+        {
+            self.cell.lock().takes(*slot, *generation);
+        }
     }
 
     /// A session on this connection that was opened ahead of need, or that has run a command, for
@@ -255,6 +273,7 @@ impl<T: Transport> Lease<T> {
         suits: impl Fn(&<T::Connection as Connection>::Session) -> bool,
     ) -> Option<<T::Connection as Connection>::Session> {
         let Grant { slot, generation, .. } = self.grant.as_ref()?;
+        self.takes();
         loop {
             let taken = self.cell.lock().take_standby(*slot, *generation, login, &suits);
             let Some(mut standby) = taken else {
@@ -288,9 +307,11 @@ impl<T: Transport> Lease<T> {
             return None;
         }
         // Where the callers of many hosts come at once, the echoes of all would be late.
-        let _place = self.cell.shared.echoes.acquire().await;
+        let echoes = &self.cell.shared.echoes;
+        let busy = echoes.available_permits() == 0;
+        let _place = echoes.acquire().await;
         let mut over = standby::Lent::of(&self.cell, slot, generation, 0)?;
-        self.connection().is_heard(over.session()).await
+        self.connection().is_heard(over.session(), busy).await
     }
 
     /// A session that has run a command of this lease, and takes another one.
@@ -327,6 +348,7 @@ impl<T: Transport> Lease<T> {
 
     /// The server refused to open a session.
     pub(crate) fn refused(mut self) {
+        self.takes();
         if let Some(Grant { slot, generation, .. }) = self.grant.take() {
             self.cell.update(|state, now| state.refused(slot, generation, now));
         }
@@ -387,6 +409,7 @@ impl<T: Transport> fmt::Debug for Lease<T> {
 
 impl<T: Transport> Drop for Lease<T> {
     fn drop(&mut self) {
+        self.takes();
         if let Some(Grant { slot, generation, since, .. }) = self.grant.take() {
             let cell = Arc::clone(&self.cell);
             let config = &cell.shared.config;

@@ -19,6 +19,8 @@ use crate::host::{Endpoint, Host, PoolKey};
 /// Failed logins of an account, at most, in any [`WINDOW`].
 pub(crate) const MOST: usize = 4;
 pub(crate) const WINDOW: Duration = Duration::from_secs(600);
+/// So long a server that had too many logins at once gets fewer.
+pub(crate) const BUSY: Duration = Duration::from_secs(60);
 /// With so many accounts, each new one makes the ledger forget those without failures and logins.
 const MANY: usize = 64;
 /// Keys that are remembered for one account.
@@ -73,6 +75,8 @@ pub(crate) struct Ledger {
     accounts: Mutex<HashMap<Account, Record>>,
     /// Some of the failures may be [`Sort::Dropped`]: only then it matters what has run.
     has_dropped: AtomicBool,
+    /// A server had too many logins at once, ever.
+    has_crowded: AtomicBool,
 }
 
 #[derive(Default)]
@@ -81,6 +85,10 @@ struct Record {
     failures: VecDeque<(Instant, Sort)>,
     /// Logins under way.
     taken: usize,
+    /// Of these, those that the server has not let in yet.
+    outside: usize,
+    /// So many at once were too many for the server, and when it said so.
+    too_many: Option<(usize, Instant)>,
     /// Under which keys logins were tried or wanted.
     keys: Vec<PoolKey>,
     waiting: Vec<std::sync::Weak<dyn Wake>>,
@@ -92,6 +100,19 @@ impl Record {
         while self.failures.front().is_some_and(|(at, _)| *at + WINDOW <= now) {
             self.failures.pop_front();
         }
+    }
+
+    /// How many logins may be outside at once.
+    fn most(&self, now: Instant) -> usize {
+        match self.too_many {
+            Some((count, at)) if at + BUSY > now => (count - 1).clamp(1, MOST),
+            _ => MOST,
+        }
+    }
+
+    /// There were too many at once for the server, not long ago.
+    fn is_crowded(&self, now: Instant) -> bool {
+        self.too_many.is_some_and(|(_, at)| at + BUSY > now)
     }
 
     fn used_up(&mut self, now: Instant) -> Option<UsedUp> {
@@ -145,11 +166,16 @@ impl Ledger {
         let record = accounts.entry(account.clone()).or_default();
         record.knows(key);
         let used_up = record.used_up(now);
-        if used_up.is_none() && record.failures.len() + record.taken < MOST {
+        if used_up.is_none()
+            && record.failures.len() + record.taken < MOST
+            && record.outside < record.most(now)
+        {
             record.taken += 1;
+            record.outside += 1;
             return Answer::Begin(Place {
                 ledger: Arc::clone(self),
                 account: Some(account.clone()),
+                outside: true,
             });
         }
         if !record.waiting.iter().any(|other| other.ptr_eq(waits)) {
@@ -165,6 +191,12 @@ impl Ledger {
         let record = accounts.get_mut(account)?;
         record.knows(key);
         record.used_up(now)
+    }
+
+    /// Whether the server had too many logins of this account at once, not long ago.
+    pub(crate) fn is_crowded(&self, account: &Account, now: Instant) -> bool {
+        self.has_crowded.load(Ordering::Relaxed)
+            && self.lock().get(account).is_some_and(|record| record.is_crowded(now))
     }
 
     /// Whether it matters that something has run.
@@ -201,11 +233,23 @@ impl Ledger {
         wake(waiting);
     }
 
-    fn gives_back(&self, account: &Account, failed: Option<(Instant, Sort)>) {
+    /// A login of this account is over.
+    fn lets_in(&self, account: &Account) {
+        let waiting = {
+            let mut accounts = self.lock();
+            let Some(record) = accounts.get_mut(account) else { return };
+            record.outside -= 1;
+            std::mem::take(&mut record.waiting)
+        };
+        wake(waiting);
+    }
+
+    fn gives_back(&self, account: &Account, outside: bool, failed: Option<(Instant, Sort)>) {
         let waiting = {
             let mut accounts = self.lock();
             let Some(record) = accounts.get_mut(account) else { return };
             record.taken -= 1;
+            record.outside -= usize::from(outside);
             record.failures.extend(failed);
             if let Some((_, Sort::Dropped)) = failed {
                 self.has_dropped.store(true, Ordering::Relaxed);
@@ -242,13 +286,36 @@ pub(crate) struct Place {
     ledger: Arc<Ledger>,
     /// There until it is given back.
     account: Option<Account>,
+    /// The server has not let it in yet.
+    outside: bool,
 }
 
 impl Place {
+    /// The server has let it in. What becomes of the connection can count as a failure still.
+    pub(crate) fn is_in(&mut self) {
+        if let (true, Some(account)) = (std::mem::take(&mut self.outside), &self.account) {
+            self.ledger.lets_in(account);
+        }
+    }
+
     /// The login has failed in a way that counts.
     pub(crate) fn failed(mut self, sort: Sort, now: Instant) {
         if let Some(account) = self.account.take() {
-            self.ledger.gives_back(&account, Some((now, sort)));
+            self.ledger.gives_back(&account, self.outside, Some((now, sort)));
+        }
+    }
+
+    /// The server has dropped this login, because it has too many at once.
+    pub(crate) fn was_too_many(&self, now: Instant) {
+        let mut accounts = self.ledger.lock();
+        let record = self.account.as_ref().and_then(|account| accounts.get_mut(account));
+        if let Some(record) = record {
+            // A single one was dropped for another reason, unless there were others just before.
+            let most = record.outside.min(record.most(now));
+            if most > 1 || record.is_crowded(now) {
+                record.too_many = Some((most, now));
+                self.ledger.has_crowded.store(true, Ordering::Relaxed);
+            }
         }
     }
 }
@@ -256,7 +323,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         if let Some(account) = self.account.take() {
-            self.ledger.gives_back(&account, None);
+            self.ledger.gives_back(&account, self.outside, None);
         }
     }
 }

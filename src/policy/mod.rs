@@ -118,6 +118,15 @@ impl<T: Transport> Core<T> {
         Core { transport: Arc::new(transport), shared: Arc::new(shared), hosts: Mutex::new(hosts) }
     }
 
+    pub(crate) fn transport(&self) -> &T {
+        &self.transport
+    }
+
+    /// The hosts of this key that connections were asked for, as they are reached.
+    pub(crate) fn hosts(&self, key: &PoolKey) -> Vec<Host> {
+        self.cell(key).map(|cell| cell.hosts()).unwrap_or_default()
+    }
+
     pub(crate) fn config(&self) -> &PoolConfig {
         &self.shared.config
     }
@@ -156,21 +165,23 @@ impl<T: Transport> Core<T> {
     /// Cancel safe: a caller that goes away leaves the queue; a login that it caused goes on for
     /// the next one.
     pub(crate) async fn acquire(self: &Arc<Self>, host: &Host) -> Result<Lease<T>, Error> {
-        let cell = {
-            let mut hosts = self.lock();
-            if hosts.closed {
-                return Err(Error::Closed { host: host.name().to_owned() });
-            }
-            if hosts.maintenance.as_ref().is_none_or(tokio::task::JoinHandle::is_finished) {
-                hosts.maintenance = Some(tokio::spawn(maintenance::run(
-                    Arc::downgrade(self),
-                    Arc::clone(&self.shared),
-                )));
-            }
-            let new = |key: &PoolKey| Cell::new(key.clone(), &self.transport, &self.shared);
-            Arc::clone(hosts.cells.entry(host.key()).or_insert_with_key(new))
-        };
-        cell.acquire(host).await
+        self.cell_of(host)?.acquire(host).await
+    }
+
+    /// Where connections to this host are had.
+    pub(crate) fn cell_of(self: &Arc<Self>, host: &Host) -> Result<Arc<Cell<T>>, Error> {
+        let mut hosts = self.lock();
+        if hosts.closed {
+            return Err(Error::Closed { host: host.name().to_owned() });
+        }
+        if hosts.maintenance.as_ref().is_none_or(tokio::task::JoinHandle::is_finished) {
+            hosts.maintenance = Some(tokio::spawn(maintenance::run(
+                Arc::downgrade(self),
+                Arc::clone(&self.shared),
+            )));
+        }
+        let new = |key: &PoolKey| Cell::new(key.clone(), &self.transport, &self.shared);
+        Ok(Arc::clone(hosts.cells.entry(host.key()).or_insert_with_key(new)))
     }
 
     /// The connections to this host on which sessions can be opened, the one used last first.

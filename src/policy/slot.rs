@@ -60,10 +60,8 @@ impl<T: Transport> Slot<T> {
 
     /// The login has failed. What could mend that is looked at, so that a change can be seen.
     async fn fails(mut self, error: ConnectError) {
-        use ConnectErrorKind::{BadOption, KeyFile};
-        let is_watched = error.kind().is_permanent() || matches!(error.kind(), BadOption | KeyFile);
         let mut watched = None;
-        if is_watched {
+        if error.is_watched() {
             let look = self.cell.transport.configuration(&self.host, error.kind());
             watched = timeout(LENIENCY, look).await.ok();
         }
@@ -88,6 +86,9 @@ impl<T: Transport> Drop for Slot<T> {
         let index = self.index;
         match self.failure.take() {
             Some((error, watched)) => {
+                if let Some(place) = self.place.as_ref().filter(|_| error.is_busy()) {
+                    place.was_too_many(Instant::now());
+                }
                 let sort = if error.is_dropped() { Sort::Dropped } else { Sort::Refused };
                 self.settles(error.is_counted().then_some(sort));
                 self.cell.update(|state, now| state.connect_failed(index, error, watched, now));
@@ -134,12 +135,17 @@ async fn lead<T: Transport>(mut slot: Slot<T>, mut retired: mpsc::UnboundedRecei
     let host = slot.host.clone();
     let connect = async {
         let _connecting = Connecting::new(&cell.shared.connecting);
+        // Before there is a place: that may be what a login on the way needs.
+        let way = match cell.transport.way(&host).await {
+            Ok(way) => way,
+            Err(error) => return (Ok(Err(error)), Instant::now()),
+        };
         let place =
             Arc::clone(&cell.shared.logins).acquire_owned().await.expect("it is never closed");
         let started = Instant::now();
         let deadline = started + host.login().limit.unwrap_or(config.connect_timeout);
         let mut connect =
-            pin!(timeout_at(deadline + LENIENCY, cell.transport.connect(&host, deadline)));
+            pin!(timeout_at(deadline + LENIENCY, cell.transport.connect(&host, way, deadline)));
         tokio::select! {
             connected = &mut connect => return (connected, started),
             () = sleep(PLACE) => {}
@@ -173,6 +179,8 @@ async fn lead<T: Transport>(mut slot: Slot<T>, mut retired: mpsc::UnboundedRecei
     slot.has_not_failed();
     if connection.has_run() {
         slot.settles(None);
+    } else if let Some(place) = &mut slot.place {
+        place.is_in();
     }
     let took = started.elapsed();
     tracing::info!(elapsed = ?took, "connected");

@@ -1,6 +1,7 @@
 //! The public face: [`Pool`] and [`Lease`].
 
 mod connection_info;
+mod hops;
 mod runner;
 pub(crate) mod signals;
 
@@ -20,7 +21,9 @@ use crate::config::{PoolConfig, SessionReuse};
 use crate::error::Error;
 use crate::host::place::Place;
 use crate::host::{Caller, Host, PoolKey};
-use crate::openssh::{LaneSettings, LoginLimit, Master, OpenSsh, Program, Resolver, SshVersion};
+use crate::openssh::{
+    self, LaneSettings, LoginLimit, Master, OpenSsh, Program, Resolver, SshVersion,
+};
 use crate::policy::{self, Capacity, Core, Stats};
 use crate::transport::NotResolved;
 
@@ -83,7 +86,12 @@ impl Pool {
             is_fast: config.session_reuse == SessionReuse::Fast,
         };
         let transport = OpenSsh::new(program, resolver, limit, lanes);
-        Pool { core: Arc::new(Core::new(transport, config, capacity(), ledger)) }
+        let shares_hops = config.share_jump_hosts;
+        let core = Arc::new(Core::new(transport, config, capacity(), ledger));
+        if shares_hops {
+            core.transport().share_hops(Arc::new(hops::OfPool(Arc::downgrade(&core))));
+        }
+        Pool { core }
     }
 
     /// The host as it is reached from its caller's place. Where nobody is connected to it, the
@@ -132,6 +140,7 @@ impl Pool {
     pub async fn acquire(&self, host: &Host) -> Result<Lease, Error> {
         let host = self.core.resolve_here(host).await?;
         let inner = self.core.acquire(&host).await?;
+        inner.takes();
         Ok(Lease { inner: Arc::new(inner), pool: self.clone(), host: Arc::new(host) })
     }
 
@@ -182,7 +191,13 @@ impl Pool {
     /// configuration files, the keys in the ssh-agent. What was mended on the server nobody can
     /// see: that is what this is for.
     pub fn reset(&self, host: &Host) {
-        self.core.reset(host);
+        // What keeps a host behind a hop away may be that of the hop.
+        let mut hosts = vec![host.clone()];
+        while let Some(host) = hosts.pop() {
+            let known = self.core.hosts(&host.key());
+            hosts.extend(known.iter().chain([&host]).filter_map(openssh::hop_of));
+            self.core.reset(&host);
+        }
     }
 
     /// Closes the connections of this host's key. Callers in its queue get [`Error::Closed`],
@@ -328,6 +343,11 @@ impl Lease {
     /// Whether whatever is asked for there runs a forced command, or may.
     pub(crate) fn is_silent(&self) -> bool {
         self.inner.connection().account() == crate::openssh::Account::Silent
+    }
+
+    /// What an account without a shell has answered, where it was asked.
+    pub(crate) fn no_shell(&self) -> Option<&str> {
+        self.inner.connection().no_shell()
     }
 }
 

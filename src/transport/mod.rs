@@ -34,6 +34,9 @@ pub(crate) type Configuration = u64;
 pub(crate) trait Transport: Send + Sync + 'static {
     type Connection: Connection;
 
+    /// What a login goes over.
+    type Way: Send;
+
     /// The host as a caller in its place reaches it: whom it shares connections with, and how long
     /// a login may take. A host that was resolved before stays as it is.
     fn resolve(&self, host: &Host) -> impl Future<Output = Result<Host, NotResolved>> + Send;
@@ -42,11 +45,15 @@ pub(crate) trait Transport: Send + Sync + 'static {
     /// where nobody is connected to it.
     fn refreshed(&self, host: Host) -> impl Future<Output = Host> + Send;
 
+    /// Waits for what a login to this host goes over: a connection to a hop, for one.
+    fn way(&self, host: &Host) -> impl Future<Output = Result<Self::Way, ConnectError>> + Send;
+
     /// Makes a connection and proves that it works, by the deadline. Dropping the future ends what
     /// it had started.
     fn connect(
         &self,
         host: &Host,
+        way: Self::Way,
         deadline: Instant,
     ) -> impl Future<Output = Result<Self::Connection, ConnectError>> + Send;
 
@@ -125,7 +132,11 @@ pub(crate) trait Connection: Send + Sync + 'static {
     /// Whether a command that does nothing runs over this idle session in a short time. None where
     /// the session itself cannot tell. It is of use afterwards if [`is_idle`](Session::is_idle)
     /// says so.
-    fn is_heard(&self, over: &mut Self::Session) -> impl Future<Output = Option<bool>> + Send;
+    fn is_heard(
+        &self,
+        over: &mut Self::Session,
+        busy: bool,
+    ) -> impl Future<Output = Option<bool>> + Send;
 
     /// Proves that this machine's part of it works. What the server does is not looked at: it may
     /// have a lot to do.

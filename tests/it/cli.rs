@@ -76,7 +76,7 @@ fn assert_is(ended: &Ended, code: i32, stdout: &str, stderr: &str) {
 #[case(&["lab", "echo", "a  b"], 0, "a b\n", "")]
 #[case(&["lab", "echo", "-n", "x"], 0, "x", "")]
 #[case(&["lab", "--", "exit 255"], 255, "", "")]
-#[case(&["lab", "--", "kill -9 $$"], 255, "", "sshpool: lab: command was killed by a signal\n")]
+#[case(&["lab", "--", "kill -9 $$"], 255, "", "sshpool: lab: command ended without a status (a signal killed it, or the server tells none)\n")]
 #[case(&["--timeout", "500ms", "lab", "sleep", "300"], 124, "", "sshpool: lab: command timed out after 500ms (--timeout, or command_timeout in the settings)\n")]
 #[case(&["--max-output", "5", "lab", "--", "echo 1234567"], 255, "12345", "sshpool: lab: command wrote more than 5 bytes to stdout\n")]
 #[case(&["lab", "--", "cat"], 0, "", "")]

@@ -15,6 +15,7 @@ use rstest::rstest;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::lab::agents::Home;
 use crate::lab::common;
 use crate::lab::common::process::{Ended, run};
 use crate::lab::common::sshd::Sshd;
@@ -513,6 +514,30 @@ fn a_forced_command_is_told_and_runs_once() {
     looked.has("command", "skipped", &[]);
     looked.is_helpful();
     assert_eq!(sshd.exec("wc -l <\"$HOME/runs\"").stdout.trim(), "1");
+}
+
+/// The account is described by what has answered.
+#[rstest]
+#[case::nologin("/usr/sbin/nologin", "it exited with status 1 and said: This account is")]
+#[case::nothing("/bin/false", "it exited with status 1 and said nothing")]
+fn d10_an_account_without_a_shell_is_told_by_doctor_and_warm(
+    #[case] shell: &str,
+    #[case] answer: &str,
+) {
+    let Some(sshd) = Sshd::builder().login_shell(shell).start_or_skip() else { return };
+    let looked = Doctor::new(&sshd).look();
+    assert_eq!((looked.code, &looked.value["facts"]["account"]), (0, &"silent".into()));
+    looked.has("account", "warning", &["no shell answers", answer, "nologin"]);
+    let text = Doctor::new(&sshd).text().stdout;
+    let told = "lab: logged in; whether commands can run was not tried, since no shell answers\n";
+    assert!(text.ends_with(told), "{text}");
+    let home = Home::new();
+    let warm = home.run_on(&sshd, &["warm", "lab"]);
+    assert_eq!(warm.code(), 0, "{}", warm.stderr);
+    assert!(warm.stdout.contains(&format!("; no shell answers there: {answer}")), "{warm:?}");
+    let again = home.run_on(&sshd, &["warm", "--json", "lab"]);
+    let again: Value = serde_json::from_str(&again.stdout).expect("it is JSON");
+    assert!(again[0]["no_shell"].as_str().is_some_and(|no| no.starts_with(answer)), "{again}");
 }
 
 #[rstest]

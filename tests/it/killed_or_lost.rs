@@ -94,7 +94,10 @@ enum Event {
 #[case(Event::ServerKilled, "connection lost while the command ran: ")]
 #[case(Event::ConnectionKilled, "connection lost while the command ran: ")]
 #[case(Event::ServerKilledAndClosed, "connection lost while the command ran: ")]
-#[case(Event::CommandKilled, "command was killed by a signal")]
+#[case(
+    Event::CommandKilled,
+    "command ended without a status (a signal killed it, or the server tells none)"
+)]
 fn c6_a_master_that_ends_slowly_has_not_outlived_its_sessions(
     #[case] event: Event,
     #[case] text: &str,

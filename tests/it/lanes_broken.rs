@@ -183,8 +183,10 @@ async fn what_happens_to_an_idle_session_is_no_answer(
                 assert_eq!((&*output.stdout, &*output.stderr), (&b"out\n"[..], &b""[..]));
                 assert_eq!(runs(&sshd, "alien"), 1);
             }
-            // One that comes before the end of the session is known may have run.
-            Err(error) => assert!(matches!(&error, Error::Lost { .. }), "{error:?}"),
+            // One that comes before the end of the session is known may have run. On a busy machine
+            // it was seen to wait for its time in a session whose processes were killed.
+            Err(Error::Lost { .. } | Error::TimedOut { .. }) => {}
+            Err(error) => panic!("{error:?}"),
         }
         goes_on(&pool, &host).await;
         assert!(runs(&sshd, "alien") <= 1);

@@ -39,6 +39,7 @@ mod fixture;
 mod fleet;
 mod forced;
 mod hostile;
+mod jump_hosts;
 mod killed_or_lost;
 mod left_behind;
 mod lifecycle;

@@ -76,3 +76,18 @@ fn d11_a_script_that_starts_ssh_is_as_good_as_ssh() {
     }
     assert_eq!(sshd.logins(), 2);
 }
+
+#[rstest]
+fn d13_a_server_that_takes_two_logins_at_once_takes_twenty_after_another(
+    #[values(&[], &["--no-agent"])] way: &[&str],
+) {
+    let sshd = Sshd::builder().max_startups("2:100:2").start();
+    let home = Home::new();
+    let config = std::fs::read_to_string(sshd.ssh_config()).expect("it is there");
+    let path = home.path().join("ssh_config");
+    std::fs::write(&path, config.replace("Host lab\n", "Host m*\n")).expect("a file");
+    let mut pooled = home.command(way);
+    pooled.arg("-F").arg(path).args(["run", "-w", "m[1-20]", "--", "echo served"]);
+    let ended = run(&mut pooled, PATIENCE);
+    assert_eq!((ended.code(), ended.stdout.matches("served").count()), (0, 20), "{ended:?}");
+}

@@ -197,7 +197,10 @@ fn json_is_an_object_a_line() {
     assert!(fine["elapsed_ms"].is_u64() && fine.get("stdout_base64").is_none(), "{fine}");
     let failed = of("", 3.into());
     assert_eq!((&failed["stdout"], &failed["stdout_base64"]), (&Value::Null, &"Yf8=".into()));
-    assert_eq!(of("killed", Value::Null)["error"], "command was killed by a signal");
+    assert_eq!(
+        of("killed", Value::Null)["error"],
+        "command ended without a status (a signal killed it, or the server tells none)"
+    );
     let slow = of("timeout", Value::Null);
     assert_eq!(slow["stdout"], "here\n");
     assert_eq!(
@@ -208,7 +211,7 @@ fn json_is_an_object_a_line() {
     assert_eq!((&dead["host"], &dead["error"]), (&"dead1".into(), &REFUSED.into()));
     let causes = [
         "exit 3: web",
-        "killed by a signal: web",
+        "ended without a status: web",
         "timed out after 2s: web",
         "(connection refused): dead1",
     ];

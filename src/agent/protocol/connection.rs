@@ -57,6 +57,9 @@ pub(crate) struct Connected {
     /// Whatever is asked for there may run a forced command.
     #[serde(default)]
     pub forced: bool,
+    /// How that has ended, and what it said, where it was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_shell: Option<String>,
 }
 
 impl Connected {
@@ -68,6 +71,7 @@ impl Connected {
             control_path,
             control_path_base64,
             forced: lease.is_silent(),
+            no_shell: lease.no_shell().map(str::to_owned),
         }
     }
 

@@ -73,6 +73,8 @@ pub(crate) struct Settings {
     session_max_age_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_silence_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    share_jump_hosts: Option<bool>,
     /// Whether `connect_timeout_ms` counts though the ssh_config's `ConnectTimeout` is longer: so
     /// it does where it is given.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -94,6 +96,7 @@ impl From<&PoolConfig> for Settings {
             session_reuse: Some(config.session_reuse),
             session_max_age_ms: ms(config.session_max_age),
             max_silence_ms: ms(config.max_silence),
+            share_jump_hosts: Some(config.share_jump_hosts),
             keep_connect_timeout: Some(config.keep_connect_timeout),
         }
     }
@@ -120,6 +123,7 @@ impl Settings {
             session_reuse: self.session_reuse.unwrap_or(default.session_reuse),
             session_max_age: time(self.session_max_age_ms, default.session_max_age),
             max_silence: time(self.max_silence_ms, default.max_silence),
+            share_jump_hosts: self.share_jump_hosts.unwrap_or(default.share_jump_hosts),
             keep_connect_timeout: self
                 .keep_connect_timeout
                 .unwrap_or(self.connect_timeout_ms.is_some() || default.keep_connect_timeout),

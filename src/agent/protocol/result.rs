@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::ended::Streams;
 use super::refusal::{Problem, Refusal};
 use crate::command::Output;
-use crate::error::{Error, ErrorKind, PartialOutput};
+use crate::error::{Error, ErrorKind, NO_STATUS, PartialOutput};
 
 /// The result of a command on one host.
 #[derive(Debug, Serialize)]
@@ -45,7 +45,7 @@ impl Failure {
 
     /// A signal has ended the command.
     pub(crate) fn killed(host: &str) -> Self {
-        Failure::other(ErrorKind::Killed.as_str(), host, "command was killed by a signal")
+        Failure::other(ErrorKind::Killed.as_str(), host, NO_STATUS)
     }
 
     /// `hint` is behind the message of the error.

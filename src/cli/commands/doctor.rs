@@ -85,6 +85,9 @@ async fn unless_ending() {
 /// The last line.
 fn conclusion(report: &Report, colours: bool) -> String {
     let (style, text) = match (report.verdict, report.has_advice()) {
+        (Verdict::Works, _) if report.facts.account == Some("silent") => {
+            (YELLOW, "logged in; whether commands can run was not tried, since no shell answers")
+        }
         (Verdict::Works, false) => (GREEN, "commands can run"),
         (Verdict::Works, true) => (YELLOW, "commands can run; see what is not as it should be"),
         (Verdict::TimedOut | Verdict::Fails, _) => (RED, "no command can run"),

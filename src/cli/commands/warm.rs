@@ -6,6 +6,7 @@ use std::time::Instant;
 use clap::Args;
 use serde::Serialize;
 
+use crate::agent::protocol::Connected;
 use crate::cli::ask;
 use crate::cli::failure::{Failure, NOT_RUN, told};
 use crate::cli::output::{complain, print, print_json};
@@ -40,6 +41,15 @@ struct Warmed<'a> {
     error: Option<String>,
     pid: Option<u32>,
     elapsed_ms: u128,
+    /// What answers in place of a shell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    no_shell: Option<String>,
+}
+
+/// What is known of an account in which no shell answers.
+fn no_shell(connected: &Connected) -> Option<String> {
+    let known = "its key has a forced command, or none was found there before";
+    connected.forced.then(|| connected.no_shell.clone().unwrap_or_else(|| known.to_owned()))
 }
 
 impl Warm {
@@ -82,14 +92,18 @@ impl Warm {
         let mut report = Vec::new();
         for (host, (connected, elapsed)) in hosts.iter().zip(&all) {
             let error = connected.as_ref().err().map(|error: &Error| told(error, host.name()));
+            let no_shell = connected.as_ref().ok().and_then(no_shell);
             if let Some(error) = &error {
                 status = NOT_RUN;
                 complain(format_args!("{}: {error}", host.name()));
             } else if !self.json {
-                print(&format!("{}: connected in {} ms", host.name(), elapsed.as_millis())).await?;
+                let but = no_shell.as_ref().map(|why| format!("; no shell answers there: {why}"));
+                let (name, but) = (host.name(), but.unwrap_or_default());
+                print(&format!("{name}: connected in {} ms{but}", elapsed.as_millis())).await?;
             }
             let pid = connected.as_ref().ok().map(|connected| connected.pid);
-            report.push(Warmed { host: host.name(), error, pid, elapsed_ms: elapsed.as_millis() });
+            let (host, elapsed_ms) = (host.name(), elapsed.as_millis());
+            report.push(Warmed { host, error, pid, elapsed_ms, no_shell });
         }
         if self.json {
             print_json(&report).await?;

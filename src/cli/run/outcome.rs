@@ -47,7 +47,7 @@ impl std::fmt::Display for Cause {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Cause::Exit(code) => write!(f, "exit {code}"),
-            Cause::Killed => f.write_str("killed by a signal"),
+            Cause::Killed => f.write_str("ended without a status"),
             Cause::TooMuch => f.write_str("wrote too much"),
             Cause::TimedOut(after) => write!(f, "timed out after {after:?}"),
             Cause::NotWritten => f.write_str("output not written"),

@@ -31,6 +31,7 @@ fn the_defaults_are_those_of_the_contract() {
         session_reuse: SessionReuse::Exact,
         session_max_age: Duration::from_millis(60_000),
         max_silence: Duration::from_millis(5_000),
+        share_jump_hosts: true,
         command_timeout: Duration::from_millis(30_000),
         max_output: 10_485_760,
         keep_connect_timeout: false,
@@ -86,6 +87,7 @@ fn an_empty_environment_changes_nothing() {
     "1000",
     |c: &mut PoolConfig| c.session_max_age = 1000 * MS
 )]
+#[case("SSH_POOL_SHARE_JUMP_HOSTS", "0", |c: &mut PoolConfig| c.share_jump_hosts = false)]
 #[case("SSH_POOL_MAX_SILENCE_MS", "0", |c: &mut PoolConfig| c.max_silence = Duration::ZERO)]
 #[case(
     "SSH_POOL_COMMAND_TIMEOUT_MS",
@@ -162,7 +164,7 @@ fn every_bad_value(#[case] name: &str, #[case] expected: &str, #[case] values: &
         SSH_POOL_CONNECTION_TIMEOUT_MS, SSH_POOL_HEALTH_CHECKS, SSH_POOL_HEALTH_CHECK_INTERVAL_MS, \
         SSH_POOL_SESSIONS_PER_CONNECTION, SSH_POOL_ACQUIRE_TIMEOUT_MS, SSH_POOL_STANDBY_SESSIONS, \
         SSH_POOL_SESSION_REUSE, SSH_POOL_SESSION_MAX_AGE_MS, SSH_POOL_MAX_SILENCE_MS, \
-        SSH_POOL_COMMAND_TIMEOUT_MS, SSH_POOL_MAX_OUTPUT_BYTES"
+        SSH_POOL_SHARE_JUMP_HOSTS, SSH_POOL_COMMAND_TIMEOUT_MS, SSH_POOL_MAX_OUTPUT_BYTES"
 )]
 fn an_unknown_variable_is_refused(#[case] name: &str, #[case] advice: &str) {
     // Whatever its value is: a good one would otherwise have no effect, without a word.
@@ -285,6 +287,7 @@ fn the_bounds_themselves_are_valid() {
         session_reuse: SessionReuse::Off,
         session_max_age: MS,
         max_silence: Duration::ZERO,
+        share_jump_hosts: false,
         command_timeout: MS,
         max_output: 1,
         keep_connect_timeout: true,
@@ -301,6 +304,7 @@ fn the_bounds_themselves_are_valid() {
         session_reuse: SessionReuse::Exact,
         session_max_age: LONGEST,
         max_silence: LONGEST,
+        share_jump_hosts: true,
         command_timeout: LONGEST,
         max_output: LARGEST,
         keep_connect_timeout: true,

@@ -36,6 +36,7 @@ pub(super) struct FakeConnection {
 
 impl Transport for Fake {
     type Connection = FakeConnection;
+    type Way = ();
 
     async fn resolve(&self, host: &Host) -> Result<Host, NotResolved> {
         Ok(host.clone())
@@ -45,7 +46,11 @@ impl Transport for Fake {
         host
     }
 
-    async fn connect(&self, _: &Host, _: Instant) -> Result<FakeConnection, ConnectError> {
+    async fn way(&self, _: &Host) -> Result<(), ConnectError> {
+        Ok(())
+    }
+
+    async fn connect(&self, _: &Host, (): (), _: Instant) -> Result<FakeConnection, ConnectError> {
         sleep(self.0.books(|books| books.login)).await;
         let id = self.0.books(|books| {
             books.logins += 1;
@@ -130,7 +135,7 @@ impl Connection for FakeConnection {
         Ok(())
     }
 
-    async fn is_heard(&self, _: &mut Self::Session) -> Option<bool> {
+    async fn is_heard(&self, _: &mut Self::Session, _: bool) -> Option<bool> {
         None
     }
 

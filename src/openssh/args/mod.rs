@@ -126,21 +126,19 @@ pub(super) fn in_the_foreground(
     arguments
 }
 
-/// The same for a jump host, `[user@]host[:port]` or a URI, with the hops before it, as ssh starts
-/// itself for it. Of the target's options only the configuration file counts for a hop.
-pub(super) fn resolve_hop(
-    hop: &str,
-    before: &[String],
-    config_file: Option<&Path>,
-) -> Vec<OsString> {
-    let mut args = Args::default().flag("-G").flag("-T");
-    if let Some(file) = config_file {
-        args = args.pair("-F", file);
-    }
-    let hop = hop.strip_prefix("ssh://").unwrap_or(hop).trim_end_matches('/');
-    let (user, rest) = match hop.rsplit_once('@') {
+/// A jump host as an ssh_config names it: `[user@]host[:port]` or a URI.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Hop<'a> {
+    pub name: &'a str,
+    pub user: Option<&'a str>,
+    pub port: Option<&'a str>,
+}
+
+pub(super) fn hop(text: &str) -> Hop<'_> {
+    let text = text.strip_prefix("ssh://").unwrap_or(text).trim_end_matches('/');
+    let (user, rest) = match text.rsplit_once('@') {
         Some((user, rest)) => (Some(user), rest),
-        None => (None, hop),
+        None => (None, text),
     };
     let (name, port) = match rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((name, port)) => (name, port.strip_prefix(':')),
@@ -149,6 +147,21 @@ pub(super) fn resolve_hop(
             _ => (rest, None),
         },
     };
+    Hop { name, user, port }
+}
+
+/// The same for a jump host, `[user@]host[:port]` or a URI, with the hops before it, as ssh starts
+/// itself for it. Of the target's options only the configuration file counts for a hop.
+pub(super) fn resolve_hop(
+    text: &str,
+    before: &[String],
+    config_file: Option<&Path>,
+) -> Vec<OsString> {
+    let mut args = Args::default().flag("-G").flag("-T");
+    if let Some(file) = config_file {
+        args = args.pair("-F", file);
+    }
+    let Hop { name, user, port } = hop(text);
     if let Some(user) = user {
         args = args.pair("-l", user);
     }
@@ -251,6 +264,8 @@ pub(super) struct MasterPlan<'a> {
     /// For each attempt to connect.
     pub connect_timeout: Duration,
     pub version: &'a SshVersion,
+    /// What ssh runs to get to the host's port, in place of what the configuration says.
+    pub proxy: Option<&'a OsStr>,
     /// Options that the configuration does not set.
     pub defaults: &'a [(&'static str, String)],
     /// ssh may ask the user.
@@ -282,6 +297,10 @@ pub(super) fn master(host: &Host, plan: &MasterPlan<'_>) -> Vec<OsString> {
     if silent::is_told(plan.version) && plan.log_level != Trace::LOG_LEVEL {
         args = args.option("LogVerbose", silent::LOG_VERBOSE);
     }
+    if let Some(proxy) = plan.proxy {
+        // Our proxy passes bytes, and no descriptor.
+        args = args.option("ProxyCommand", proxy).option("ProxyUseFdpass", "no");
+    }
     args = host_args(args, host, plan.config_file);
     // ssh counts in whole seconds and takes 0 for "no limit"; our own deadline is exact.
     let seconds = plan.connect_timeout.as_secs_f64().ceil().clamp(1.0, 86_400.0);
@@ -303,6 +322,27 @@ fn client(socket: &Path) -> Args {
         ("ProxyCommand", "false"),
         ("BatchMode", "yes"),
     ])
+}
+
+/// What ssh is to run to get to a host's port over the master of a hop: a shell command, with
+/// tokens that ssh expands. None where these paths cannot be said in the same words to every shell.
+pub(super) fn proxy(program: &Path, socket: &Path) -> Option<OsString> {
+    let mut command = OsString::new();
+    let mut words = vec![program.as_os_str().to_owned()];
+    words.extend(client(socket).0);
+    for word in words {
+        // What csh, fish and POSIX shells all leave alone within single quotes.
+        let has_meaning = |byte: &u8| b"'!\\".contains(byte) || byte.is_ascii_control();
+        if word.as_bytes().iter().any(has_meaning) {
+            return None;
+        }
+        command.push("'");
+        command.push(literal(Path::new(&word)));
+        command.push("' ");
+    }
+    command.push("-W '[%h]:%p' -- ");
+    command.push(NOWHERE);
+    Some(command)
 }
 
 /// A session that runs `command`. `log` takes ssh's own messages, so that the remote's stderr stays

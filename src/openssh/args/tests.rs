@@ -1,3 +1,5 @@
+use rstest::rstest;
+
 use super::*;
 
 fn words(args: Vec<OsString>) -> String {
@@ -10,6 +12,7 @@ fn plan<'a>(version: &'a SshVersion, socket: &'a Path) -> MasterPlan<'a> {
         config_file: Some(Path::new("/etc/other")),
         connect_timeout: Duration::from_millis(1500),
         version,
+        proxy: None,
         defaults: &[],
         asks: false,
         log_level: "INFO",
@@ -79,4 +82,46 @@ fn a_command_is_one_argument_behind_the_destination() {
         false,
     );
     assert_eq!(args[args.len() - 3..], ["--", NOWHERE, "-x 'a  b'"]);
+}
+
+#[test]
+fn a_way_over_a_hop_is_said_to_every_shell_and_comes_before_the_users() {
+    let socket = Path::new("/run/a b/100%/s.1");
+    let proxy = proxy(Path::new("/usr/bin/ssh"), socket).expect("it can be said");
+    assert_eq!(
+        proxy,
+        "'/usr/bin/ssh' '-F' 'none' '-S' '/run/a b/100%%%%/s.1' '-o' 'ControlMaster=no' \
+         '-o' 'ProxyCommand=false' '-o' 'BatchMode=yes' -W '[%h]:%p' -- sshpool.invalid"
+    );
+    let version = SshVersion::for_tests(9, 2);
+    let host = Host::new("web1").and_then(|host| host.option("ProxyJump", "bastion"));
+    let plan = MasterPlan { proxy: Some(&proxy), ..plan(&version, socket) };
+    let args = words(master(&host.expect("a valid host"), &plan));
+    let at = |what: &str| args.find(what).unwrap_or_else(|| panic!("{what}: {args}"));
+    assert!(at("ProxyCommand='/usr/bin/ssh'") < at("ProxyJump=bastion"));
+}
+
+#[rstest]
+#[case("/run/it's")]
+#[case("/run/back\\slash")]
+#[case("/run/hey!")]
+#[case("/run/new\nline")]
+fn a_path_that_shells_read_differently_is_said_to_none(#[case] socket: &str) {
+    assert_eq!(proxy(Path::new("/usr/bin/ssh"), Path::new(socket)), None);
+}
+
+#[rstest]
+#[case("bastion", None, "bastion", None)]
+#[case("deploy@bastion:2222", Some("deploy"), "bastion", Some("2222"))]
+#[case("ssh://deploy@bastion:2222/", Some("deploy"), "bastion", Some("2222"))]
+#[case("[fe80::1%eth0]:22", None, "fe80::1%eth0", Some("22"))]
+#[case("me@[::1]", Some("me"), "::1", None)]
+#[case("a@b@::1", Some("a@b"), "::1", None)]
+fn a_hop_is_read_as_ssh_reads_it(
+    #[case] written: &str,
+    #[case] user: Option<&str>,
+    #[case] name: &str,
+    #[case] port: Option<&str>,
+) {
+    assert_eq!(hop(written), Hop { name, user, port });
 }

@@ -13,6 +13,7 @@ use crate::host::Variables;
 use crate::openssh::examine::Limit;
 use crate::openssh::session::Session;
 use crate::openssh::{alive, bootstrap, diagnosis, first};
+use crate::text::printable;
 use crate::transport::{Input, Script, Session as _, SessionEnd, Streams};
 
 /// So much is read where an echo proves something. No start-up file prints that much.
@@ -33,8 +34,14 @@ impl Account {
     pub(super) const ALL: [Account; 3] = [Account::Posix, Account::Shell, Account::Silent];
 }
 
+/// Of what is no shell, so many lines are looked at for one with words, and so much is told of it.
+const LINES: usize = 100;
+const LONGEST: usize = 200;
+
 /// How long an answer over a connection that has been silent is waited for, at least.
 const SHORTEST_ECHO: Duration = Duration::from_millis(200);
+/// The same, where this machine has many other connections to ask.
+const BUSY_ECHO: Duration = Duration::from_secs(1);
 
 impl Master {
     /// Proves that a command could run now: the master answers for itself, and the server runs an
@@ -58,8 +65,9 @@ impl Master {
 
     /// Whether a shell answers over this session in a short time, which goes by how long the last
     /// echo took.
-    pub(crate) async fn is_heard(&self, over: &mut Session) -> Option<bool> {
-        let limit = self.last_echo().map_or(SHORTEST_ECHO, |took| SHORTEST_ECHO.max(took * 4));
+    pub(crate) async fn is_heard(&self, over: &mut Session, busy: bool) -> Option<bool> {
+        let shortest = if busy { BUSY_ECHO } else { SHORTEST_ECHO };
+        let limit = self.last_echo().map_or(shortest, |took| shortest.max(took * 4));
         let begun = Instant::now();
         match timeout(limit, over.answers(self)).await {
             Ok(true) => {
@@ -156,9 +164,13 @@ impl Master {
             return Ok(if has_word { Account::Shell } else { Account::Silent });
         }
         match session.wait(self).await {
-            SessionEnd::Exited(_) | SessionEnd::NotBegun => {
+            end @ (SessionEnd::Exited(_) | SessionEnd::NotBegun) => {
                 self.echo_took(started.elapsed());
-                Ok(if has_word { Account::Shell } else { Account::Silent })
+                if has_word {
+                    return Ok(Account::Shell);
+                }
+                let _ = self.no_shell.set(no_shell(&end, &answer));
+                Ok(Account::Silent)
             }
             // That was bad luck, and is not remembered.
             SessionEnd::Killed => Ok(Account::Shell),
@@ -301,4 +313,21 @@ pub(super) enum Fruitless {
     /// The connection lives, and has no session to spare.
     Refused(String),
     Failed(String),
+}
+
+/// What something that is no shell has answered, in a line.
+fn no_shell(end: &SessionEnd, answer: &first::Answer) -> String {
+    let status = match end {
+        SessionEnd::Exited(code) => format!("it exited with status {code}"),
+        _ => "it ended".to_owned(),
+    };
+    let said = [&answer.stdout, &answer.stderr].into_iter();
+    let said = said.flat_map(|said| said.split(|&byte| byte == b'\n').take(LINES));
+    let mut said = said.map(|line| printable(&String::from_utf8_lossy(line)));
+    match said.find(|line| !line.is_empty()) {
+        Some(line) => {
+            format!("{status} and said: {}", line.chars().take(LONGEST).collect::<String>())
+        }
+        None => format!("{status} and said nothing"),
+    }
 }

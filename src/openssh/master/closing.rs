@@ -92,7 +92,7 @@ impl Master {
     }
 
     /// A session has run on it.
-    pub(in crate::openssh) fn ran(&self) {
+    pub(crate) fn ran(&self) {
         self.notes.has_run.store(true, Ordering::Relaxed);
     }
 
@@ -173,7 +173,7 @@ impl Master {
             trace: None,
         };
         // Nothing is proven of it: that would take a session.
-        let other = Self::connect(&self.host, &self.route, launch, None).await;
+        let other = Self::connect(&self.host, &self.route, launch, None, self.way.clone()).await;
         let other = other.map_err(|error| NotEnded::NotHere(error.to_string()))?;
         let outcome = other.end_groups(None, groups).await;
         let _ = other.kill.send(());

@@ -13,7 +13,7 @@ mod sessions;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use nix::unistd::{Pid, getpgid};
@@ -24,6 +24,7 @@ pub(crate) use account::Account;
 
 use super::args::{self, MasterPlan};
 use super::diagnosis;
+use super::hop::Way;
 use super::lane::Lanes;
 use super::launch::Launch;
 use super::program::Program;
@@ -77,6 +78,10 @@ pub(crate) struct Master {
     /// The session that has proven the login, until somebody has taken it. A std mutex: held for a
     /// look.
     first: Mutex<Option<First>>,
+    /// What it goes over, which is held for as long.
+    way: Option<Arc<Way>>,
+    /// What an account without a shell has answered to the proof.
+    no_shell: OnceLock<String>,
     lanes: Arc<Lanes>,
 }
 
@@ -89,22 +94,26 @@ impl Master {
         route: &Arc<Route>,
         launch: Launch<'_>,
         silent: Option<&Silent>,
+        way: Option<Arc<Way>>,
     ) -> Result<Self, ConnectError> {
         let Launch { program, deadline, connect_timeout, trace, .. } = launch;
         let version = program.version(deadline).await.map_err(|e| call_failed("ssh -V", &e))?;
         let defaults = resolve::defaults(&launch, host, route).await?;
         let socket = launch.runtime.fresh_path();
+        let proxy = way.as_deref().and_then(Way::command);
         let plan = MasterPlan {
             socket: &socket,
             config_file: route.config_file.as_deref(),
             connect_timeout: route.answer.connect_timeout().unwrap_or(connect_timeout + BEHIND),
             version,
+            proxy: proxy.as_deref(),
             defaults: &defaults,
             asks: host.login().askpass.is_some() || route.asks,
             log_level: if trace.is_some() { Trace::LOG_LEVEL } else { "INFO" },
         };
         let arguments = args::master(host, &plan);
-        let master = Self::launch(&launch, route, socket, arguments, host)?;
+        let mut master = Self::launch(&launch, route, socket, arguments, host)?;
+        master.way = way;
         tracing::debug!(pid = master.pid, "login started");
         match timeout_at(deadline, master.become_ready(silent, trace)).await {
             Ok(Ok(())) => Ok(master),
@@ -192,6 +201,8 @@ impl Master {
             was_asked: AtomicBool::new(false),
             input_proven: AtomicBool::new(false),
             first: Mutex::default(),
+            way: None,
+            no_shell: OnceLock::new(),
             lanes: Arc::new(Lanes::new(launch.lanes)),
         })
     }
@@ -302,6 +313,10 @@ impl Master {
         self.listener.load(Ordering::Relaxed)
     }
 
+    pub(crate) fn program(&self) -> &std::path::Path {
+        self.program.path()
+    }
+
     /// Where its control socket is.
     pub(crate) fn socket(&self) -> &std::path::Path {
         &self.socket
@@ -317,6 +332,11 @@ impl Master {
 
     pub(crate) fn account(&self) -> Account {
         Account::ALL[usize::from(self.account.load(Ordering::Relaxed))]
+    }
+
+    /// How something that is no shell has ended, and what it said then, where that was seen.
+    pub(crate) fn no_shell(&self) -> Option<&str> {
+        self.no_shell.get().map(String::as_str)
     }
 
     pub(super) fn is_silent(&self) -> bool {

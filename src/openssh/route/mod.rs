@@ -18,7 +18,7 @@ use std::time::Duration;
 use super::answer::Answer;
 use super::program::Program;
 use crate::host::place::{Environment, Sharing};
-use crate::host::{Endpoint, Variables};
+use crate::host::{Endpoint, Host, Variables};
 pub(super) use place::set_environment;
 pub(crate) use resolver::Resolver;
 
@@ -52,6 +52,8 @@ pub(crate) struct Route {
     pub(crate) sharing: Sharing,
     pub(crate) endpoint: Arc<Endpoint>,
     pub(crate) variables: Arc<Variables>,
+    /// The last hop on the way, where the pool is to have the connection to it.
+    pub(super) hop: Option<Host>,
     /// What `ConnectTimeout` and `ConnectionAttempts` allow for a login.
     pub(crate) allows: Option<Duration>,
 }

@@ -168,6 +168,7 @@ impl Resolver {
                 .clone()
                 .filter(|_| directory_counts || reading.needs_asking()),
             config_file,
+            hop: None,
             allows: answer.allows(),
             answer,
             asks,

@@ -76,6 +76,7 @@ impl<T: Transport> KeyState<T> {
             _ => Duration::ZERO,
         };
         ready.leases += 1;
+        ready.untaken += 1;
         ready.used = now;
         ready.rests_until = None;
         // The first caller does not share the connection with the opening of a standby. There will
@@ -129,7 +130,7 @@ impl<T: Transport> KeyState<T> {
         let idle =
             self.ready_ones().filter(|(_, ready)| ready.tenant != id && ready.leases == 0).count();
         let expected = self.expected(idle, now, config).get(&id).copied().unwrap_or_default();
-        if !self.closed && expected * config.sessions_per_connection > place {
+        if !self.closed && expected * self.tenants[&id].sessions_each(config) > place {
             self.counters.pool_misses += 1;
         }
     }

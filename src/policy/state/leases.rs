@@ -28,13 +28,15 @@ impl<T: Transport> KeyState<T> {
         now: Instant,
         config: &PoolConfig,
     ) {
+        let tenant = self.ready(slot, generation).map(|ready| ready.tenant);
+        let tenant = tenant.and_then(|id| self.tenants.get(&id));
+        let most = tenant.map_or(1, |tenant| tenant.sessions_each(config));
         if let Some(ready) = self.ready(slot, generation) {
             let tenant = ready.tenant;
             ready.leases -= 1;
             ready.used = now;
             ready.rests = 0;
-            if ready.limit < config.sessions_per_connection && now - ready.limit_set > LIMIT_STANDS
-            {
+            if ready.limit < most && now - ready.limit_set > LIMIT_STANDS {
                 ready.limit += 1;
                 ready.limit_set = now;
             }

@@ -25,6 +25,9 @@ use crate::error::Error;
 use crate::policy::ledger::Answer;
 use crate::transport::Transport;
 
+/// So long a caller waits for a server that has dropped logins because we had too many at once.
+const BUSY: Duration = Duration::from_secs(10);
+
 /// A login that a queue needs.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Claim {
@@ -113,7 +116,13 @@ impl<T: Transport> KeyState<T> {
                 self.slots.iter().all(|slot| slot.tenant() != Some(id) || slot.is_unused());
             let tenant = self.tenants.get_mut(&id).expect("who queues is there");
             if nothing_there && tenant.backs_off(now) {
+                let is_busy = tenant.is_busy() && self.ledger.is_crowded(&tenant.account, now);
                 for waiter in std::mem::take(&mut tenant.waiters) {
+                    // A server that had too many of our logins at once takes them a little later.
+                    if is_busy && now < waiter.deadline.min(waiter.since + BUSY) {
+                        tenant.waiters.push_back(waiter);
+                        continue;
+                    }
                     let Some(source) = tenant.last_failure(waiter.ticket, now) else {
                         tenant.waiters.push_back(waiter);
                         continue;
@@ -143,7 +152,7 @@ impl<T: Transport> KeyState<T> {
             }
             // One at a time as long as the last word of the server was not a success.
             let most = if of.trusted { usize::MAX } else { 1_usize.saturating_sub(connecting) };
-            let sessions = config.sessions_per_connection;
+            let sessions = of.sessions_each(config);
             let there = self.sessions_of(tenant, now, config);
             let skipped = (connecting + suspects) * sessions;
             let unserved = of.waiters.iter().enumerate().skip(skipped).step_by(sessions);
@@ -214,9 +223,9 @@ impl<T: Transport> KeyState<T> {
     ) {
         let expected = self.expected(0, now, config);
         for id in self.queues() {
-            let expected =
-                expected.get(&id).copied().unwrap_or_default() * config.sessions_per_connection;
             let tenant = self.tenants.get_mut(&id).expect("who queues is there");
+            let expected =
+                expected.get(&id).copied().unwrap_or_default() * tenant.sessions_each(config);
             // All have the same time, and who came first is the first whose time is over.
             if tenant.waiters.get(expected).is_none_or(|waiter| waiter.deadline > now) {
                 continue;
@@ -290,7 +299,8 @@ impl<T: Transport> KeyState<T> {
     /// From how many slots each of those who queue can expect sessions soon without anybody giving
     /// one back: by logins under way or possible (now, or when the connection before is closed), by
     /// connections that rest or are suspect, and by those that have ended without their task having
-    /// heard of it. `more` slots are expected to become empty.
+    /// heard of it. `more` slots are expected to become empty. When a login of an account that the
+    /// server gives few may begin, nobody knows.
     pub(super) fn expected(
         &self,
         more: usize,
@@ -304,8 +314,8 @@ impl<T: Transport> KeyState<T> {
             let promising = promising.filter(|(_, ready)| ready.is_promising(now)).count();
             let own = promising + self.connecting_for(tenant);
             expected.insert(tenant, own);
-            if !of.backs_off(now) {
-                let sessions = config.sessions_per_connection;
+            if !of.backs_off(now) && !self.ledger.is_crowded(&of.account, now) {
+                let sessions = of.sessions_each(config);
                 let unserved = of.waiters.iter().skip(own * sessions).step_by(sessions);
                 let unserved = unserved.take(self.slots.len() + more);
                 claims.extend(unserved.map(|waiter| Claim { ticket: waiter.ticket, tenant }));

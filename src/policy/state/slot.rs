@@ -103,6 +103,8 @@ pub(super) struct Ready<C: Connection> {
     pub generation: u64,
     pub retire: Retire,
     pub leases: usize,
+    /// Of these, those that have no session yet: they may take one that waits.
+    pub untaken: usize,
     /// The login asked the user a question. Another login would fail where there is no user to
     /// ask.
     pub asked: bool,
@@ -159,6 +161,7 @@ impl<C: Connection> Ready<C> {
             generation,
             retire,
             leases: 0,
+            untaken: 0,
             asked: false,
             made: now,
             used: now,

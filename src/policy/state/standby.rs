@@ -18,7 +18,9 @@ impl<C: Connection> Ready<C> {
     }
 
     pub(super) fn has_standby(&self, variables: &Variables, caller: Caller) -> bool {
-        self.standbys.iter().any(|standby| standby.is_for(variables, caller))
+        // Those who came before take theirs.
+        let suits = self.standbys.iter().filter(|standby| standby.is_for(variables, caller));
+        suits.count() > self.untaken
     }
 }
 
@@ -80,8 +82,17 @@ impl<T: Transport> KeyState<T> {
 
     /// Whether there are more sessions, with those of its callers, than the connection is to have.
     pub(in crate::policy) fn is_crowded(&mut self, slot: usize, generation: u64) -> bool {
-        let is_over = |ready: &mut Ready<_>| ready.leases + ready.standbys.len() > ready.limit;
+        let is_over = |ready: &mut Ready<_>| {
+            ready.leases - ready.untaken + ready.standbys.len() > ready.limit
+        };
         self.ready(slot, generation).is_some_and(is_over)
+    }
+
+    /// A lease gets its session.
+    pub(in crate::policy) fn takes(&mut self, slot: usize, generation: u64) {
+        if let Some(ready) = self.ready(slot, generation) {
+            ready.untaken -= 1;
+        }
     }
 
     /// A session that waited there was ended.
@@ -95,7 +106,7 @@ impl<T: Transport> KeyState<T> {
     /// more than the connection is to have.
     pub(in crate::policy) fn make_room(&mut self, slot: usize, generation: u64, now: Instant) {
         let Some(ready) = self.ready(slot, generation) else { return };
-        let most = ready.limit.saturating_sub(ready.leases);
+        let most = ready.limit.saturating_sub(ready.leases - ready.untaken);
         let excess: Vec<_> = ready.standbys.drain(most.min(ready.standbys.len())..).collect();
         if !excess.is_empty() {
             ready.made_room = Some(now);
@@ -118,9 +129,10 @@ impl<T: Transport> KeyState<T> {
             self.discarded.push(standby);
             return;
         };
-        // One of the leases is about to be given back.
+        // One of the leases is about to be given back, and some have no session yet.
         let others = ready.leases.saturating_sub(1);
-        let most = standby_sessions.max(others).min(ready.limit.saturating_sub(others));
+        let sessions = others.saturating_sub(ready.untaken);
+        let most = standby_sessions.max(others).min(ready.limit.saturating_sub(sessions));
         let caller = standby.only_for;
         ready.standbys.push_front(standby);
         let mut excess = Vec::new();

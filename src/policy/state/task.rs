@@ -31,7 +31,8 @@ impl<T: Transport> KeyState<T> {
             tenant.succeeded();
             tenant.pace.has_logged_in(took, now);
         }
-        let limit = config.sessions_per_connection;
+        let tenant = self.slots[slot].tenant().and_then(|id| self.tenants.get(&id));
+        let limit = tenant.map_or(1, |tenant| tenant.sessions_each(config));
         self.transition(slot, Event::LoginSucceeds { connection, asked, limit, now });
         if let SlotState::Ready(_) = self.slots[slot] {
             self.refill = Some(slot);

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::pace::Pace;
 use super::{KeyState, Ticket, Waiter};
+use crate::config::PoolConfig;
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::host::{Caller, Host, HostIdentity, Variables};
 use crate::policy::backoff;
@@ -24,6 +25,9 @@ const REMEMBERED: Duration = Duration::from_secs(600);
 const MOST_REMEMBERED: usize = 500;
 /// With fewer tenants than this the state does not look for those that it can forget.
 const FEW: usize = 16;
+
+/// Hosts that are reached over one connection to a hop.
+const MOST_BEHIND: usize = 1000;
 
 /// One identity of the key. It is there as long as it has a slot, a waiter or a failure that is
 /// worth remembering.
@@ -85,6 +89,17 @@ impl<T: Transport> Tenant<T> {
             .max()
     }
 
+    /// How many callers a connection may have at once. What goes over a hop needs no session there.
+    pub fn sessions_each(&self, config: &PoolConfig) -> usize {
+        if self.host.is_hop() { MOST_BEHIND } else { config.sessions_per_connection }
+    }
+
+    /// The server had too many logins at once.
+    pub fn is_busy(&self) -> bool {
+        self.failure.as_ref().is_some_and(|failure| failure.error.is_busy())
+            && self.used_up.is_none()
+    }
+
     pub fn backs_off(&self, now: Instant) -> bool {
         self.waits_until(now).is_some()
     }
@@ -115,7 +130,7 @@ impl<T: Transport> Tenant<T> {
             let longest =
                 || used_up.map_or(backoff::LONGEST_COUNTED, |used_up| used_up.until - now);
             backoff::counted(add(&mut self.failures.counted)).unwrap_or_else(longest)
-        } else if error.kind() == ConnectErrorKind::ServerBusy {
+        } else if error.is_busy() {
             backoff::busy(add(&mut self.failures.busy))
         } else {
             backoff::pause(add(&mut self.failures.others).saturating_add(self.failures.fruitless))
@@ -195,6 +210,11 @@ impl<T: Transport> Tenant<T> {
 }
 
 impl<T: Transport> KeyState<T> {
+    /// Of all tenants.
+    pub(in crate::policy) fn hosts(&self) -> Vec<Host> {
+        self.tenants.values().map(|tenant| tenant.host.clone()).collect()
+    }
+
     /// The tenant for this host, a new one if need be.
     pub(super) fn tenant_of(&mut self, host: &Host, now: Instant) -> TenantId {
         if let Some(&id) = self.by_identity.get(host.identity()) {

@@ -79,3 +79,29 @@ async fn what_is_too_much_is_first_that_of_others() {
     assert!(held.lease().standby(first.login(), |_| true).is_none());
     assert!(held.lease().standby(second.login(), |_| true).is_some());
 }
+
+/// Those who end together leave their sessions to those who wait, who have none until they run.
+#[tokio::test(start_paused = true)]
+async fn who_waits_gets_a_used_session_however_many_end_at_once() {
+    let stage = Stage::new(PoolConfig { session_reuse: SessionReuse::Exact, ..config(1, 2) });
+    let host = web1();
+    drop(stage.take(&host).await);
+    settled().await;
+    let mut running = Vec::new();
+    for _ in 0..2 {
+        let held = stage.take_alone(&host).await;
+        let session = held.lease().standby(host.login(), |_| true);
+        running.push((held, session.expect("a session waits")));
+    }
+    let waiting = [stage.caller(&host).await, stage.caller(&host).await];
+    let before = reused(&stage);
+    for (held, session) in running {
+        held.lease().keep(session, host.login());
+        drop(held);
+    }
+    settled().await;
+    for caller in waiting {
+        assert!(served(caller).await.had_standby);
+    }
+    assert_eq!(reused(&stage), before + 2);
+}

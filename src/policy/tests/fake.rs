@@ -31,6 +31,7 @@ pub(in crate::policy) struct FakeConnection {
 
 impl Transport for Fake {
     type Connection = FakeConnection;
+    type Way = ();
 
     async fn resolve(&self, host: &Host) -> Result<Host, NotResolved> {
         Ok(host.clone())
@@ -40,9 +41,14 @@ impl Transport for Fake {
         host
     }
 
+    async fn way(&self, _: &Host) -> Result<(), ConnectError> {
+        Ok(())
+    }
+
     async fn connect(
         &self,
         host: &Host,
+        (): (),
         deadline: Instant,
     ) -> Result<FakeConnection, ConnectError> {
         let Plan { after, login, nature } = self.world.next_plan();
@@ -224,7 +230,7 @@ impl Connection for FakeConnection {
         Ok(())
     }
 
-    async fn is_heard(&self, _: &mut Self::Session) -> Option<bool> {
+    async fn is_heard(&self, _: &mut Self::Session, _: bool) -> Option<bool> {
         Some(!self.world.books(|truth| truth.connections[self.id].nature.deaf))
     }
 

@@ -234,7 +234,9 @@ impl View<'_> {
         };
         let backs_off =
             matches!(host.outcome, Outcome::Failed(failed) if now < failed.at + SHORTEST_PAUSE);
-        let hopeless = backs_off && host.logins_under_way == 0 && self.open().next().is_none();
+        let busy_server = matches!(host.outcome, Outcome::Failed(failed) if failed.is_busy);
+        let hopeless =
+            backs_off && !busy_server && host.logins_under_way == 0 && self.open().next().is_none();
         let busy = if rests {
             0
         } else {
@@ -252,7 +254,10 @@ impl View<'_> {
             ("a login is due that was not started", growth || !room),
             (
                 "somebody waits, and nothing is there",
-                (self.there.len() + host.logins_under_way > 0 || !room || self.all.is_used_up),
+                (self.there.len() + host.logins_under_way > 0
+                    || !room
+                    || busy_server
+                    || self.all.is_used_up),
             ),
             ("somebody waits for a login that may not be tried", !hopeless),
             (

@@ -22,6 +22,7 @@ fn every_setting() {
         session_reuse = "off"
         session_max_age = "2m"
         max_silence = "0"
+        share_jump_hosts = false
         command_timeout = "500ms"
         max_output = "64KiB"
     "#;
@@ -37,6 +38,7 @@ fn every_setting() {
         session_reuse: crate::config::SessionReuse::Off,
         session_max_age: Duration::from_secs(120),
         max_silence: Duration::ZERO,
+        share_jump_hosts: false,
         command_timeout: Duration::from_millis(500),
         max_output: 65536,
         keep_connect_timeout: true,

@@ -14,7 +14,7 @@ use super::message;
     "config.toml:4: unknown key \"size\" in [pool]: expected one of max_connections, idle_timeout, \
      connect_timeout, health_checks, health_check_interval, sessions_per_connection, \
      acquire_timeout, standby_sessions, session_reuse, session_max_age, \
-     max_silence, command_timeout, max_output"
+     max_silence, share_jump_hosts, command_timeout, max_output"
 )]
 #[case::top(
     "max_connections = 1",

@@ -165,6 +165,39 @@ async fn a_busy_server_has_a_short_pause_of_its_own() {
     }
 }
 
+/// Which of them are dropped is the server's choice.
+#[tokio::test(start_paused = true)]
+async fn d13_a_server_that_is_busy_gets_fewer_logins_at_once_and_serves_all() {
+    let stage = Stage::new(config(2, 1));
+    stage.world.plan((0..3).map(|_| Plan::fails(Kind::ServerBusy)));
+    let mut callers = Vec::new();
+    for number in 0..20 {
+        callers.push(stage.caller(&alias(&format!("h{number}"))).await);
+    }
+    assert_eq!(stage.stats().connecting, MOST);
+    pass(LOGIN).await;
+    for _ in 0..100 {
+        pass(LOGIN).await;
+        assert!(stage.stats().connecting <= 1, "three of four were dropped");
+    }
+    for caller in callers {
+        drop(served(caller).await);
+    }
+    assert_eq!(stage.logins(), 23);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_busy_server_is_not_waited_for_without_end() {
+    let stage = Stage::new(config(2, 1));
+    stage.world.plan_with(|| Plan::fails(Kind::ServerBusy));
+    let start = Instant::now();
+    let (web1, web2) = (alias("web1"), alias("web2"));
+    let both = tokio::join!(stage.try_take(&web1), stage.try_take(&web2));
+    assert_eq!((kind_of(both.0), kind_of(both.1)), (Kind::ServerBusy, Kind::ServerBusy));
+    assert!((ms(10_000)..ms(15_000)).contains(&start.elapsed()), "{:?}", start.elapsed());
+    assert!((12..24).contains(&stage.logins()), "{}", stage.logins());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_remembered_answer_says_so_and_the_first_one_does_not() {
     let stage = Stage::new(config(5, 1));

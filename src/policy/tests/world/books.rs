@@ -7,7 +7,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::host::{Host, HostIdentity, PoolKey};
-use crate::policy::ledger::{Account, MOST, WINDOW};
+use crate::policy::ledger::{Account, BUSY, MOST, WINDOW};
 use crate::policy::tests::plan::Nature;
 
 /// The books.
@@ -19,6 +19,8 @@ pub(in crate::policy::tests) struct Truth {
     pub violations: Vec<String>,
     /// Failed logins that count: when, and of which account.
     pub counted: Vec<Counted>,
+    /// When a server last had too many logins at once of an account.
+    pub crowded: Vec<(Instant, Account)>,
     pub shutdowns: usize,
     /// What logins depend on.
     pub configuration: u64,
@@ -94,6 +96,8 @@ pub(in crate::policy::tests) struct Failed {
     /// a pause.
     pub surely_permanent: bool,
     pub perhaps_permanent: bool,
+    /// The server had too much to do. Callers may wait for it.
+    pub is_busy: bool,
 }
 
 /// One connection.
@@ -162,13 +166,21 @@ impl Truth {
         }
     }
 
-    /// So many failures of accounts of this key that a login may have to wait, with so many under
-    /// way.
+    /// So many failures of accounts of this key, or so little room on their servers, that a login
+    /// may have to wait, with so many under way.
     pub(in crate::policy::tests) fn is_used_up(&self, key: &PoolKey, under_way: usize) -> bool {
+        let now = Instant::now();
         let of_key: Vec<&Account> =
             self.hosts.iter().filter(|host| host.key == *key).map(|host| &host.account).collect();
         let counted = self.counted.iter().filter(|counted| of_key.contains(&&counted.account));
-        counted.count() + under_way >= MOST
+        let logs_in = |account: &Account| {
+            self.hosts.iter().any(|host| host.account == *account && host.logins_under_way > 0)
+        };
+        let crowded = self
+            .crowded
+            .iter()
+            .any(|(at, account)| now < *at + BUSY && of_key.contains(&account) && logs_in(account));
+        counted.count() + under_way >= MOST || crowded
     }
 
     /// Connections that exist.

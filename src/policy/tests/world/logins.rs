@@ -92,19 +92,23 @@ impl LoginUnderWay {
 
     /// The server has taken it and closed the connection.
     pub(in crate::policy::tests) fn is_dropped(&self) {
-        self.failed(true, true);
+        self.failed(true, true, false);
     }
 
     pub(in crate::policy::tests) fn fails(&self, kind: ConnectErrorKind) {
-        self.failed(kind.is_permanent(), false);
+        self.failed(kind.is_permanent(), false, kind == ConnectErrorKind::ServerBusy);
     }
 
-    fn failed(&self, counts: bool, is_dropped: bool) {
+    fn failed(&self, counts: bool, is_dropped: bool, is_busy: bool) {
         let truth = &mut *self.world.truth();
         if counts {
             let account = truth.hosts[self.host].account.clone();
             truth.counts(account, is_dropped);
             truth.saw("counted failures");
+        }
+        if is_busy {
+            let account = truth.hosts[self.host].account.clone();
+            truth.crowded.push((Instant::now(), account));
         }
         let this = &mut truth.hosts[self.host];
         this.failed += 1;
@@ -123,6 +127,7 @@ impl LoginUnderWay {
             at: Instant::now(),
             surely_permanent: counts,
             perhaps_permanent: counts || perhaps,
+            is_busy,
         });
     }
 
