@@ -295,7 +295,7 @@ impl Host {
     }
 
     /// The same host, as the last hop on the way to another one: what asks for that asks for this.
-    pub(crate) fn as_hop_of(mut self, target: &Host, place: Arc<Place>) -> Self {
+    pub(crate) fn before(mut self, target: &Host, place: Arc<Place>) -> Self {
         self.identity.is_hop = true;
         let Login { askpass, limit, caller, .. } = target.login.clone();
         self.login = Login { place: Some(place), askpass, limit, caller, ..Login::default() };

@@ -78,7 +78,7 @@ pub(super) fn of(
     if !before.is_empty() {
         hop = hop.option("ProxyJump", before.join(",")).ok()?;
     }
-    Some(hop.as_hop_of(host, Arc::clone(place)))
+    Some(hop.before(host, Arc::clone(place)))
 }
 
 /// Whether the user shares connections to this hop by a socket of theirs, which may be there.
