@@ -48,8 +48,11 @@ impl Kind {
     /// Of a command in a pool with this setting, whose documented gap it does not fall into.
     fn draw(random: &mut Random, reuse: SessionReuse) -> Kind {
         let kind = random.pick(&KINDS);
-        let is_exact = matches!(reuse, SessionReuse::Off | SessionReuse::Exact);
-        if kind == Kind::AwayWithStdout && !is_exact { Kind::AwayWriter } else { kind }
+        match (kind, reuse) {
+            // What has left the group and holds a stream is not seen there, in bash.
+            (Kind::AwayWriter | Kind::AwayWithStdout, SessionReuse::Fast) => Kind::Away,
+            _ => kind,
+        }
     }
 }
 
