@@ -222,7 +222,7 @@ fn account(account: Account, no_shell: Option<&str>, echo: Duration) -> (&'stati
         ),
         Account::Silent => {
             let cause = "nologin, git-shell, a forced command (command= in authorized_keys, \
-                         ForceCommand) or an appliance: whatever is asked for, it is that which runs";
+                         ForceCommand) or an appliance: whatever is asked for, that runs";
             let why = match no_shell {
                 Some(no_shell) => format!("{no_shell}; {cause}"),
                 None => cause.to_owned(),

@@ -294,11 +294,11 @@ impl Host {
         self
     }
 
-    /// The same host, as the last hop on the way to another one: what asks for that asks for this.
+    /// The same host, as the last hop on the way to another one.
     pub(crate) fn before(mut self, target: &Host, place: Arc<Place>) -> Self {
         self.identity.is_hop = true;
-        let Login { askpass, limit, caller, .. } = target.login.clone();
-        self.login = Login { place: Some(place), askpass, limit, caller, ..Login::default() };
+        let caller = target.login.caller;
+        self.login = Login { place: Some(place), caller, ..Login::default() };
         self
     }
 
@@ -307,10 +307,13 @@ impl Host {
         self.identity.is_hop
     }
 
-    /// The same hop, for a login of another caller to the same target.
+    /// The same hop, for a login to this target: who is asked there is asked here, and has as long
+    /// for an answer. Where nobody is, the hop's own limit stays.
     pub(crate) fn asking_as(mut self, target: &Host) -> Self {
         self.login.askpass.clone_from(&target.login.askpass);
-        self.login.limit = target.login.limit.filter(|_| target.login.askpass.is_some());
+        if self.login.askpass.is_some() {
+            self.login.limit = target.login.limit;
+        }
         self
     }
 

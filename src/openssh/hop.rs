@@ -1,6 +1,6 @@
 //! Jump hosts out of the pool: a login that the configuration sends over a `ProxyJump` goes over a
-//! connection of the pool's to the last hop, which hosts behind it share. Without one, ssh would log
-//! in at the hop for each of them.
+//! connection of the pool's to the last hop, which hosts behind it share. Without one, ssh would
+//! log in at the hop for each of them.
 //!
 //! Nothing ever runs on such a connection: hops open no session (`MaxSessions 0`, nologin,
 //! `restrict,port-forwarding`), so it is proven by the master's own answer and by the first login
@@ -47,6 +47,8 @@ pub(crate) trait Held: fmt::Debug + Send + Sync {
 #[derive(Debug)]
 pub(crate) struct Way {
     held: Box<dyn Held>,
+    /// What ssh is to run to get to the target's port.
+    pub(super) command: OsString,
     /// How much the hop's master had logged before.
     logged: u64,
 }
@@ -102,15 +104,12 @@ pub(super) fn not_reached(proxy: &str, hop: &Host, error: Error) -> ConnectError
 }
 
 impl Way {
-    pub(super) fn over(held: Box<dyn Held>) -> Self {
+    /// None where the way cannot be said to every shell: then ssh logs in at the hop by itself.
+    pub(super) fn over(held: Box<dyn Held>) -> Option<Self> {
+        let command = args::proxy(held.program(), held.socket())?;
         let log = log_of(held.socket());
         let logged = std::fs::metadata(log).map_or(0, |log| log.len());
-        Way { held, logged }
-    }
-
-    /// What ssh is to run to get to the target's port.
-    pub(super) fn command(&self) -> Option<OsString> {
-        args::proxy(self.held.program(), self.held.socket())
+        Some(Way { held, command, logged })
     }
 
     pub(super) fn works(&self) {

@@ -335,7 +335,7 @@ impl Transport for OpenSsh {
     async fn way(&self, host: &Host) -> Result<Self::Way, ConnectError> {
         let (Some(hop), Some(hops)) = (hop_of(host), self.hops.get()) else { return Ok(None) };
         match hops.acquire(hop.clone().asking_as(host)).await {
-            Ok(held) => Ok(Some(Arc::new(hop::Way::over(held)))),
+            Ok(held) => Ok(hop::Way::over(held).map(Arc::new)),
             Err(error) => {
                 let proxy = route_of(host).and_then(|route| resolve::proxy_of(&route.answer));
                 Err(hop::not_reached(&proxy.unwrap_or_default(), &hop, error))

@@ -233,7 +233,7 @@ impl Ledger {
         wake(waiting);
     }
 
-    /// A login of this account is over.
+    /// The server has let in a login of this account.
     fn lets_in(&self, account: &Account) {
         let waiting = {
             let mut accounts = self.lock();

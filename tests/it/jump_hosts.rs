@@ -53,14 +53,19 @@ impl Net {
     /// What plain ssh gives here.
     fn plain(&self, name: &str) -> (i32, String) {
         let mut ssh = command("ssh");
-        ssh.arg("-F").arg(self.config()).args(["-o", "BatchMode=yes", name, "echo from $0"]);
+        ssh.arg("-F").arg(self.config()).args([
+            "-o",
+            "BatchMode=yes",
+            name,
+            "echo from $((6 * 7))",
+        ]);
         let ended = run(&mut ssh, PATIENCE);
         (ended.code(), ended.stdout)
     }
 }
 
 async fn runs(pool: &Pool, host: &Host) -> String {
-    let ran = timeout(PATIENCE, pool.exec(host, "echo from $0")).await.expect("it ends");
+    let ran = timeout(PATIENCE, pool.exec(host, "echo from $((6 * 7))")).await.expect("it ends");
     ran.unwrap_or_else(|error| panic!("{}: {error}", host.name()))
 }
 
@@ -68,7 +73,7 @@ async fn runs(pool: &Pool, host: &Host) -> String {
 async fn twenty_hosts_behind_one_hop_cost_one_login_there() {
     let (hop, target) = (Sshd::builder().start(), Sshd::builder().max_startups("100").start());
     let net = Net::new().host("hop", &hop, "").host("web*", &target, "ProxyJump hop\n");
-    assert_eq!(net.plain("web1"), (0, "from sh\n".to_owned()));
+    assert_eq!(net.plain("web1"), (0, "from 42\n".to_owned()));
     let (hops, targets) = (hop.logins(), target.logins());
     let pool = pool(config());
     let mut all = JoinSet::new();
@@ -76,7 +81,7 @@ async fn twenty_hosts_behind_one_hop_cost_one_login_there() {
         let (pool, host) = (pool.clone(), net.named(&format!("web{number}")));
         all.spawn(async move { runs(&pool, &host).await });
     }
-    assert_eq!(all.join_all().await, vec!["from sh"; 20]);
+    assert_eq!(all.join_all().await, vec!["from 42"; 20]);
     assert_eq!((hop.logins() - hops, target.logins() - targets), (1, 20));
     assert_eq!(hop.sessions_opened(), 0, "nothing runs there");
     pool.close().await;
@@ -96,7 +101,7 @@ async fn two_hops_cost_one_login_each() {
         let before = (outer.logins(), inner.logins(), target.logins());
         let pool = pool(config());
         for name in ["a", "b", "c", "a"] {
-            assert_eq!(runs(&pool, &net.named(name)).await, "from sh");
+            assert_eq!(runs(&pool, &net.named(name)).await, "from 42");
         }
         let (outer, inner) = (outer.logins() - before.0, inner.logins() - before.1);
         assert_eq!((outer, inner, target.logins() - before.2), (1, 1, 3), "{jump}");
@@ -113,11 +118,11 @@ async fn two_hops_cost_one_login_each() {
 async fn a_hop_needs_no_session(#[case] hop: Builder) {
     let (hop, target) = (hop.start(), Sshd::builder().start());
     let net = Net::new().host("hop", &hop, "").host("web*", &target, "ProxyJump hop\n");
-    assert_eq!(net.plain("web1"), (0, "from sh\n".to_owned()));
+    assert_eq!(net.plain("web1"), (0, "from 42\n".to_owned()));
     let before = (hop.logins(), hop.sessions_opened());
     let pool = pool(config());
     for name in ["web1", "web2"] {
-        assert_eq!(runs(&pool, &net.named(name)).await, "from sh");
+        assert_eq!(runs(&pool, &net.named(name)).await, "from 42");
     }
     assert_eq!((hop.logins(), hop.sessions_opened()), (before.0 + 1, before.1));
 }
@@ -132,11 +137,11 @@ async fn a_hop_may_limit_its_key(#[case] options: &str) {
     let key = fs::read_to_string(hop.identity_file().with_extension("pub")).expect("a key");
     hop.authorize(&options.replace("PORT", &target.port().to_string()), key.trim());
     let net = Net::new().host("hop", &hop, "").host("web*", &target, "ProxyJump hop\n");
-    assert_eq!(net.plain("web1"), (0, "from sh\n".to_owned()));
+    assert_eq!(net.plain("web1"), (0, "from 42\n".to_owned()));
     let before = hop.logins();
     let pool = pool(config());
     for name in ["web1", "web2"] {
-        assert_eq!(runs(&pool, &net.named(name)).await, "from sh");
+        assert_eq!(runs(&pool, &net.named(name)).await, "from 42");
     }
     assert_eq!(hop.logins(), before + 1);
     assert_eq!(hop.exec("cat ~/forced 2>/dev/null").stdout, "");
@@ -152,7 +157,7 @@ async fn a_hop_is_shared_with_the_chain_before_it() {
         net.host("a", &target, "ProxyJump one,hop\n").host("b", &target, "ProxyJump two,hop\n");
     let pool = pool(config());
     for name in ["a", "b", "a"] {
-        assert_eq!(runs(&pool, &net.named(name)).await, "from sh");
+        assert_eq!(runs(&pool, &net.named(name)).await, "from 42");
     }
     assert_eq!((one.logins(), two.logins(), hop.logins(), target.logins()), (1, 1, 2, 2));
 }
@@ -164,7 +169,7 @@ async fn commands_on_a_hop_have_their_own_connection() {
     let net = Net::new().host("hop", &hop, "").host("web", &target, "ProxyJump hop\n");
     let pool = pool(config());
     for name in ["web", "hop", "web", "hop"] {
-        assert_eq!(runs(&pool, &net.named(name)).await, "from sh");
+        assert_eq!(runs(&pool, &net.named(name)).await, "from 42");
     }
     assert_eq!((hop.logins(), target.logins()), (2, 1));
 }
@@ -175,9 +180,45 @@ async fn without_the_setting_ssh_goes_its_own_way() {
     let net = Net::new().host("hop", &hop, "").host("web*", &target, "ProxyJump hop\n");
     let pool = pool(PoolConfig::share_jump_hosts(config(), false));
     for name in ["web1", "web2"] {
-        assert_eq!(runs(&pool, &net.named(name)).await, "from sh");
+        assert_eq!(runs(&pool, &net.named(name)).await, "from 42");
     }
     assert_eq!((hop.logins(), target.logins()), (2, 2));
+}
+
+/// Whoever shares connections to a hop by a socket of their own goes on to do so.
+#[rstest]
+#[case::a_socket_of_the_users("ControlPath ~/.ssh/nosuch-%h\n", "")]
+#[case::a_value_with_the_hops_in_it("", "HostKeyAlias 127.0.0.1-%j\n")]
+#[tokio::test]
+async fn where_it_would_not_be_the_same_ssh_goes_its_own_way(
+    #[case] of_hop: &str,
+    #[case] of_target: &str,
+) {
+    let (hop, target) = (Sshd::builder().start(), Sshd::builder().start());
+    let net = Net::new().host("hop", &hop, of_hop);
+    let net = net.host("web*", &target, &format!("ProxyJump hop\n{of_target}"));
+    let accepts = |name| net.named(name).option("StrictHostKeyChecking", "accept-new");
+    let pool = pool(config());
+    for name in ["web1", "web2"] {
+        assert_eq!(runs(&pool, &accepts(name).expect("a valid host")).await, "from 42");
+    }
+    assert_eq!((hop.logins(), target.logins()), (2, 2));
+}
+
+/// What is forgotten of a host is forgotten of the hop before it.
+#[tokio::test]
+async fn a_reset_has_the_hop_tried_at_once() {
+    let (hop, target) = (Sshd::builder().start(), Sshd::builder().start());
+    let net = Net::new().host("hop", &hop, "").host("web", &target, "ProxyJump hop\n");
+    let (pool, web) = (pool(config()), net.named("web"));
+    hop.kill();
+    for _ in 0..5 {
+        pool.exec(&web, "true").await.expect_err("the hop is down");
+    }
+    hop.restart();
+    pool.reset(&web);
+    assert_eq!(runs(&pool, &web).await, "from 42");
+    assert_eq!(hop.logins(), 1);
 }
 
 /// The target's key and options are not the hop's.
@@ -188,7 +229,7 @@ async fn the_targets_key_and_options_do_not_reach_the_hop() {
     let web = net.named("web").identity_file(target.identity_file());
     let web = web.and_then(|web| web.option("Ciphers", "aes256-ctr")).expect("a valid host");
     let pool = pool(config());
-    assert_eq!(runs(&pool, &web).await, "from sh");
+    assert_eq!(runs(&pool, &web).await, "from 42");
     assert_eq!((hop.logins(), target.logins()), (1, 1));
 }
 
@@ -202,7 +243,7 @@ async fn a_hop_that_goes_takes_hosts_behind_it_along_and_all_come_back(#[case] g
     let pool = pool(config());
     let hosts = [net.named("web1"), net.named("web2")];
     for host in &hosts {
-        assert_eq!(runs(&pool, host).await, "from sh");
+        assert_eq!(runs(&pool, host).await, "from 42");
     }
     let running = pool.shell(&hosts[0], "sleep 300").timeout(Duration::from_secs(60)).spawn();
     let mut running = running.await.expect("it runs");
@@ -212,7 +253,7 @@ async fn a_hop_that_goes_takes_hosts_behind_it_along_and_all_come_back(#[case] g
     assert!(lost.contains("connection lost while the command ran"), "{lost}");
     wait_for_async("the loss", PATIENCE, || pool.stats().total_connections == 0).await;
     for host in &hosts {
-        assert_eq!(runs(&pool, host).await, "from sh");
+        assert_eq!(runs(&pool, host).await, "from 42");
     }
     assert_eq!((hop.logins(), target.logins()), (2, 4));
 }

@@ -48,7 +48,7 @@ struct Warmed<'a> {
 
 /// What is known of an account in which no shell answers.
 fn no_shell(connected: &Connected) -> Option<String> {
-    let known = "its key has a forced command, or none was found there before";
+    let known = "its key has a forced command, or no shell was found there before";
     connected.forced.then(|| connected.no_shell.clone().unwrap_or_else(|| known.to_owned()))
 }
 

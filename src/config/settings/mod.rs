@@ -72,9 +72,9 @@ settings! {
     /// command, where a session waits there. From 0, which asks each time; default 5 s.
     max_silence: Duration = Duration::from_secs(5), Time(0..=YEAR), "SSH_POOL_MAX_SILENCE_MS";
 
-    /// Whether a host behind a jump host (`ProxyJump`) is reached over a connection of the pool's to
-    /// that one, which all hosts behind it share. Otherwise ssh logs in at the jump host for each
-    /// of them. Default true. The variable takes `1` and `0`, too.
+    /// Whether a host behind a jump host (`ProxyJump`) is reached over a connection of the pool's
+    /// to that one, which all hosts behind it share. Otherwise ssh logs in at the jump host for
+    /// each of them. Default true. The variable takes `1` and `0`, too.
     share_jump_hosts: bool = true, Flag(0..=1), "SSH_POOL_SHARE_JUMP_HOSTS";
 
     /// The time that one command may take. From 1 ms, default 30 s.

@@ -100,13 +100,12 @@ impl Master {
         let version = program.version(deadline).await.map_err(|e| call_failed("ssh -V", &e))?;
         let defaults = resolve::defaults(&launch, host, route).await?;
         let socket = launch.runtime.fresh_path();
-        let proxy = way.as_deref().and_then(Way::command);
         let plan = MasterPlan {
             socket: &socket,
             config_file: route.config_file.as_deref(),
             connect_timeout: route.answer.connect_timeout().unwrap_or(connect_timeout + BEHIND),
             version,
-            proxy: proxy.as_deref(),
+            proxy: way.as_deref().map(|way| way.command.as_os_str()),
             defaults: &defaults,
             asks: host.login().askpass.is_some() || route.asks,
             log_level: if trace.is_some() { Trace::LOG_LEVEL } else { "INFO" },
