@@ -23,7 +23,7 @@ use crate::lab::pooled::{self, PATIENCE, command, is_alive, send};
 fn in_the_foreground(home: &Home, args: &[&str]) -> Child {
     let child = home.command(["agent"].iter().chain(args)).stderr(Stdio::piped()).spawn();
     let child = child.expect("it starts");
-    wait_for("an agent that listens", PATIENCE, || home.socket().exists());
+    home.wait_for_the_agent();
     child
 }
 
@@ -437,7 +437,7 @@ fn a_signal_that_was_ignored_from_the_start_is_ignored() {
     let args = ["-c", "trap '' HUP; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_sshpool"), "agent"];
     let mut agent =
         home.in_its_place(command("sh"), args).stderr(Stdio::piped()).spawn().expect("it starts");
-    wait_for("an agent that listens", PATIENCE, || home.socket().exists());
+    home.wait_for_the_agent();
     send(agent.id(), Signal::SIGHUP);
     assert_eq!(home.pid(), agent.id());
     send(agent.id(), Signal::SIGTERM);
@@ -507,7 +507,7 @@ fn without_descriptors_clients_wait() {
         .stderr(Stdio::piped())
         .spawn()
         .expect("it starts");
-    wait_for("an agent that listens", PATIENCE, || home.socket().exists());
+    home.wait_for_the_agent();
     // Clients that may have more would replace it.
     let in_need = |words: &[&str]| {
         let args = ["-c", "ulimit -n 60; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_sshpool"), "-F"];

@@ -117,6 +117,13 @@ impl Home {
         pid.try_into().expect("a pid fits")
     }
 
+    /// Until clients can connect: the socket is a file before it listens.
+    #[track_caller]
+    pub fn wait_for_the_agent(&self) {
+        let listens = || UnixStream::connect(self.socket()).is_ok();
+        wait_for("an agent that listens", PATIENCE, listens);
+    }
+
     pub fn connect(&self) -> UnixStream {
         let stream = UnixStream::connect(self.socket()).expect("an agent listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("it is open");
