@@ -133,7 +133,9 @@ fn statement(random: &mut Random, input: Option<usize>, depth: u32) -> Statement
                 "if true; then BODY\nfi",
                 "if false\nthen :\nelse\nBODY\nfi",
                 "for i in 1 2; do\nBODY\ndone",
-                "while :; do\nBODY\nbreak\ndone",
+                // Not `while :`: where a \r stands behind each word, zsh knows neither `do` nor
+                // `break`, takes the rest for the loop, and never ends.
+                "once=; while [ -z \"$once\" ]; do\nonce=1\nBODY\ndone",
                 "true && {\nBODY\n}",
                 "false || {\nBODY\n}",
                 "! {\nBODY\n}",
