@@ -65,6 +65,7 @@ mod dropin;
 mod error;
 mod execution;
 mod fleet;
+mod forward;
 mod host;
 mod openssh;
 mod policy;
@@ -80,8 +81,11 @@ pub use command::{
 pub use config::{AgentConfig, Config, ConfigError, PoolConfig, SessionReuse};
 pub use error::{ConnectError, ConnectErrorKind, Error, ErrorKind, PartialOutput, Remote};
 pub use fleet::{Each, Fleet, Outcome, Outcomes, on_each};
+pub use forward::{Direction, Endpoint, ForwardSpec, ForwardSpecError};
 pub use host::set::{HostSet, HostSetError, MOST_HOSTS, fold};
 pub use host::{Host, HostError, PoolKey};
 pub use openssh::SshVersion;
 pub use policy::Stats;
-pub use pool::{ConnectionInfo, Lease, Pool, global};
+pub use pool::{
+    ConnectionInfo, Forward, ForwardEvent, ForwardEvents, ForwardStatus, Lease, Pool, global,
+};

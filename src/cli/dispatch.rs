@@ -51,6 +51,10 @@ pub(super) async fn run(cli: Cli) -> Result<u8, Failure> {
             let result = resources.run(&backend, &hosts).await;
             (backend, result)
         }
+        Command::Forward(forward) => match forward.run(&setup).await? {
+            (None, result) => return result,
+            (Some(backend), result) => (backend, result),
+        },
         Command::Doctor(doctor) => return doctor.run(&setup).await,
         Command::Completions(_) | Command::Man(_) => unreachable!("they have returned"),
         Command::Bench(bench) => {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use super::commands::{agent, close, completions, doctor, exec, man, ssh, status, warm};
+use super::commands::{agent, close, completions, doctor, exec, forward, man, ssh, status, warm};
 use super::{bench, compose, resources, run};
 
 /// Keeps authenticated OpenSSH connections open and runs commands over them.
@@ -50,6 +50,13 @@ pub(super) enum Command {
     /// here and there.
     #[command(override_usage = run::USAGE, after_help = run::HELP)]
     Run(run::Run),
+    /// Forward ports and Unix sockets, and keep them where they are
+    ///
+    /// Takes -L, -R and -D as ssh does. What listens here is there before the first login, connects
+    /// when a client comes, and stays while a connection is replaced. A client whose connection is
+    /// lost is reset: what it has read does not look complete. Each thing that happens is a line on
+    /// stdout. The exit status is 255 when something could not be forwarded; it runs until a signal.
+    Forward(forward::Forward),
     /// Look at Docker Compose projects on hosts, and change them
     ///
     /// Runs `docker compose` there. The exit status is its own; 255 when it could not be run, and

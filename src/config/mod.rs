@@ -30,6 +30,7 @@ mod units;
 
 use std::collections::BTreeMap;
 
+use crate::forward::ForwardSpec;
 use crate::host::set::HostSet;
 use crate::host::{Host, HostError};
 
@@ -80,6 +81,9 @@ pub struct Config {
     pub pool: PoolConfig,
     /// The `[hosts.NAME]` tables, by name.
     pub hosts: BTreeMap<String, Host>,
+    /// The `[[hosts.NAME.forward]]` tables, by name of the host: what the agent of the program
+    /// forwards as long as it runs. A [`Pool`](crate::Pool) does not look at them.
+    pub forwards: BTreeMap<String, Vec<ForwardSpec>>,
     /// The `[groups]` table, by name. What a group names need not be one of `hosts`.
     pub groups: BTreeMap<String, HostSet>,
     /// The `[agent]` table: how the program's agent behaves. The library has no use for it.

@@ -90,6 +90,15 @@ pub enum Error {
         reason: String,
     },
 
+    /// Something cannot be forwarded: this machine or the server does not listen.
+    #[error("{host}: cannot forward: {reason}")]
+    Forward {
+        /// The host's name.
+        host: String,
+        /// What, and why not.
+        reason: String,
+    },
+
     /// The connection was lost while the command ran. Whether it finished is unknown.
     #[error("{host}: connection lost while the command ran: {reason}")]
     Lost {
@@ -180,6 +189,7 @@ impl Error {
             | Error::Exhausted { .. }
             | Error::Closed { .. }
             | Error::NeverStarted { .. }
+            | Error::Forward { .. }
             | Error::Io { .. } => true,
             Error::Lost { .. }
             | Error::TimedOut { .. }

@@ -4,7 +4,7 @@
 //! before that becomes ssh (the forked child writes its own pid, so that there is no instant at
 //! which a master runs unannounced) and again when it was reaped. When the pipe closes, because the
 //! pool was closed or because this process died, the guard ends the process groups that are left,
-//! removes the socket directory and ends. Sessions end with their master and need no guard, with
+//! removes the sockets of forwards and the socket directory, and ends. Sessions end with their master and need no guard, with
 //! one exception: a session that has not opened its log yet waits for a reader of it, so the guard
 //! reads it, for a moment.
 
@@ -46,6 +46,12 @@ at=$1 gone=$1.gone
 if ! mkdir -m 700 -- "$gone" 2>/dev/null; then gone=
 elif mv -- "$1" "$gone/d" 2>/dev/null; then at=$gone/d
 fi
+for link in "$at"/*-*.at; do
+    [ -S "$link" ] || continue
+    inode=${link##*-}
+    found=$(set -f; set -- $(ls -diL -- "$link" 2>/dev/null); echo "$1")
+    [ "$found.at" != "$inode" ] || rm -f -- "$(readlink "$link")"
+done
 for log in "$at"/*; do [ ! -p "$log" ] || : <>"$log"; done
 exec rm -rf -- "$at" ${gone:+"$gone"}
 "#;

@@ -10,6 +10,7 @@ mod diagnosis;
 mod ending;
 mod examine;
 mod first;
+mod forward;
 mod guard;
 mod hop;
 mod keys;
@@ -28,13 +29,14 @@ mod route;
 mod runtime;
 mod session;
 mod silent;
+mod socket_file;
 mod stray;
 mod supervisor;
 pub(crate) mod texts;
 mod trace;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -63,6 +65,7 @@ pub(crate) struct LoginLimit {
 pub(crate) use args::{of_host, over};
 use examine::check_files;
 pub(crate) use examine::{Agent, Limit, Resolved, agent, known_keys};
+pub(crate) use forward::{Entered, LogSince, NotForwarded};
 pub(crate) use guard::give_back_descriptors;
 pub(crate) use hop::{Acquired, Held, Hops};
 pub(crate) use lane::LaneSettings;
@@ -73,6 +76,7 @@ pub use program::SshVersion;
 pub(crate) use route::{Resolver, Route};
 pub(crate) use runtime::parent_directory;
 pub(crate) use session::Session;
+pub(crate) use socket_file::SocketFile;
 pub(crate) use stray::Client;
 pub(crate) use supervisor::CLOSED;
 pub(crate) use trace::{Step, Trace};
@@ -232,6 +236,12 @@ impl OpenSsh {
             }
             State::Finished(_) => Err(runtime::local("the pool is closed".to_owned())),
         }
+    }
+
+    /// A socket that is to be gone with this process, however it ends.
+    pub(crate) fn guards(&self, path: &Path) -> std::io::Result<SocketFile> {
+        let runtime = self.runtime().map_err(|error| std::io::Error::other(error.to_string()))?;
+        SocketFile::new(runtime, path)
     }
 
     fn launch<'a>(

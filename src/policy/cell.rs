@@ -126,7 +126,7 @@ impl<T: Transport> Cell<T> {
 
     fn lease(self: &Arc<Self>, grant: Grant<T::Connection>) -> Lease<T> {
         let has_session = AtomicBool::new(false);
-        Lease { cell: Arc::clone(self), grant: Some(grant), has_session }
+        Lease { cell: Arc::clone(self), grant: Some(grant), has_session, holds: false }
     }
 
     pub(crate) async fn acquire(self: &Arc<Self>, host: &Host) -> Result<Lease<T>, Error> {
@@ -249,6 +249,8 @@ pub(crate) struct Lease<T: Transport> {
     grant: Option<Grant<T::Connection>>,
     /// It has asked for a session.
     has_session: AtomicBool,
+    /// It needs none.
+    holds: bool,
 }
 
 impl<T: Transport> Lease<T> {
@@ -263,6 +265,23 @@ impl<T: Transport> Lease<T> {
         {
             self.cell.lock().takes(*slot, *generation);
         }
+    }
+
+    /// It is for what needs no session of the server, and takes no room from those that do: the
+    /// connection is kept as long as it is held.
+    pub(crate) fn without_a_session(mut self) -> Self {
+        self.takes();
+        if let Some(Grant { slot, generation, .. }) = &self.grant {
+            self.cell.update(|state, _| state.hold(*slot, *generation));
+            self.holds = true;
+        }
+        self
+    }
+
+    /// Whether other callers get the connection, too: it is not about to be closed.
+    pub(crate) fn is_offered(&self) -> bool {
+        let Some(Grant { slot, generation, .. }) = &self.grant else { return false };
+        self.cell.lock().is_offered(*slot, *generation)
     }
 
     /// A session on this connection that was opened ahead of need, or that has run a command, for
@@ -413,7 +432,10 @@ impl<T: Transport> Drop for Lease<T> {
         if let Some(Grant { slot, generation, since, .. }) = self.grant.take() {
             let cell = Arc::clone(&self.cell);
             let config = &cell.shared.config;
-            self.cell.update(|state, now| state.release(slot, generation, since, now, config));
+            self.cell.update(|state, now| match self.holds {
+                true => state.let_go(slot, generation, now),
+                false => state.release(slot, generation, since, now, config),
+            });
         }
     }
 }

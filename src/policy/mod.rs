@@ -241,6 +241,11 @@ impl<T: Transport> Core<T> {
         }
     }
 
+    /// It was closed for good.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
     /// Closes everything, for good. Once begun it goes on by itself, and every caller waits for all
     /// of it.
     pub(crate) async fn close(self: &Arc<Self>, patience: Duration) {

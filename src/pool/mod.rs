@@ -1,6 +1,7 @@
 //! The public face: [`Pool`] and [`Lease`].
 
 mod connection_info;
+mod forwards;
 mod hops;
 mod runner;
 pub(crate) mod signals;
@@ -15,6 +16,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use tokio::time::Instant;
 
 pub use connection_info::ConnectionInfo;
+pub use forwards::{Forward, ForwardEvent, ForwardEvents, ForwardStatus};
 
 use crate::command::{Command, Output, Runner as _};
 use crate::config::{PoolConfig, SessionReuse};
@@ -38,6 +40,7 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct Pool {
     core: Arc<Core<OpenSsh>>,
+    forwards: Arc<forwards::Registry>,
 }
 
 impl Pool {
@@ -91,7 +94,7 @@ impl Pool {
         if shares_hops {
             core.transport().share_hops(Arc::new(hops::OfPool(Arc::downgrade(&core))));
         }
-        Pool { core }
+        Pool { core, forwards: Arc::default() }
     }
 
     /// The host as it is reached from its caller's place. Where nobody is connected to it, the
@@ -246,6 +249,7 @@ impl Pool {
     /// Once polled, the closing goes on by itself; dropping the future only stops waiting for it.
     /// Called again, it waits for the same end, which comes sooner when this `patience` is shorter.
     pub async fn close_within(&self, patience: Duration) {
+        self.forwards.end();
         self.core.close(patience).await;
     }
 

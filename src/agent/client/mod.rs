@@ -4,6 +4,8 @@
 //! a command that is slow is in nobody's way, and one whose client goes away is ended by that.
 
 mod calls;
+mod forwards;
+pub(crate) use forwards::Forwarded;
 pub(crate) mod request;
 mod runner;
 pub(crate) mod start;
@@ -345,6 +347,13 @@ impl Client {
         // The answer may be that to a login, or to the end of what runs.
         let ask = Outgoing { patience: FOREVER, ..Outgoing::post(path, encoded(body)) };
         match self.ask(ask).await? {
+            Ok(answer) => parsed(&collected(answer).await?).map(Ok),
+            Err(refused) => Ok(Err(refused)),
+        }
+    }
+
+    async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<Result<T, Refusal>, NoAgent> {
+        match self.ask(Outgoing { method: hyper::Method::DELETE, ..Outgoing::get(path) }).await? {
             Ok(answer) => parsed(&collected(answer).await?).map(Ok),
             Err(refused) => Ok(Err(refused)),
         }

@@ -92,6 +92,10 @@ pub(crate) enum Cause {
         host: String,
         reason: String,
     },
+    Forward {
+        host: String,
+        reason: String,
+    },
     Lost {
         host: String,
         reason: String,
@@ -138,6 +142,7 @@ impl Refusal {
             | Cause::Exhausted { host, .. }
             | Cause::Closed { host }
             | Cause::NeverStarted { host, .. }
+            | Cause::Forward { host, .. }
             | Cause::Lost { host, .. }
             | Cause::TimedOut { host, .. }
             | Cause::OutputLimit { host, .. }
@@ -209,6 +214,7 @@ impl Refusal {
             Error::NeverStarted { reason, .. } => {
                 Cause::NeverStarted { host, reason: reason.clone() }
             }
+            Error::Forward { reason, .. } => Cause::Forward { host, reason: reason.clone() },
             Error::Lost { reason, .. } => Cause::Lost { host, reason: reason.clone() },
             Error::TimedOut { after, remote, .. } => Cause::TimedOut {
                 host,
@@ -269,6 +275,7 @@ impl Refusal {
             }
             Cause::Closed { .. } => Error::Closed { host: name },
             Cause::NeverStarted { reason, .. } => Error::NeverStarted { host: name, reason },
+            Cause::Forward { reason, .. } => Error::Forward { host: name, reason },
             Cause::Lost { reason, .. } => Error::Lost { host: name, reason, partial },
             Cause::TimedOut { after_ms, may_live_on, .. } => Error::TimedOut {
                 host: name,

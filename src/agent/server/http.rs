@@ -126,9 +126,10 @@ fn status_of(cause: &Cause) -> StatusCode {
         Cause::Elsewhere => StatusCode::MISDIRECTED_REQUEST,
         Cause::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Cause::TooMany => StatusCode::TOO_MANY_REQUESTS,
-        Cause::Connect { .. } | Cause::Lost { .. } | Cause::OutputLimit { .. } => {
-            StatusCode::BAD_GATEWAY
-        }
+        Cause::Connect { .. }
+        | Cause::Forward { .. }
+        | Cause::Lost { .. }
+        | Cause::OutputLimit { .. } => StatusCode::BAD_GATEWAY,
         Cause::TooManyClients
         | Cause::Leaving
         | Cause::Exhausted { .. }

@@ -9,6 +9,7 @@
 
 mod commands;
 mod counted;
+mod forwards;
 mod http;
 mod leases;
 mod lines;
@@ -41,6 +42,7 @@ use crate::error::Error;
 use crate::host::Host;
 use crate::openssh::CLOSED;
 use counted::{Present, Running};
+use forwards::Forwards;
 use leases::Leases;
 use peer::Peer;
 use pools::Pools;
@@ -78,6 +80,7 @@ struct Agent {
     questions: Questions,
     standing: Standing,
     leases: Arc<Leases>,
+    forwards: Arc<Forwards>,
     started: Instant,
     clients: AtomicUsize,
     commands: AtomicUsize,
@@ -120,12 +123,17 @@ pub(crate) async fn serve(
         questions: Questions::default(),
         standing,
         leases: Arc::default(),
+        forwards: Arc::default(),
         started: Instant::now(),
         clients: AtomicUsize::new(0),
         commands: AtomicUsize::new(0),
         last_use: AtomicUsize::new(0),
         life: watch::Sender::new(Life::Listening),
     });
+    match routes::config(&agent) {
+        Ok(config) => forwards::begin(&agent, &config),
+        Err(refusal) => tracing::warn!(why = refusal.error.message, "no forwards are begun"),
+    }
     let mut signals = signals;
     let mut signal = agent.listen(taken, &socket, &mut signals).await;
     if signal.is_some() {
@@ -133,6 +141,8 @@ pub(crate) async fn serve(
     } else {
         agent.leave(None);
     }
+    // The next agent may want to listen at the same places.
+    agent.forwards.end_kept();
     // Nobody connects any more; who has, is served.
     socket.remove();
     agent.take_rest(&listener);
@@ -221,6 +231,7 @@ impl Agent {
     fn is_used(&self) -> bool {
         let stats = self.pools.stats();
         self.clients() + self.commands() + stats.total_connections + stats.connecting > 0
+            || self.forwards.is_kept()
     }
 
     fn used(&self) {

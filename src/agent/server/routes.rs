@@ -1,6 +1,7 @@
 //! What the agent is asked, and what it answers: a function for each request.
 
 use std::convert::Infallible;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,14 +22,15 @@ use super::questions;
 use super::{Agent, Running};
 use crate::agent::exit_watch;
 use crate::agent::protocol::{
-    self, About, Cause, Close, Connect, Connected, Exec, HostSpec, KnownHost, Leased, Masters,
-    Origin, Question, Refusal, Status, Stop,
+    self, About, Cause, Close, Connect, Connected, Exec, Happened, HostSpec, KnownHost, Leased,
+    Masters, NewForward, Origin, Question, Refusal, Status, Stop,
 };
 use crate::command::Runner;
 use crate::config::{Config, SessionReuse};
 use crate::error::Error;
+use crate::forward::{ForwardSpec, ForwardSpecError};
 use crate::host::place::Needs;
-use crate::host::{Caller, Host, Login};
+use crate::host::{Caller, Host, HostError, Login};
 use crate::pool::Pool;
 use crate::transport::NotResolved;
 
@@ -57,11 +59,13 @@ async fn route(
     }
     let path = request.uri().path().to_owned();
     let method = match path.as_str() {
+        "/v1/forwards" if request.method() == Method::GET => Method::GET,
+        path if forward_id(path).is_some() => Method::DELETE,
         "/v1/health" | "/v1/version" | "/v1/status" | "/v1/stats" | "/v1/hosts" | "/metrics" => {
             Method::GET
         }
-        "/v1/exec" | "/v1/connect" | "/v1/lease" | "/v1/check" | "/v1/retire" | "/v1/close"
-        | "/v1/stop" | "/v1/question" => Method::POST,
+        "/v1/forwards" | "/v1/exec" | "/v1/connect" | "/v1/lease" | "/v1/check" | "/v1/retire"
+        | "/v1/close" | "/v1/stop" | "/v1/question" => Method::POST,
         path => {
             let message = format!("{path}: there is no such path (see docs/agent-api.md)");
             return Err(Refusal::new(Cause::NotFound, message));
@@ -88,6 +92,17 @@ async fn route(
             "hosts": agent.pools.stats_by_host(),
         })),
         "/v1/hosts" => json(&serde_json::json!({ "hosts": hosts(agent)? })),
+        "/v1/forwards" if method == Method::GET => {
+            json(&protocol::Forwards { forwards: agent.forwards.all() })
+        }
+        "/v1/forwards" => forward(agent, request).await,
+        path if let Some(id) = forward_id(path) => match agent.forwards.remove(id) {
+            true => json(&serde_json::json!({ "removed": id })),
+            false => {
+                let message = format!("there is no forward {id} (any more)");
+                Err(Refusal::new(Cause::NotFound, message))
+            }
+        },
         "/v1/exec" => exec(agent, request, peer).await,
         "/v1/connect" => connect(agent, request, peer).await,
         "/v1/lease" => lease(agent, request).await,
@@ -246,6 +261,61 @@ async fn lease(agent: &Arc<Agent>, mut request: Request<Incoming>) -> Result<Ans
     Ok(switching())
 }
 
+/// The forward that a path names.
+fn forward_id(path: &str) -> Option<u64> {
+    path.strip_prefix("/v1/forwards/")?.parse().ok()
+}
+
+/// Forwards a port or a socket: for as long as the client's frames are open, or until it is
+/// removed.
+async fn forward(agent: &Arc<Agent>, mut request: Request<Incoming>) -> Result<Answer, Refusal> {
+    let upgrade = wants_frames(&request)?.then(|| hyper::upgrade::on(&mut request));
+    let new: NewForward = body(request).await?;
+    if new.keep == upgrade.is_some() {
+        let message = "either the connection is upgraded to frames, or keep is true";
+        return Err(Refusal::new(Cause::Invalid, message));
+    }
+    let spec: ForwardSpec = new
+        .forward
+        .parse()
+        .map_err(|error: ForwardSpecError| Refusal::new(Cause::Invalid, error.to_string()))?;
+    let running = Running::new(agent)?;
+    let (host, pool) = host_in_place(agent, new.host.clone(), new.origin())?;
+    // What the place lacks is told now, and not to the first client.
+    resolved(agent, &host, &pool).await?;
+    let place = host.login().place.as_ref();
+    let directory = place.and_then(|place| place.directory.as_deref());
+    let spec = spec.in_directory(directory.unwrap_or(Path::new("/")));
+    let forward = pool.forward_of(host.clone(), spec, false).await;
+    let forward = forward.map_err(|error| agent.refusal(&error, &host))?;
+    let Some(upgrade) = upgrade else { return json(&agent.forwards.keep(forward)) };
+    let agent = Arc::clone(agent);
+    tokio::spawn(async move {
+        let _running = running;
+        let mut events = forward.events();
+        let of_client = agent.forwards.of_client(forward);
+        let Ok(upgraded) = upgrade.await else { return };
+        let (mut from, mut to) = tokio::io::split(TokioIo::new(upgraded));
+        let Some(info) = of_client.info() else { return };
+        let text = serde_json::to_vec(&info).expect("it has text keys");
+        let told = async {
+            protocol::write_frame(&mut to, protocol::frame::STARTED, &text).await?;
+            while let Some(event) = events.next().await {
+                let text = serde_json::to_vec(&Happened::from(event)).expect("it has text keys");
+                protocol::write_frame(&mut to, protocol::frame::STDOUT, &text).await?;
+            }
+            protocol::write_frame(&mut to, protocol::frame::END, b"{}").await
+        };
+        // The client says no more, and its end is that of the forward.
+        let mut ignored = tokio::io::sink();
+        tokio::select! {
+            _ = told => {}
+            _ = tokio::io::copy(&mut from, &mut ignored) => {}
+        }
+    });
+    Ok(switching())
+}
+
 /// The connections that this client's next command on a host could run on; they may be for no
 /// further command from now on.
 async fn masters(
@@ -332,7 +402,7 @@ fn hosts(agent: &Agent) -> Result<Vec<KnownHost>, Refusal> {
 }
 
 /// The configuration file as it is now.
-fn config(agent: &Agent) -> Result<Config, Refusal> {
+pub(super) fn config(agent: &Agent) -> Result<Config, Refusal> {
     let invalid =
         |error: crate::config::ConfigError| Refusal::new(Cause::Invalid, error.to_string());
     match &agent.plan.config_file {
@@ -347,20 +417,28 @@ fn host_of(agent: &Agent, spec: HostSpec) -> Result<Host, Refusal> {
     let invalid = |error: crate::host::HostError| Refusal::new(Cause::Invalid, error.to_string());
     match spec {
         HostSpec::Whole(whole) => whole.host().map_err(|why| Refusal::new(Cause::Invalid, why)),
-        HostSpec::Name(text) => {
-            let host = config(agent)?.host(&text).map_err(invalid)?;
-            match &agent.plan.ssh_config {
-                Some(file) if host.get_config_file().is_none() => {
-                    host.config_file(file).map_err(invalid)
-                }
-                _ => Ok(host),
-            }
-        }
+        HostSpec::Name(text) => named(agent, &config(agent)?, &text).map_err(invalid),
+    }
+}
+
+/// A host by what is written for it.
+pub(super) fn named(agent: &Agent, config: &Config, text: &str) -> Result<Host, HostError> {
+    let host = config.host(text)?;
+    match &agent.plan.ssh_config {
+        Some(file) if host.get_config_file().is_none() => host.config_file(file),
+        _ => Ok(host),
     }
 }
 
 /// The host as the client would reach it from its place, and the pool that has its settings.
 async fn host(agent: &Agent, spec: HostSpec, origin: Origin) -> Result<(Host, Pool), Refusal> {
+    let (host, pool) = host_in_place(agent, spec, origin)?;
+    let host = resolved(agent, &host, &pool).await?;
+    Ok((host, pool))
+}
+
+/// The host in the client's place, to be asked for again and again.
+fn host_in_place(agent: &Agent, spec: HostSpec, origin: Origin) -> Result<(Host, Pool), Refusal> {
     let host = host_of(agent, spec)?;
     let standing = origin.place.as_ref().and_then(|place| place.standing.as_ref());
     if standing.is_some_and(|standing| *standing != agent.standing.place) {
@@ -370,9 +448,12 @@ async fn host(agent: &Agent, spec: HostSpec, origin: Origin) -> Result<(Host, Po
     let pool = agent.pools.get(origin.settings.as_ref())?;
     let pool = pool.map_err(|error| agent.refusal(&error, &host))?;
     let place = origin.place().map_err(|why| Refusal::new(Cause::Invalid, why))?;
-    let host = host.with_login(Login { place: Some(Arc::new(place)), ..Login::default() });
-    match pool.resolve(&host).await {
-        Ok(host) => Ok((host, pool)),
+    Ok((host.with_login(Login { place: Some(Arc::new(place)), ..Login::default() }), pool))
+}
+
+async fn resolved(agent: &Agent, host: &Host, pool: &Pool) -> Result<Host, Refusal> {
+    match pool.resolve(host).await {
+        Ok(host) => Ok(host),
         Err(NotResolved::Needs(Needs { variables, whole })) => {
             let message =
                 "more has to be known of the client's place: send it along, with these variables";
@@ -380,7 +461,7 @@ async fn host(agent: &Agent, spec: HostSpec, origin: Origin) -> Result<(Host, Po
         }
         Err(NotResolved::Failed(source)) => {
             let error = Error::Connect { host: host.name().to_owned(), source };
-            Err(agent.refusal(&error, &host))
+            Err(agent.refusal(&error, host))
         }
     }
 }

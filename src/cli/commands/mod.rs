@@ -6,6 +6,7 @@ pub(super) mod close;
 pub(super) mod completions;
 pub(super) mod doctor;
 pub(super) mod exec;
+pub(super) mod forward;
 pub(super) mod man;
 pub(super) mod metrics;
 pub(super) mod ssh;

@@ -86,6 +86,7 @@ impl End {
                 | Error::InvalidCommand { .. }
                 | Error::Closed { .. }
                 | Error::NeverStarted { .. }
+                | Error::Forward { .. }
                 | Error::Io { .. } => Cause::NotStarted("not started"),
             },
         })

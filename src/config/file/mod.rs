@@ -15,14 +15,23 @@ use toml::de::{DeString, DeTable, DeValue};
 use super::settings::{SETTINGS, names};
 use super::units::{LONGEST, parse_duration};
 use super::{AgentConfig, Config, ConfigError, PoolConfig, quoted};
+use crate::forward::{Direction, ForwardSpec};
 use crate::host::{Host, HostError};
 
 pub(super) type Key<'i> = Spanned<DeString<'i>>;
 pub(super) type Value<'i> = Spanned<DeValue<'i>>;
 
 const TABLES: [&str; 4] = ["pool", "hosts", "groups", "agent"];
-const HOST_KEYS: [&str; 7] =
-    ["address", "port", "user", "identity_file", "ssh_config", "forced_command", "options"];
+const HOST_KEYS: [&str; 8] = [
+    "address",
+    "port",
+    "user",
+    "identity_file",
+    "ssh_config",
+    "forced_command",
+    "forward",
+    "options",
+];
 
 impl Config {
     /// Reads the file at `path`.
@@ -72,7 +81,11 @@ impl Config {
                 "agent" => config.agent = reader.agent(reader.table("agent", value)?)?,
                 "hosts" => {
                     for (name, value) in in_file_order(reader.table("hosts", value)?) {
-                        config.hosts.insert(name.get_ref().to_string(), reader.host(name, value)?);
+                        let (host, forwards) = reader.host(name, value)?;
+                        config.hosts.insert(name.get_ref().to_string(), host);
+                        if !forwards.is_empty() {
+                            config.forwards.insert(name.get_ref().to_string(), forwards);
+                        }
                     }
                 }
                 "groups" => config.groups = reader.groups(reader.table("groups", value)?)?,
@@ -123,7 +136,12 @@ impl Reader<'_> {
         Ok(agent)
     }
 
-    fn host(&self, name: &Key<'_>, value: &Value<'_>) -> Result<Host, ConfigError> {
+    fn host(
+        &self,
+        name: &Key<'_>,
+        value: &Value<'_>,
+    ) -> Result<(Host, Vec<ForwardSpec>), ConfigError> {
+        let mut forwards = Vec::new();
         let place = format!("hosts.{}", written_key(name.get_ref()));
         let refused =
             |span: Range<usize>, error: HostError| self.error(span, format!("{place}: {error}"));
@@ -140,6 +158,10 @@ impl Reader<'_> {
                 "identity_file" => host.identity_file(self.path(&place, value)?),
                 "ssh_config" => host.config_file(self.path(&place, value)?),
                 "forced_command" => Ok(host.forced_command(self.boolean(&place, value)?)),
+                "forward" => {
+                    forwards = self.forwards(&place, value)?;
+                    Ok(host)
+                }
                 "options" => {
                     for (key, value) in in_file_order(self.table(&place, value)?) {
                         let place = format!("{place}.{}", written_key(key.get_ref()));
@@ -157,7 +179,32 @@ impl Reader<'_> {
             };
             host = changed.map_err(|error| refused(value.span(), error))?;
         }
-        Ok(host)
+        Ok((host, forwards))
+    }
+
+    fn forwards(&self, place: &str, value: &Value<'_>) -> Result<Vec<ForwardSpec>, ConfigError> {
+        const KEYS: [&str; 3] = ["local", "remote", "dynamic"];
+        let tables = value.get_ref().as_array();
+        let expected = format!("tables, each a [[{place}]]");
+        let tables = tables.ok_or_else(|| self.invalid(place, value, &expected))?;
+        let mut forwards = Vec::new();
+        for table in tables {
+            for (key, value) in in_file_order(self.table(place, table)?) {
+                let direction = match key.get_ref().as_ref() {
+                    "local" => Direction::Local,
+                    "remote" => Direction::Remote,
+                    "dynamic" => Direction::Dynamic,
+                    _ => return Err(self.unknown_key(key, &format!("in [[{place}]]"), &KEYS)),
+                };
+                let text = self.string(&format!("{place}.{}", key.get_ref()), value)?;
+                let forward = ForwardSpec::parse(direction, text);
+                forwards.push(
+                    forward
+                        .map_err(|error| self.error(value.span(), format!("{place}: {error}")))?,
+                );
+            }
+        }
+        Ok(forwards)
     }
 }
 

@@ -367,6 +367,11 @@ pub(super) fn session(
     args
 }
 
+/// `ssh -O forward` or `cancel`. What ssh would expand does not stand in a forward.
+pub(super) fn forward(socket: &Path, operation: &str, flag: &str, argument: &str) -> Vec<OsString> {
+    client(socket).pair("-O", operation).pair(flag, argument).destination(NOWHERE).0
+}
+
 /// `ssh -O check`, `stop` or `exit`.
 pub(super) fn control(socket: &Path, operation: &str) -> Vec<OsString> {
     client(socket).pair("-O", operation).destination(NOWHERE).0

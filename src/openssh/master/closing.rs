@@ -1,5 +1,6 @@
 //! The end of a master: seen, or brought about.
 
+use std::ffi::OsString;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -207,7 +208,15 @@ impl Master {
         operation: &str,
         deadline: Instant,
     ) -> Result<program::Finished, String> {
-        let args = args::control(&self.socket, operation);
+        self.called(operation, args::control(&self.socket, operation), deadline).await
+    }
+
+    pub(in crate::openssh) async fn called(
+        &self,
+        operation: &str,
+        args: Vec<OsString>,
+        deadline: Instant,
+    ) -> Result<program::Finished, String> {
         let called = self.program.call_with(args, deadline, self.runtime.claim()).await;
         called.map_err(|error| match error.kind() {
             std::io::ErrorKind::TimedOut => "the control master does not answer".to_owned(),

@@ -312,6 +312,15 @@ impl Master {
         self.listener.load(Ordering::Relaxed)
     }
 
+    pub(super) fn call_timeout(&self) -> Duration {
+        self.call_timeout
+    }
+
+    /// A path in the pool's private directory that nothing has used before.
+    pub(super) fn fresh_path(&self) -> PathBuf {
+        self.runtime.fresh_path()
+    }
+
     pub(crate) fn program(&self) -> &std::path::Path {
         self.program.path()
     }

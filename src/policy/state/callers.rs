@@ -128,7 +128,7 @@ impl<T: Transport> KeyState<T> {
         self.came(id, host);
         // Idle connections of other tenants make room for this caller.
         let idle =
-            self.ready_ones().filter(|(_, ready)| ready.tenant != id && ready.leases == 0).count();
+            self.ready_ones().filter(|(_, ready)| ready.tenant != id && ready.is_unused()).count();
         let expected = self.expected(idle, now, config).get(&id).copied().unwrap_or_default();
         if !self.closed && expected * self.tenants[&id].sessions_each(config) > place {
             self.counters.pool_misses += 1;

@@ -46,7 +46,7 @@ impl<T: Transport> KeyState<T> {
                 slot,
                 connection: Arc::clone(&ready.connection),
                 age: now.saturating_duration_since(ready.made),
-                idle: (ready.leases == 0).then(|| now.saturating_duration_since(ready.used)),
+                idle: ready.is_unused().then(|| now.saturating_duration_since(ready.used)),
                 sessions: ready.leases,
                 standby: ready.standbys.len(),
                 limit: ready.limit,
@@ -67,7 +67,7 @@ impl<T: Transport> KeyState<T> {
                 stats.open_sessions += ready.leases;
                 stats.standby_sessions += ready.standbys.len();
                 stats.plain_connections += usize::from(ready.connection.is_plain());
-                if ready.leases == 0 {
+                if ready.is_unused() {
                     stats.idle_connections += 1;
                 } else {
                     stats.active_connections += 1;

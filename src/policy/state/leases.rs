@@ -49,6 +49,30 @@ impl<T: Transport> KeyState<T> {
         self.is_no_doubt(generation);
     }
 
+    /// This lease needs no session, and takes no room from those that do.
+    pub(in crate::policy) fn hold(&mut self, slot: usize, generation: u64) {
+        if let Some(ready) = self.ready(slot, generation) {
+            ready.leases -= 1;
+            ready.holds += 1;
+            self.refill = Some(slot);
+        }
+    }
+
+    /// Whether callers get this connection.
+    pub(in crate::policy) fn is_offered(&mut self, slot: usize, generation: u64) -> bool {
+        self.ready(slot, generation).is_some_and(|ready| !ready.leaving)
+    }
+
+    /// Such a lease is given back.
+    pub(in crate::policy) fn let_go(&mut self, slot: usize, generation: u64, now: Instant) {
+        if let Some(ready) = self.ready(slot, generation) {
+            ready.holds -= 1;
+            ready.used = now;
+            self.leaves(slot);
+        }
+        self.is_no_doubt(generation);
+    }
+
     /// The server would not open a session for this lease, which ends with that. The connection is
     /// not asked for as many again, or, when nobody else of us had one there (sessions of commands
     /// that were given up linger), it rests for a moment.
@@ -91,7 +115,8 @@ impl<T: Transport> KeyState<T> {
     pub(in crate::policy) fn broken(&mut self, slot: usize, generation: u64, now: Instant) {
         match self.ready(slot, generation) {
             Some(ready) => {
-                let patience = if ready.leases > 1 { PATIENCE } else { Duration::ZERO };
+                let others = ready.leases + ready.holds > 1;
+                let patience = if others { PATIENCE } else { Duration::ZERO };
                 let was_fruitless = ready.is_fruitless(now);
                 let tenant = ready.tenant;
                 self.retire(slot, patience);
@@ -112,7 +137,7 @@ impl<T: Transport> KeyState<T> {
     /// The server has a session on it that will not end, and allows no other. Commands of other
     /// callers are not disturbed.
     pub(in crate::policy) fn useless(&mut self, slot: usize, generation: u64) {
-        if self.ready(slot, generation).is_some_and(|ready| ready.leases == 1) {
+        if self.ready(slot, generation).is_some_and(|ready| ready.leases + ready.holds == 1) {
             self.retire(slot, Duration::ZERO);
         }
     }

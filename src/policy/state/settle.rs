@@ -205,7 +205,7 @@ impl<T: Transport> KeyState<T> {
                     .is_some_and(|first| first.ticket < claim.ticket)
             };
             let idle = self.ready_ones().filter(|(_, ready)| {
-                ready.tenant != claim.tenant && ready.leases == 0 && !is_awaited(ready)
+                ready.tenant != claim.tenant && ready.is_unused() && !is_awaited(ready)
             });
             if let Some((slot, _)) = idle.min_by_key(|(_, ready)| ready.used) {
                 self.retire(slot, Duration::ZERO);

@@ -105,6 +105,8 @@ pub(super) struct Ready<C: Connection> {
     pub leases: usize,
     /// Of these, those that have no session yet: they may take one that waits.
     pub untaken: usize,
+    /// Who uses it without a session, as forwards do. They take no room from commands.
+    pub holds: usize,
     /// The login asked the user a question. Another login would fail where there is no user to
     /// ask.
     pub asked: bool,
@@ -162,6 +164,7 @@ impl<C: Connection> Ready<C> {
             retire,
             leases: 0,
             untaken: 0,
+            holds: 0,
             asked: false,
             made: now,
             used: now,
@@ -181,6 +184,11 @@ impl<C: Connection> Ready<C> {
             leaving: false,
             yields_to: None,
         }
+    }
+
+    /// Nobody has anything on it.
+    pub(super) fn is_unused(&self) -> bool {
+        self.leases + self.holds == 0
     }
 
     pub(super) fn is_suspect(&self, now: Instant) -> bool {

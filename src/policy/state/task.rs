@@ -73,8 +73,8 @@ impl<T: Transport> KeyState<T> {
         let (mut was_fruitless, mut failed_check) = (None, false);
         if let SlotState::Ready(ready) = &self.slots[slot] {
             let (tenant, generation) = (ready.tenant, ready.generation);
-            failed_check = ready.leases == 0 && config.health_checks;
-            if is_counted || (ready.is_fruitless(now) && ready.leases == 0) {
+            failed_check = ready.is_unused() && config.health_checks;
+            if is_counted || (ready.is_fruitless(now) && ready.is_unused()) {
                 was_fruitless = Some(tenant);
             } else if ready.is_fruitless(now) {
                 self.doubts.push_back((generation, tenant));

@@ -20,7 +20,7 @@ impl<T: Transport> KeyState<T> {
     pub(in crate::policy) fn close(&mut self, patience: Duration) -> Vec<Action<T>> {
         for slot in 0..self.slots.len() {
             // An idle connection needs no patience: it has at most standbys that are ending.
-            let unused = matches!(&self.slots[slot], SlotState::Ready(ready) if ready.leases == 0);
+            let unused = matches!(&self.slots[slot], SlotState::Ready(ready) if ready.is_unused());
             self.retire(slot, if unused { Duration::ZERO } else { patience });
         }
         let error = Error::Closed { host: self.key.name().to_owned() };
@@ -76,7 +76,7 @@ impl<T: Transport> KeyState<T> {
     pub(super) fn leaves(&mut self, slot: usize) {
         if let SlotState::Ready(ready) = &self.slots[slot]
             && ready.leaving
-            && ready.leases == 0
+            && ready.is_unused()
         {
             self.retire(slot, Duration::ZERO);
         }
@@ -144,7 +144,7 @@ impl<T: Transport> KeyState<T> {
                 self.refill = Some(slot);
             }
             Some(false) => {
-                let patience = if ready.leases == 0 { Duration::ZERO } else { PATIENCE };
+                let patience = if ready.is_unused() { Duration::ZERO } else { PATIENCE };
                 self.transition(slot, Event::Retires { patience, failed_check: true });
             }
             None => {}
@@ -156,7 +156,7 @@ impl<T: Transport> KeyState<T> {
     pub(in crate::policy) fn retire_idle(&mut self, now: Instant, config: &PoolConfig) {
         for index in 0..self.slots.len() {
             if let SlotState::Ready(ready) = &self.slots[index]
-                && ready.leases == 0
+                && ready.is_unused()
                 && ready.used + config.idle_timeout <= now
             {
                 self.retire(index, PATIENCE);
@@ -175,7 +175,7 @@ impl<T: Transport> KeyState<T> {
                 _ => None,
             })
             .map(|ready| {
-                let idle_since = if ready.leases == 0 { ready.used } else { now };
+                let idle_since = if ready.is_unused() { ready.used } else { now };
                 let idle = idle_since + config.idle_timeout;
                 if !config.health_checks || ready.checking.is_some() {
                     return idle;

@@ -1,0 +1,322 @@
+//! Forwards that stay: [`Pool::forward`].
+//!
+//! What listens on this side (`-L`) is a listener of the pool's. It is there before the first
+//! login, it takes a connection of the pool when a client comes, and it stays where it is when that
+//! connection is lost: clients that wait are served over the next one. Bytes go through a private
+//! socket of the master's (`relay`). What listens on the host's side (`-R`) and SOCKS (`-D`) is the
+//! master's own, and is made again on the next one (`held`).
+//!
+//! A client is told the truth: one whose connection is lost, or cannot be made, is reset. The end
+//! of a stream is passed on only where the other side has ended it.
+//!
+//! A forward takes no session of the server, and no room from commands. In use it keeps its
+//! connection; a `-L` that nobody uses keeps none.
+
+mod client;
+mod held;
+mod listener;
+mod local;
+mod relay;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+
+use tokio::sync::{broadcast, watch};
+use tokio::task::AbortHandle;
+
+use super::Pool;
+use crate::error::Error;
+use crate::forward::{Direction, Endpoint, ForwardSpec};
+use crate::host::Host;
+
+/// Events that a slow listener may be behind.
+const EVENTS: usize = 64;
+
+/// A port or socket that is forwarded until this is dropped: clients are reset then, and a socket
+/// is gone.
+pub struct Forward {
+    shared: Arc<Shared>,
+    task: AbortHandle,
+    /// Its sender is the task's.
+    ended: watch::Receiver<()>,
+}
+
+/// What happens to a forward.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ForwardEvent {
+    /// It listens: here, or on the host. A port that was to be chosen is named.
+    Listening(Endpoint),
+    /// A connection of the pool carries it from now on.
+    Connected,
+    /// A client was reset, or the host does not listen, for this reason.
+    Failed(String),
+    /// The connection that carried it is gone, for this reason. Clients on it were reset.
+    Lost(String),
+}
+
+/// A forward at one instant.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ForwardStatus {
+    /// The host's `name:port`.
+    pub host: String,
+    /// What is forwarded.
+    pub spec: ForwardSpec,
+    /// Where it listens now. None where the host listens and there is no connection to it.
+    pub listening: Option<Endpoint>,
+    /// Clients that are connected. Of what a master forwards by itself nothing is counted.
+    pub open: usize,
+    /// Clients that came.
+    pub total: u64,
+    /// Bytes from clients to the host.
+    pub sent: u64,
+    /// Bytes from the host to clients.
+    pub received: u64,
+    /// Clients that were reset.
+    pub failed: u64,
+    /// Why the last one was, or why the host does not listen.
+    pub last_error: Option<String>,
+}
+
+/// What the task of a forward and its handles have in common.
+#[derive(Debug)]
+struct Shared {
+    host: Host,
+    spec: ForwardSpec,
+    /// A std mutex: held to look or to change.
+    state: Mutex<State>,
+    open: AtomicUsize,
+    total: AtomicU64,
+    sent: AtomicU64,
+    received: AtomicU64,
+    failed: AtomicU64,
+    events: broadcast::Sender<ForwardEvent>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    listening: Option<Endpoint>,
+    last_error: Option<String>,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing panics half-way through a change.
+        self.state.lock().unwrap_or_else(|poison| poison.into_inner())
+    }
+
+    fn listens(&self, at: Endpoint) {
+        self.state().listening = Some(at.clone());
+        self.tell(ForwardEvent::Listening(at));
+    }
+
+    fn failed(&self, why: &str) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+        self.state().last_error = Some(why.to_owned());
+        tracing::info!(host = self.host.name(), forward = %self.spec, why, "forward failed");
+        self.tell(ForwardEvent::Failed(why.to_owned()));
+    }
+
+    /// Nobody may listen.
+    fn tell(&self, event: ForwardEvent) {
+        let _ = self.events.send(event);
+    }
+
+    fn status(&self) -> ForwardStatus {
+        let state = self.state();
+        ForwardStatus {
+            host: self.host.key().to_string(),
+            spec: self.spec.clone(),
+            listening: state.listening.clone(),
+            open: self.open.load(Ordering::Relaxed),
+            total: self.total.load(Ordering::Relaxed),
+            sent: self.sent.load(Ordering::Relaxed),
+            received: self.received.load(Ordering::Relaxed),
+            failed: self.failed.load(Ordering::Relaxed),
+            last_error: state.last_error.clone(),
+        }
+    }
+}
+
+/// What happens to a forward, as it happens.
+#[derive(Debug)]
+pub struct ForwardEvents {
+    events: broadcast::Receiver<ForwardEvent>,
+    ended: watch::Receiver<()>,
+}
+
+impl ForwardEvents {
+    /// The next event; none when the forward has ended. Who is far behind misses some.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn next(&mut self) -> Option<ForwardEvent> {
+        loop {
+            let come = tokio::select! {
+                biased;
+                come = self.events.recv() => come,
+                Err(_) = self.ended.changed() => return None,
+            };
+            match come {
+                Ok(event) => return Some(event),
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
+    }
+}
+
+impl Forward {
+    /// Where it listens now, with the port that was chosen. None where the host is to listen and
+    /// there is no connection to it.
+    pub fn listening(&self) -> Option<Endpoint> {
+        self.shared.state().listening.clone()
+    }
+
+    /// What there is to tell of it.
+    pub fn status(&self) -> ForwardStatus {
+        self.shared.status()
+    }
+
+    /// What happens from now on.
+    pub fn events(&self) -> ForwardEvents {
+        let events = self.shared.events.subscribe();
+        ForwardEvents { events, ended: self.ended.clone() }
+    }
+
+    /// Completes when the forward has ended by itself: its pool was closed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn ended(&self) {
+        // Nothing is ever sent.
+        let _ = self.ended.clone().changed().await;
+    }
+}
+
+impl fmt::Debug for Forward {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Forward").field("status", &self.status()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Forward {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The forwards of a pool.
+#[derive(Debug, Default)]
+pub(super) struct Registry {
+    /// A std mutex: held to add one or to look.
+    all: Mutex<Vec<(Weak<Shared>, AbortHandle)>>,
+}
+
+impl Registry {
+    fn add(&self, forward: &Forward) {
+        let mut all = self.lock();
+        all.retain(|(shared, _)| shared.strong_count() > 0);
+        all.push((Arc::downgrade(&forward.shared), forward.task.clone()));
+    }
+
+    /// Ends all of them.
+    pub(super) fn end(&self) {
+        self.lock().drain(..).for_each(|(_, task)| task.abort());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(Weak<Shared>, AbortHandle)>> {
+        self.all.lock().unwrap_or_else(|poison| poison.into_inner())
+    }
+}
+
+impl Pool {
+    /// Forwards a port or a socket to or from this host until the [`Forward`] is dropped.
+    ///
+    /// A `-L` listens when this returns, whether the host can be reached or not: it is connected to
+    /// when a client comes, and a client that waits for a login that fails is reset. It listens on
+    /// the loopback interface, where the text names no address. A socket is for this user alone
+    /// (mode 0600), and gone with the forward, also after `kill -9`; a file in its place is not
+    /// replaced. `-R` and `-D` connect at once, and are made again whenever the connection is
+    /// lost.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] where this side cannot listen; for `-R` and `-D` what [`acquire`](Self::acquire)
+    /// fails with, and [`Error::Forward`] where the server refuses.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: dropping the future forwards nothing.
+    pub async fn forward(&self, host: &Host, spec: &ForwardSpec) -> Result<Forward, Error> {
+        let spec = match std::env::current_dir() {
+            Ok(directory) => spec.clone().in_directory(&directory),
+            Err(_) => spec.clone(),
+        };
+        self.forward_of(host.clone(), spec, false).await
+    }
+
+    /// The same, for paths that depend on no directory. With `lazily` what needs a login is tried
+    /// in the background, again and again.
+    pub(crate) async fn forward_of(
+        &self,
+        host: Host,
+        spec: ForwardSpec,
+        lazily: bool,
+    ) -> Result<Forward, Error> {
+        let shared = Arc::new(Shared {
+            host,
+            spec,
+            state: Mutex::default(),
+            open: AtomicUsize::new(0),
+            total: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            received: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            events: broadcast::Sender::new(EVENTS),
+        });
+        let (sender, ended) = watch::channel(());
+        let (pool, of) = (self.clone(), Arc::clone(&shared));
+        let task = match shared.spec.direction() {
+            Direction::Local => {
+                let listener = listener::Listener::bind(self, &shared).await?;
+                tokio::spawn(async move {
+                    let _sender = sender;
+                    local::serve(pool, of, listener).await;
+                })
+            }
+            Direction::Remote | Direction::Dynamic => {
+                let held = match lazily {
+                    false => Some(held::Held::begin(self, &shared).await?),
+                    true => None,
+                };
+                tokio::spawn(async move {
+                    let _sender = sender;
+                    held::keep(held, pool, of).await;
+                })
+            }
+        };
+        let forward = Forward { shared, task: task.abort_handle(), ended };
+        self.forwards.add(&forward);
+        Ok(forward)
+    }
+
+    /// The forwards of this pool.
+    pub fn forwards(&self) -> Vec<ForwardStatus> {
+        let all = self.forwards.lock();
+        all.iter().filter_map(|(shared, _)| Some(shared.upgrade()?.status())).collect()
+    }
+}
+
+/// A socket of this side, which is to be gone with the forward.
+fn socket_of(spec: &ForwardSpec) -> Option<&PathBuf> {
+    match spec.listen() {
+        Endpoint::Socket(path) => Some(path),
+        Endpoint::Port { .. } => None,
+    }
+}

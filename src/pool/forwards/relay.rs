@@ -1,0 +1,168 @@
+//! The bytes of one client, between its connection and a private socket of a master's.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest};
+use tokio::net::UnixStream;
+use tokio::net::unix::{ReadHalf, WriteHalf};
+
+use super::Shared;
+use super::client::{Client, Halves};
+use crate::openssh::{Entered, LogSince, Master};
+
+/// What is read at once.
+const PIECE: usize = 64 * 1024;
+
+/// Passes bytes until both sides have ended; `Err` says why the client is to be reset.
+pub(super) async fn relay(
+    client: &mut Client,
+    entered: &mut Entered,
+    master: &Master,
+    shared: &Shared,
+) -> Result<(), Broken> {
+    // Of another registration: the readiness of the socket itself is the writer's.
+    let closed = entered.stream.as_fd().try_clone_to_owned().map_err(Broken::Here)?;
+    let Entered { stream, log } = entered;
+    let (from_host, to_host) = stream.split();
+    let way = Way { from_host, to_host, closed, log, master, shared };
+    match client.halves() {
+        Halves::Tcp(read, write) => both(read, write, way).await,
+        Halves::Unix(read, write) => both(read, write, way).await,
+    }
+}
+
+/// The way to the host.
+struct Way<'a> {
+    from_host: ReadHalf<'a>,
+    to_host: WriteHalf<'a>,
+    /// The same socket, to be told of its end.
+    closed: OwnedFd,
+    log: &'a LogSince,
+    master: &'a Master,
+    shared: &'a Shared,
+}
+
+/// Why a client is reset.
+#[derive(Debug)]
+pub(super) enum Broken {
+    /// The client itself has gone: nobody is there to hear of it.
+    Client,
+    /// The server could not connect to the target.
+    Refused(String),
+    /// The connection is gone.
+    Lost(String),
+    /// Something is missing on this machine.
+    Here(io::Error),
+}
+
+async fn both(
+    mut from_client: impl AsyncRead + Unpin,
+    mut to_client: impl AsyncWrite + Unpin,
+    way: Way<'_>,
+) -> Result<(), Broken> {
+    let Way { mut from_host, mut to_host, closed, log, master, shared } = way;
+    let up = async {
+        match pump(&mut from_client, &mut to_host, &shared.sent).await {
+            Ok(_) => {
+                // A master that has closed it hears of no end.
+                let _ = to_host.shutdown().await;
+                Ok(())
+            }
+            Err(Pump::Read(_)) => Err(Broken::Client),
+            // The host takes no more; what it says is still read.
+            Err(Pump::Write) => Ok(()),
+        }
+    };
+    let down = async {
+        let came = match pump(&mut from_host, &mut to_client, &shared.received).await {
+            Ok(came) => came,
+            // As an end: a master that is lost closes its sockets, too.
+            Err(Pump::Read(came)) => came,
+            Err(Pump::Write) => return Err(Broken::Client),
+        };
+        master.has_ended_it().await.map_err(Broken::Lost)?;
+        // An end without a byte can be a refusal.
+        if came == 0
+            && let Some(reason) = log.refusal()
+        {
+            return Err(Broken::Refused(reason));
+        }
+        to_client.shutdown().await.map_err(|_| Broken::Client)
+    };
+    tokio::pin!(up, down);
+    tokio::select! {
+        passed = &mut up => {
+            passed?;
+            down.await
+        }
+        passed = &mut down => {
+            passed?;
+            // The client may have more to say, as long as somebody is there to hear it.
+            tokio::select! {
+                passed = &mut up => passed,
+                gone = is_closed(closed) => gone.map_err(Broken::Here),
+            }
+        }
+    }
+}
+
+/// Which side has failed.
+enum Pump {
+    /// Behind so many bytes.
+    Read(u64),
+    Write,
+}
+
+/// To the end of `from`. Gives how many bytes that was.
+async fn pump(
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
+    count: &AtomicU64,
+) -> Result<u64, Pump> {
+    let mut buffer = vec![0; PIECE];
+    let mut came = 0;
+    loop {
+        let read = from.read(&mut buffer).await.map_err(|_| Pump::Read(came))?;
+        if read == 0 {
+            return Ok(came);
+        }
+        came += read as u64;
+        to.write_all(&buffer[..read]).await.map_err(|_| Pump::Write)?;
+        count.fetch_add(read as u64, Ordering::Relaxed);
+    }
+}
+
+/// Completes when the master has closed this socket in both directions.
+async fn is_closed(socket: OwnedFd) -> io::Result<()> {
+    let socket = std::os::unix::net::UnixStream::from(socket);
+    let socket = UnixStream::from_std(socket)?;
+    while !socket.ready(Interest::WRITABLE).await?.is_write_closed() {
+        // That it can be written to is no news: the next change is waited for.
+        let changed = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+        let _ = socket.try_io(Interest::WRITABLE, changed);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_socket_is_closed_when_both_directions_are() {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let socket = ours.as_fd().try_clone_to_owned().expect("a descriptor");
+        let closed = tokio::spawn(is_closed(socket));
+        let theirs = theirs.into_std().expect("it is ours");
+        theirs.shutdown(std::net::Shutdown::Write).expect("it is open");
+        // The end of one direction is seen.
+        let mut ours = ours;
+        assert_eq!(ours.read(&mut [0; 1]).await.expect("an end"), 0);
+        tokio::task::yield_now().await;
+        assert!(!closed.is_finished(), "it can still be written to");
+        drop(theirs);
+        closed.await.expect("no panic").expect("it is looked at");
+    }
+}
