@@ -13,69 +13,34 @@ struct Field {
 /// Where to listen, and what to connect to.
 type Ends = (Endpoint, Option<Endpoint>);
 
+/// As `parse_forward` of OpenSSH tells the forms apart: by the number of fields, and by which of
+/// them are paths.
 pub(super) fn parse(direction: Direction, text: &str) -> Result<Ends, &'static str> {
     let fields = fields(text.trim_start())?;
-    let mut rest = fields.as_slice();
-    let listen = endpoint(&mut rest, &|left, takes_two| match direction {
-        // A port alone, or an address and a port.
-        Direction::Dynamic => left == if takes_two { 2 } else { 1 },
-        // What stands behind it is a target, or nothing.
-        _ => {
-            let behind = left - if takes_two { 2 } else { 1 };
-            (1..=2).contains(&behind) || (behind == 0 && direction == Direction::Remote)
-        }
-    })?;
-    let target = match (direction, rest.is_empty()) {
-        (_, true) => None,
-        _ => Some(endpoint(&mut rest, &|left, takes_two| left == if takes_two { 2 } else { 1 })?),
+    let at = |of: &Field| Ok(Endpoint::Port { host: None, port: port(&of.text)? });
+    let host_at = |host: &Field, of: &Field| {
+        Ok(Endpoint::Port { host: Some(host.text.clone()), port: port(&of.text)? })
     };
-    if !rest.is_empty() {
-        return Err("it has too many fields");
-    }
+    let socket = |of: &Field| Endpoint::Socket(PathBuf::from(&of.text));
+    let (listen, target) = match &fields[..] {
+        [a] if a.is_path => (socket(a), None),
+        [a] => (at(a)?, None),
+        [a, b] if a.is_path && b.is_path => (socket(a), Some(socket(b))),
+        [a, b] if b.is_path => (at(a)?, Some(socket(b))),
+        [a, b] => (host_at(a, b)?, None),
+        [a, b, c] if a.is_path => (socket(a), Some(host_at(b, c)?)),
+        [a, b, c] if c.is_path => (host_at(a, b)?, Some(socket(c))),
+        [a, b, c] => (at(a)?, Some(host_at(b, c)?)),
+        [a, b, c, d] => (host_at(a, b)?, Some(host_at(c, d)?)),
+        _ => return Err("it has too many fields"),
+    };
     match (direction, &listen, &target) {
-        (Direction::Dynamic, Endpoint::Socket(_), _) => {
-            Err("clients that name their target come by a port")
-        }
+        (Direction::Dynamic, _, Some(_)) => Err("it names a target, which clients do here"),
+        (Direction::Dynamic, Endpoint::Socket(_), _) => Err("SOCKS comes by a port"),
         (Direction::Local, _, None) => Err("there is nothing to connect to"),
-        (_, _, Some(Endpoint::Port { host, port })) => match (host, port) {
-            (_, 0) => Err("port 0 is none to connect to"),
-            (None, _) => Err("the port to connect to has no host"),
-            (Some(host), _) if host.is_empty() => Err("the port to connect to has no host"),
-            _ => Ok((listen, target)),
-        },
+        (_, _, Some(Endpoint::Port { port: 0, .. })) => Err("port 0 is none to connect to"),
         _ => Ok((listen, target)),
     }
-}
-
-/// The next one. Of a name in front of a port it is asked whether so many fields can be taken.
-fn endpoint(
-    rest: &mut &[Field],
-    fits: &dyn Fn(usize, bool) -> bool,
-) -> Result<Endpoint, &'static str> {
-    let Some(first) = rest.first() else { return Err("it has too few fields") };
-    if first.is_path {
-        *rest = &rest[1..];
-        return Ok(Endpoint::Socket(PathBuf::from(&first.text)));
-    }
-    // An address stands before a port. Where both readings fit, a path or the number of fields has
-    // told them apart.
-    let with_host = rest.len() >= 2 && !rest[1].is_path && fits(rest.len(), true);
-    let alone = fits(rest.len(), false);
-    let takes_two = match (with_host, alone) {
-        (true, true) => port(&first.text).is_err() || rest.len() == 4,
-        (true, false) => true,
-        (false, true) => false,
-        (false, false) => return Err("it has too few or too many fields"),
-    };
-    if takes_two {
-        let port = port(&rest[1].text)?;
-        let host = Some(first.text.clone());
-        *rest = &rest[2..];
-        return Ok(Endpoint::Port { host, port });
-    }
-    let port = port(&first.text)?;
-    *rest = &rest[1..];
-    Ok(Endpoint::Port { host: None, port })
 }
 
 fn port(text: &str) -> Result<u16, &'static str> {
@@ -117,8 +82,8 @@ fn fields(text: &str) -> Result<Vec<Field>, &'static str> {
             }
         }
         field.is_path = field.text.contains('/');
-        if !field.is_path && field.text.starts_with('-') {
-            return Err("a host does not begin with a dash");
+        if field.text.starts_with('-') {
+            return Err("a host or a path does not begin with a dash (./-x is a path)");
         }
         fields.push(field);
         if chars.next().is_none() {
@@ -171,7 +136,6 @@ mod tests {
     #[case("-L [::1:80:db:80")]
     #[case("-L [::1]80:db:80")]
     #[case("-L 80:db:0")]
-    #[case("-L 80::90")]
     #[case("-L 80:-oProxyCommand=x:90")]
     #[case("-L /x%h:/y")]
     #[case("-L /x:${HOME}/y")]
@@ -179,6 +143,7 @@ mod tests {
     #[case("-L /x\\")]
     #[case("-D /s")]
     #[case("-D 80:db:80")]
+    #[case("-D 80:/s")]
     fn what_is_refused(#[case] text: &str) {
         let why = text.parse::<ForwardSpec>().expect_err("it is not taken").to_string();
         assert!(why.contains("(allowed: ") && why.lines().count() == 1, "{why}");

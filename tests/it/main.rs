@@ -38,6 +38,7 @@ mod first_session;
 mod fixture;
 mod fleet;
 mod forced;
+mod forwards;
 mod hostile;
 mod jump_hosts;
 mod killed_or_lost;

@@ -172,16 +172,15 @@ impl Begin {
         }
         let watch = async |(spec, running): (&ForwardSpec, &mut Running)| {
             while let Some(happened) = running.next().await {
-                self.tell(host, spec, &happened).await?;
+                // Whoever has read where it listens need not read on.
+                let _ = self.tell(host, spec, &happened).await;
             }
-            Ok::<_, Failure>(())
         };
         let mut watched: FuturesUnordered<_> =
             all.iter_mut().map(|(spec, running)| watch((spec, running))).collect();
-        match watched.next().await {
-            Some(Err(failure)) => Err(failure),
-            _ => Err(Failure::Output(format!("{}: the forward has ended", host.name()))),
-        }
+        // The first one that ends, ends it.
+        watched.next().await;
+        Err(Failure::Output(format!("{}: the forward has ended", host.name())))
     }
 
     async fn tell(

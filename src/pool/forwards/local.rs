@@ -99,7 +99,9 @@ impl Links {
             })?;
             let master = link.lease.connection();
             match master.enter(&link.path).await {
-                Ok(mut entered) => return relay(client, &mut entered, master, &self.shared).await,
+                Ok(mut entered) => {
+                    return relay(client, &mut entered, &link.lease, &self.shared).await;
+                }
                 // The master has just gone, or somebody has taken its socket away: nothing of the
                 // client has gone there.
                 Err(error) if attempts == ATTEMPTS => return Err(Broken::Here(error)),

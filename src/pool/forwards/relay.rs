@@ -10,7 +10,8 @@ use tokio::net::unix::{ReadHalf, WriteHalf};
 
 use super::Shared;
 use super::client::{Client, Halves};
-use crate::openssh::{Entered, LogSince, Master};
+use crate::openssh::{Entered, LogSince, OpenSsh};
+use crate::policy::Lease;
 
 /// What is read at once.
 const PIECE: usize = 64 * 1024;
@@ -19,14 +20,14 @@ const PIECE: usize = 64 * 1024;
 pub(super) async fn relay(
     client: &mut Client,
     entered: &mut Entered,
-    master: &Master,
+    lease: &Lease<OpenSsh>,
     shared: &Shared,
 ) -> Result<(), Broken> {
     // Of another registration: the readiness of the socket itself is the writer's.
     let closed = entered.stream.as_fd().try_clone_to_owned().map_err(Broken::Here)?;
     let Entered { stream, log } = entered;
     let (from_host, to_host) = stream.split();
-    let way = Way { from_host, to_host, closed, log, master, shared };
+    let way = Way { from_host, to_host, closed, log, lease, shared };
     match client.halves() {
         Halves::Tcp(read, write) => both(read, write, way).await,
         Halves::Unix(read, write) => both(read, write, way).await,
@@ -40,7 +41,7 @@ struct Way<'a> {
     /// The same socket, to be told of its end.
     closed: OwnedFd,
     log: &'a LogSince,
-    master: &'a Master,
+    lease: &'a Lease<OpenSsh>,
     shared: &'a Shared,
 }
 
@@ -62,9 +63,9 @@ async fn both(
     mut to_client: impl AsyncWrite + Unpin,
     way: Way<'_>,
 ) -> Result<(), Broken> {
-    let Way { mut from_host, mut to_host, closed, log, master, shared } = way;
+    let Way { mut from_host, mut to_host, closed, log, lease, shared } = way;
     let up = async {
-        match pump(&mut from_client, &mut to_host, &shared.sent).await {
+        match pump(&mut from_client, &mut to_host, &shared.sent, || ()).await {
             Ok(_) => {
                 // A master that has closed it hears of no end.
                 let _ = to_host.shutdown().await;
@@ -75,14 +76,19 @@ async fn both(
             Err(Pump::Write) => Ok(()),
         }
     };
+    // Something came over the connection: if it is lost now, another login is worth a try.
+    let works = || {
+        lease.connection().ran();
+        lease.ran();
+    };
     let down = async {
-        let came = match pump(&mut from_host, &mut to_client, &shared.received).await {
+        let came = match pump(&mut from_host, &mut to_client, &shared.received, works).await {
             Ok(came) => came,
             // As an end: a master that is lost closes its sockets, too.
             Err(Pump::Read(came)) => came,
             Err(Pump::Write) => return Err(Broken::Client),
         };
-        master.has_ended_it().await.map_err(Broken::Lost)?;
+        lease.connection().has_ended_it().await.map_err(Broken::Lost)?;
         // An end without a byte can be a refusal.
         if came == 0
             && let Some(reason) = log.refusal()
@@ -115,12 +121,14 @@ enum Pump {
     Write,
 }
 
-/// To the end of `from`. Gives how many bytes that was.
+/// To the end of `from`. Gives how many bytes that was; `first` is called behind the first ones.
 async fn pump(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
     count: &AtomicU64,
+    first: impl FnOnce(),
 ) -> Result<u64, Pump> {
+    let mut first = Some(first);
     let mut buffer = vec![0; PIECE];
     let mut came = 0;
     loop {
@@ -129,6 +137,9 @@ async fn pump(
             return Ok(came);
         }
         came += read as u64;
+        if let Some(first) = first.take() {
+            first();
+        }
         to.write_all(&buffer[..read]).await.map_err(|_| Pump::Write)?;
         count.fetch_add(read as u64, Ordering::Relaxed);
     }
