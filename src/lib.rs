@@ -78,7 +78,7 @@ pub use command::{
     Child, ChildEnds, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Output, Pending,
     Request, Runner, Stdin, Timeout,
 };
-pub use config::{AgentConfig, Config, ConfigError, PoolConfig, SessionReuse};
+pub use config::{AgentConfig, Config, ConfigError, DockerConfig, PoolConfig, SessionReuse};
 pub use error::{ConnectError, ConnectErrorKind, Error, ErrorKind, PartialOutput, Remote};
 pub use fleet::{Each, Fleet, Outcome, Outcomes, on_each};
 pub use forward::{Direction, Endpoint, ForwardSpec, ForwardSpecError};

@@ -25,6 +25,13 @@ impl Terminal {
         OpenOptions::new().read(true).write(true).open("/dev/tty").ok().map(Terminal)
     }
 
+    /// Whether the answer is yes.
+    pub(super) async fn agrees(&mut self, prompt: String) -> bool {
+        let (token, hint) = (String::new(), Some("confirm".to_owned()));
+        let answer = self.ask(&Question { token, prompt, hint }).await.unwrap_or_default();
+        matches!(answer.trim().to_lowercase().as_str(), "y" | "yes")
+    }
+
     /// The answer, without its line break; `None` where there is none.
     pub(super) async fn ask(&mut self, question: &Question) -> Option<String> {
         let mut tty = self.0.try_clone().ok()?;

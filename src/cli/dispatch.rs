@@ -43,7 +43,7 @@ pub(super) async fn run(cli: Cli) -> Result<u8, Failure> {
         }
         Command::Compose(compose) => {
             let (backend, hosts) = setup.open_all(compose.hosts(), false).await?;
-            let result = compose.run(&backend, &hosts).await;
+            let result = compose.run(&backend, &hosts, &setup.config).await;
             (backend, result)
         }
         Command::Resources(resources) => {

@@ -12,7 +12,7 @@ use crate::cli::backend::Backend;
 use crate::config;
 use crate::host::Host;
 use crate::pool::signals;
-use crate::resources::{Disk, HostResources};
+use crate::resources::{Cgroup, Disk, HostResources, Swap};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -103,9 +103,21 @@ fn unreadable(answer: &Answer<HostResources>) -> impl Iterator<Item = String> {
     lines.map(|line| format!("{}: cannot be read: {line}", answer.host))
 }
 
-const HOST_COLUMNS: &[&str] =
-    &["HOSTNAME", "UPTIME", "LOAD", "CPUS", "CPU", "MEMORY", "USED", "AVAILABLE", "USE"];
-const DISK_COLUMNS: &[&str] = &["DEVICE", "MOUNT", "TYPE", "SIZE", "USED", "AVAILABLE", "USE"];
+const HOST_COLUMNS: &[&str] = &[
+    "HOSTNAME",
+    "UPTIME",
+    "LOAD",
+    "CPUS",
+    "CPU",
+    "MEMORY",
+    "USED",
+    "AVAILABLE",
+    "USE",
+    "SWAP",
+    "LIMITS",
+];
+const DISK_COLUMNS: &[&str] =
+    &["DEVICE", "MOUNT", "TYPE", "SIZE", "USED", "AVAILABLE", "USE", "INODES"];
 
 fn hosts_table(answers: &[Answer<HostResources>]) -> String {
     rows(answers, HOST_COLUMNS, std::slice::from_ref, host_row)
@@ -129,6 +141,8 @@ fn host_row(found: &HostResources) -> Vec<String> {
         memory.and_then(|memory| memory.used_bytes).map_or_else(dash, size),
         memory.and_then(|memory| memory.available_bytes).map_or_else(dash, size),
         percent(memory.and_then(|memory| memory.used_percent)),
+        found.swap.as_ref().map_or_else(dash, swap),
+        found.cgroup.as_ref().map_or_else(dash, limits),
     ]
 }
 
@@ -141,7 +155,28 @@ fn disk_row(disk: &Disk) -> Vec<String> {
         size(disk.used_bytes),
         size(disk.available_bytes),
         disk.used_percent.map_or_else(dash, |percent| format!("{percent}%")),
+        disk.inodes
+            .and_then(|inodes| inodes.used_percent)
+            .map_or_else(dash, |percent| format!("{percent}%")),
     ]
+}
+
+fn swap(swap: &Swap) -> String {
+    match swap.used_percent {
+        None => "none".to_owned(),
+        used => format!("{} of {}", percent(used), size(swap.total_bytes)),
+    }
+}
+
+/// What control groups allow: CPUs, and memory with what of it is used.
+fn limits(cgroup: &Cgroup) -> String {
+    let cpus = cgroup.cpu_limit.map(|cpus| format!("{cpus} CPUs"));
+    let memory = cgroup.memory_limit_bytes.map(|limit| match cgroup.memory_used_percent {
+        Some(used) => format!("{} of {}", percent(Some(used)), size(limit)),
+        None => size(limit),
+    });
+    let swap = cgroup.swap_limit_bytes.map(|limit| format!("swap {}", size(limit)));
+    [cpus, memory, swap].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 fn dash() -> String {

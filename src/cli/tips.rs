@@ -166,7 +166,18 @@ fn first_word_of_compose(words: &[OsString]) -> Option<&str> {
     words.next();
     while let Some(word) = words.next() {
         match word {
-            "-F" | "--config" | "--file" | "--timeout" => _ = words.next(),
+            "-F"
+            | "--config"
+            | "--file"
+            | "--timeout"
+            | "--profile"
+            | "--env-file"
+            | "--project-directory"
+            | "--docker"
+            | "--docker-host"
+            | "--docker-context" => {
+                _ = words.next();
+            }
             option if option.starts_with('-') => {}
             word => return Some(word),
         }

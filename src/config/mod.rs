@@ -20,6 +20,7 @@
 //! ```
 
 mod advice;
+mod docker;
 mod file;
 mod groups;
 #[cfg(test)]
@@ -34,6 +35,7 @@ use crate::forward::ForwardSpec;
 use crate::host::set::HostSet;
 use crate::host::{Host, HostError};
 
+pub use docker::DockerConfig;
 pub use reuse::SessionReuse;
 pub use settings::PoolConfig;
 pub(crate) use units::LONGEST;
@@ -61,6 +63,9 @@ pub use units::{UnitError, parse_duration, parse_size};
 /// Compression = true
 /// ServerAliveInterval = 15
 ///
+/// [hosts.web1.docker]      # how Docker's client is called there
+/// program = ["sudo", "-n", "docker"]
+///
 /// [groups]                 # hosts, known here or not, with ranges; `@` names another group
 /// web = "web[1-3],web7"
 /// all = ["@web", "db1"]
@@ -84,6 +89,9 @@ pub struct Config {
     /// The `[[hosts.NAME.forward]]` tables, by name of the host: what the agent of the program
     /// forwards as long as it runs. A [`Pool`](crate::Pool) does not look at them.
     pub forwards: BTreeMap<String, Vec<ForwardSpec>>,
+    /// The `[hosts.NAME.docker]` tables, by the names of their hosts. [`Config::docker`] has the
+    /// default for the others.
+    pub docker: BTreeMap<String, DockerConfig>,
     /// The `[groups]` table, by name. What a group names need not be one of `hosts`.
     pub groups: BTreeMap<String, HostSet>,
     /// The `[agent]` table: how the program's agent behaves. The library has no use for it.
@@ -106,6 +114,11 @@ impl Default for AgentConfig {
 }
 
 impl Config {
+    /// How Docker's client is called on this host.
+    pub fn docker(&self, host: &Host) -> DockerConfig {
+        self.docker.get(host.name()).cloned().unwrap_or_default()
+    }
+
     /// The host that is meant by `[user@]name[:port]`. Where the file has a host of that name, it
     /// is that one, with the user and the port that are said here put over its own.
     ///

@@ -3,7 +3,10 @@
 use std::ffi::{OsStr, OsString};
 use std::time::Duration;
 
-use super::{CHANGE, Compose, ComposeError, error, names};
+use super::error::Failure;
+use super::limits::{limit, only_looks};
+use super::lines::Lines;
+use super::{Compose, ComposeError, names};
 use crate::command::{Child, Command, ExitStatus, Output, Stdin};
 
 /// `docker compose -p PROJECT ACTION …`, made by the methods of [`Compose`].
@@ -15,6 +18,7 @@ pub struct Action {
     name: String,
     /// Of Compose itself, before the action.
     files: Vec<OsString>,
+    global: Vec<OsString>,
     /// It works with the files of the project, and not with its containers only.
     needs_files: bool,
     options: Vec<OsString>,
@@ -31,11 +35,12 @@ impl Action {
             project: project.to_owned(),
             name: name.to_owned(),
             files: Vec::new(),
+            global: Vec::new(),
             needs_files,
             options: Vec::new(),
             operands: Vec::new(),
             stdin: Stdin::Empty,
-            timeout: Some(CHANGE),
+            timeout: limit(name),
         }
     }
 
@@ -69,6 +74,32 @@ impl Action {
         self
     }
 
+    /// Enables this profile of the project, as `docker compose --profile`. Several calls enable
+    /// several.
+    pub fn profile(self, name: impl Into<OsString>) -> Self {
+        self.global("--profile=", name.into())
+    }
+
+    /// Takes variables from this file, a path on the host, in the place of `.env`, as `docker
+    /// compose --env-file`. Several calls name several; the last one counts most.
+    pub fn env_file(self, path: impl Into<OsString>) -> Self {
+        self.global("--env-file=", path.into())
+    }
+
+    /// Begins relative paths of the Compose files in this directory of the host, as `docker compose
+    /// --project-directory`. By default it is that of the first file.
+    pub fn project_directory(self, path: impl Into<OsString>) -> Self {
+        self.global("--project-directory=", path.into())
+    }
+
+    /// An option of Compose itself, before the action. Joined, so that no value is an option.
+    fn global(mut self, option: &str, value: OsString) -> Self {
+        let mut word = OsString::from(option);
+        word.push(value);
+        self.global.push(word);
+        self
+    }
+
     /// Sets what it reads, which is of use for [`exec`](Compose::exec). Empty by default.
     pub fn stdin(mut self, stdin: impl Into<Stdin>) -> Self {
         self.stdin = stdin.into();
@@ -93,6 +124,9 @@ impl Action {
     /// As [`Command::output`].
     pub async fn output(self) -> Result<Output, ComposeError> {
         let output = self.command().await?.output().await?;
+        if !output.status.success() && !self.is_foreign() {
+            return Err(self.compose.explained(&self.project, &output));
+        }
         self.verdict(output.status, output.stdout.is_empty(), &output.stderr).await?;
         Ok(output)
     }
@@ -114,24 +148,19 @@ impl Action {
         no_stdout: bool,
         stderr: &[u8],
     ) -> Result<(), ComposeError> {
-        if !status.success() {
-            let text = String::from_utf8_lossy(stderr);
-            let foreign = matches!(self.name.as_str(), "exec" | "run");
-            return Err(error::explain(
-                self.compose.name(),
-                &self.project,
-                status.code(),
-                &text,
-                foreign,
-            ));
-        }
-        // Warnings about the configuration of the account are no progress.
         let stderr = String::from_utf8_lossy(stderr);
-        let silent =
-            stderr.lines().all(|line| line.trim().is_empty() || line.contains("level=warning"));
+        if !status.success() {
+            let failure =
+                Failure { foreign: self.is_foreign(), ..self.compose.failure(&self.project) };
+            return Err(failure.explain(status.code(), &stderr));
+        }
+        // Progress is told by container. A warning about the configuration of the account, or a
+        // notice of podman about who does it, is none.
         let wrote_nothing = match self.name.as_str() {
-            "restart" | "stop" | "pause" | "unpause" => silent,
-            "logs" => no_stdout && silent,
+            "restart" | "stop" | "pause" | "unpause" => {
+                !stderr.lines().any(|line| line.contains("Container "))
+            }
+            "logs" => no_stdout,
             _ => false,
         };
         // What cannot be looked up does not make a failure of it.
@@ -158,6 +187,44 @@ impl Action {
         Ok(self.command().await?.spawn().await?)
     }
 
+    /// Starts the action and gives what it says line by line, for what goes on: [`Compose::events`],
+    /// [`Compose::stats`], `logs` that are followed.
+    ///
+    /// # Errors
+    ///
+    /// Those of getting there. How it ended, [`Lines::next`] tells.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Command::spawn`].
+    pub async fn stream(self) -> Result<Lines, ComposeError> {
+        let child = self.spawn().await?;
+        Ok(Lines::new(self, child))
+    }
+
+    /// What it is, as one would write it for Compose: `restart shop web`.
+    pub(crate) fn told(&self) -> String {
+        let words = [&self.options[..], &self.operands].concat();
+        let words = words.iter().map(|word| word.to_string_lossy());
+        let first = [self.name.as_str().into(), self.project.as_str().into()];
+        first.into_iter().chain(words).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Whether it only looks, and changes nothing.
+    pub(crate) fn only_looks(&self) -> bool {
+        only_looks(&self.name)
+    }
+
+    /// Whether it goes on until it is ended.
+    pub(crate) fn goes_on(&self) -> bool {
+        self.timeout.is_none() && self.only_looks()
+    }
+
+    /// What a program in a container says is not Docker's.
+    fn is_foreign(&self) -> bool {
+        matches!(self.name.as_str(), "exec" | "run")
+    }
+
     async fn command(&self) -> Result<Command, ComposeError> {
         let mut files = self.files.clone();
         if files.is_empty() && self.needs_files {
@@ -167,6 +234,7 @@ impl Action {
         for file in files {
             command = command.arg("-f").arg(file);
         }
+        let command = command.args(&self.global);
         let command = command.arg(&self.name).args(&self.options).args(&self.operands);
         Ok(command.stdin(self.stdin.clone()).timeout(self.timeout))
     }

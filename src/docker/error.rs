@@ -1,5 +1,6 @@
 //! Why `docker compose` failed.
 
+use crate::config::DockerConfig;
 use crate::error::Error;
 use crate::text::printable;
 
@@ -24,17 +25,21 @@ pub enum ComposeError {
     Run(#[from] Error),
 
     /// There is no `docker` program.
-    #[error("{host}: docker is not installed, or not on the PATH of this account")]
+    #[error("{host}: {program} is not installed, or not on the PATH of this account")]
     NoDocker {
         /// The host's name.
         host: String,
+        /// The program that was called, `docker` unless it was said otherwise.
+        program: String,
     },
 
     /// There is a `docker`, but it has no `compose`.
-    #[error("{host}: the Compose plugin of docker is not installed: {text}")]
+    #[error("{host}: the Compose plugin of {program} is not installed")]
     NoCompose {
         /// The host's name.
         host: String,
+        /// The program that was called, `docker` unless it was said otherwise.
+        program: String,
         /// Docker's own words.
         text: String,
     },
@@ -112,17 +117,52 @@ fn status(code: Option<i32>) -> String {
     code.map_or_else(|| "a signal".to_owned(), |code| format!("code {code}"))
 }
 
-/// The usual causes by the texts that give them away. `foreign` is for what a program in a
-/// container can have written, too: then only Docker's own last line counts, and only with Docker's
-/// own status.
-pub(super) fn explain(
-    host: &str,
-    project: &str,
-    code: Option<i32>,
-    stderr: &str,
-    foreign: bool,
-) -> ComposeError {
-    let host = host.to_owned();
+/// An action that has failed.
+pub(super) struct Failure<'a> {
+    pub host: &'a str,
+    pub program: &'a DockerConfig,
+    pub project: &'a str,
+    /// A program in a container can have written the texts, too. Then only Docker's own last line
+    /// counts, and only with Docker's own status.
+    pub foreign: bool,
+}
+
+impl Failure<'_> {
+    /// The usual causes by the texts that give them away.
+    pub(super) fn explain(&self, code: Option<i32>, stderr: &str) -> ComposeError {
+        explain(self, code, stderr)
+    }
+
+    /// The program that a shell, `env` or `sudo` has not found, in the words of sh and bash, mksh,
+    /// csh, zsh, fish, env and sudo.
+    fn not_found(&self, code: Option<i32>, says: impl Fn(&[&str]) -> bool) -> Option<String> {
+        let mut program = self.program.get_program();
+        let last = program.next_back().unwrap_or_default();
+        let first = program.next();
+        let is_status = code == Some(127) || first.is_some() && code == Some(1);
+        let is_missing = |program: &&str| {
+            let texts = [
+                format!("{program}: not found"),
+                format!("{program}: command not found"),
+                format!("{program}: Command not found"),
+                format!("{program}: inaccessible or not found"),
+                format!("{program}: No such file or directory"),
+                format!("command not found: {program}"),
+                format!("no such file or directory: {program}"),
+                format!("Unknown command: {program}"),
+                format!("‘{program}’: No such file"),
+                format!("'{program}': No such file"),
+            ];
+            says(&texts.each_ref().map(String::as_str))
+        };
+        first.into_iter().chain([last]).find(is_missing).filter(|_| is_status).map(str::to_owned)
+    }
+}
+
+fn explain(failure: &Failure<'_>, code: Option<i32>, stderr: &str) -> ComposeError {
+    let Failure { project, foreign, .. } = *failure;
+    let host = failure.host.to_owned();
+    let program = || failure.program.get_program().next_back().unwrap_or_default().to_owned();
     let last = stderr.lines().rev().map(str::trim).find(|line| !line.is_empty());
     let last = last.unwrap_or("it wrote nothing to stderr");
     let says = |texts: &[&str]| match foreign {
@@ -134,7 +174,13 @@ pub(super) fn explain(
         let telling = stderr.lines().rfind(|line| texts.iter().any(|text| line.contains(text)));
         printable(telling.unwrap_or_default())
     };
-    const NO_COMPOSE: &[&str] = &["is not a docker command", "unknown command: docker compose"];
+    const NO_COMPOSE: &[&str] = &[
+        "is not a docker command",
+        "unknown command: docker compose",
+        // Podman, of which a provider is the other half.
+        "looking up compose provider failed",
+        "unrecognized command `podman compose`",
+    ];
     // A docker without the plugin takes Compose's options for its own.
     const NOT_ITS_OPTION: &[&str] = &["unknown shorthand flag: ", "unknown flag: "];
     const PERMISSION: &[&str] =
@@ -151,29 +197,21 @@ pub(super) fn explain(
         "no configuration file provided",
         "no resource found",
     ];
-    // In the words of sh and bash, mksh, zsh, fish, and env.
-    const NO_DOCKER: &[&str] = &[
-        "docker: not found",
-        "docker: command not found",
-        "docker: inaccessible or not found",
-        "command not found: docker",
-        "Unknown command: docker",
-        "‘docker’: No such file",
-        "'docker': No such file",
-    ];
-    if code == Some(127) && says(NO_DOCKER) {
-        return ComposeError::NoDocker { host };
+    if let Some(program) = failure.not_found(code, says) {
+        return ComposeError::NoDocker { host, program };
     }
     if code == Some(125) && says(NOT_ITS_OPTION) {
-        return ComposeError::NoCompose { host, text: line(NOT_ITS_OPTION) };
+        return ComposeError::NoCompose { host, program: program(), text: line(NOT_ITS_OPTION) };
+    }
+    if says(NO_COMPOSE) {
+        return ComposeError::NoCompose { host, program: program(), text: line(NO_COMPOSE) };
     }
     for (texts, make) in [
         (
-            NO_COMPOSE,
-            (|host, text| ComposeError::NoCompose { host, text })
+            PERMISSION,
+            (|host, text| ComposeError::Permission { host, text })
                 as fn(String, String) -> ComposeError,
         ),
-        (PERMISSION, |host, text| ComposeError::Permission { host, text }),
         (NO_DAEMON, |host, text| ComposeError::NoDaemon { host, text }),
     ] {
         if says(texts) {
@@ -193,6 +231,12 @@ pub(super) fn explain(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rstest::rstest;
+
+    fn explain(code: Option<i32>, stderr: &str, foreign: bool) -> ComposeError {
+        let program = &DockerConfig::new();
+        Failure { host: "web1", program, project: "shop", foreign }.explain(code, stderr)
+    }
 
     /// `CAUSE<TAB>EXIT_CODE<TAB>TEXT` in each line.
     const RECORDED: &str = include_str!("../../tests/recorded/errors.txt");
@@ -205,7 +249,7 @@ mod tests {
             };
             let stderr =
                 format!("time=\"2026-01-01\" level=warning msg=\"something else\"\n{text}\n\n");
-            let error = explain("web1", "shop", code.parse().ok(), &stderr, false);
+            let error = explain(code.parse().ok(), &stderr, false);
             let found = match &error {
                 ComposeError::NoDocker { .. } => "no_docker",
                 ComposeError::NoCompose { .. } => "no_compose",
@@ -218,7 +262,7 @@ mod tests {
             assert_eq!(found, cause, "{text}");
             assert!(error.to_string().starts_with("web1: "), "{error}");
             assert!(
-                cause == "no_docker" || error.to_string().contains(text),
+                ["no_docker", "no_compose"].contains(&cause) || error.to_string().contains(text),
                 "{error} does not say {text}"
             );
         }
@@ -227,7 +271,7 @@ mod tests {
 
     #[test]
     fn the_newer_texts_of_permission_and_daemon_are_known() {
-        let of = |text: &str| explain("web1", "shop", Some(1), text, false);
+        let of = |text: &str| explain(Some(1), text, false);
         let text = "permission denied while trying to connect to the docker API at \
             unix:///var/run/docker.sock";
         assert!(matches!(of(text), ComposeError::Permission { .. }));
@@ -244,25 +288,67 @@ mod tests {
             (3, "no such project"),
             (1, "Cannot connect to the Docker daemon of mine\nand more"),
         ] {
-            let error = explain("web1", "shop", Some(code), stderr, true);
+            let error = explain(Some(code), stderr, true);
             assert!(matches!(error, ComposeError::Failed { .. }), "{error}");
         }
         let text = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the \
             docker daemon running?\n";
-        assert!(matches!(
-            explain("web1", "shop", Some(1), text, true),
-            ComposeError::NoDaemon { .. }
-        ));
+        assert!(matches!(explain(Some(1), text, true), ComposeError::NoDaemon { .. }));
+    }
+
+    #[rstest]
+    #[case::sudo(&["sudo", "-n", "docker"], 1, "sudo: docker: command not found", "docker")]
+    #[case::no_sudo(&["sudo", "-n", "docker"], 127, "sh: 1: sudo: not found", "sudo")]
+    #[case::path(
+        &["/snap/bin/docker"], 127,
+        "bash: line 1: /snap/bin/docker: No such file or directory", "/snap/bin/docker"
+    )]
+    #[case::zsh(
+        &["/snap/bin/docker"], 127,
+        "zsh:1: no such file or directory: /snap/bin/docker", "/snap/bin/docker"
+    )]
+    #[case::env(&["podman"], 127, "env: ‘podman’: No such file or directory", "podman")]
+    #[case::csh(&["docker"], 127, "docker: Command not found.", "docker")]
+    fn g2_a_program_that_is_not_there_is_named(
+        #[case] words: &[&str],
+        #[case] code: i32,
+        #[case] stderr: &str,
+        #[case] program: &str,
+    ) {
+        let config = DockerConfig::new().program(words.iter().copied()).expect("it is right");
+        let failure = Failure { host: "web1", program: &config, project: "shop", foreign: false };
+        let expected =
+            format!("web1: {program} is not installed, or not on the PATH of this account");
+        assert_eq!(failure.explain(Some(code), stderr).to_string(), expected);
+    }
+
+    #[rstest]
+    #[case::podman(
+        "podman",
+        125,
+        "Error: looking up compose provider failed\n7 errors occurred:\n\t* exec: \
+         \"docker-compose\": executable file not found in $PATH"
+    )]
+    #[case::docker("docker", 125, "unknown flag: --format\nSee 'docker --help'.")]
+    fn g9_a_missing_plugin_is_told_alone(
+        #[case] program: &str,
+        #[case] code: i32,
+        #[case] stderr: &str,
+    ) {
+        let config = DockerConfig::new().program([program]).expect("it is right");
+        let failure = Failure { host: "web1", program: &config, project: "shop", foreign: false };
+        let expected = format!("web1: the Compose plugin of {program} is not installed");
+        assert_eq!(failure.explain(Some(code), stderr).to_string(), expected);
     }
 
     #[test]
     fn a_silent_failure_is_told_with_its_status() {
-        let error = explain("web1", "shop", Some(14), "\n", false);
+        let error = explain(Some(14), "\n", false);
         assert_eq!(
             error.to_string(),
             "web1: docker compose failed with code 14: it wrote nothing to stderr"
         );
-        let error = explain("web1", "shop", None, "", false);
+        let error = explain(None, "", false);
         assert_eq!(
             error.to_string(),
             "web1: docker compose failed with a signal: it wrote nothing to stderr"

@@ -24,7 +24,10 @@
 //! ```
 
 mod action;
+mod call;
 mod error;
+mod limits;
+mod lines;
 mod names;
 #[cfg(test)]
 mod properties;
@@ -33,22 +36,20 @@ mod read;
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::future::try_join;
 use futures_util::{StreamExt, stream};
 
-use crate::command::{Command, Runner};
+use crate::command::{Command, Output, Runner};
+use crate::config::DockerConfig;
 use crate::host::Host;
+use limits::LOOK;
 
 pub use action::Action;
 pub use error::ComposeError;
+use error::Failure;
+pub use lines::Lines;
 pub use read::{ContainerState, Project, ProjectStatus, Publisher, Service, Status};
-
-/// For what only looks.
-const LOOK: Duration = Duration::from_secs(15);
-/// For what changes something, unless it may well take minutes.
-const CHANGE: Duration = Duration::from_secs(30);
 
 /// The projects of a host, each with the status of its services.
 pub type Overview = Vec<(Project, Result<ProjectStatus, ComposeError>)>;
@@ -64,12 +65,20 @@ const NEED_FILES: &[&str] = &[
 pub struct Compose {
     runner: Arc<dyn Runner>,
     host: Host,
+    docker: Arc<DockerConfig>,
 }
 
 impl Compose {
     /// Starts nothing.
     pub fn new(runner: &dyn Runner, host: &Host) -> Self {
-        Compose { runner: runner.shared(), host: host.clone() }
+        Compose { runner: runner.shared(), host: host.clone(), docker: Arc::default() }
+    }
+
+    /// Calls Docker's client in this way: by `sudo`, as `podman`, for another daemon. By default it
+    /// is `docker`. [`Config::docker`](crate::Config::docker) has what the TOML file says of a host.
+    pub fn docker(mut self, docker: DockerConfig) -> Self {
+        self.docker = Arc::new(docker);
+        self
     }
 
     /// The projects that Compose knows there: those with something running, or with `all` every one
@@ -157,10 +166,12 @@ impl Compose {
     ///
     /// [`ComposeError::Name`], as for all actions.
     pub fn up(&self, project: &str) -> Result<Action, ComposeError> {
-        Ok(self.action(project, "up")?.option("--detach").timeout(None))
+        Ok(self.action(project, "up")?.option("--detach"))
     }
 
-    /// Stops a project's containers and removes them and their networks; volumes stay.
+    /// Stops a project's containers and removes them and their networks; volumes stay. It has 10
+    /// minutes unless another limit is set, as have [`start`](Self::start), [`stop`](Self::stop)
+    /// and [`restart`](Self::restart): containers may take their time to stop, one after another.
     ///
     /// # Errors
     ///
@@ -203,7 +214,7 @@ impl Compose {
     ///
     /// [`ComposeError::Name`], as for all actions.
     pub fn pull(&self, project: &str) -> Result<Action, ComposeError> {
-        Ok(self.action(project, "pull")?.timeout(None))
+        self.action(project, "pull")
     }
 
     /// The logs of a project. With `follow` they go on until the [`Child`](crate::Child) is
@@ -215,6 +226,27 @@ impl Compose {
     pub fn logs(&self, project: &str, follow: bool) -> Result<Action, ComposeError> {
         let action = self.action(project, "logs")?.option("--no-color");
         Ok(if follow { action.option("--follow").timeout(None) } else { action })
+    }
+
+    /// What happens to the containers of a project, as lines of JSON, until it is ended; for
+    /// [`Action::stream`]. No time limit unless one is set.
+    ///
+    /// # Errors
+    ///
+    /// [`ComposeError::Name`], as for all actions.
+    pub fn events(&self, project: &str) -> Result<Action, ComposeError> {
+        Ok(self.action(project, "events")?.option("--json"))
+    }
+
+    /// What the containers of a project use, again and again, as lines of JSON with one container
+    /// each, until it is ended; for [`Action::stream`]. No time limit unless one is set. Old
+    /// versions of Compose do not have it.
+    ///
+    /// # Errors
+    ///
+    /// [`ComposeError::Name`], as for all actions.
+    pub fn stats(&self, project: &str) -> Result<Action, ComposeError> {
+        Ok(self.action(project, "stats")?.option("--format=json"))
     }
 
     /// Runs a program in a container of a service, without a terminal.
@@ -231,8 +263,9 @@ impl Compose {
         Ok(self.action(project, "exec")?.option("-T").service(service)?.args(words))
     }
 
-    /// Any action of `docker compose`, such as `"kill"` or `"top"`. It has 30 s unless another
-    /// limit is set. Actions that work with the files of a project, `"build"` or `"run"` say, have
+    /// Any action of `docker compose`, such as `"kill"` or `"top"`. Unless another limit is set it
+    /// has 30 s; 10 minutes where it stops or starts containers; and no limit where it builds,
+    /// moves images, or goes on until it is ended. Actions that work with the files of a project, `"build"` or `"run"` say, have
     /// them as for [`up`](Self::up).
     ///
     /// # Errors
@@ -249,7 +282,7 @@ impl Compose {
     }
 
     fn docker_compose(&self) -> Command {
-        self.runner.command(&self.host, "docker").arg("compose")
+        call::client(&*self.runner, &self.host, &self.docker).arg("compose")
     }
 
     /// Runs a command to its end and gives what it wrote to stdout.
@@ -257,11 +290,22 @@ impl Compose {
         let output = command.output().await?;
         match output.status.code() {
             Some(0) => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
-            code => {
-                let stderr = String::from_utf8_lossy(&output.stderr);
-                Err(error::explain(self.name(), project, code, &stderr, false))
-            }
+            _ => Err(self.explained(project, &output)),
         }
+    }
+
+    /// Why it failed. An account that is turned away is often told so on stdout.
+    fn explained(&self, project: &str, output: &Output) -> ComposeError {
+        let words = match output.stderr.iter().all(u8::is_ascii_whitespace) {
+            true => &output.stdout,
+            false => &output.stderr,
+        };
+        let code = output.status.code();
+        self.failure(project).explain(code, &String::from_utf8_lossy(words))
+    }
+
+    fn failure<'a>(&'a self, project: &'a str) -> Failure<'a> {
+        Failure { host: self.name(), program: &self.docker, project, foreign: false }
     }
 
     fn malformed(&self, what: &'static str, reason: String) -> ComposeError {

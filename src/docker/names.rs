@@ -6,17 +6,23 @@ use super::ComposeError;
 /// More than any project is called; Docker's own names of containers, which contain it, end at 255.
 const LONGEST: usize = 200;
 
-/// Compose's own rule: lower-case letters, digits, `-` and `_`, the first one a letter or a digit.
+/// Compose's specification has lower-case letters, digits, `-` and `_`. But what other programs and
+/// former versions have named has capitals and dots, too, and `ls` lists it; there Compose says what
+/// it makes of it.
 pub(super) fn project(name: &str) -> Result<&str, ComposeError> {
-    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
-    check("project name", name, allowed, "lower-case letters, digits, \"-\" and \"_\" are allowed")
+    check("project name", name, is_of_a_name, RULE)
 }
 
-/// Compose's own rule: letters, digits, `.`, `-` and `_`.
+/// Compose's specification: letters, digits, `.`, `-` and `_`.
 pub(super) fn service(name: &str) -> Result<&str, ComposeError> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-    check("service name", name, allowed, "letters, digits, \".\", \"-\" and \"_\" are allowed")
+    check("service name", name, is_of_a_name, RULE)
 }
+
+fn is_of_a_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_')
+}
+
+const RULE: &str = "letters, digits, \".\", \"-\" and \"_\" are allowed";
 
 pub(super) fn action(name: &str) -> Result<&str, ComposeError> {
     let allowed = |c: char| c.is_ascii_lowercase() || c == '-';
@@ -35,8 +41,10 @@ fn check<'a>(
         format!("it is longer than {LONGEST} characters")
     } else if let Some(c) = name.chars().find(|&c| !allowed(c)) {
         format!("it must not contain {c:?}; {rule}")
-    } else if name.starts_with(|c: char| !c.is_ascii_alphanumeric()) {
-        "it must start with a letter or a digit".to_owned()
+    } else if name.starts_with('-') {
+        "it must not start with \"-\"".to_owned()
+    } else if name.chars().all(|c| c == '.') {
+        "it must not be made of dots alone".to_owned()
     } else {
         return Ok(name);
     };
@@ -52,7 +60,10 @@ mod tests {
     #[case("shop")]
     #[case("shop_2-a")]
     #[case("2shop")]
-    fn good_project_names(#[case] name: &str) {
+    #[case("_web")]
+    #[case(".hidden")]
+    #[case("Shop.Of.Others")]
+    fn g1_good_project_names(#[case] name: &str) {
         assert_eq!(project(name).expect("it is a name"), name);
         assert_eq!(service(name).expect("it is a name"), name);
     }
@@ -60,25 +71,21 @@ mod tests {
     #[rstest]
     #[case(
         "$(reboot)",
-        "invalid project name \"$(reboot)\": it must not contain '$'; lower-case letters, digits, \
+        "invalid project name \"$(reboot)\": it must not contain '$'; letters, digits, \".\", \
             \"-\" and \"_\" are allowed"
     )]
     #[case(
         "-f/etc/passwd",
-        "invalid project name \"-f/etc/passwd\": it must not contain '/'; lower-case letters, \
-            digits, \"-\" and \"_\" are allowed"
+        "invalid project name \"-f/etc/passwd\": it must not contain '/'; letters, digits, \
+            \".\", \"-\" and \"_\" are allowed"
     )]
-    #[case("-f", "invalid project name \"-f\": it must start with a letter or a digit")]
+    #[case("-f", "invalid project name \"-f\": it must not start with \"-\"")]
     #[case(
         "a b",
-        "invalid project name \"a b\": it must not contain ' '; lower-case letters, digits, \"-\" \
+        "invalid project name \"a b\": it must not contain ' '; letters, digits, \".\", \"-\" \
             and \"_\" are allowed"
     )]
-    #[case(
-        "Shop",
-        "invalid project name \"Shop\": it must not contain 'S'; lower-case letters, digits, \"-\" \
-            and \"_\" are allowed"
-    )]
+    #[case("..", "invalid project name \"..\": it must not be made of dots alone")]
     #[case("", "invalid project name \"\": it must not be empty")]
     fn bad_project_names(#[case] name: &str, #[case] message: &str) {
         assert_eq!(project(name).unwrap_err().to_string(), message);
@@ -88,6 +95,7 @@ mod tests {
     #[case("$(reboot)")]
     #[case("-f/etc/passwd")]
     #[case("--help")]
+    #[case("-web")]
     #[case("a b")]
     #[case("a\nb")]
     #[case("")]

@@ -3,8 +3,9 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::error::explain;
+use super::error::Failure;
 use super::read::{project_status, projects};
+use crate::config::DockerConfig;
 
 const RECORDED: &[&str] = &[
     include_str!("../../tests/recorded/ls-2.40.3-all.json"),
@@ -88,7 +89,9 @@ proptest! {
         code in any::<Option<i32>>(),
         foreign in any::<bool>(),
     ) {
-        let message = explain("web1", "shop", code, &stderr, foreign).to_string();
+        let program = &DockerConfig::new();
+        let failure = Failure { host: "web1", program, project: "shop", foreign };
+        let message = failure.explain(code, &stderr).to_string();
         prop_assert!(message.starts_with("web1: "), "{message:?}");
         prop_assert!(!message.contains(char::is_control), "{message:?}");
     }

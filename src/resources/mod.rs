@@ -48,6 +48,11 @@ pub struct HostResources {
     pub cpu_percent: Option<f64>,
     /// Main memory.
     pub memory: Option<Memory>,
+    /// Swap; a machine without any has 0 bytes of it.
+    pub swap: Option<Swap>,
+    /// What the control groups of the session allow, where that is less than the machine has: in a
+    /// container, for one. `None` where nothing is limited.
+    pub cgroup: Option<Cgroup>,
     /// The mounted file systems that store something. `None` when `df` gave no answer (a network
     /// file system can hang).
     pub disks: Option<Vec<Disk>>,
@@ -84,6 +89,51 @@ pub struct Memory {
     pub used_percent: Option<f64>,
 }
 
+/// Swap in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Swap {
+    /// All of it (`SwapTotal`).
+    pub total_bytes: u64,
+    /// What is used: `SwapTotal` less `SwapFree`.
+    pub used_bytes: u64,
+    /// What is free (`SwapFree`).
+    pub free_bytes: u64,
+    /// `used_bytes` of `total_bytes`, 0 to 100; `None` where there is no swap.
+    pub used_percent: Option<f64>,
+}
+
+/// The limits of control groups, of version 1 or 2. Of a group and those around it the tightest
+/// limit counts; what is not below what the machine has is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Cgroup {
+    /// CPUs that may be used at once, such as 1.5.
+    pub cpu_limit: Option<f64>,
+    /// Memory that may be used.
+    pub memory_limit_bytes: Option<u64>,
+    /// What is used of that, caches that nobody has used lately left out, as `docker stats` has it.
+    pub memory_used_bytes: Option<u64>,
+    /// `memory_used_bytes` of `memory_limit_bytes`, 0 to 100.
+    pub memory_used_percent: Option<f64>,
+    /// Swap that may be used, beside the memory.
+    pub swap_limit_bytes: Option<u64>,
+}
+
+/// The files that a file system can have, and has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Inodes {
+    /// All of them.
+    pub total: u64,
+    /// Those that are used.
+    pub used: u64,
+    /// Those that are left.
+    pub free: u64,
+    /// `used` of `total`, rounded up, 0 to 100 as `df -i` says it.
+    pub used_percent: Option<u8>,
+}
+
 /// A mounted file system, in bytes as `df` counts them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
@@ -102,6 +152,8 @@ pub struct Disk {
     pub available_bytes: u64,
     /// `used` of `used + available`, rounded up, 0 to 100 as `df` says it.
     pub used_percent: Option<u8>,
+    /// Its inodes; `None` where it has no fixed number of them, or `df` does not tell.
+    pub inodes: Option<Inodes>,
 }
 
 impl HostResources {
@@ -124,7 +176,12 @@ impl HostResources {
                 match output.status.code() {
                     // Without a single part there was no script: a forced command, or no sh.
                     Some(code) if code != 0 && found == Self::default() => {
-                        let stderr = String::from_utf8_lossy(&output.stderr).trim_end().to_owned();
+                        // An account that is turned away is often told so on stdout.
+                        let words = match output.stderr.iter().all(u8::is_ascii_whitespace) {
+                            true => &output.stdout,
+                            false => &output.stderr,
+                        };
+                        let stderr = String::from_utf8_lossy(words).trim_end().to_owned();
                         Err(Error::Failed { host: host.name().to_owned(), code, stderr })
                     }
                     _ => Ok(found),

@@ -22,9 +22,56 @@ part cpu
 grep '^cpu ' /proc/stat
 part meminfo
 cat /proc/meminfo
+part cgroup
+# What the control groups of this shell allow, from the innermost to the outermost. In a container
+# the paths may be those outside of it, of which only the last directory is there.
+group() {
+    dir=$1 path=$2
+    shift 2
+    while :; do
+        if [ -r "$dir$path/$1" ]; then
+            printf 'group\n'
+            for file; do
+                while read -r line; do
+                    case $file,$line in
+                    memory.stat,inactive_file\ *) printf '%s\n' "$line" ;;
+                    memory.stat,total_inactive_file\ *) printf 'inactive_file %s\n' "${line#* }" ;;
+                    memory.stat,*) ;;
+                    *) printf '%s %s\n' "$file" "$line" ;;
+                    esac
+                done <"$dir$path/$file"
+            done
+        fi
+        case $path in '' | /) break ;; esac
+        path=${path%/*}
+    done
+}
+while IFS=: read -r number controllers path; do
+    root=/sys/fs/cgroup
+    case ,$controllers, in
+    ,,)
+        [ -r "$root/cgroup.controllers" ] || root=$root/unified
+        group "$root" "$path" cpu.max
+        group "$root" "$path" memory.max memory.current memory.swap.max memory.stat
+        ;;
+    *,cpu,*) group "$root/cpu" "$path" cpu.cfs_quota_us cpu.cfs_period_us ;;
+    *,memory,*)
+        group "$root/memory" "$path" memory.limit_in_bytes memory.usage_in_bytes \
+            memory.memsw.limit_in_bytes memory.stat
+        ;;
+    esac
+done </proc/self/cgroup
 part mounts
 cat /proc/mounts
 part df
-# In blocks of 1024 bytes whatever the environment says, one line each.
-if timeout -s KILL 5 true; then timeout -s KILL 5 df -P -k; else df -P -k; fi
+# In blocks of 1024 bytes whatever the environment says, one line each. Where the first one hangs,
+# so would the second.
+if timeout -s KILL 5 true; then
+    timeout -s KILL 5 df -P -k
+    [ $? -ge 124 ] || { part inodes && timeout -s KILL 5 df -P -i; }
+else
+    df -P -k
+    part inodes
+    df -P -i
+fi
 part end

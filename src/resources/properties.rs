@@ -8,8 +8,8 @@ use super::read::resources;
 fn output() -> impl Strategy<Value = String> {
     let part = prop::sample::select(
         &[
-            "hostname", "uptime", "loadavg", "cpus", "cpu", "meminfo", "mounts", "df", "end",
-            "other", "",
+            "hostname", "uptime", "loadavg", "cpus", "cpu", "meminfo", "mounts", "df", "cgroup",
+            "inodes", "end", "other", "",
         ][..],
     );
     let number = prop_oneof![
@@ -21,8 +21,12 @@ fn output() -> impl Strategy<Value = String> {
     let line = prop_oneof![
         part.prop_map(|part| format!(":: {part}")),
         vec(number.clone(), 0..12).prop_map(|numbers| format!("cpu  {}", numbers.join(" "))),
-        (number.clone(), "MemTotal|MemFree|MemAvailable")
+        (number.clone(), "MemTotal|MemFree|MemAvailable|SwapTotal|SwapFree")
             .prop_map(|(number, name)| format!("{name}: {number} kB")),
+        Just("group".to_owned()),
+        (vec(number.clone(), 1..3), "cpu.max|memory.max|memory.current|inactive_file")
+            .prop_map(|(numbers, name)| format!("{name} {}", numbers.join(" "))),
+        Just("Filesystem Inodes IUsed IFree IUse% Mounted on".to_owned()),
         Just("Filesystem 1024-blocks Used Available Capacity Mounted on".to_owned()),
         (vec(number.clone(), 4), "/[a-z \\x1b\\\\0-7é]{0,8}")
             .prop_map(|(numbers, name)| format!("/dev/a {} {name}", numbers.join(" "))),
@@ -38,7 +42,9 @@ proptest! {
     fn any_output_is_read_within_reason(text in output()) {
         let found = resources(&text);
         let of_memory = found.memory.as_ref().and_then(|memory| memory.used_percent);
-        let percents = [found.cpu_percent, of_memory];
+        let of_swap = found.swap.as_ref().and_then(|swap| swap.used_percent);
+        let of_limit = found.cgroup.as_ref().and_then(|cgroup| cgroup.memory_used_percent);
+        let percents = [found.cpu_percent, of_memory, of_swap, of_limit];
         for percent in percents.into_iter().flatten() {
             prop_assert!((0.0..=100.0).contains(&percent), "{percent}");
         }

@@ -5,7 +5,7 @@
 const LONGEST: usize = 1024 * 1024;
 
 /// Makes lines of what comes in pieces.
-pub(super) struct Lines {
+pub(in crate::cli) struct Lines {
     prefix: Vec<u8>,
     /// The beginning of a line whose end has not come.
     begun: Vec<u8>,
@@ -18,7 +18,7 @@ const COLORS: [&str; 10] = ["36", "32", "33", "35", "34", "96", "92", "93", "95"
 
 impl Lines {
     /// With the name before each line; the nth one has the nth colour.
-    pub(super) fn new(name: &str, color: Option<usize>) -> Self {
+    pub(in crate::cli) fn new(name: &str, color: Option<usize>) -> Self {
         let prefix = match color {
             Some(nth) => format!("\x1b[{}m{name}:\x1b[0m ", COLORS[nth % COLORS.len()]),
             None => format!("{name}: "),
@@ -32,7 +32,7 @@ impl Lines {
     }
 
     /// The lines that are whole now.
-    pub(super) fn take(&mut self, mut bytes: &[u8]) -> Vec<u8> {
+    pub(in crate::cli) fn take(&mut self, mut bytes: &[u8]) -> Vec<u8> {
         let mut whole = Vec::new();
         while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
             let (line, rest) = bytes.split_at(end);
@@ -45,7 +45,7 @@ impl Lines {
     }
 
     /// What is left at the end, with the end of line that it lacks.
-    pub(super) fn finish(&mut self) -> Vec<u8> {
+    pub(in crate::cli) fn finish(&mut self) -> Vec<u8> {
         let mut whole = Vec::new();
         if !self.begun.is_empty() {
             self.end(&mut whole);

@@ -40,6 +40,7 @@ use crate::host::set::fold;
 use crate::pool::signals;
 use crate::text::plain;
 
+pub(super) use self::lines::Lines;
 pub(super) use self::screen::leave;
 
 pub(super) const USAGE: &str = "sshpool run [OPTIONS] <-w HOSTS|-g GROUP|--hosts FILE> -- COMMAND…";

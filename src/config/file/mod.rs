@@ -1,6 +1,8 @@
 //! Reading the TOML file. Values are taken from the parsed document with their places, so that
 //! every error has its line.
 
+mod docker;
+mod forward;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -14,15 +16,15 @@ use toml::de::{DeString, DeTable, DeValue};
 
 use super::settings::{SETTINGS, names};
 use super::units::{LONGEST, parse_duration};
-use super::{AgentConfig, Config, ConfigError, PoolConfig, quoted};
-use crate::forward::{Direction, ForwardSpec};
+use super::{AgentConfig, Config, ConfigError, DockerConfig, PoolConfig, quoted};
+use crate::forward::ForwardSpec;
 use crate::host::{Host, HostError};
 
 pub(super) type Key<'i> = Spanned<DeString<'i>>;
 pub(super) type Value<'i> = Spanned<DeValue<'i>>;
 
 const TABLES: [&str; 4] = ["pool", "hosts", "groups", "agent"];
-const HOST_KEYS: [&str; 8] = [
+const HOST_KEYS: [&str; 9] = [
     "address",
     "port",
     "user",
@@ -31,6 +33,7 @@ const HOST_KEYS: [&str; 8] = [
     "forced_command",
     "forward",
     "options",
+    "docker",
 ];
 
 impl Config {
@@ -81,11 +84,13 @@ impl Config {
                 "agent" => config.agent = reader.agent(reader.table("agent", value)?)?,
                 "hosts" => {
                     for (name, value) in in_file_order(reader.table("hosts", value)?) {
-                        let (host, forwards) = reader.host(name, value)?;
-                        config.hosts.insert(name.get_ref().to_string(), host);
+                        let Said { host, docker, forwards } = reader.host(name, value)?;
+                        let name = name.get_ref().to_string();
+                        config.docker.extend(docker.map(|docker| (name.clone(), docker)));
                         if !forwards.is_empty() {
-                            config.forwards.insert(name.get_ref().to_string(), forwards);
+                            config.forwards.insert(name.clone(), forwards);
                         }
+                        config.hosts.insert(name, host);
                     }
                 }
                 "groups" => config.groups = reader.groups(reader.table("groups", value)?)?,
@@ -97,6 +102,13 @@ impl Config {
 }
 
 /// The text and where it came from.
+/// What a `[hosts.NAME]` table says.
+struct Said {
+    host: Host,
+    docker: Option<DockerConfig>,
+    forwards: Vec<ForwardSpec>,
+}
+
 pub(super) struct Reader<'a> {
     text: &'a str,
     origin: &'a Path,
@@ -136,11 +148,7 @@ impl Reader<'_> {
         Ok(agent)
     }
 
-    fn host(
-        &self,
-        name: &Key<'_>,
-        value: &Value<'_>,
-    ) -> Result<(Host, Vec<ForwardSpec>), ConfigError> {
+    fn host(&self, name: &Key<'_>, value: &Value<'_>) -> Result<Said, ConfigError> {
         let mut forwards = Vec::new();
         let place = format!("hosts.{}", written_key(name.get_ref()));
         let refused =
@@ -149,6 +157,7 @@ impl Reader<'_> {
         let table = self.table(&place, value)?;
         let mut host =
             Host::new(name.get_ref().as_ref()).map_err(|error| refused(name.span(), error))?;
+        let mut docker = None;
         for (key, value) in in_file_order(table) {
             let place = format!("{place}.{}", written_key(key.get_ref()));
             let changed = match key.get_ref().as_ref() {
@@ -172,6 +181,10 @@ impl Reader<'_> {
                     }
                     Ok(host)
                 }
+                "docker" => {
+                    docker = Some(self.docker(&place, value)?);
+                    Ok(host)
+                }
                 _ => {
                     let table = format!("in [hosts.{}]", written_key(name.get_ref()));
                     return Err(self.unknown_key(key, &table, &HOST_KEYS));
@@ -179,32 +192,7 @@ impl Reader<'_> {
             };
             host = changed.map_err(|error| refused(value.span(), error))?;
         }
-        Ok((host, forwards))
-    }
-
-    fn forwards(&self, place: &str, value: &Value<'_>) -> Result<Vec<ForwardSpec>, ConfigError> {
-        const KEYS: [&str; 3] = ["local", "remote", "dynamic"];
-        let tables = value.get_ref().as_array();
-        let expected = format!("tables, each a [[{place}]]");
-        let tables = tables.ok_or_else(|| self.invalid(place, value, &expected))?;
-        let mut forwards = Vec::new();
-        for table in tables {
-            for (key, value) in in_file_order(self.table(place, table)?) {
-                let direction = match key.get_ref().as_ref() {
-                    "local" => Direction::Local,
-                    "remote" => Direction::Remote,
-                    "dynamic" => Direction::Dynamic,
-                    _ => return Err(self.unknown_key(key, &format!("in [[{place}]]"), &KEYS)),
-                };
-                let text = self.string(&format!("{place}.{}", key.get_ref()), value)?;
-                let forward = ForwardSpec::parse(direction, text);
-                forwards.push(
-                    forward
-                        .map_err(|error| self.error(value.span(), format!("{place}: {error}")))?,
-                );
-            }
-        }
-        Ok(forwards)
+        Ok(Said { host, docker, forwards })
     }
 }
 

@@ -4,6 +4,7 @@
 mod tests;
 mod values;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
 pub use values::{ContainerState, Project, ProjectStatus, Publisher, Service, Status};
@@ -22,7 +23,7 @@ struct RawProject {
 pub(super) fn projects(text: &str) -> Result<Vec<Project>, String> {
     let text = without_greeting(text);
     let raw: Vec<RawProject> =
-        serde_json::from_str(text.trim()).map_err(|error| format!("{error} in {}", shown(text)))?;
+        first(text).map_err(|error| format!("{error} in {}", shown(text)))?;
     let project = |raw: RawProject| Project {
         name: raw.name,
         status: Status::from_counts(&raw.status),
@@ -46,6 +47,13 @@ fn files(list: &str) -> Vec<String> {
         }
     }
     files
+}
+
+/// The JSON at the beginning. Behind it a provider of Compose may say something more.
+fn first<T: DeserializeOwned>(text: &str) -> serde_json::Result<T> {
+    let mut values = serde_json::Deserializer::from_str(text).into_iter();
+    // Without any there is the error of an end that came too early.
+    values.next().unwrap_or_else(|| serde_json::from_str(""))
 }
 
 /// Start-up files of the account can print before Docker does. Where nothing looks like an answer
@@ -118,7 +126,8 @@ impl From<RawService> for Service {
 }
 
 /// Reads the answer of `docker compose ps --format json` in both of its shapes: one array (until
-/// Compose 2.20), or one object in each line.
+/// Compose 2.20), or one object in each line. Lines behind the first object that are no object are
+/// somebody's notices.
 pub(super) fn project_status(project: &str, text: &str) -> ProjectStatus {
     let text = without_greeting(text);
     let (mut services, mut unreadable) = (Vec::new(), Vec::new());
@@ -126,7 +135,7 @@ pub(super) fn project_status(project: &str, text: &str) -> ProjectStatus {
         Ok(raw) => services.push(Service::from(raw)),
         Err(error) => unreadable.push(format!("{place}: {error} in {}", shown(source))),
     };
-    match serde_json::from_str::<Vec<serde_json::Value>>(text.trim()) {
+    match first::<Vec<serde_json::Value>>(text) {
         Ok(values) => {
             for (index, value) in values.into_iter().enumerate() {
                 let source = value.to_string();
@@ -134,9 +143,10 @@ pub(super) fn project_status(project: &str, text: &str) -> ProjectStatus {
             }
         }
         Err(_) => {
-            for (index, line) in
-                text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty())
-            {
+            let begins = |line: &str| line.trim_start().starts_with('{');
+            let is_answer = text.lines().any(begins);
+            let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+            for (index, line) in lines.filter(|(_, line)| begins(line) || !is_answer) {
                 take(format!("line {}", index + 1), serde_json::from_str(line), line);
             }
         }

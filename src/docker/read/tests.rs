@@ -76,7 +76,7 @@ fn a_project_without_containers_is_stopped(#[case] recorded: &str) {
 #[rstest]
 #[case::line(
     "{\"Service\":\"web\",\"State\":\"running\"}\n{\"Service\":\"db\"\nWARN[0000] text\n",
-    &["line 2: ", "line 3: "]
+    &["line 2: "]
 )]
 #[case::array(
     "[{\"Service\":\"web\",\"State\":\"running\"},{\"Service\":\"db\"}]",
@@ -154,6 +154,20 @@ fn a_greeting_before_the_answer_is_not_part_of_it() {
     );
     let found = project_status("shop", "Welcome to web1\n");
     assert_eq!((found.status, found.unreadable.len()), (Status::Unknown, 1));
+}
+
+#[rstest]
+#[case::array("[{\"Service\":\"web\",\"State\":\"running\"}]\n>>>> by podman-compose <<<<\n")]
+#[case::lines("{\"Service\":\"web\",\"State\":\"running\"}\nWARN[0000] deprecated\n[notice] a\n")]
+fn g4_text_behind_the_answer_is_read_over(#[case] text: &str) {
+    let found = project_status("shop", text);
+    assert_eq!(
+        (found.status, found.services.len(), found.unreadable.len()),
+        (Status::Running, 1, 0)
+    );
+    let listed = projects("[{\"Name\":\"shop\",\"Status\":\"running(1)\"}]\n>>>> by podman <<<<\n");
+    assert_eq!(listed.expect("it can be read").len(), 1);
+    assert!(projects("[]\nnotice\n").expect("it can be read").is_empty());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The mounted file systems, from `df` and `/proc/mounts`.
 
-use crate::resources::Disk;
+use crate::resources::{Disk, Inodes};
 use crate::text::printable;
 
 /// Kinds of file systems that have a size and store nothing, or nothing that could fill up by
@@ -24,13 +24,21 @@ const NOT_REAL: &[&str] = &[
 pub(super) struct Mount {
     directory: String,
     kind: String,
+    /// An overlay that is read only, without a directory for what is written: what lies below it
+    /// is all there is, as in the root of an image (composefs), and it is always full.
+    is_image: bool,
 }
 
 impl Mount {
     /// `DEVICE DIRECTORY KIND OPTIONS 0 0`, blanks in the names as `\040`.
     pub(super) fn read(line: &str) -> Option<Self> {
         let mut words = line.split(' ').skip(1);
-        Some(Mount { directory: unescaped(words.next()?), kind: words.next()?.to_owned() })
+        let (directory, kind) = (unescaped(words.next()?), words.next()?.to_owned());
+        let mut options = words.next().unwrap_or_default().split(',');
+        let is_image = kind == "overlay"
+            && options.clone().any(|option| option == "ro")
+            && !options.any(|option| option.starts_with("upperdir="));
+        Some(Mount { directory, kind, is_image })
     }
 }
 
@@ -79,14 +87,13 @@ pub(super) fn disks(
             continue;
         };
         // What is mounted over something hides it, and comes later.
-        disk.file_system = mounts
-            .iter()
-            .rfind(|mount| {
-                printable(&mount.directory) == disk.mount
-                    || without_controls(&mount.directory) == disk.mount
-            })
-            .map(|mount| mount.kind.clone());
-        if disk.size_bytes == 0 || !is_real(&disk) {
+        let mount = mounts.iter().rfind(|mount| {
+            printable(&mount.directory) == disk.mount
+                || without_controls(&mount.directory) == disk.mount
+        });
+        disk.file_system = mount.map(|mount| mount.kind.clone());
+        let is_image = mount.is_some_and(|mount| mount.is_image);
+        if disk.size_bytes == 0 || is_image || !is_real(&disk) {
             continue;
         }
         // A file system that is mounted several times. What is no path may well be the name of
@@ -103,48 +110,94 @@ pub(super) fn disks(
     Some(disks)
 }
 
-/// `DEVICE SIZE USED AVAILABLE PERCENT% DIRECTORY`, with blanks in the names perhaps.
-fn disk(line: &str) -> Option<Disk> {
-    let words: Vec<&str> = line.split(' ').collect();
-    let words: Vec<(usize, &str)> = {
-        // Where each begins, to cut the names out whole.
-        let mut at = 0;
-        let begins = words.into_iter().map(|word| {
-            let begin = at;
-            at += word.len() + 1;
-            (begin, word)
-        });
-        begins.filter(|(_, word)| !word.is_empty()).collect()
-    };
-    let blocks = |word: &str| word.parse::<u64>().ok()?.checked_mul(1024);
-    // A reserve that root has used up makes this one negative.
-    let left = |word: &str| match word.strip_prefix('-') {
-        Some(digits) => digits.parse::<u64>().ok().map(|_| 0),
-        None => blocks(word),
-    };
-    words.windows(5).skip(1).find_map(|window| {
-        let [(begin, size), (_, used), (_, available), (_, percent), (mount, _)] = *window else {
-            return None;
-        };
-        if !line[mount..].starts_with('/') {
-            return None;
+/// Adds what `df -i` says of them. Not every file system has a fixed number of inodes, and not
+/// every df can count them.
+pub(super) fn inodes(lines: &[&str], disks: &mut [Disk]) {
+    let Some((heading, lines)) = lines.split_first() else { return };
+    if heading.split_whitespace().nth(1) != Some("Inodes") {
+        return;
+    }
+    for row in lines.iter().filter_map(|line| Row::read(line)) {
+        let same =
+            disks.iter_mut().find(|disk| (&disk.device, &disk.mount) == (&row.device, &row.mount));
+        if let Some(disk) = same.filter(|_| row.size > 0) {
+            disk.inodes = Some(Inodes {
+                total: row.size,
+                used: row.used,
+                free: row.available,
+                used_percent: row.used_percent,
+            });
         }
-        let used_percent = match percent {
-            "-" => None,
-            percent => {
-                Some(percent.strip_suffix('%')?.parse().ok()?).filter(|percent| *percent <= 100)
-            }
-        };
-        Some(Disk {
-            device: printable(&line[..begin]),
-            mount: printable(&line[mount..]),
-            file_system: None,
-            size_bytes: blocks(size)?,
-            used_bytes: blocks(used)?,
-            available_bytes: left(available)?,
-            used_percent,
-        })
+    }
+}
+
+fn disk(line: &str) -> Option<Disk> {
+    let row = Row::read(line)?;
+    let blocks = |number: u64| number.checked_mul(1024);
+    Some(Disk {
+        device: row.device,
+        mount: row.mount,
+        file_system: None,
+        size_bytes: blocks(row.size)?,
+        used_bytes: blocks(row.used)?,
+        available_bytes: blocks(row.available)?,
+        used_percent: row.used_percent,
+        inodes: None,
     })
+}
+
+/// `DEVICE SIZE USED AVAILABLE PERCENT% DIRECTORY`, with blanks in the names perhaps.
+struct Row {
+    device: String,
+    mount: String,
+    size: u64,
+    used: u64,
+    available: u64,
+    used_percent: Option<u8>,
+}
+
+impl Row {
+    fn read(line: &str) -> Option<Row> {
+        let words: Vec<&str> = line.split(' ').collect();
+        let words: Vec<(usize, &str)> = {
+            // Where each begins, to cut the names out whole.
+            let mut at = 0;
+            let begins = words.into_iter().map(|word| {
+                let begin = at;
+                at += word.len() + 1;
+                (begin, word)
+            });
+            begins.filter(|(_, word)| !word.is_empty()).collect()
+        };
+        // A reserve that root has used up makes this one negative.
+        let left = |word: &str| match word.strip_prefix('-') {
+            Some(digits) => digits.parse::<u64>().ok().map(|_| 0),
+            None => word.parse::<u64>().ok(),
+        };
+        words.windows(5).skip(1).find_map(|window| {
+            let [(begin, size), (_, used), (_, available), (_, percent), (mount, _)] = *window
+            else {
+                return None;
+            };
+            if !line[mount..].starts_with('/') {
+                return None;
+            }
+            let used_percent = match percent {
+                "-" => None,
+                percent => {
+                    Some(percent.strip_suffix('%')?.parse().ok()?).filter(|percent| *percent <= 100)
+                }
+            };
+            Some(Row {
+                device: printable(&line[..begin]),
+                mount: printable(&line[mount..]),
+                size: size.parse().ok()?,
+                used: used.parse().ok()?,
+                available: left(available)?,
+                used_percent,
+            })
+        })
+    }
 }
 
 fn is_real(disk: &Disk) -> bool {

@@ -1,12 +1,14 @@
 //! What the script prints.
 
+mod cgroup;
 mod disks;
 #[cfg(test)]
 mod tests;
 
-use super::{HostResources, LoadAverage, Memory};
+use super::{HostResources, LoadAverage, Memory, Swap};
 use crate::text::printable;
-use disks::{Mount, disks};
+use cgroup::cgroup;
+use disks::{Mount, disks, inodes};
 
 pub(super) fn resources(text: &str) -> HostResources {
     let mut found = HostResources::default();
@@ -31,7 +33,18 @@ pub(super) fn resources(text: &str) -> HostResources {
             }
             "meminfo" => {
                 found.memory = memory(&lines);
+                found.swap = swap(&lines);
                 first.is_empty() || found.memory.is_some()
+            }
+            "cgroup" => {
+                let memory = found.memory.map(|memory| memory.total_bytes);
+                let swap = found.swap.map(|swap| swap.total_bytes);
+                found.cgroup = cgroup(&lines, memory, swap);
+                true
+            }
+            "inodes" => {
+                inodes(&lines, found.disks.as_deref_mut().unwrap_or_default());
+                true
             }
             "mounts" => {
                 mounts = lines.iter().filter_map(|line| Mount::read(line)).collect();
@@ -103,19 +116,29 @@ fn rounded(percent: f64) -> f64 {
     (percent * 10.0).round() / 10.0
 }
 
+/// A value of /proc/meminfo.
+fn bytes(lines: &[&str], name: &str) -> Option<u64> {
+    let value = lines.iter().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    value.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
+}
+
 fn memory(lines: &[&str]) -> Option<Memory> {
-    let bytes = |name: &str| {
-        let value = lines.iter().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-        value.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
-    };
-    let total_bytes = bytes("MemTotal").filter(|&total| total > 0)?;
-    let available_bytes = bytes("MemAvailable");
+    let total_bytes = bytes(lines, "MemTotal").filter(|&total| total > 0)?;
+    let available_bytes = bytes(lines, "MemAvailable");
     let used_bytes = available_bytes.and_then(|available| total_bytes.checked_sub(available));
     Some(Memory {
         total_bytes,
         used_bytes,
-        free_bytes: bytes("MemFree"),
+        free_bytes: bytes(lines, "MemFree"),
         available_bytes,
         used_percent: used_bytes.map(|used| rounded(used as f64 / total_bytes as f64 * 100.0)),
     })
+}
+
+fn swap(lines: &[&str]) -> Option<Swap> {
+    let (total_bytes, free_bytes) = (bytes(lines, "SwapTotal")?, bytes(lines, "SwapFree")?);
+    let used_bytes = total_bytes.checked_sub(free_bytes)?;
+    let percent = || rounded(used_bytes as f64 / total_bytes as f64 * 100.0);
+    let used_percent = (total_bytes > 0).then(percent);
+    Some(Swap { total_bytes, used_bytes, free_bytes, used_percent })
 }

@@ -1,6 +1,7 @@
 use super::disks::unescaped;
 use super::*;
 use crate::resources::Disk;
+use crate::resources::{Cgroup, Inodes};
 use rstest::rstest;
 
 const WHOLE: &str = "\
@@ -21,6 +22,14 @@ cpu  130 0 60 840 70 0 0 0 0 0
 MemTotal:       1000000 kB
 MemFree:         200000 kB
 MemAvailable:    750000 kB
+SwapTotal:         1000 kB
+SwapFree:           750 kB
+:: cgroup
+group
+cpu.max 150000 100000
+group
+memory.max 102400000
+memory.current 51200000
 :: mounts
 sysfs /sys sysfs rw 0 0
 /dev/sda1 / ext4 rw 0 0
@@ -30,6 +39,7 @@ tmpfs /run tmpfs rw 0 0
 overlay /var/lib/docker/overlay2/x/merged overlay rw 0 0
 files.lan:/export /net nfs4 rw 0 0
 /dev/loop3 /snap/core/1 squashfs ro 0 0
+composefs /image overlay ro,relatime,lowerdir=/a::/b,redirect_dir=on,metacopy=on 0 0
 :: df
 Filesystem           1024-blocks    Used Available Capacity Mounted on
 sysfs                          0       0         0       - /sys
@@ -40,6 +50,14 @@ tmpfs                        100       1        99       1% /run
 overlay                     1000     400       550      43% /var/lib/docker/overlay2/x/merged
 files.lan:/export           4000    1000      3000      25% /net
 /dev/loop3                   500     500         0     100% /snap/core/1
+composefs                  14340   14340         0     100% /image
+:: inodes
+Filesystem           Inodes IUsed IFree IUse% Mounted on
+sysfs                     0     0     0     - /sys
+/dev/sda1               100    11    89   11% /
+/dev/sdb1                 0     0     0     - /my data
+/dev/sda1               100    11    89   11% /var/lib/bind
+files.lan:/export       200   200     0  100% /net
 :: end
 ";
 
@@ -53,7 +71,12 @@ fn disk(device: &str, mount: &str, kind: &str, numbers: [u64; 3], percent: u8) -
         used_bytes: used,
         available_bytes: available,
         used_percent: Some(percent),
+        inodes: None,
     }
+}
+
+fn with_inodes(disk: Disk, [total, used, free]: [u64; 3], percent: u8) -> Disk {
+    Disk { inodes: Some(Inodes { total, used, free, used_percent: Some(percent) }), ..disk }
 }
 
 #[test]
@@ -73,10 +96,27 @@ fn everything_is_read() {
             available_bytes: Some(768_000_000),
             used_percent: Some(25.0),
         }),
+        swap: Some(Swap {
+            total_bytes: 1_024_000,
+            used_bytes: 256_000,
+            free_bytes: 768_000,
+            used_percent: Some(25.0),
+        }),
+        cgroup: Some(Cgroup {
+            cpu_limit: Some(1.5),
+            memory_limit_bytes: Some(102_400_000),
+            memory_used_bytes: Some(51_200_000),
+            memory_used_percent: Some(50.0),
+            swap_limit_bytes: None,
+        }),
         disks: Some(vec![
-            disk("/dev/sda1", "/", "ext4", [1000, 400, 550], 43),
+            with_inodes(disk("/dev/sda1", "/", "ext4", [1000, 400, 550], 43), [100, 11, 89], 11),
             disk("/dev/sdb1", "/my data", "xfs", [2000, 2000, 0], 100),
-            disk("files.lan:/export", "/net", "nfs4", [4000, 1000, 3000], 25),
+            with_inodes(
+                disk("files.lan:/export", "/net", "nfs4", [4000, 1000, 3000], 25),
+                [200, 200, 0],
+                100,
+            ),
         ]),
         unreadable: Vec::new(),
     };
@@ -137,6 +177,51 @@ fn what_cannot_be_read_is_reported_and_is_none(
         (found.unreadable.clone(), found.disks.clone().filter(|disks| !disks.is_empty()));
     let rest = HostResources { unreadable: Vec::new(), disks, ..found };
     assert_eq!(rest, HostResources::default(), "{unreadable:?}");
+}
+
+#[rstest]
+#[case::of_an_image("ro,relatime,lowerdir=/a::/b,redirect_dir=on,metacopy=on", 0)]
+#[case::of_a_live_system("rw,lowerdir=/a,upperdir=/b,workdir=/c", 1)]
+#[case::of_a_container_that_is_read_only("ro,lowerdir=/a,upperdir=/b,workdir=/c", 1)]
+#[case::options_are_not_known("rw", 1)]
+fn g6_a_root_that_nothing_can_be_written_to_is_not_a_full_disk(
+    #[case] options: &str,
+    #[case] disks: usize,
+) {
+    let text = format!(
+        ":: mounts\ncomposefs / overlay {options} 0 0\n:: df\n\
+         Filesystem 1024-blocks Used Available Capacity Mounted on\n\
+         composefs 14340 14340 0 100% /\n"
+    );
+    assert_eq!(resources(&text).disks.expect("df has answered").len(), disks);
+}
+
+#[rstest]
+#[case::no_swap("SwapTotal: 0 kB\nSwapFree: 0 kB", Some((0, None)))]
+#[case::some("SwapTotal: 4 kB\nSwapFree: 1 kB", Some((3072, Some(75.0))))]
+#[case::half_told("SwapTotal: 4 kB", None)]
+#[case::nonsense("SwapTotal: 4 kB\nSwapFree: 5 kB", None)]
+fn g7_swap(#[case] lines: &str, #[case] expected: Option<(u64, Option<f64>)>) {
+    let found = swap(&lines.lines().collect::<Vec<_>>());
+    assert_eq!(found.map(|swap| (swap.used_bytes, swap.used_percent)), expected);
+}
+
+/// BusyBox has another heading, and another df does not know the option.
+#[rstest]
+#[case("Filesystem Inodes Used Available Use% Mounted on\n/dev/sda1 9 4 5 45% /", Some(4))]
+#[case("df: unrecognized option: i", None)]
+#[case("Filesystem 1024-blocks Used Available Capacity Mounted on\n/dev/sda1 9 4 5 45% /", None)]
+#[case("", None)]
+fn g7_inodes(#[case] lines: &str, #[case] used: Option<u64>) {
+    let text = format!(
+        ":: mounts\n/dev/sda1 / ext4 rw 0 0\n:: df\n\
+         Filesystem 1024-blocks Used Available Capacity Mounted on\n/dev/sda1 10 5 5 50% /\n\
+         :: inodes\n{lines}\n"
+    );
+    let found = resources(&text);
+    let disks = found.disks.expect("df has answered");
+    assert_eq!(disks[0].inodes.map(|inodes| inodes.used), used);
+    assert_eq!(found.unreadable, [""; 0]);
 }
 
 #[rstest]

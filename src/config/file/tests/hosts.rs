@@ -5,7 +5,7 @@ use std::path::Path;
 use rstest::rstest;
 
 use super::{message, read};
-use crate::config::Config;
+use crate::config::{Config, DockerConfig};
 use crate::host::Host;
 
 #[test]
@@ -156,6 +156,64 @@ fn the_home_directory_is_expanded() {
         number of 64 bits"
 )]
 fn bad_hosts(#[case] text: &str, #[case] expected: &str) {
+    let message = message(text);
+    assert!(message.starts_with(expected), "{message}");
+}
+
+#[test]
+fn g2_how_docker_is_called_is_a_table_of_the_host() {
+    let text = "[hosts.web1.docker]\nprogram = ['sudo', '-n', 'docker']\n\
+        path = '/snap/bin:~/bin'\n[hosts.web2]\ndocker = { program = 'podman', host = 'unix:///a' }\n\
+        [hosts.web3]\n";
+    let config = Config::from_toml(text, "config.toml".as_ref()).expect("it is right");
+    let docker = |name: &str| config.docker(&config.hosts[name]);
+    assert_eq!(docker("web1").get_program().collect::<Vec<_>>(), ["sudo", "-n", "docker"]);
+    assert_eq!(docker("web1").get_path().collect::<Vec<_>>(), ["/snap/bin", "~/bin"]);
+    assert_eq!(docker("web2").get_program().collect::<Vec<_>>(), ["podman"]);
+    assert_eq!(docker("web2").get_host(), Some("unix:///a"));
+    assert_eq!(docker("web3"), DockerConfig::new());
+}
+
+#[rstest]
+#[case::key(
+    "[hosts.web1.docker]\nprogramm = 'a'",
+    "config.toml:2: unknown key \"programm\" in [hosts.web1.docker]: did you mean \"program\"?"
+)]
+#[case::no_table(
+    "[hosts.web1]\ndocker = 'podman'",
+    "config.toml:2: hosts.web1.docker: \"podman\" is not valid: expected a table, \
+     [hosts.web1.docker]"
+)]
+#[case::words_in_one(
+    "[hosts.web1.docker]\nprogram = 'sudo docker'",
+    "config.toml:2: hosts.web1.docker.program: \"sudo docker\" is not valid: expected a string \
+     without blanks, or a list of strings"
+)]
+#[case::option(
+    "[hosts.web1.docker]\nprogram = '-H'",
+    "config.toml:2: hosts.web1.docker.program: \"-H\" is not valid: expected a program first"
+)]
+#[case::host(
+    "[hosts.web1.docker]\nhost = 'localhost'",
+    "config.toml:2: hosts.web1.docker.host: \"localhost\" is not valid: expected SCHEME://"
+)]
+#[case::context(
+    "[hosts.web1.docker]\ncontext = 'a b'",
+    "config.toml:2: hosts.web1.docker.context: \"a b\" is not valid: expected letters"
+)]
+#[case::path(
+    "[hosts.web1.docker]\npath = ['/a', 'bin']",
+    "config.toml:2: hosts.web1.docker.path: \"bin\" is not valid: expected directories"
+)]
+#[case::number(
+    "[hosts.web1.docker]\nprogram = ['a', 1]",
+    "config.toml:2: hosts.web1.docker.program: an array is not valid: expected a string"
+)]
+#[case::both(
+    "[hosts.web1.docker]\nhost = 'unix:///a'\ncontext = 'a'",
+    "config.toml:3: hosts.web1.docker: host and context exclude each other: leave one of them out"
+)]
+fn bad_tables_of_docker(#[case] text: &str, #[case] expected: &str) {
     let message = message(text);
     assert!(message.starts_with(expected), "{message}");
 }

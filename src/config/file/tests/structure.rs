@@ -28,7 +28,7 @@ use super::message;
 #[case::host(
     "[hosts.web1]\n\nHostName = 'x'",
     "config.toml:3: unknown key \"HostName\" in [hosts.web1]: expected one of address, port, \
-     user, identity_file, ssh_config, forced_command, options"
+     user, identity_file, ssh_config, forced_command, forward, options, docker"
 )]
 #[case::quoted_host(
     "[hosts.'web1.lan']\nx = 1",

@@ -1,4 +1,11 @@
-//! `sshpool compose`.
+//! `sshpool compose`: what is asked for, and questions about projects.
+//!
+//! `act` has the actions, on one host and on several, `watch` what goes on until it is ended
+//! (`events`, `stats`), `table` the answers as people read them.
+
+mod act;
+mod table;
+mod watch;
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -7,15 +14,14 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use self::table::{PROJECT_COLUMNS, SERVICE_COLUMNS, project_row, service_row, warn_unreadable};
 use super::args::text_of;
 use super::failure::{Failure, NOT_RUN};
-use super::many::{Answer, Many, rows};
-use super::output::complain;
-use super::relay::relay;
+use super::many::{Many, rows};
 use crate::cli::backend::Backend;
 use crate::command::Stdin;
-use crate::config;
-use crate::docker::{Action, Compose as Docker, ComposeError, Project, ProjectStatus, Service};
+use crate::config::{self, Config, ConfigError, DockerConfig};
+use crate::docker::{Action, Compose as Docker, ComposeError, Project};
 use crate::host::Host;
 
 /// There is no such project, though Compose may be content with doing nothing.
@@ -30,9 +36,12 @@ Examples:
   sshpool compose web1 restart shop web                  one service
   sshpool compose web1 logs shop --follow -n 20
   sshpool compose web1 exec shop web -- nginx -t
+  sshpool compose web1 events shop --json                what happens, as it happens
+  sshpool compose 'web[1-3],@db' restart shop --yes      on several hosts, without a question
+  sshpool compose --docker 'sudo -n docker' web1 ls
   sshpool compose web1 top shop                          any other action of docker compose")]
 pub(super) struct Compose {
-    /// As for exec; for ls and ps several: names, ranges and groups, as for run -w
+    /// Names, ranges and groups, as for run -w
     #[arg(value_name = "HOST[,HOST…]")]
     hosts: String,
 
@@ -40,13 +49,68 @@ pub(super) struct Compose {
     #[arg(long = "file", value_name = "FILE", global = true, value_parser = compose_file())]
     files: Vec<OsString>,
 
-    /// Give an action up after this time; 0 for no limit [default: 30s, none for up, pull and logs
-    /// --follow]
+    /// Enable a profile of the project
+    #[arg(long = "profile", value_name = "NAME", global = true, value_parser = not_empty())]
+    profiles: Vec<OsString>,
+
+    /// Take variables from this file on the host, in the place of .env
+    #[arg(long = "env-file", value_name = "FILE", global = true, value_parser = not_empty())]
+    env_files: Vec<OsString>,
+
+    /// Begin relative paths in this directory of the host; by default that of the Compose file
+    #[arg(long, value_name = "DIR", global = true, value_parser = not_empty())]
+    project_directory: Option<OsString>,
+
+    /// Give an action up after this time; 0 for no limit [default: 30s; 10m for what stops and
+    /// starts containers; none for images and for what goes on until it is ended]
     #[arg(long, value_name = "DURATION", value_parser = config::parse_duration, global = true)]
     timeout: Option<Duration>,
 
+    /// Do not ask before an action on several hosts
+    #[arg(long, global = true)]
+    yes: bool,
+
+    #[command(flatten)]
+    called: Called,
+
     #[command(subcommand)]
     what: What,
+}
+
+/// How Docker's client is called, where it is not as the TOML file has it.
+#[derive(Debug, Args)]
+struct Called {
+    /// Docker's client, with what stands before it, such as podman or 'sudo -n docker' [default:
+    /// the docker.program of the host's settings, docker]
+    #[arg(long = "docker", value_name = "PROGRAM", global = true)]
+    program: Option<String>,
+
+    /// Docker's daemon, as in DOCKER_HOST
+    #[arg(long, value_name = "URL", global = true, conflicts_with = "docker_context")]
+    docker_host: Option<String>,
+
+    /// A context of the account, as docker context names it
+    #[arg(long, value_name = "NAME", global = true)]
+    docker_context: Option<String>,
+}
+
+impl Called {
+    fn over(&self, said: DockerConfig) -> Result<DockerConfig, Failure> {
+        let over = || -> Result<DockerConfig, ConfigError> {
+            let mut docker = said;
+            if let Some(words) = &self.program {
+                docker = docker.program(words.split_whitespace())?;
+            }
+            if let Some(host) = &self.docker_host {
+                docker = docker.host(host)?;
+            }
+            if let Some(context) = &self.docker_context {
+                docker = docker.context(context)?;
+            }
+            Ok(docker)
+        };
+        over().map_err(|error| Failure::Usage(error.to_string()))
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -85,6 +149,22 @@ enum What {
         /// This many lines of each container, from the end
         #[arg(short = 'n', long, value_name = "LINES")]
         tail: Option<u32>,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Tell what happens to the containers, until interrupted
+    Events {
+        /// As JSON, an object in each line, with the host in it
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Tell what the containers use, again and again, until interrupted
+    Stats {
+        /// As JSON, an object for each container in a line, with the host in it
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         change: Change,
     },
@@ -133,14 +213,22 @@ impl Compose {
         std::slice::from_ref(&self.hosts)
     }
 
-    pub(super) async fn run(&self, backend: &Backend, hosts: &[Host]) -> Result<u8, Failure> {
+    pub(super) async fn run(
+        &self,
+        backend: &Backend,
+        hosts: &[Host],
+        config: &Config,
+    ) -> Result<u8, Failure> {
+        let docker = |host: &Host| -> Result<Docker, Failure> {
+            let called = self.called.over(config.docker(host))?;
+            Ok(Docker::new(backend.runner(), host).docker(called))
+        };
+        let docker = &docker;
         match &self.what {
             What::Ls { all, many } => {
                 let list = |host| async move {
-                    let projects = Docker::new(backend.runner(), host)
-                        .list_projects(*all)
-                        .await
-                        .map_err(|e| failure(host, &e))?;
+                    let projects =
+                        docker(host)?.list_projects(*all).await.map_err(|e| failure(host, &e))?;
                     Ok(Projects { projects })
                 };
                 let answers = many.ask(hosts, list).await?;
@@ -151,10 +239,7 @@ impl Compose {
             }
             What::Ps { project, many } => {
                 let status = |host| async move {
-                    Docker::new(backend.runner(), host)
-                        .project_status(project)
-                        .await
-                        .map_err(|e| failure(host, &e))
+                    docker(host)?.project_status(project).await.map_err(|e| failure(host, &e))
                 };
                 let answers = many.ask(hosts, status).await?;
                 let status = many.show(&answers, |answers| {
@@ -163,24 +248,20 @@ impl Compose {
                 let status = status.await?;
                 Ok(answers.iter().fold(status, warn_unreadable))
             }
-            _ => {
-                let [host] = hosts else {
-                    return Err(Failure::Usage("several hosts are for ls and ps only".to_owned()));
+            what => {
+                let action = |host| -> Result<(&Host, Action), Failure> {
+                    let action = self.action(&docker(host)?)?.map_err(|e| failure(host, &e))?;
+                    Ok((host, action))
                 };
-                let failure = |error: ComposeError| failure(host, &error);
-                let action = self.action(&Docker::new(backend.runner(), host))?.map_err(failure)?;
-                let child = action.spawn().await.map_err(failure)?;
-                let relayed = relay(child, host.name(), usize::MAX).await;
-                let relayed = relayed.map_err(|failure| failure.limited_by("--timeout"))?;
-                let status = relayed.exit_code(host.name());
-                match action.verdict(relayed.status, relayed.no_stdout, &relayed.last_words).await {
-                    // Its own words are there to be read already.
-                    Ok(()) | Err(ComposeError::Failed { .. }) => Ok(status),
-                    Err(error) => Err(Failure::of_host(
-                        host,
-                        &error,
-                        if status == 0 { FAILED } else { status },
-                    )),
+                let actions = hosts.iter().map(action).collect::<Result<Vec<_>, _>>()?;
+                match what {
+                    What::Events { json, .. } | What::Stats { json, .. } => {
+                        watch::watch(&actions, *json).await
+                    }
+                    What::Exec { stdin: true, .. } if hosts.len() > 1 => {
+                        Err(Failure::Usage("--stdin is for one host: it can be read once".into()))
+                    }
+                    _ => act::act(&actions, self.yes).await,
                 }
             }
         }
@@ -204,6 +285,22 @@ impl Compose {
                     Some(lines) => action.option(format!("--tail={lines}")),
                     None => action,
                 });
+                action.and_then(|action| change.to(action))
+            }
+            What::Events { json, change } => {
+                let action = if *json {
+                    docker.events(&change.project)
+                } else {
+                    docker.action(&change.project, "events")
+                };
+                action.and_then(|action| change.to(action))
+            }
+            What::Stats { json, change } => {
+                let action = if *json {
+                    docker.stats(&change.project)
+                } else {
+                    docker.action(&change.project, "stats")
+                };
                 action.and_then(|action| change.to(action))
             }
             What::Exec { stdin, options, project, service, words } => {
@@ -235,6 +332,9 @@ impl Compose {
         };
         Ok(action.map(|action| {
             let action = self.files.iter().fold(action, |action, file| action.file(file));
+            let action = self.profiles.iter().fold(action, Action::profile);
+            let action = self.env_files.iter().fold(action, Action::env_file);
+            let action = self.project_directory.iter().fold(action, Action::project_directory);
             match self.timeout {
                 Some(timeout) => action.timeout((!timeout.is_zero()).then_some(timeout)),
                 None => action,
@@ -259,6 +359,14 @@ fn compose_file() -> impl TypedValueParser<Value = OsString> {
     })
 }
 
+/// What the other options for Compose take.
+fn not_empty() -> impl TypedValueParser<Value = OsString> {
+    OsStringValueParser::new().try_map(|value| match value.is_empty() {
+        true => Err("it must not be empty"),
+        false => Ok(value),
+    })
+}
+
 fn failure(host: &Host, error: &ComposeError) -> Failure {
     match error {
         ComposeError::Name { .. } => Failure::Usage(error.to_string()),
@@ -268,47 +376,4 @@ fn failure(host: &Host, error: &ComposeError) -> Failure {
         }
         error => Failure::of_host(host, error, NOT_RUN),
     }
-}
-
-const PROJECT_COLUMNS: &[&str] = &["PROJECT", "STATUS", "DETAIL", "FILES"];
-
-fn project_row(project: &Project) -> Vec<String> {
-    vec![
-        project.name.clone(),
-        project.status.to_string(),
-        project.detail.clone(),
-        project.config_files.join(","),
-    ]
-}
-
-const SERVICE_COLUMNS: &[&str] = &["SERVICE", "STATE", "HEALTH", "EXIT", "PORTS"];
-
-fn service_row(service: &Service) -> Vec<String> {
-    let ports = service.publishers.iter().map(|port| match (&port.address, port.published_port) {
-        (Some(address), Some(published)) => {
-            let address =
-                if address.contains(':') { format!("[{address}]") } else { address.clone() };
-            format!("{address}:{published}->{}/{}", port.target_port, port.protocol)
-        }
-        _ => format!("{}/{}", port.target_port, port.protocol),
-    });
-    vec![
-        service.name.clone(),
-        service.state.to_string(),
-        service.health.clone().unwrap_or_else(|| "-".to_owned()),
-        service.exit_code.map_or_else(|| "-".to_owned(), |code| code.to_string()),
-        ports.collect::<Vec<_>>().join(", "),
-    ]
-}
-
-/// A line that cannot be read is not passed over in silence.
-fn warn_unreadable(status: u8, answer: &Answer<ProjectStatus>) -> u8 {
-    let unreadable = answer.found.iter().flat_map(|project| &project.unreadable);
-    unreadable.fold(status, |_, line| {
-        complain(format_args!(
-            "{}: cannot read the answer of docker compose ps: {line}",
-            answer.host
-        ));
-        NOT_RUN
-    })
 }
