@@ -81,7 +81,7 @@ pub use command::{
 pub use config::{AgentConfig, Config, ConfigError, DockerConfig, PoolConfig, SessionReuse};
 pub use error::{ConnectError, ConnectErrorKind, Error, ErrorKind, PartialOutput, Remote};
 pub use fleet::{Each, Fleet, Outcome, Outcomes, on_each};
-pub use forward::{Direction, Endpoint, ForwardSpec, ForwardSpecError};
+pub use forward::{Direction, Endpoint, ForwardSpec, ForwardSpecError, OWN_SOCKET};
 pub use host::set::{HostSet, HostSetError, MOST_HOSTS, fold};
 pub use host::{Host, HostError, PoolKey};
 pub use openssh::SshVersion;

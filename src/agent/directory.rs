@@ -76,6 +76,17 @@ impl Directory {
         Ok(())
     }
 
+    /// Where sockets of engines are.
+    pub(crate) fn sockets(&self) -> Result<PathBuf, String> {
+        let path = self.path.join("docker");
+        match DirBuilder::new().mode(0o700).create(&path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                Err(format!("cannot make {}: {}", path.display(), plain(&error)))
+            }
+            _ => Ok(path),
+        }
+    }
+
     pub(crate) fn socket(&self) -> PathBuf {
         self.path.join("agent.sock")
     }

@@ -51,6 +51,8 @@ pub(super) async fn run(cli: Cli) -> Result<u8, Failure> {
             let result = resources.run(&backend, &hosts).await;
             (backend, result)
         }
+        Command::Docker(docker) => docker.run(&setup).await?,
+        Command::DockerEnv(docker) => return docker.run(&setup).await,
         Command::Forward(forward) => match forward.run(&setup).await? {
             (None, result) => return result,
             (Some(backend), result) => (backend, result),

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use super::commands::{agent, close, completions, doctor, exec, forward, man, ssh, status, warm};
+use super::commands::{
+    agent, close, completions, docker, doctor, exec, forward, man, ssh, status, warm,
+};
 use super::{bench, compose, resources, run};
 
 /// Keeps authenticated OpenSSH connections open and runs commands over them.
@@ -57,6 +59,17 @@ pub(super) enum Command {
     /// lost is reset: what it has read does not look complete. Each thing that happens is a line on
     /// stdout. The exit status is 255 when something could not be forwarded; it runs until a signal.
     Forward(forward::Forward),
+    /// Run the local docker over a host's engine
+    ///
+    /// Any command of Docker's works: docker runs here, with DOCKER_HOST at a socket that leads to
+    /// the engine of the host over the pool's connection. The exit status is docker's own; 255
+    /// when the engine cannot be reached.
+    Docker(docker::Docker),
+    /// Print the DOCKER_HOST of a host's engine, for any client of Docker
+    ///
+    /// The agent keeps a socket that leads to the engine, always at the same path, until
+    /// `sshpool forward rm` or the agent's own end: then this is to be run again.
+    DockerEnv(docker::DockerEnv),
     /// Look at Docker Compose projects on hosts, and change them
     ///
     /// Runs `docker compose` there. The exit status is its own; 255 when it could not be run, and

@@ -1,8 +1,5 @@
 //! The words before `compose`: which program, for which daemon, and where it is looked for.
 
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
-
 use crate::command::escape::escape;
 use crate::command::{Command, Runner};
 use crate::config::DockerConfig;
@@ -14,6 +11,11 @@ use crate::host::Host;
 /// and the like variables are gone, so there it is told by Docker's own option. All of it is one
 /// command that csh and fish understand as well.
 pub(super) fn client(runner: &dyn Runner, host: &Host, docker: &DockerConfig) -> Command {
+    Command::shell(runner.shared(), host, words(docker))
+}
+
+/// The same as shell text.
+pub(super) fn words(docker: &DockerConfig) -> String {
     let program: Vec<&str> = docker.get_program().collect();
     let is_alone = program.len() == 1;
     let daemon = [("HOST", docker.get_host()), ("CONTEXT", docker.get_context())]
@@ -56,7 +58,7 @@ pub(super) fn client(runner: &dyn Runner, host: &Host, docker: &DockerConfig) ->
         escape(word.as_bytes(), &mut escaped);
         words.push(escaped);
     }
-    Command::shell(runner.shared(), host, OsString::from_vec(words.join(&b' ')))
+    String::from_utf8(words.join(&b' ')).expect("what was escaped is text, and so is the rest")
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@
 
 mod action;
 mod call;
+mod engine;
 mod error;
 mod limits;
 mod lines;
@@ -46,6 +47,8 @@ use crate::host::Host;
 use limits::LOOK;
 
 pub use action::Action;
+pub use engine::{Engine, EngineError, EngineSocket, engine};
+pub(crate) use engine::{Forwarder, To, docker_host, lead_to};
 pub use error::ComposeError;
 use error::Failure;
 pub use lines::Lines;

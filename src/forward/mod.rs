@@ -38,6 +38,9 @@ pub enum Direction {
     Dynamic,
 }
 
+/// The path of a socket that is to be in the pool's private directory.
+pub const OWN_SOCKET: &str = "/";
+
 /// A port or a socket that is to be forwarded.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ForwardSpec {
@@ -120,10 +123,17 @@ impl ForwardSpec {
         Ok(ForwardSpec { direction, listen, target })
     }
 
-    /// A Unix socket here that leads to one of the host.
+    /// A Unix socket here that leads to one of the host. Where it is [`OWN_SOCKET`], it is in the
+    /// pool's private directory, and [`Forward::listening`](crate::Forward::listening) has its
+    /// path.
     pub fn sockets(here: impl Into<PathBuf>, there: impl Into<PathBuf>) -> Self {
         let (listen, there) = (Endpoint::Socket(here.into()), Endpoint::Socket(there.into()));
         ForwardSpec { direction: Direction::Local, listen, target: Some(there) }
+    }
+
+    /// Listens here for what a command on the host is to get.
+    pub(crate) fn to_command(listen: Endpoint) -> Self {
+        ForwardSpec { direction: Direction::Local, listen, target: None }
     }
 
     /// Which side listens.

@@ -65,7 +65,7 @@ pub(crate) struct LoginLimit {
 pub(crate) use args::{of_host, over};
 use examine::check_files;
 pub(crate) use examine::{Agent, Limit, Resolved, agent, known_keys};
-pub(crate) use forward::{Entered, LogSince, NotForwarded};
+pub(crate) use forward::{Entered, NotForwarded};
 pub(crate) use guard::give_back_descriptors;
 pub(crate) use hop::{Acquired, Held, Hops};
 pub(crate) use lane::LaneSettings;
@@ -236,6 +236,12 @@ impl OpenSsh {
             }
             State::Finished(_) => Err(runtime::local("the pool is closed".to_owned())),
         }
+    }
+
+    /// A path in the private directory that nothing has used before.
+    pub(crate) fn private_path(&self) -> std::io::Result<PathBuf> {
+        let runtime = self.runtime().map_err(|error| std::io::Error::other(error.to_string()))?;
+        Ok(runtime.fresh_path())
     }
 
     /// A socket that is to be gone with this process, however it ends.

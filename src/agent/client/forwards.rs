@@ -1,9 +1,12 @@
 //! Forwards over the agent.
 
+use std::path::PathBuf;
+
 use super::{Client, Frames, NoAgent};
-use crate::agent::protocol::{self, ForwardInfo, Forwards, Happened, NewForward, Refusal, frame};
+use crate::agent::protocol::{
+    self, ForwardInfo, Forwards, Happened, NewForward, Refusal, WhatForwarded, frame,
+};
 use crate::error::Error;
-use crate::forward::ForwardSpec;
 use crate::host::Host;
 
 /// A forward of the agent's that ends with this.
@@ -28,9 +31,9 @@ impl Client {
     pub(crate) async fn forward(
         &self,
         host: &Host,
-        spec: &ForwardSpec,
+        what: &WhatForwarded<'_>,
     ) -> Result<(ForwardInfo, Forwarded), Error> {
-        let new = NewForward::new(host, spec, false, self.origin());
+        let new = NewForward::new(host, what, false, self.origin());
         let refused = |refused: Refusal| refused.into_error(host);
         let failed =
             |no: NoAgent| Error::Forward { host: host.name().to_owned(), reason: no.to_string() };
@@ -51,13 +54,30 @@ impl Client {
     pub(crate) async fn keep_forward(
         &self,
         host: &Host,
-        spec: &ForwardSpec,
+        what: &WhatForwarded<'_>,
     ) -> Result<ForwardInfo, Error> {
-        let new = NewForward::new(host, spec, true, self.origin());
+        let new = NewForward::new(host, what, true, self.origin());
         match self.post("/v1/forwards", &new).await {
             Ok(answer) => answer.map_err(|refused| refused.into_error(host)),
             Err(no) => Err(Error::Forward { host: host.name().to_owned(), reason: no.to_string() }),
         }
+    }
+
+    /// Where the socket of this host's engine is, whoever asks.
+    pub(crate) fn docker_socket(&self, host: &Host) -> Result<PathBuf, String> {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        let plain = |text: &str| -> String {
+            let one = |c: char| match is_plain(c) {
+                true => vec![c],
+                // Different names stay different.
+                false => format!("+{:x}+", u32::from(c)).chars().collect(),
+            };
+            text.chars().flat_map(one).collect()
+        };
+        let user = host.get_user().map(|user| plain(user) + "@").unwrap_or_default();
+        let port = host.get_port().map(|port| format!("+{port}")).unwrap_or_default();
+        let name = format!("{user}{}{port}", plain(host.name()));
+        Ok(self.inner.directory.sockets()?.join(name))
     }
 
     pub(crate) async fn forwards(&self) -> Result<Vec<ForwardInfo>, NoAgent> {

@@ -1,5 +1,7 @@
 //! Forwards, as they are asked for and told.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 use super::{HostSpec, Origin, PlaceSpec, Settings};
@@ -12,8 +14,12 @@ use crate::pool::{ForwardEvent, ForwardStatus};
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewForward {
     pub host: HostSpec,
-    /// As ssh's options: `-L 8080:localhost:80`.
+    /// As ssh's options: `-L 8080:localhost:80`. With a command the path of a socket to listen at,
+    /// which is `/` for one of the agent's own.
     pub forward: String,
+    /// What runs on the host for each client, where its streams lead to the target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
     /// It stays when the client is gone, until it is removed or the agent ends.
     #[serde(default)]
     pub keep: bool,
@@ -26,10 +32,14 @@ pub(crate) struct NewForward {
 }
 
 impl NewForward {
-    pub(crate) fn new(host: &Host, spec: &ForwardSpec, keep: bool, origin: Origin) -> Self {
+    pub(crate) fn new(host: &Host, what: &What<'_>, keep: bool, origin: Origin) -> Self {
         let Origin { place, settings, auth_sock } = origin;
-        let (host, forward) = (HostSpec::Whole(host.into()), spec.to_string());
-        NewForward { host, forward, keep, settings, auth_sock, place }
+        let (forward, command) = match what {
+            What::Spec(spec) => (spec.to_string(), None),
+            What::Command { at, text } => (at.display().to_string(), Some((*text).to_owned())),
+        };
+        let host = HostSpec::Whole(host.into());
+        NewForward { host, forward, command, keep, settings, auth_sock, place }
     }
 
     pub(crate) fn origin(&self) -> Origin {
@@ -39,6 +49,16 @@ impl NewForward {
             auth_sock: self.auth_sock.clone(),
         }
     }
+}
+
+/// What is to be forwarded.
+pub(crate) enum What<'a> {
+    Spec(&'a ForwardSpec),
+    /// From a socket here to the standard streams of a command there.
+    Command {
+        at: &'a Path,
+        text: &'a str,
+    },
 }
 
 /// A forward of the agent's.

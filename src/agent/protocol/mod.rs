@@ -18,7 +18,7 @@ pub(crate) use connection::{Close, Connect, Connected, Leased, Masters, Question
 pub(crate) use encoding::text_or_base64;
 pub(crate) use ended::{End, Ended, Streams};
 pub(crate) use exec::{Exec, What};
-pub(crate) use forward::{ForwardInfo, Forwards, Happened, NewForward};
+pub(crate) use forward::{ForwardInfo, Forwards, Happened, NewForward, What as WhatForwarded};
 pub(crate) use frames::{FRAME_HEADER, frame, header, read_frame, write_frame};
 pub(crate) use host::HostSpec;
 pub(crate) use origin::{Origin, Settings};

@@ -67,9 +67,15 @@ impl Forwards {
     }
 
     /// Ends it, and says whether it was there.
-    pub(super) fn remove(&self, id: u64) -> bool {
+    pub(super) async fn remove(&self, id: u64) -> bool {
         let removed = self.lock().remove(&id);
-        removed.is_some()
+        match removed {
+            Some(entry) => {
+                entry.forward.end().await;
+                true
+            }
+            None => false,
+        }
     }
 
     /// Whether the agent is needed for one.
@@ -102,7 +108,9 @@ impl OfClient {
 
 impl Drop for OfClient {
     fn drop(&mut self) {
-        self.forwards.remove(self.id);
+        let removed = self.forwards.lock().remove(&self.id);
+        // It ends without the lock.
+        drop(removed);
     }
 }
 

@@ -28,7 +28,7 @@ use crate::agent::protocol::{
 use crate::command::Runner;
 use crate::config::{Config, SessionReuse};
 use crate::error::Error;
-use crate::forward::{ForwardSpec, ForwardSpecError};
+use crate::forward::{Endpoint, ForwardSpec, ForwardSpecError};
 use crate::host::place::Needs;
 use crate::host::{Caller, Host, HostError, Login};
 use crate::pool::Pool;
@@ -96,7 +96,7 @@ async fn route(
             json(&protocol::Forwards { forwards: agent.forwards.all() })
         }
         "/v1/forwards" => forward(agent, request).await,
-        path if let Some(id) = forward_id(path) => match agent.forwards.remove(id) {
+        path if let Some(id) = forward_id(path) => match agent.forwards.remove(id).await {
             true => json(&serde_json::json!({ "removed": id })),
             false => {
                 let message = format!("there is no forward {id} (any more)");
@@ -275,10 +275,13 @@ async fn forward(agent: &Arc<Agent>, mut request: Request<Incoming>) -> Result<A
         let message = "either the connection is upgraded to frames, or keep is true";
         return Err(Refusal::new(Cause::Invalid, message));
     }
-    let spec: ForwardSpec = new
-        .forward
-        .parse()
-        .map_err(|error: ForwardSpecError| Refusal::new(Cause::Invalid, error.to_string()))?;
+    let spec = match &new.command {
+        Some(_) => ForwardSpec::to_command(Endpoint::Socket(new.forward.clone().into())),
+        None => new
+            .forward
+            .parse()
+            .map_err(|error: ForwardSpecError| Refusal::new(Cause::Invalid, error.to_string()))?,
+    };
     let running = Running::new(agent)?;
     let (host, pool) = host_in_place(agent, new.host.clone(), new.origin())?;
     // What the place lacks is told now, and not to the first client.
@@ -286,7 +289,7 @@ async fn forward(agent: &Arc<Agent>, mut request: Request<Incoming>) -> Result<A
     let place = host.login().place.as_ref();
     let directory = place.and_then(|place| place.directory.as_deref());
     let spec = spec.in_directory(directory.unwrap_or(Path::new("/")));
-    let forward = pool.forward_of(host.clone(), spec, false).await;
+    let forward = pool.forward_or_run(host.clone(), spec, new.command, false).await;
     let forward = forward.map_err(|error| agent.refusal(&error, &host))?;
     let Some(upgrade) = upgrade else { return json(&agent.forwards.keep(forward)) };
     let agent = Arc::clone(agent);

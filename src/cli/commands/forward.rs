@@ -5,7 +5,7 @@ use futures_util::future::join_all;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use crate::agent::client::{Forwarded, NoAgent};
-use crate::agent::protocol::{ForwardInfo, Happened};
+use crate::agent::protocol::{ForwardInfo, Happened, WhatForwarded};
 use crate::cli::backend::Backend;
 use crate::cli::failure::{Failure, NOT_RUN, told};
 use crate::cli::output::table::aligned;
@@ -144,7 +144,7 @@ impl Begin {
         };
         let mut status = 0;
         for spec in &self.specs.all() {
-            match client.keep_forward(host, spec).await {
+            match client.keep_forward(host, &WhatForwarded::Spec(spec)).await {
                 Ok(info) if self.json => print_json(&info).await?,
                 Ok(info) => {
                     let at = info.listening.as_deref().unwrap_or("-");
@@ -220,7 +220,7 @@ async fn begin(
             Ok((at, Running::Pool { _forward: forward, events }))
         }
         Backend::Agent(client) => {
-            let (info, forwarded) = client.forward(host, spec).await?;
+            let (info, forwarded) = client.forward(host, &WhatForwarded::Spec(spec)).await?;
             Ok((info.listening.unwrap_or_else(unknown), Running::Agent(forwarded)))
         }
     }

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use super::client::{Client, Stream};
 use super::{Shared, socket_of};
 use crate::error::Error;
-use crate::forward::Endpoint;
+use crate::forward::{Endpoint, OWN_SOCKET};
 use crate::openssh::SocketFile;
 use crate::pool::Pool;
 
@@ -43,6 +43,11 @@ impl Listener {
         };
         let (listener, at) = match (shared.spec.listen(), socket_of(&shared.spec)) {
             (_, Some(path)) => {
+                let own = match path == Path::new(OWN_SOCKET) {
+                    true => Some(pool.core().transport().private_path().map_err(cannot)?),
+                    false => None,
+                };
+                let path = own.as_ref().unwrap_or(path);
                 let file = bind_socket(path).await.map_err(cannot)?;
                 let guarded = pool.core().transport().guards(path).map_err(cannot)?;
                 let listener = Listener::Unix { listener: file, _file: guarded };

@@ -8,8 +8,9 @@ use tokio::task::JoinSet;
 
 use super::client::Client;
 use super::listener::Listener;
-use super::relay::{Broken, relay};
+use super::relay::{Broken, over_a_command, over_a_master};
 use super::{ForwardEvent, Shared};
+use crate::command::Stdin;
 use crate::error::Error;
 use crate::openssh::{Master, NotForwarded, OpenSsh};
 use crate::policy::Lease;
@@ -91,6 +92,13 @@ impl Links {
     }
 
     async fn attempt(&self, client: &mut Client) -> Result<(), Broken> {
+        if let Some(text) = &self.shared.command {
+            let command = self.pool.shell(&self.shared.host, text).stdin(Stdin::Piped);
+            let child = command.timeout(None).fresh_session().spawn().await;
+            let child = child
+                .map_err(|error| Broken::Refused(without_host(&error, self.shared.host.name())))?;
+            return over_a_command(client, child, &self.shared).await;
+        }
         let mut attempts = 0;
         loop {
             attempts += 1;
@@ -100,7 +108,7 @@ impl Links {
             let master = link.lease.connection();
             match master.enter(&link.path).await {
                 Ok(mut entered) => {
-                    return relay(client, &mut entered, &link.lease, &self.shared).await;
+                    return over_a_master(client, &mut entered, &link.lease, &self.shared).await;
                 }
                 // The master has just gone, or somebody has taken its socket away: nothing of the
                 // client has gone there.

@@ -86,6 +86,8 @@ pub struct ForwardStatus {
 struct Shared {
     host: Host,
     spec: ForwardSpec,
+    /// What runs on the host for each client, where its streams lead to the target.
+    command: Option<String>,
     /// A std mutex: held to look or to change.
     state: Mutex<State>,
     open: AtomicUsize,
@@ -188,7 +190,17 @@ impl Forward {
         ForwardEvents { events, ended: self.ended.clone() }
     }
 
-    /// Completes when the forward has ended by itself: its pool was closed.
+    /// Ends it, and completes when nothing of it is left.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once polled, it ends; dropping the future only stops waiting for it.
+    pub async fn end(&self) {
+        self.task.abort();
+        self.ended().await;
+    }
+
+    /// Completes when the forward has ended: it was, or its pool was closed.
     ///
     /// # Cancel safety
     ///
@@ -269,9 +281,32 @@ impl Pool {
         spec: ForwardSpec,
         lazily: bool,
     ) -> Result<Forward, Error> {
+        self.forward_or_run(host, spec, None, lazily).await
+    }
+
+    /// Listens here, and runs this shell text on the host for each client, whose streams lead to
+    /// the command's. For targets that the server does not forward to.
+    pub(crate) async fn forward_to_command(
+        &self,
+        host: Host,
+        listen: Endpoint,
+        command: String,
+    ) -> Result<Forward, Error> {
+        let spec = ForwardSpec::to_command(listen);
+        self.forward_or_run(host, spec, Some(command), false).await
+    }
+
+    pub(crate) async fn forward_or_run(
+        &self,
+        host: Host,
+        spec: ForwardSpec,
+        command: Option<String>,
+        lazily: bool,
+    ) -> Result<Forward, Error> {
         let shared = Arc::new(Shared {
             host,
             spec,
+            command,
             state: Mutex::default(),
             open: AtomicUsize::new(0),
             total: AtomicU64::new(0),

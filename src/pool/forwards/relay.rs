@@ -1,4 +1,5 @@
-//! The bytes of one client, between its connection and a private socket of a master's.
+//! The bytes of one client, between its connection and the way to the host: a private socket of a
+//! master's, or a command.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -6,18 +7,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
-use tokio::net::unix::{ReadHalf, WriteHalf};
+use tokio::sync::Mutex;
 
 use super::Shared;
 use super::client::{Client, Halves};
-use crate::openssh::{Entered, LogSince, OpenSsh};
+use crate::command::Child;
+use crate::openssh::{Entered, OpenSsh};
 use crate::policy::Lease;
+use crate::text::printable;
 
+/// What is kept of the words of a command.
+const MOST_SAID: u64 = 4096;
 /// What is read at once.
 const PIECE: usize = 64 * 1024;
 
-/// Passes bytes until both sides have ended; `Err` says why the client is to be reset.
-pub(super) async fn relay(
+/// Passes bytes over a private socket of a master's until both sides have ended; `Err` says why the
+/// client is to be reset.
+pub(super) async fn over_a_master(
     client: &mut Client,
     entered: &mut Entered,
     lease: &Lease<OpenSsh>,
@@ -26,23 +32,56 @@ pub(super) async fn relay(
     // Of another registration: the readiness of the socket itself is the writer's.
     let closed = entered.stream.as_fd().try_clone_to_owned().map_err(Broken::Here)?;
     let Entered { stream, log } = entered;
-    let (from_host, to_host) = stream.split();
-    let way = Way { from_host, to_host, closed, log, lease, shared };
-    match client.halves() {
-        Halves::Tcp(read, write) => both(read, write, way).await,
-        Halves::Unix(read, write) => both(read, write, way).await,
-    }
+    let (from, to) = stream.split();
+    let works = || {
+        lease.connection().ran();
+        lease.ran();
+    };
+    let has_ended = async |came| {
+        lease.connection().has_ended_it().await.map_err(Broken::Lost)?;
+        // An end without a byte can be a refusal.
+        match log.refusal() {
+            Some(reason) if came == 0 => Err(Broken::Refused(reason)),
+            _ => Ok(()),
+        }
+    };
+    pass(client, from, to, is_closed(closed), works, has_ended, shared).await
 }
 
-/// The way to the host.
-struct Way<'a> {
-    from_host: ReadHalf<'a>,
-    to_host: WriteHalf<'a>,
-    /// The same socket, to be told of its end.
-    closed: OwnedFd,
-    log: &'a LogSince,
-    lease: &'a Lease<OpenSsh>,
-    shared: &'a Shared,
+/// The same over a command, which has a connection to the target for its standard streams.
+pub(super) async fn over_a_command(
+    client: &mut Client,
+    mut child: Child,
+    shared: &Shared,
+) -> Result<(), Broken> {
+    let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+    let (Some(to), Some(from)) = (stdin, stdout) else {
+        return Err(Broken::Lost("the command has no streams".to_owned()));
+    };
+    let mut stderr = child.stderr.take();
+    let child = Mutex::new(child);
+    let has_ended = async |came| {
+        let mut said = Vec::new();
+        if let Some(stderr) = &mut stderr {
+            // What it said before its streams broke is all there is.
+            let _ = stderr.take(MOST_SAID).read_to_end(&mut said).await;
+        }
+        let status = child.lock().await.wait().await;
+        let status = status.map_err(|error| Broken::Lost(error.to_string()))?;
+        if status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&said);
+        let last = said.trim().lines().last().unwrap_or("it says nothing");
+        let why = format!("the command has failed ({status}): {}", printable(last));
+        Err(if came == 0 { Broken::Refused(why) } else { Broken::Lost(why) })
+    };
+    let never = std::future::pending();
+    let passed = pass(client, from, to, never, || (), has_ended, shared).await;
+    if passed.is_err() {
+        child.into_inner().end().await;
+    }
+    passed
 }
 
 /// Why a client is reset.
@@ -58,16 +97,39 @@ pub(super) enum Broken {
     Here(io::Error),
 }
 
-async fn both(
-    mut from_client: impl AsyncRead + Unpin,
-    mut to_client: impl AsyncWrite + Unpin,
-    way: Way<'_>,
+async fn pass(
+    client: &mut Client,
+    from: impl AsyncRead + Unpin,
+    to: impl AsyncWrite + Unpin,
+    closed: impl Future<Output = io::Result<()>>,
+    works: impl FnOnce(),
+    has_ended: impl AsyncFnOnce(u64) -> Result<(), Broken>,
+    shared: &Shared,
 ) -> Result<(), Broken> {
-    let Way { mut from_host, mut to_host, closed, log, lease, shared } = way;
+    match client.halves() {
+        Halves::Tcp(read, write) => {
+            both((read, write), (from, to), closed, works, has_ended, shared).await
+        }
+        Halves::Unix(read, write) => {
+            both((read, write), (from, to), closed, works, has_ended, shared).await
+        }
+    }
+}
+
+/// `works` is called with the first bytes from the host: if the connection is lost then, another
+/// login is worth a try. `has_ended` says whether the end behind so many bytes is the target's.
+async fn both(
+    (mut from_client, mut to_client): (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
+    (mut from_host, mut to_host): (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
+    closed: impl Future<Output = io::Result<()>>,
+    works: impl FnOnce(),
+    has_ended: impl AsyncFnOnce(u64) -> Result<(), Broken>,
+    shared: &Shared,
+) -> Result<(), Broken> {
     let up = async {
         match pump(&mut from_client, &mut to_host, &shared.sent, || ()).await {
             Ok(_) => {
-                // A master that has closed it hears of no end.
+                // Who has closed it hears of no end.
                 let _ = to_host.shutdown().await;
                 Ok(())
             }
@@ -76,11 +138,6 @@ async fn both(
             Err(Pump::Write) => Ok(()),
         }
     };
-    // Something came over the connection: if it is lost now, another login is worth a try.
-    let works = || {
-        lease.connection().ran();
-        lease.ran();
-    };
     let down = async {
         let came = match pump(&mut from_host, &mut to_client, &shared.received, works).await {
             Ok(came) => came,
@@ -88,13 +145,7 @@ async fn both(
             Err(Pump::Read(came)) => came,
             Err(Pump::Write) => return Err(Broken::Client),
         };
-        lease.connection().has_ended_it().await.map_err(Broken::Lost)?;
-        // An end without a byte can be a refusal.
-        if came == 0
-            && let Some(reason) = log.refusal()
-        {
-            return Err(Broken::Refused(reason));
-        }
+        has_ended(came).await?;
         to_client.shutdown().await.map_err(|_| Broken::Client)
     };
     tokio::pin!(up, down);
@@ -108,7 +159,7 @@ async fn both(
             // The client may have more to say, as long as somebody is there to hear it.
             tokio::select! {
                 passed = &mut up => passed,
-                gone = is_closed(closed) => gone.map_err(Broken::Here),
+                gone = closed => gone.map_err(Broken::Here),
             }
         }
     }
