@@ -28,6 +28,7 @@ mod compose;
 mod config_example;
 mod connect_errors;
 mod docker_docs;
+mod docker_socket;
 mod doctor;
 mod dropbear;
 mod ending;

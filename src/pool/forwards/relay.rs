@@ -126,8 +126,8 @@ async fn both(
     has_ended: impl AsyncFnOnce(u64) -> Result<(), Broken>,
     shared: &Shared,
 ) -> Result<(), Broken> {
-    let up = async {
-        match pump(&mut from_client, &mut to_host, &shared.sent, || ()).await {
+    let up = async move {
+        let passed = match pump(&mut from_client, &mut to_host, &shared.sent, || ()).await {
             Ok(_) => {
                 // Who has closed it hears of no end.
                 let _ = to_host.shutdown().await;
@@ -136,7 +136,10 @@ async fn both(
             Err(Pump::Read(_)) => Err(Broken::Client),
             // The host takes no more; what it says is still read.
             Err(Pump::Write) => Ok(()),
-        }
+        };
+        // A pipe is closed by nothing else.
+        drop(to_host);
+        passed
     };
     let down = async {
         let came = match pump(&mut from_host, &mut to_client, &shared.received, works).await {
