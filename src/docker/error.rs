@@ -139,7 +139,9 @@ impl Failure<'_> {
         let mut program = self.program.get_program();
         let last = program.next_back().unwrap_or_default();
         let first = program.next();
-        let is_status = code == Some(127) || first.is_some() && code == Some(1);
+        // sudo and csh have another status for it.
+        let of_csh = says(&[&format!("{last}: Command not found.")]);
+        let is_status = code == Some(127) || code == Some(1) && (of_csh || first.is_some());
         let is_missing = |program: &&str| {
             let texts = [
                 format!("{program}: not found"),
@@ -308,7 +310,7 @@ mod tests {
         "zsh:1: no such file or directory: /snap/bin/docker", "/snap/bin/docker"
     )]
     #[case::env(&["podman"], 127, "env: ‘podman’: No such file or directory", "podman")]
-    #[case::csh(&["docker"], 127, "docker: Command not found.", "docker")]
+    #[case::csh(&["docker"], 1, "docker: Command not found.", "docker")]
     fn g2_a_program_that_is_not_there_is_named(
         #[case] words: &[&str],
         #[case] code: i32,

@@ -15,6 +15,7 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigHandler, Signal, signal};
 
@@ -59,6 +60,9 @@ exec rm -rf -- "$at" ${gone:+"$gone"}
 #[derive(Debug)]
 pub(super) struct Guard {
     directory: PathBuf,
+    /// Says that the pool lives (see [`leftover`](super::leftover)); each guard has a copy, so that
+    /// nobody takes the pool for one that is gone while its guard cleans up.
+    alive: Option<OwnedFd>,
     /// A std mutex: held for a write of a few bytes into a pipe, never across an await.
     state: Mutex<State>,
 }
@@ -74,10 +78,10 @@ struct State {
 
 impl Guard {
     /// Starts the guard of the pool whose sockets are in `directory`.
-    pub(super) fn start(directory: &Path) -> io::Result<Self> {
-        let (shell, pipe) = start_shell(directory)?;
+    pub(super) fn start(directory: &Path, alive: Option<OwnedFd>) -> io::Result<Self> {
+        let (shell, pipe) = start_shell(directory, alive.as_ref())?;
         let state = Mutex::new(State { shell: Some(shell), pipe: Some(pipe), live: Vec::new() });
-        Ok(Guard { directory: directory.to_owned(), state })
+        Ok(Guard { directory: directory.to_owned(), alive, state })
     }
 
     /// Spawns `command` as the leader of a new session, announced to the guard. A new session has
@@ -103,12 +107,12 @@ impl Guard {
         };
         // The guard may have been killed. Another one takes over, and is told the same pids.
         if state.shell.as_mut().ok_or_else(finished)?.try_wait()?.is_some() {
-            state.replace(&self.directory)?;
+            state.replace(self)?;
         }
         let spawned = match spawn(&state) {
             // It was just dying.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                state.replace(&self.directory)?;
+                state.replace(self)?;
                 spawn(&state)
             }
             spawned => spawned,
@@ -162,8 +166,8 @@ impl Guard {
 }
 
 impl State {
-    fn replace(&mut self, directory: &Path) -> io::Result<()> {
-        let (shell, pipe) = start_shell(directory)?;
+    fn replace(&mut self, guard: &Guard) -> io::Result<()> {
+        let (shell, pipe) = start_shell(&guard.directory, guard.alive.as_ref())?;
         (self.shell, self.pipe) = (Some(shell), Some(pipe));
         self.tell_all()
     }
@@ -183,8 +187,9 @@ fn finished() -> io::Error {
     io::Error::other("the pool is closed")
 }
 
-fn start_shell(directory: &Path) -> io::Result<(Child, io::PipeWriter)> {
+fn start_shell(directory: &Path, alive: Option<&OwnedFd>) -> io::Result<(Child, io::PipeWriter)> {
     let (reader, writer) = io::pipe()?;
+    let alive = alive.map(AsRawFd::as_raw_fd);
     let mut command = program::command(Path::new("/bin/sh"));
     command
         .args(["-c", SCRIPT, "sshpool-guard"])
@@ -196,11 +201,15 @@ fn start_shell(directory: &Path) -> io::Result<(Child, io::PipeWriter)> {
         // The guard must outlive us by a moment: dropping its handle closes the pipe, and that ends
         // it.
         .kill_on_drop(false);
-    // SAFETY: setsid is async-signal-safe. A session of its own keeps a Ctrl-C or a hang-up of the
-    // terminal away from the guard.
+    // SAFETY: setsid and fcntl are async-signal-safe, and the descriptor is open in the child since
+    // the caller has it. A session of its own keeps a Ctrl-C or a hang-up of the terminal away from
+    // the guard.
     unsafe {
-        command.pre_exec(|| {
+        command.pre_exec(move || {
             nix::unistd::setsid()?;
+            if let Some(alive) = alive {
+                fcntl(BorrowedFd::borrow_raw(alive), FcntlArg::F_SETFD(FdFlag::empty()))?;
+            }
             Ok(())
         });
     }

@@ -16,6 +16,7 @@ mod hop;
 mod keys;
 mod lane;
 mod launch;
+mod leftover;
 mod log;
 mod master;
 mod mending;

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use super::args::LONGEST_SOCKET;
 use super::guard::Guard;
+use super::leftover;
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::text::plain;
 
@@ -69,7 +70,8 @@ impl Runtime {
         let parent = parent_directory()?;
         // Checked before anything is started: ssh itself finds out only after it has logged in. 20
         // digits are the longest number.
-        let longest = parent.join("sshpool-XXXXXX").as_os_str().len() + "/".len() + 20;
+        let longest =
+            parent.join(format!("{}XXXXXX", leftover::PREFIX)).as_os_str().len() + "/".len() + 20;
         if longest > LONGEST_SOCKET {
             return Err(local(format!(
                 "the path for control sockets would be {longest} bytes long below {}, \
@@ -86,15 +88,18 @@ impl Runtime {
                 plain(&error)
             ))
         };
+        leftover::clear(&parent);
         let directory = tempfile::Builder::new()
-            .prefix("sshpool-")
+            .prefix(leftover::PREFIX)
             .permissions(std::fs::Permissions::from_mode(0o700))
             .tempdir_in(&parent)
             .map_err(cannot)?;
         let identity = identity_of(directory.path()).map_err(cannot)?;
-        let guard = Guard::start(directory.path()).map_err(|error| {
-            // Removing all of a directory takes a descriptor, and there may be none; removing an
-            // empty one does not.
+        let alive = leftover::alive(directory.path());
+        let guard = Guard::start(directory.path(), alive).map_err(|error| {
+            // Removing all of a directory takes a descriptor, and there may be none; removing a
+            // file and an empty one does not.
+            leftover::unsay(directory.path());
             let _ = std::fs::remove_dir(directory.path());
             local(format!("cannot start /bin/sh: {}", plain(&error)))
         })?;

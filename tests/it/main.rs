@@ -25,6 +25,7 @@ mod clients;
 mod commands;
 mod completions;
 mod compose;
+mod compose_called;
 mod config_example;
 mod connect_errors;
 mod docker_docs;

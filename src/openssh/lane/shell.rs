@@ -26,14 +26,15 @@ pub(in crate::openssh) fn lane(nonce: &str, mark: &str, is_fast: bool) -> String
 ///
 /// Where a stream of the session is the command's own, the command gets it opened anew: what it
 /// sets there (`O_NONBLOCK`) would hold for all later ones. Where that is not possible, as with
-/// sockets, both go through a `cat`.
+/// sockets, both go through a `cat`. Without one on the `PATH` there is no lane.
 const LANE: &str = "printf '\\036NONCE\\n' >&2; case $-:${KSH_VERSION-}:${BASH_VERSION-} in \
      *[erux]*:*:* | *:?*:*) exit 1 ;; \
      *::[5-9].* | *::[1-9][0-9].*) type -P cat >/dev/null || exit 1; \
      case $(trap) in ?*) exit 1 ;; esac; \
      if { : >/proc/self/fd/7 >/proc/self/fd/8; } 7>&1 8>&2 2>/dev/null; then eval '@BASH@'; fi ;; \
      esac; \
-     case ${ZSH_VERSION-} in ?*) eval '[[ ! -o errreturn ]]' || exit 1 ;; esac; @ANY@";
+     case ${ZSH_VERSION-} in ?*) eval '[[ ! -o errreturn ]]' || exit 1 ;; esac; \
+     command -v cat >/dev/null || exit 1; @ANY@";
 
 /// In every POSIX shell. Both streams go through a `cat` each.
 ///
