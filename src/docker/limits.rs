@@ -39,3 +39,29 @@ pub(super) fn only_looks(action: &str) -> bool {
             | "volumes"
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("restart", Some(600), false)]
+    #[case("down", Some(600), false)]
+    #[case("up", None, false)]
+    #[case("build", None, false)]
+    #[case("pull", None, false)]
+    #[case("events", None, true)]
+    #[case("ps", Some(30), true)]
+    #[case("top", Some(30), true)]
+    #[case("exec", Some(30), false)]
+    #[case("nosuch", Some(30), false)]
+    fn g11_a_limit_fits_what_an_action_does(
+        #[case] action: &str,
+        #[case] seconds: Option<u64>,
+        #[case] looks: bool,
+    ) {
+        assert_eq!(limit(action), seconds.map(Duration::from_secs));
+        assert_eq!(only_looks(action), looks);
+    }
+}

@@ -26,10 +26,10 @@ part cgroup
 # What the control groups of this shell allow, from the innermost to the outermost. In a container
 # the paths may be those outside of it, of which only the last directory is there.
 group() {
-    dir=$1 path=$2
+    top=$1 at=$2
     shift 2
     while :; do
-        if [ -r "$dir$path/$1" ]; then
+        if [ -r "$top$at/$1" ]; then
             printf 'group\n'
             for file; do
                 while read -r line; do
@@ -39,11 +39,11 @@ group() {
                     memory.stat,*) ;;
                     *) printf '%s %s\n' "$file" "$line" ;;
                     esac
-                done <"$dir$path/$file"
+                done <"$top$at/$file"
             done
         fi
-        case $path in '' | /) break ;; esac
-        path=${path%/*}
+        case $at in '' | /) break ;; esac
+        at=${at%/*}
     done
 }
 while IFS=: read -r number controllers path; do

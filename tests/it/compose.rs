@@ -400,6 +400,83 @@ async fn a_project_lives_its_life_through_the_program() {
     pool.close().await;
 }
 
+/// Names that begin with something else than a letter, replicas, profiles and variables, as a real
+/// Compose takes them; and what it tells as it happens.
+#[tokio::test]
+async fn a_project_of_profiles_and_replicas_is_told_as_it_happens() {
+    let Some(sshd) = docker_host() else { return };
+    let (pool, host) = (pool(config()), host(&sshd));
+    let mut shop = Shop::new(&sshd, &pool, &host).await;
+    shop.file = shop.file.replace("compose.yaml", "of profiles.yaml");
+    let directory = shop.file.rsplit_once('/').expect("a path").0.to_owned();
+    let text = "x-all: &all\n  image: ${IMAGE}\n  entrypoint: [sleep, '600']\n  \
+        stop_grace_period: 0s\nservices:\n  web: {<<: *all, scale: 2}\n  \
+        _hidden: {<<: *all, profiles: [more]}\n  .dot: {<<: *all, profiles: [more]}\n";
+    for (file, text) in [
+        (shop.file.clone(), text.to_owned()),
+        (format!("{directory}/variables"), format!("IMAGE={}\n", sshd.image())),
+    ] {
+        let written = pool.command(&host, "tee").arg(file).stdin(text).output().await;
+        assert!(written.expect("it runs").status.success());
+    }
+    let compose = Compose::new(&pool, &host);
+    let up = compose.up(&shop.name).expect("a name").file(&shop.file);
+    let up = up.profile("more").env_file(format!("{directory}/variables"));
+    up.project_directory(&directory).output().await.expect("it is up");
+
+    let found = compose.project_status(&shop.name).await.expect("an answer");
+    let mut containers: Vec<_> =
+        found.services.iter().map(|s| (&*s.name, s.container.replace(&shop.name, "p"))).collect();
+    containers.sort();
+    let expected =
+        [(".dot", "p-.dot-1"), ("_hidden", "p-_hidden-1"), ("web", "p-web-1"), ("web", "p-web-2")];
+    assert_eq!(containers, expected.map(|(service, name)| (service, name.to_owned())));
+
+    let mut events = compose.events(&shop.name).expect("a name").stream().await.expect("it starts");
+    let mut stats = compose.stats(&shop.name).expect("a name").stream().await.expect("it starts");
+    let restart = compose.restart(&shop.name).and_then(|action| action.service("_hidden"));
+    let restart = restart.and_then(|action| action.service(".dot")).expect("names");
+    // An event is told to those who listen already: until one has come it is done again.
+    let json = |line: Option<String>| {
+        let line = line.expect("it goes on");
+        serde_json::from_str::<Value>(&line).unwrap_or_else(|error| panic!("{error}: {line}"))
+    };
+    let mut seen = Vec::new();
+    let all_seen = async {
+        while !["_hidden", ".dot"].iter().all(|name| seen.contains(&Value::from(*name))) {
+            seen.push(json(events.next().await.expect("an event"))["service"].clone());
+        }
+    };
+    let again = async {
+        loop {
+            restart.clone().output().await.expect("it restarts");
+        }
+    };
+    tokio::select! {
+        () = all_seen => {}
+        () = again => {}
+        () = tokio::time::sleep(PATIENCE) => panic!("no event"),
+    }
+    assert!(!seen.contains(&Value::from("web")), "{seen:?}");
+    let mut names = std::collections::BTreeSet::new();
+    while names.len() < 4 {
+        let line = timeout(PATIENCE, stats.next()).await.expect("in time").expect("a line");
+        let name = json(line)["Name"].as_str().expect("a name").to_owned();
+        assert!(name.starts_with(&shop.name), "{name}");
+        names.insert(name);
+    }
+    drop((events, stats));
+    wait_for_async("the end of the sessions", PATIENCE, || pool.stats().open_sessions == 0).await;
+    let pattern = format!("[d]ocker.*compose.*{}.*(events|stats)", shop.name);
+    wait_for_async("the end of docker on the host", PATIENCE, || {
+        sshd.exec(&format!("pgrep -f '{pattern}'")).code() == 1
+    })
+    .await;
+    compose.down(&shop.name).expect("a name").output().await.expect("it goes down");
+    assert_eq!(shop.left(), []);
+    pool.close().await;
+}
+
 /// What a host lacks.
 #[rstest]
 #[case::docker(Sshd::builder(), "docker is not installed, or not on the PATH of this account")]

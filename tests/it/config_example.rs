@@ -71,5 +71,9 @@ fn there_are_hosts_and_groups() {
         options,
         [("ProxyJump", "bastion"), ("Compression", "yes"), ("ServerAliveInterval", "30")]
     );
+    let docker = config.docker(web1);
+    assert_eq!(docker.get_program().collect::<Vec<_>>(), ["sudo", "-n", "docker"]);
+    assert_eq!(docker.get_path().collect::<Vec<_>>(), ["/snap/bin", "~/bin"]);
+    assert_eq!(docker.get_context(), Some("default"));
     assert_eq!(config.groups.keys().collect::<Vec<_>>(), ["all", "db", "web"]);
 }

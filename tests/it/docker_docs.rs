@@ -339,6 +339,18 @@ async fn following(compose: Compose, shop: &str) -> Ends {
     Ok(())
 }
 
+async fn happening(compose: Compose, shop: &str) -> Ends {
+    let mut events = compose.events(shop)?.stream().await?;
+    while let Some(event) = events.next().await? {
+        println!("{event}");
+        if event.contains("\"action\":\"start\"") {
+            break;
+        }
+    }
+    drop(events);
+    Ok(())
+}
+
 async fn failing(compose: Compose, shop: &str) -> Ends {
     match compose.restart(shop)?.output().await {
         Ok(_) => println!("restarted"),
@@ -400,6 +412,16 @@ async fn the_rust_blocks_do_what_they_are_shown_for() {
     }
     looking(pool.clone(), web1.clone(), name).await.expect("it works");
     following(compose.clone(), name).await.expect("it works");
+    // What happens is told to those who listen already.
+    let again = async {
+        loop {
+            compose.restart(name).expect("a name").output().await.expect("it restarts");
+        }
+    };
+    tokio::select! {
+        ended = happening(compose.clone(), name) => ended.expect("it works"),
+        () = again => {}
+    }
     many_hosts(pool.clone(), vec![web1]).await.expect("it works");
     compose.down(name).expect("a name").output().await.expect("it goes down");
     failing(compose, name).await.expect("it works");

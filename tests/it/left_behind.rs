@@ -5,8 +5,10 @@
 //! directory for sockets, and looks from outside at what is left of it: every process of a pool has
 //! that directory in its command line.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::process::{Child, ChildStdin, ChildStdout, ExitStatus, Stdio};
 use std::task::Poll;
@@ -16,6 +18,7 @@ use sshpool::{Host, Pool};
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt;
 
+use crate::lab::agents::Home;
 use crate::lab::common::sshd::Sshd;
 use crate::lab::common::{self, wait_for, wait_for_async};
 use crate::lab::itself;
@@ -508,4 +511,59 @@ fn running_out_of_descriptors_cuts_nothing_off() {
         });
     });
     assert!(actor.ends().success());
+}
+
+/// A container that is killed takes the guard with it, and its directory for temporary files may
+/// well be there for the next one. What stands for it here is a pid namespace.
+#[test]
+fn g12_what_a_container_has_left_is_removed_by_the_next_pool() {
+    let sshd = Sshd::builder().start();
+    let home = Home::new();
+    let of_pools = || -> BTreeSet<PathBuf> {
+        let entries = std::fs::read_dir(home.runtime()).expect("it is there").flatten();
+        let paths = entries.map(|entry| entry.path());
+        paths.filter(|path| path.to_string_lossy().contains("/sshpool-")).collect()
+    };
+    let words = ["--no-agent", "exec", "lab", "--", "echo here; exec sleep 300"];
+    let begin = |mut command: std::process::Command| {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
+        let mut stdout = child.stdout.take().expect("it was piped");
+        let mut line = [0; 5];
+        let begins = stdout.read_exact(&mut line).is_ok() && &line == b"here\n";
+        (child, stdout, begins)
+    };
+
+    let inner = home.on(&sshd, &words);
+    let mut contained = pooled::command("unshare");
+    contained.args(["--pid", "--fork", "--kill-child"]).arg(inner.get_program());
+    let mut contained = home.in_its_place(contained, inner.get_args());
+    contained.stderr(Stdio::null());
+    let (mut container, _stdout, begins) = begin(contained);
+    if !begins {
+        let _ = container.kill();
+        let _ = container.wait();
+        return common::skip("a pid namespace cannot be made here");
+    }
+    let left = of_pools();
+    assert_eq!(left.len(), 1, "{left:?}");
+    let (mut other, _other_stdout, begins) = begin(home.on(&sshd, &words));
+    assert!(begins);
+    let living: BTreeSet<_> = of_pools().difference(&left).cloned().collect();
+    assert_eq!(living.len(), 1, "{living:?}");
+    assert_eq!(of_pools().len(), 2, "one that lives in another namespace is not removed");
+
+    container.kill().expect("it is our child");
+    container.wait().expect("it is our child");
+    wait_for("the end of what was contained", PATIENCE, || {
+        let id = left.first().expect("there is one").to_string_lossy().into_owned();
+        processes_with(&id).is_empty()
+    });
+    assert_eq!(of_pools().len(), 2, "nobody was left to remove it");
+    let ended = home.run_on(&sshd, &["--no-agent", "exec", "lab", "--", "echo next"]);
+    assert_eq!((ended.code(), &*ended.stdout, &*ended.stderr), (0, "next\n", ""));
+    assert_eq!(of_pools(), living, "the one that lives has kept its own");
+
+    kill(other.id());
+    other.wait().expect("it is our child");
+    wait_for("the guard", AFTERWARDS, || of_pools().is_empty());
 }

@@ -329,3 +329,64 @@ fn hosts_are_named_as_for_run() {
         assert_eq!((ended.code(), &*ended.stderr), (2, told));
     }
 }
+
+/// The part of the script that looks at control groups, on directories of the test's own: those of
+/// a service, of version 2, and those of a container, of version 1, which has the paths of outside.
+#[rstest]
+#[case::version_2(
+    "0::/system.slice/a b.service\n",
+    &[
+        ("cgroup.controllers", "cpu memory\n"),
+        ("system.slice/cpu.max", "max 100000\n"),
+        ("system.slice/memory.max", "1000\n"),
+        ("system.slice/memory.current", "10\n"),
+        ("system.slice/memory.stat", "anon 1\ninactive_file 2\n"),
+        ("system.slice/a b.service/cpu.max", "50000 100000\n"),
+        ("system.slice/a b.service/memory.max", "max\n"),
+        ("system.slice/a b.service/memory.current", "5\n"),
+        ("system.slice/a b.service/memory.swap.max", "7\n"),
+    ],
+    "group\ncpu.max 50000 100000\ngroup\ncpu.max max 100000\n\
+     group\nmemory.max max\nmemory.current 5\nmemory.swap.max 7\n\
+     group\nmemory.max 1000\nmemory.current 10\ninactive_file 2\n"
+)]
+#[case::version_1(
+    "4:memory:/docker/1f\n3:cpuset:/\n2:cpu,cpuacct:/docker/1f\n1:name=systemd:/\n",
+    &[
+        ("memory/memory.limit_in_bytes", "1000\n"),
+        ("memory/memory.usage_in_bytes", "10\n"),
+        ("memory/memory.stat", "cache 9\ntotal_inactive_file 2\n"),
+        ("cpu/cpu.cfs_quota_us", "50000\n"),
+        ("cpu/cpu.cfs_period_us", "100000\n"),
+    ],
+    "group\nmemory.limit_in_bytes 1000\nmemory.usage_in_bytes 10\ninactive_file 2\n\
+     group\ncpu.cfs_quota_us 50000\ncpu.cfs_period_us 100000\n"
+)]
+#[case::both("1:name=systemd:/x\n0::/x\n", &[("unified/x/memory.max", "5\n")], "group\nmemory.max 5\n")]
+#[case::none("", &[], "")]
+fn g7_control_groups_are_found(
+    #[case] of_the_shell: &str,
+    #[case] files: &[(&str, &str)],
+    #[case] expected: &str,
+    #[values("sh", "bash", "busybox sh")] shell: &str,
+) {
+    let directory = tempfile::tempdir().expect("a directory");
+    for (file, text) in files {
+        let path = directory.path().join(file);
+        std::fs::create_dir_all(path.parent().expect("a directory")).expect("a directory");
+        std::fs::write(path, text).expect("a file");
+    }
+    let own = directory.path().join("of the shell");
+    std::fs::write(&own, of_the_shell).expect("a file");
+    let script = include_str!("../../src/resources/probe.sh")
+        .replace("/proc/self/cgroup", &format!("{own:?}"))
+        .replace("root=/sys/fs/cgroup", &format!("root={:?}", directory.path()));
+    let words: Vec<&str> = shell.split(' ').collect();
+    if run(command("sh").args(["-c", &format!("command -v {}", words[0])]), PATIENCE).code() != 0 {
+        return common::skip(&format!("there is no {}", words[0]));
+    }
+    let ended = run(command(words[0]).args(&words[1..]).args(["-c", &script]), PATIENCE);
+    let (_, rest) = ended.stdout.split_once(":: cgroup\n").expect("there is such a part");
+    let (found, _) = rest.split_once(":: mounts\n").expect("there is such a part");
+    assert_eq!(found, expected);
+}

@@ -106,6 +106,9 @@ mod tests {
 
     const GIB: u64 = 1 << 30;
 
+    /// CPUs, the limit of memory, what is used of it, in percent, and the limit of swap.
+    type Limits = (Option<f64>, Option<u64>, Option<u64>, Option<f64>, Option<u64>);
+
     #[rstest]
     #[case::nothing("", None)]
     #[case::no_limits(
@@ -137,10 +140,7 @@ mod tests {
         Some((Some(2.0), Some(GIB), Some(GIB / 2), Some(50.0), None))
     )]
     #[case::broken("memory.max 5\ngroup\nmemory.max x\ncpu.max 1\ncpu.max\n\ncpu.max 0 0", None)]
-    fn g7_limits_are_read(
-        #[case] text: &str,
-        #[case] expected: Option<(Option<f64>, Option<u64>, Option<u64>, Option<f64>, Option<u64>)>,
-    ) {
+    fn g7_limits_are_read(#[case] text: &str, #[case] expected: Option<Limits>) {
         let found = cgroup(&text.lines().collect::<Vec<_>>(), Some(8 * GIB), Some(4 * GIB));
         let found = found.map(|found| {
             (
