@@ -136,8 +136,8 @@ impl Action {
     /// [`output`](Self::output) has done this already.
     ///
     /// Compose succeeds silently when it is asked to restart or to stop a project that does not
-    /// exist. So where `restart`, `stop`, `pause`, `unpause` or `logs` has written nothing, the
-    /// project is looked for.
+    /// exist. So where `restart`, `stop`, `pause` or `unpause` has told of no container, or `logs`
+    /// has written nothing, the project is looked for.
     ///
     /// # Errors
     ///
@@ -187,8 +187,8 @@ impl Action {
         Ok(self.command().await?.spawn().await?)
     }
 
-    /// Starts the action and gives what it says line by line, for what goes on: [`Compose::events`],
-    /// [`Compose::stats`], `logs` that are followed.
+    /// Starts the action and gives what it says line by line, for what goes on:
+    /// [`Compose::events`], [`Compose::stats`], `logs` that are followed.
     ///
     /// # Errors
     ///
@@ -217,7 +217,8 @@ impl Action {
 
     /// Whether it goes on until it is ended.
     pub(crate) fn goes_on(&self) -> bool {
-        self.timeout.is_none() && self.only_looks()
+        let is_followed = self.options.iter().any(|option| option == "--follow" || option == "-f");
+        matches!(self.name.as_str(), "events" | "stats") || self.name == "logs" && is_followed
     }
 
     /// What a program in a container says is not Docker's.

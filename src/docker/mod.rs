@@ -78,7 +78,8 @@ impl Compose {
     }
 
     /// Calls Docker's client in this way: by `sudo`, as `podman`, for another daemon. By default it
-    /// is `docker`. [`Config::docker`](crate::Config::docker) has what the TOML file says of a host.
+    /// is `docker`. [`Config::docker`](crate::Config::docker) has what the TOML file says of a
+    /// host.
     pub fn docker(mut self, docker: DockerConfig) -> Self {
         self.docker = Arc::new(docker);
         self
@@ -268,8 +269,8 @@ impl Compose {
 
     /// Any action of `docker compose`, such as `"kill"` or `"top"`. Unless another limit is set it
     /// has 30 s; 10 minutes where it stops or starts containers; and no limit where it builds,
-    /// moves images, or goes on until it is ended. Actions that work with the files of a project, `"build"` or `"run"` say, have
-    /// them as for [`up`](Self::up).
+    /// moves images, or goes on until it is ended. Actions that work with the files of a project,
+    /// `"build"` or `"run"` say, have them as for [`up`](Self::up).
     ///
     /// # Errors
     ///

@@ -7,8 +7,8 @@ use super::ComposeError;
 const LONGEST: usize = 200;
 
 /// Compose's specification has lower-case letters, digits, `-` and `_`. But what other programs and
-/// former versions have named has capitals and dots, too, and `ls` lists it; there Compose says what
-/// it makes of it.
+/// former versions have named has capitals and dots, too, and `ls` lists it; there Compose says
+/// what it makes of it.
 pub(super) fn project(name: &str) -> Result<&str, ComposeError> {
     check("project name", name, is_of_a_name, RULE)
 }

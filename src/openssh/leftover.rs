@@ -4,10 +4,10 @@
 //! same instant: as all of a container is, whose directory for temporary files may well outlive it.
 //! Such a directory is removed by the next pool that makes one beside it.
 //!
-//! A pool that lives is never taken for one that is gone. As long as it lives, it and its guard hold
-//! a lock on a file in the directory (flock(2)), which is seen in every pid namespace. A lock is
-//! seen by the same kernel only, so the file names the boot that it was made in, and of another one
-//! nothing is removed; nor where a socket still has somebody who listens.
+//! A pool that lives is never taken for one that is gone. As long as it lives, it and its guard
+//! hold a lock on a file in the directory (flock(2)), which is seen in every pid namespace. A lock
+//! is seen by the same kernel only, so the file names the boot that it was made in, and of another
+//! one nothing is removed; nor where a socket still has somebody who listens.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};

@@ -286,7 +286,7 @@ fn a_name_that_is_in_no_file_is_told_so(#[case] config: &str, #[case] told: bool
 #[test]
 fn options_behind_any_other_action_of_compose_are_told_their_place() {
     let ended = Program::new().run(["compose", "web1", "top", "--timeout", "1s", "shop"]);
-    let message = "sshpool: top takes its project first, and --file and --timeout stand before the host: \
+    let message = "sshpool: top takes its project first, and options such as --file and --timeout stand before the host: \
                    sshpool compose [OPTION]… HOST top PROJECT [ARGUMENT]…\n";
     assert_is(&ended, 2, "", message);
 }

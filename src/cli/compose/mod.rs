@@ -186,8 +186,8 @@ enum What {
         )]
         words: Vec<OsString>,
     },
-    /// Any other action of docker compose: ACTION PROJECT [ARGUMENT]…; --file and --timeout stand
-    /// before the host
+    /// Any other action of docker compose: ACTION PROJECT [ARGUMENT]…; options such as --file and
+    /// --timeout stand before the host
     #[command(external_subcommand)]
     Other(Vec<OsString>),
 }
@@ -322,7 +322,7 @@ impl Compose {
                 let project = text_of("the name of a project", project)?;
                 if project.starts_with('-') {
                     let usage = format!(
-                        "{action} takes its project first, and --file and --timeout stand before the host: sshpool compose [OPTION]… HOST {action} PROJECT [ARGUMENT]…"
+                        "{action} takes its project first, and options such as --file and --timeout stand before the host: sshpool compose [OPTION]… HOST {action} PROJECT [ARGUMENT]…"
                     );
                     return Err(Failure::Usage(usage));
                 }
