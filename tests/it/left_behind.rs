@@ -535,6 +535,9 @@ fn g12_what_a_container_has_left_is_removed_by_the_next_pool() {
 
     let inner = home.on(&sshd, &words);
     let mut contained = pooled::command("unshare");
+    // Who is not root needs a user namespace for it.
+    let as_root = nix::unistd::geteuid().is_root();
+    contained.args(if as_root { &[][..] } else { &["--user", "--map-root-user"] });
     contained.args(["--pid", "--fork", "--kill-child"]).arg(inner.get_program());
     let mut contained = home.in_its_place(contained, inner.get_args());
     contained.stderr(Stdio::null());
