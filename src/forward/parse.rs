@@ -17,9 +17,10 @@ type Ends = (Endpoint, Option<Endpoint>);
 /// them are paths.
 pub(super) fn parse(direction: Direction, text: &str) -> Result<Ends, &'static str> {
     let fields = fields(text.trim_start())?;
-    let at = |of: &Field| Ok(Endpoint::Port { host: None, port: port(&of.text)? });
+    let at = |of: &Field| port(&of.text).map(|port| Endpoint::Port { host: None, port });
     let host_at = |host: &Field, of: &Field| {
-        Ok(Endpoint::Port { host: Some(host.text.clone()), port: port(&of.text)? })
+        let host = Some(host.text.clone());
+        port(&of.text).map(|port| Endpoint::Port { host, port })
     };
     let socket = |of: &Field| Endpoint::Socket(PathBuf::from(&of.text));
     let (listen, target) = match &fields[..] {
