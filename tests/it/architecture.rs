@@ -21,7 +21,7 @@ const LAYERS: &[&[&str]] = &[
     &["command"],
     &["error"],
     &["config"],
-    &["host"],
+    &["host", "forward"],
     &["text"],
 ];
 
