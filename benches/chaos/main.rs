@@ -1,7 +1,8 @@
 //! Chaos: callers run commands on one server while faults strike, and everything that a caller was
 //! told is compared with what the server recorded. A command that was reported as run ran once, one
 //! that was reported as never started never ran, all others ran once at most; and nothing is left:
-//! no process, no descriptor, no socket, no memory.
+//! no process, no descriptor, no socket, no memory. Clients of a forward read streams meanwhile: one
+//! that has ended cleanly is complete.
 //!
 //! `cargo bench --bench chaos [-- [--minutes N] [--seed S] [--reuse exact|fast|off]]`; `scripts/chaos`
 //! does so. `--reuse` is the `session_reuse` of all rounds.
@@ -22,6 +23,7 @@ mod random;
 mod report;
 mod round;
 mod run;
+mod streams;
 #[path = "../support/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "shared with others, which use more of it")]
 mod support;
@@ -45,6 +47,7 @@ use report::Report;
 const FAULTS: u64 = 1;
 const WORK: u64 = 2;
 const SETTINGS: u64 = 3;
+const STREAMS: u64 = 4;
 
 /// A command hangs that has not come back so long after everything that it may wait for.
 const ROUNDING: Duration = Duration::from_secs(10);

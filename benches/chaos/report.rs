@@ -32,6 +32,7 @@ impl Report {
             faults,
             outliving,
             leftovers,
+            streams,
             failures,
             slowest_recovery,
             lines,
@@ -42,6 +43,7 @@ impl Report {
         add(&mut self.all.faults, faults);
         add(&mut self.all.outliving, outliving);
         add(&mut self.all.leftovers, leftovers);
+        add(&mut self.all.streams, streams);
         self.all.failures.extend(failures);
         self.all.slowest_recovery = self.all.slowest_recovery.max(slowest_recovery);
         self.lines.push(lines);
@@ -80,6 +82,7 @@ impl Report {
         table("errors of commands that never started", &all.never_started);
         table("faults", &all.faults);
         table("commands that outlived their callers on the server", &all.outliving);
+        table("streams of a forward", &all.streams);
         table("processes that commands left behind on purpose", &all.leftovers);
         let memory: Vec<String> = self.memory.iter().map(u64::to_string).collect();
         println!(

@@ -16,6 +16,7 @@ use crate::lab::Lab;
 use crate::leftover;
 use crate::load::Load;
 use crate::random::Random;
+use crate::streams::{self, Service};
 use crate::told::Outcome;
 use crate::{CLOSING, ROUNDING, SETTINGS};
 
@@ -41,6 +42,8 @@ pub struct Found {
     pub outliving: BTreeMap<Outcome, usize>,
     /// Processes that commands left behind on purpose.
     pub leftovers: BTreeMap<leftover::Kind, usize>,
+    /// How the streams of the forward ended.
+    pub streams: BTreeMap<&'static str, usize>,
     pub failures: Vec<String>,
     pub slowest_recovery: Duration,
     /// Lines in the record.
@@ -131,6 +134,10 @@ pub async fn run(
     let load = Load { pool: pool.clone(), host: host.clone(), seed, round: round.clone(), stop };
     let load = Arc::new(load);
     let mut callers = Load::start(&load, settings.workers);
+    let service = Service::start().await;
+    let forward = pool.forward(&host, &streams::spec(&service)).await;
+    let forward = Arc::new(forward.expect("it listens without a login"));
+    let clients = tokio::spawn(streams::run(Arc::clone(&load), Arc::clone(&forward)));
 
     let end = Instant::now() + lasts;
     let mut storms = 0;
@@ -165,6 +172,15 @@ pub async fn run(
             }
         }
     }
+    match clients.await {
+        Ok(streams) => {
+            found.streams = streams.ends;
+            let told = |failure| format!("round {number}: {failure}");
+            found.failures.extend(streams.failures.into_iter().map(told));
+        }
+        Err(error) => found.failures.push(format!("round {number}: {error}")),
+    }
+    drop((forward, service));
     if !settings.closes_early {
         recovers(&pool, &host, number, &mut found).await;
         settles(&pool, number, &mut found).await;
