@@ -34,6 +34,7 @@ mod ending;
 mod faults;
 mod faults_here;
 mod faults_program;
+mod files;
 mod first_session;
 mod fixture;
 mod fleet;

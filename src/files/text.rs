@@ -1,0 +1,231 @@
+//! The texts for the remote shell.
+//!
+//! Each is `sh -c TEXT`, whatever the account's own shell is: names and values stand in it as words
+//! that every shell reads as they are here. What a text needs to know is set before its script.
+
+use std::ffi::{OsStr, OsString};
+use std::hash::{BuildHasher, RandomState};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+
+use super::{Mode, Options};
+use crate::command::escape::escape;
+
+/// What a script prints when all is done, or before the contents of a file. An account that answers
+/// every command with something else does not say it.
+pub(super) const SIGN: &[u8] = b"sshpool-file";
+
+const RECEIVE: &str = include_str!("receive.sh");
+const RECEIVE_TREE: &str = include_str!("receive-tree.sh");
+
+/// How long the word is that ends what is sent. A SHA-256 has as many digits.
+pub(super) const TRAILER: usize = 64;
+
+/// What ends the input, so that one that was cut off is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Trailer {
+    /// The length tells.
+    None,
+    /// This word.
+    Word(String),
+    /// The SHA-256 of all before it.
+    Sum,
+}
+
+/// Where contents go on a host.
+#[derive(Clone, Debug)]
+pub(super) struct Target<'a> {
+    pub path: &'a Path,
+    /// Its name in there, where the path is a directory.
+    pub name: Option<&'a OsStr>,
+    pub mode: Mode,
+    pub length: Option<u64>,
+    pub trailer: Trailer,
+    /// Seconds since 1970.
+    pub time: Option<i64>,
+    pub options: &'a Options,
+}
+
+/// Words that nobody guesses.
+pub(super) fn random_word(length: usize) -> String {
+    let mut word = String::new();
+    while word.len() < length {
+        word.push_str(&format!("{:016x}", RandomState::new().hash_one(std::process::id())));
+    }
+    word.truncate(length);
+    word
+}
+
+/// A path that no program takes for an option. An empty one is the directory where commands begin.
+pub(super) fn plain_path(path: &Path) -> Vec<u8> {
+    let bytes = path.as_os_str().as_bytes();
+    if bytes.starts_with(b"/") { bytes.to_vec() } else { [b"./", bytes].concat() }
+}
+
+/// A text that sets variables for a script.
+struct Script(Vec<u8>);
+
+impl Script {
+    fn new() -> Self {
+        Script(Vec::new())
+    }
+
+    fn set(&mut self, name: &str, value: &[u8]) -> &mut Self {
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.push(b'=');
+        escape(value, &mut self.0);
+        self.0.push(b';');
+        self
+    }
+
+    fn text(&mut self, text: &str) -> &mut Self {
+        self.0.extend_from_slice(text.as_bytes());
+        self
+    }
+
+    fn command(&self) -> OsString {
+        let mut text = b"sh -c ".to_vec();
+        escape(&self.0, &mut text);
+        OsString::from_vec(text)
+    }
+}
+
+/// Takes the contents from its input.
+pub(super) fn receive(target: &Target<'_>) -> OsString {
+    let mut script = Script::new();
+    let trailer = match &target.trailer {
+        Trailer::None => "",
+        Trailer::Word(word) => word,
+        Trailer::Sum => "sum",
+    };
+    script
+        .set("p", &plain_path(target.path))
+        .set("n", target.name.map_or(b"", OsStrExt::as_bytes))
+        .set("r", random_word(16).as_bytes())
+        .set("m", target.mode.change().as_bytes())
+        .set("x", if target.mode.is_exact() { b"x" } else { b"" })
+        .set("l", target.length.map_or_else(String::new, |length| length.to_string()).as_bytes())
+        .set("k", trailer.as_bytes())
+        .set("u", target.time.map_or_else(String::new, touch).as_bytes())
+        .set("y", if target.options.sync { b"y" } else { b"" })
+        .text("\n")
+        .text(RECEIVE);
+    script.command()
+}
+
+/// Takes the archive of a directory from its input, whose last file has the name `mark`.
+pub(super) fn receive_tree(target: &Target<'_>, mark: &str) -> OsString {
+    let mut script = Script::new();
+    script
+        .set("p", &plain_path(target.path))
+        .set("n", target.name.map_or(b"", OsStrExt::as_bytes))
+        .set("r", random_word(16).as_bytes())
+        .set("m", target.mode.change().as_bytes())
+        .set("k", mark.as_bytes())
+        .set("x", if target.time.is_some() { b"x" } else { b"" })
+        .set("y", if target.options.sync { b"y" } else { b"" })
+        .text("\n")
+        .text(RECEIVE_TREE);
+    script.command()
+}
+
+/// What a text has room for that has the contents in itself: a shell reads it byte after byte, and
+/// above that a session with input is faster (measured).
+pub(super) const SMALL: usize = 2 * 1024;
+
+/// What says that nothing was done, since the target needs the whole script.
+pub(super) const NOT_SO: i32 = 77;
+
+/// Has the contents in itself, so that a session that runs one command after another can take it.
+/// It does what the whole script does, for targets where that is simple, in words of which such
+/// sessions think nothing.
+pub(super) fn receive_small(target: &Target<'_>, contents: &[u8]) -> OsString {
+    let mut octal = String::with_capacity(contents.len() * 4);
+    for byte in contents {
+        octal.push_str(&format!("\\{byte:03o}"));
+    }
+    let mut script = Script::new();
+    script
+        .set("p", &plain_path(target.path))
+        .set("n", target.name.map_or(b"", OsStrExt::as_bytes))
+        .set("t", format!(".sshpool-{}", random_word(16)).as_bytes())
+        .set("m", target.mode.change().as_bytes())
+        .text(" LC_ALL=C; export LC_ALL; ")
+        .text("if [ -d \"$p\" ]; then p=${p%/}/$n; fi; ")
+        .text("if [ -h \"$p\" ] || [ -d \"$p\" ]; then exit 77; fi; ")
+        .text("if [ -e \"$p\" ] && [ ! -f \"$p\" ]; then exit 77; fi; ")
+        .text("case $p in */) exit 77 ;; esac; t=${p%/*}/$t; ");
+    let access = if target.mode.is_exact() {
+        "chmod \"$m\" \"$t\""
+    } else {
+        "if [ -f \"$p\" ]; then stat -c \"%u:%g %a\" \"$p\" | { read -r o a && \
+         { case $a in ????) a=${a#?} ;; esac; chown \"$o\" \"$t\" 2>/dev/null; \
+         chmod \"$a\" \"$t\"; }; }; else chmod \"$m\" \"$t\"; fi"
+    };
+    script.text("{ ").text(access).text(" && printf '").text(&octal).text("'; } >\"$t\"");
+    if target.options.sync {
+        script.text(" && sync \"$t\"");
+    }
+    script.text(" && mv -f \"$t\" \"$p\" && printf \"sshpool-file\\n\" || { rm -f \"$t\"; exit 1; }");
+    script.command()
+}
+
+/// What is wanted of a file besides its contents.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Wanted {
+    /// Mode, length and time, as far as there is a program that tells them.
+    pub facts: bool,
+    /// The SHA-256 behind the contents, as 64 digits and a line break.
+    pub sha256: bool,
+    /// The archive of all that is in it, where it is a directory.
+    pub recursive: bool,
+}
+
+/// What stands behind the sign where an archive follows.
+pub(super) const TREE: &str = " tree";
+
+/// Prints the contents of a file, behind a line with [`SIGN`] and the facts.
+pub(super) fn send(path: &Path, wanted: Wanted) -> OsString {
+    let mut script = Script::new();
+    script.set("p", &plain_path(path)).text(" LC_ALL=C; export LC_ALL; if [ -d \"$p\" ]; then ");
+    script.text(if wanted.recursive {
+        "printf \"sshpool-file tree\\n\"; tar -c -h -f - -C \"$p\" .; "
+    } else {
+        "printf \"sshpool: Is a directory\\n\" >&2; exit 1; "
+    });
+    script.text(if wanted.recursive { "else " } else { "fi; " });
+    if wanted.facts {
+        script.text(
+            "stat -L -c \"sshpool-file %a %s %Y\" \"$p\" 2>/dev/null || \
+             stat -L -f \"sshpool-file %Lp %z %m\" \"$p\" 2>/dev/null || ",
+        );
+    }
+    script.text("printf \"sshpool-file\\n\"; cat \"$p\"");
+    if wanted.sha256 {
+        script.text(
+            " && { sha256sum <\"$p\" || shasum -a 256 <\"$p\" || sha256 <\"$p\" || \
+             openssl dgst -sha256 -r <\"$p\"; } 2>/dev/null | cut -c 1-64",
+        );
+    }
+    if wanted.recursive {
+        script.text("; fi");
+    }
+    script.command()
+}
+
+/// Seconds since 1970 as `touch -t` takes them in UTC: CCYYMMDDhhmm.SS.
+fn touch(seconds: i64) -> String {
+    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    // Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms": civil_from_days.
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let of_era = shifted.rem_euclid(146_097);
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}{month:02}{day:02}{hour:02}{minute:02}.{second:02}")
+}
