@@ -133,11 +133,7 @@ impl Read for Exactly {
 }
 
 fn other(path: &Path, text: &str) -> FileError {
-    FileError::Local {
-        path: path.to_owned(),
-        kind: FileErrorKind::Other,
-        text: text.to_owned(),
-    }
+    FileError::Local { path: path.to_owned(), kind: FileErrorKind::Other, text: text.to_owned() }
 }
 
 /// Unpacks an archive into a directory that nobody else writes

@@ -84,8 +84,7 @@ impl Download {
         path: &Path,
         options: &Options,
     ) -> Result<Self, FileError> {
-        let wanted =
-            Wanted { facts: true, sha256: options.sha256, recursive: options.recursive };
+        let wanted = Wanted { facts: true, sha256: options.sha256, recursive: options.recursive };
         let command = runner.shell(host, text::send(path, wanted)).timeout(None);
         let mut child = command.spawn_and_read().await?;
         let mut stdout = child.stdout.take().expect("nobody has taken it");
@@ -153,8 +152,7 @@ impl Download {
         }
         let cannot = |error: io::Error| FileError::local(&to, &error);
         let mode = self.options.mode.or(self.facts.mode).unwrap_or(0o666);
-        let (preserve, sync, time) =
-            (self.options.preserve, self.options.sync, self.facts.time);
+        let (preserve, sync, time) = (self.options.preserve, self.options.sync, self.facts.time);
         let is_exact = preserve || self.options.mode.is_some();
         let (file, mut writer) = NewFile::create(&to).map_err(cannot)?;
         let copied = self.pass(&mut writer, &to, progress).await?;
@@ -236,8 +234,10 @@ impl Download {
             let (here, there) = (hex(&sum.finalize()), String::from_utf8_lossy(&buffer));
             if there.trim_end() != here {
                 let text = match there.len() {
-                    0 => "no SHA-256 has come: the host has none of sha256sum, shasum, sha256, \
-                          openssl",
+                    0 => {
+                        "no SHA-256 has come: the host has none of sha256sum, shasum, sha256, \
+                          openssl"
+                    }
                     _ => "the SHA-256 there is another one: it was changed while it was read",
                 };
                 return Err(FileError::remote(&host, &path, FileErrorKind::Incomplete, text));
@@ -343,4 +343,3 @@ impl Read for Pieces {
         Ok(count)
     }
 }
-

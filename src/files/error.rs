@@ -178,9 +178,9 @@ mod tests {
     use rstest::rstest;
 
     #[rstest]
-    #[case::dash("sh: 1: cannot create ./x/.sshpool-1: Directory nonexistent", "not_found")]
-    #[case::busybox("sh: can't create ./x/.sshpool-1: nonexistent directory", "not_found")]
-    #[case::bash("sh: line 31: ./x/.sshpool-1: Permission denied", "permission")]
+    #[case::dash("sh: 1: cannot create ./x/.sshpool_1: Directory nonexistent", "not_found")]
+    #[case::busybox("sh: can't create ./x/.sshpool_1: nonexistent directory", "not_found")]
+    #[case::bash("sh: line 31: ./x/.sshpool_1: Permission denied", "permission")]
     #[case::cat("cat: write error: No space left on device", "no_space")]
     #[case::the_last_counts("a: Permission denied\nb: No space left on device", "no_space")]
     #[case::our_own("sshpool: the copy broke off", "incomplete")]

@@ -14,7 +14,7 @@ use super::archive::{set_time, umask};
 use super::error::FileError;
 
 /// What temporary names begin with.
-const PREFIX: &str = ".sshpool-";
+const PREFIX: &str = ".sshpool_";
 
 /// What is to be gone when this process ends by a signal. A std mutex: held to change the list.
 static TEMPORARIES: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());

@@ -19,7 +19,10 @@ case $p in
   /*) ;;
   *) q=$(pwd && echo x) || exit 1; p=${q%??}/${p#./} ;;
 esac
-if [ -d "$p" ]; then t=$p/.sshpool-$r; else t=${p%/*}/.sshpool-$r; fi
+if [ -d "$p" ]; then t=$p/.sshpool_$r; else t=${p%/*}/.sshpool_$r; fi
+if [ ! -d "${t%/*}/" ]; then
+  if [ -e "${t%/*}" ]; then fail 'Not a directory'; else fail 'No such file or directory'; fi
+fi
 trap 'chmod -R u+rwx "$t" 2>/dev/null; rm -rf "$t"' EXIT
 trap 'exit 1' HUP INT TERM PIPE
 (umask 077; mkdir "$t") || exit 1
@@ -58,4 +61,4 @@ else
   chmod "$m" "$t" || exit 1
   mv "$t" "$p" || exit 1
 fi
-printf 'sshpool-file\n'
+printf 'sshpool_file\n'

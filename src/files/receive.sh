@@ -20,10 +20,14 @@ fi
 if [ -e "$p" ] && [ ! -f "$p" ]; then
   if [ "$k" ]; then fail 'not a regular file: it takes only what has a known length, and no digest'; fi
   cat >"$p" || exit 1
-  printf 'sshpool-file\n'
+  printf 'sshpool_file\n'
   exit
 fi
-t=${p%/*}/.sshpool-$r
+# The shell's own words for both are the same.
+if [ ! -d "${p%/*}/" ]; then
+  if [ -e "${p%/*}" ]; then fail 'Not a directory'; else fail 'No such file or directory'; fi
+fi
+t=${p%/*}/.sshpool_$r
 trap 'rm -f "$t"' EXIT
 trap 'exit 1' HUP INT TERM PIPE
 # Before there are contents in it: they are never open to more people than at the end.
@@ -63,4 +67,4 @@ if [ "$u" ]; then TZ=UTC0 touch -t "$u" "$t" || exit 1; fi
 if [ "$y" ]; then sync "$t" || exit 1; fi
 mv -f "$t" "$p" || exit 1
 trap - EXIT
-printf 'sshpool-file\n'
+printf 'sshpool_file\n'

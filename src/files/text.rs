@@ -4,6 +4,7 @@
 //! that every shell reads as they are here. What a text needs to know is set before its script.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt::Write;
 use std::hash::{BuildHasher, RandomState};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
@@ -13,7 +14,7 @@ use crate::command::escape::escape;
 
 /// What a script prints when all is done, or before the contents of a file. An account that answers
 /// every command with something else does not say it.
-pub(super) const SIGN: &[u8] = b"sshpool-file";
+pub(super) const SIGN: &[u8] = b"sshpool_file";
 
 const RECEIVE: &str = include_str!("receive.sh");
 const RECEIVE_TREE: &str = include_str!("receive-tree.sh");
@@ -62,6 +63,15 @@ pub(super) fn plain_path(path: &Path) -> Vec<u8> {
     if bytes.starts_with(b"/") { bytes.to_vec() } else { [b"./", bytes].concat() }
 }
 
+/// Bytes for printf, as digits: nothing in them is anything else to a shell.
+fn octal(bytes: &[u8]) -> String {
+    let mut digits = String::with_capacity(bytes.len() * 4);
+    for byte in bytes {
+        write!(digits, "\\{byte:03o}").expect("writing to a String cannot fail");
+    }
+    digits
+}
+
 /// A text that sets variables for a script.
 struct Script(Vec<u8>);
 
@@ -73,8 +83,34 @@ impl Script {
     fn set(&mut self, name: &str, value: &[u8]) -> &mut Self {
         self.0.extend_from_slice(name.as_bytes());
         self.0.push(b'=');
-        escape(value, &mut self.0);
-        self.0.push(b';');
+        if value.contains(&b'\n') {
+            // csh has no line breaks within quotes.
+            self.text("$(printf ");
+            escape(octal(value).as_bytes(), &mut self.0);
+            self.text("x);").text(name).text("=${").text(name).text("%x};");
+        } else {
+            escape(value, &mut self.0);
+            self.0.push(b';');
+        }
+        self
+    }
+
+    /// A script, in one line.
+    fn script(&mut self, script: &str) -> &mut Self {
+        let mut is_open = true;
+        for line in script.lines().map(str::trim).filter(|line| !line.starts_with('#')) {
+            if line.is_empty() {
+                continue;
+            }
+            self.text(if is_open { " " } else { "; " });
+            let (line, goes_on) = match line.strip_suffix('\\') {
+                Some(line) => (line, true),
+                None => (line, false),
+            };
+            self.text(line);
+            const OPEN: &[&str] = &["then", "else", "do", "in", "{", "(", "|", ";;", " '"];
+            is_open = goes_on || OPEN.iter().any(|end| line.ends_with(end));
+        }
         self
     }
 
@@ -108,8 +144,7 @@ pub(super) fn receive(target: &Target<'_>) -> OsString {
         .set("k", trailer.as_bytes())
         .set("u", target.time.map_or_else(String::new, touch).as_bytes())
         .set("y", if target.options.sync { b"y" } else { b"" })
-        .text("\n")
-        .text(RECEIVE);
+        .script(RECEIVE);
     script.command()
 }
 
@@ -124,8 +159,7 @@ pub(super) fn receive_tree(target: &Target<'_>, mark: &str) -> OsString {
         .set("k", mark.as_bytes())
         .set("x", if target.time.is_some() { b"x" } else { b"" })
         .set("y", if target.options.sync { b"y" } else { b"" })
-        .text("\n")
-        .text(RECEIVE_TREE);
+        .script(RECEIVE_TREE);
     script.command()
 }
 
@@ -133,28 +167,22 @@ pub(super) fn receive_tree(target: &Target<'_>, mark: &str) -> OsString {
 /// above that a session with input is faster (measured).
 pub(super) const SMALL: usize = 2 * 1024;
 
-/// What says that nothing was done, since the target needs the whole script.
-pub(super) const NOT_SO: i32 = 77;
-
 /// Has the contents in itself, so that a session that runs one command after another can take it.
-/// It does what the whole script does, for targets where that is simple, in words of which such
-/// sessions think nothing.
+/// It does what the whole script does, for targets where that is simple, in words that such
+/// sessions take. Where it fails it has done nothing, and the whole script does it or says why not.
 pub(super) fn receive_small(target: &Target<'_>, contents: &[u8]) -> OsString {
-    let mut octal = String::with_capacity(contents.len() * 4);
-    for byte in contents {
-        octal.push_str(&format!("\\{byte:03o}"));
-    }
     let mut script = Script::new();
     script
         .set("p", &plain_path(target.path))
         .set("n", target.name.map_or(b"", OsStrExt::as_bytes))
-        .set("t", format!(".sshpool-{}", random_word(16)).as_bytes())
+        .set("t", format!(".sshpool_{}", random_word(16)).as_bytes())
         .set("m", target.mode.change().as_bytes())
         .text(" LC_ALL=C; export LC_ALL; ")
         .text("if [ -d \"$p\" ]; then p=${p%/}/$n; fi; ")
-        .text("if [ -h \"$p\" ] || [ -d \"$p\" ]; then exit 77; fi; ")
-        .text("if [ -e \"$p\" ] && [ ! -f \"$p\" ]; then exit 77; fi; ")
-        .text("case $p in */) exit 77 ;; esac; t=${p%/*}/$t; ");
+        .text("if [ -h \"$p\" ] || [ -d \"$p\" ]; then exit 1; fi; ")
+        .text("if [ -e \"$p\" ] && [ ! -f \"$p\" ]; then exit 1; fi; ")
+        .text("case $p in */) exit 1 ;; esac; t=${p%/*}/$t; ")
+        .text("if [ ! -d \"${p%/*}/\" ]; then exit 1; fi; ");
     let access = if target.mode.is_exact() {
         "chmod \"$m\" \"$t\""
     } else {
@@ -162,11 +190,12 @@ pub(super) fn receive_small(target: &Target<'_>, contents: &[u8]) -> OsString {
          { case $a in ????) a=${a#?} ;; esac; chown \"$o\" \"$t\" 2>/dev/null; \
          chmod \"$a\" \"$t\"; }; }; else chmod \"$m\" \"$t\"; fi"
     };
-    script.text("{ ").text(access).text(" && printf '").text(&octal).text("'; } >\"$t\"");
+    script.text("{ ").text(access).text(" && printf '").text(&octal(contents)).text("'; } >\"$t\"");
     if target.options.sync {
         script.text(" && sync \"$t\"");
     }
-    script.text(" && mv -f \"$t\" \"$p\" && printf \"sshpool-file\\n\" || { rm -f \"$t\"; exit 1; }");
+    script
+        .text(" && mv -f \"$t\" \"$p\" && printf \"sshpool_file\\n\" || { rm -f \"$t\"; exit 1; }");
     script.command()
 }
 
@@ -189,18 +218,18 @@ pub(super) fn send(path: &Path, wanted: Wanted) -> OsString {
     let mut script = Script::new();
     script.set("p", &plain_path(path)).text(" LC_ALL=C; export LC_ALL; if [ -d \"$p\" ]; then ");
     script.text(if wanted.recursive {
-        "printf \"sshpool-file tree\\n\"; tar -c -h -f - -C \"$p\" .; "
+        "printf \"sshpool_file tree\\n\"; tar -c -h -f - -C \"$p\" .; "
     } else {
-        "printf \"sshpool: Is a directory\\n\" >&2; exit 1; "
+        "printf \"cat: Is a directory\\n\" >&2; exit 1; "
     });
     script.text(if wanted.recursive { "else " } else { "fi; " });
     if wanted.facts {
         script.text(
-            "stat -L -c \"sshpool-file %a %s %Y\" \"$p\" 2>/dev/null || \
-             stat -L -f \"sshpool-file %Lp %z %m\" \"$p\" 2>/dev/null || ",
+            "stat -L -c \"sshpool_file %a %s %Y\" \"$p\" 2>/dev/null || \
+             stat -L -f \"sshpool_file %Lp %z %m\" \"$p\" 2>/dev/null || ",
         );
     }
-    script.text("printf \"sshpool-file\\n\"; cat \"$p\"");
+    script.text("printf \"sshpool_file\\n\"; cat \"$p\"");
     if wanted.sha256 {
         script.text(
             " && { sha256sum <\"$p\" || shasum -a 256 <\"$p\" || sha256 <\"$p\" || \
@@ -228,4 +257,40 @@ fn touch(seconds: i64) -> String {
     let year = year_of_era + era * 400 + i64::from(month <= 2);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
     format!("{year:04}{month:02}{day:02}{hour:02}{minute:02}.{second:02}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case(0, "197001010000.00")]
+    #[case(951_782_400, "200002290000.00")]
+    #[case(1_764_380_967, "202511290149.27")]
+    #[case(-1, "196912312359.59")]
+    fn a_time_is_one_for_touch(#[case] seconds: i64, #[case] expected: &str) {
+        assert_eq!(touch(seconds), expected);
+    }
+
+    fn target(path: &Path) -> (OsString, OsString, OsString) {
+        let options = &Options::new();
+        let (length, trailer) = (Some(3), Trailer::Sum);
+        let mode = Mode::New(0o644);
+        let target = Target { path, name: None, mode, length, trailer, time: None, options };
+        (receive_small(&target, b"a'\0"), receive(&target), receive_tree(&target, "mark"))
+    }
+
+    /// csh takes no others.
+    #[test]
+    fn texts_are_one_line_that_sh_can_read() {
+        let (small, file, tree) = target(Path::new("a\nb"));
+        for text in [small, file, tree, send(Path::new("-x"), Wanted::default())] {
+            assert!(!text.as_bytes().contains(&b'\n'), "{text:?}");
+            #[expect(clippy::disallowed_methods, reason = "the shell reads what is written for it")]
+            let checked = std::process::Command::new("sh").arg("-nc").arg(&text).output();
+            let checked = checked.expect("there is a shell");
+            assert!(checked.status.success() && checked.stderr.is_empty(), "{checked:?}");
+        }
+    }
 }

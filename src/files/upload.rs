@@ -68,10 +68,12 @@ impl<'a> Upload<'a> {
         progress: Progress<'_>,
     ) -> Vec<Result<Copied, FileError>> {
         let options = self.options;
-        let small = match (options.sha256 || options.preserve, self.source.read_small(text::SMALL)) {
-            (false, Ok(small)) => small,
-            (false, Err(error)) => return vec![Err(error); hosts.len()],
-            (true, _) => None,
+        // Those need the whole script.
+        let is_simple = !options.sha256 && !options.preserve;
+        let small = is_simple.then(|| self.source.read_small(text::SMALL)).transpose();
+        let small = match small {
+            Ok(small) => small.flatten(),
+            Err(error) => return vec![Err(error); hosts.len()],
         };
         let mark = text::random_word(text::TRAILER);
         let target = self.target(&mark);

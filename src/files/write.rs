@@ -61,7 +61,7 @@ pub(super) async fn write_to(
 ) -> Result<(), FileError> {
     if contents.len() <= text::SMALL && target.trailer == Trailer::None && target.time.is_none() {
         let output = runner.shell(host, text::receive_small(target, contents)).output().await?;
-        if output.status.code() != Some(text::NOT_SO) {
+        if output.status.success() {
             return done(host, target.path, &output);
         }
     }

@@ -71,9 +71,9 @@ impl Lab {
     /// Nothing is left beside what there is to be.
     #[track_caller]
     fn assert_no_temporaries(&self) {
-        assert_eq!(self.see("find . -name '.sshpool-*'"), "");
+        assert_eq!(self.see("find . -name '.sshpool_*'"), "");
         let left = std::fs::read_dir(self.home.path()).expect("it is ours").flatten();
-        let left = left.filter(|entry| entry.file_name().as_bytes().starts_with(b".sshpool-"));
+        let left = left.filter(|entry| entry.file_name().as_bytes().starts_with(b".sshpool_"));
         assert_eq!(left.count(), 0);
     }
 }
@@ -103,7 +103,9 @@ async fn contents_are_written_and_read_whatever_their_length() {
 async fn what_cannot_be_written_or_read_is_one_clear_line() {
     let (lab, pool) = (Lab::new(), pool(config()));
     let host = lab.host();
-    lab.see("mkdir d locked && echo x >locked/f && chmod 0 locked/f && chmod 555 locked && echo >f");
+    lab.see(
+        "mkdir d locked && echo x >locked/f && chmod 0 locked/f && chmod 555 locked && echo >f",
+    );
     let is_root = lab.see("id -u") == "0\n";
     for small in [true, false] {
         let bytes = contents(if small { 10 } else { 100_000 });
@@ -157,8 +159,9 @@ async fn modes_and_links_are_as_by_scp() {
         for options in [&[][..], &["-p"]] {
             let name = format!("{mode}{}", options.concat());
             lab.see(&format!(
-                "for d in scp cp; do mkdir -p $d; echo old >$d/old-{name}; \
-                 chmod 604 $d/old-{name}; ln -s old-{name} $d/link-{name}; done"
+                "for d in scp cp; do mkdir -p $d; for f in old to; do \
+                 echo old >$d/$f-{name}; chmod 604 $d/$f-{name}; done; \
+                 ln -s to-{name} $d/link-{name}; done"
             ));
             for new in ["new", "old", "link"] {
                 let to = |by: &str| format!("lab:{}/{by}/{new}-{name}", lab.there);
@@ -201,23 +204,289 @@ async fn round_trip(pool: &Pool, lab: &Lab, name: &OsStr) {
 async fn names_are_bytes() {
     let (lab, pool) = (Lab::new(), pool(config()));
     let names: &[&[u8]] = &[
-        b"plain", b"a blank", b"-rf", b"--", b"a\nb", b"ends\n", b"'", b"\"", b"\\", b"!x", b"$HOME",
-        b"`id`", b"*", b"?", b"[a]", b"~", b"#", b"a;b&c|d", b"caf\xe9", b"\xff\xfe", b"\xe2\x82\xac",
-        b"\t", b"%s", b"\x01\x7f", b"sshpool", b"a=b", b"...", b" ",
+        b"plain",
+        b"a blank",
+        b"-rf",
+        b"--",
+        b"a\nb",
+        b"ends\n",
+        b"'",
+        b"\"",
+        b"\\",
+        b"!x",
+        b"$HOME",
+        b"`id`",
+        b"*",
+        b"?",
+        b"[a]",
+        b"~",
+        b"#",
+        b"a;b&c|d",
+        b"caf\xe9",
+        b"\xff\xfe",
+        b"\xe2\x82\xac",
+        b"\t",
+        b"%s",
+        b"\x01\x7f",
+        b"sshpool",
+        b"a=b",
+        b"...",
+        b" ",
     ];
     for name in names {
         round_trip(&pool, &lab, OsStr::from_bytes(name)).await;
     }
-    let listed = lab.see("find . -type f ! -name back | sort | od -An -tx1 | tr -d ' \\n'");
-    let mut expected: Vec<Vec<u8>> =
-        names.iter().map(|name| [&b"./"[..], name, b"\n"].concat()).collect();
-    expected.sort();
-    let all = lab.see("find . -type f ! -name back | wc -c");
-    let bytes: usize = expected.iter().map(Vec::len).sum();
-    assert_eq!(all.trim().parse(), Ok(bytes), "{listed}");
+    let listed = lab.see("find . -type f ! -name back -print0 | od -An -v -tx1 | tr -d ' \\n'");
+    let bytes: usize = names.iter().map(|name| name.len() + 3).sum();
+    assert_eq!(listed.len(), 2 * bytes, "{listed}");
     for name in names {
         let hex: String = name.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert!(listed.contains(&format!("2e2f{hex}0a")), "{name:?}");
+        assert!(listed.contains(&format!("2e2f{hex}00")), "{name:?}");
     }
+    lab.assert_no_temporaries();
+}
+
+/// Those of a directory, with modes and contents, by find on the server.
+fn tree(lab: &Lab, below: &str) -> String {
+    lab.see(&format!(
+        "cd {below} && find . -type d -printf 'd %m %P\\n' -o -printf '%y %m %P ' -type f \
+         -exec cksum {{}} \\; | sort"
+    ))
+}
+
+/// A directory with what directories have.
+fn make_tree(lab: &Lab, name: &str) {
+    let made = pooled::command("sh")
+        .current_dir(lab.home.path())
+        .args([
+            "-c",
+            "umask 022; mkdir \"$1\" && cd \"$1\" || exit; mkdir -p a/b/c empty 'a b'; \
+            echo one >a/1; echo two >a/b/2; printf '' >a/b/c/none; head -c 300000 /dev/zero >big; \
+            echo x >'a b/-x'; echo y >'a b/it'\\''s'; chmod 755 a/1; chmod 600 a/b/2; \
+            ln -s a/1 link; mkdir ro; echo r >ro/f; chmod 444 ro/f; \
+            n=$(printf '%0200d' 1); mkdir -p \"$n/$n\"; echo long >\"$n/$n/$n\"",
+            "sh",
+            name,
+        ])
+        .status();
+    assert!(made.expect("there is a shell").success());
+}
+
+#[tokio::test]
+async fn directories_are_as_by_scp() {
+    let lab = Lab::new();
+    make_tree(&lab, "src");
+    lab.see("mkdir into-scp into-cp");
+    for (to_scp, to_cp) in [("new-scp", "new-cp"), ("into-scp", "into-cp"), ("new-scp", "new-cp")] {
+        let (by_scp, by_cp) =
+            (format!("lab:{}/{to_scp}", lab.there), format!("lab:{}/{to_cp}", lab.there));
+        let by_scp = scp(&lab, &["-r", "src", &by_scp].map(OsStr::new)).await;
+        assert_eq!((by_scp.code(), &*by_scp.stderr), (0, ""));
+        let ended = lab.cp(&["-r", "src", &by_cp]);
+        assert_eq!((ended.code(), &*ended.stderr), (0, ""));
+        assert_eq!(tree(&lab, to_cp), tree(&lab, to_scp));
+    }
+    assert!(tree(&lab, "into-cp").lines().count() > 12);
+    // Back again, new and into what is there.
+    for (to_scp, to_cp) in [("back-scp", "back-cp"), ("back-scp", "back-cp")] {
+        let from = format!("lab:{}/new-cp", lab.there);
+        let by_scp = scp(&lab, &["-r", &from, to_scp].map(OsStr::new)).await;
+        assert_eq!((by_scp.code(), &*by_scp.stderr), (0, ""));
+        let ended = lab.cp(&["-r", &from, to_cp]);
+        assert_eq!((ended.code(), &*ended.stderr), (0, ""));
+        let differ = pooled::command("sh")
+            .current_dir(lab.home.path())
+            .args([
+                "-c",
+                "for d in \"$@\"; do (cd $d && find . -printf '%y %m %P\\n' | sort); done \
+                | sort | uniq -u; diff -r \"$@\"",
+                "sh",
+                to_scp,
+                to_cp,
+            ])
+            .output()
+            .expect("there is a shell");
+        assert_eq!(String::from_utf8_lossy(&differ.stdout), "");
+    }
+    lab.assert_no_temporaries();
+}
+
+/// What is there stays, but for the files of the same names.
+#[tokio::test]
+async fn a_directory_is_merged_into_one_that_is_there() {
+    let lab = Lab::new();
+    make_tree(&lab, "src");
+    lab.see(
+        "mkdir -p to/a/b to/a/d && echo mine >to/a/mine && echo old >to/a/1 && echo k >to/a/d/k",
+    );
+    let to = format!("lab:{}/to", lab.there);
+    let ended = lab.cp(&["-r", "src/.", &to]);
+    assert_eq!((ended.code(), &*ended.stderr), (0, ""));
+    assert_eq!(lab.see("cat to/a/mine to/a/1 to/a/d/k to/a/b/2"), "mine\none\nk\ntwo\n");
+    // A file in the way of a directory, and the other way round: told, and nothing else is lost.
+    lab.see("rm -rf to/a/b && echo file >to/a/b && rm to/big && mkdir -p to/big/x");
+    let ended = lab.cp(&["-r", "src/.", &to]);
+    assert_eq!(ended.code(), 1, "{ended:?}");
+    assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+    assert_eq!(lab.see("cat to/a/mine to/a/b; ls to/big"), "mine\nfile\nx\n");
+    lab.assert_no_temporaries();
+}
+
+/// On every login shell: the account's own is only asked to start sh.
+#[rstest::rstest]
+#[case("/bin/bash")]
+#[case("/usr/bin/zsh")]
+#[case("/usr/bin/fish")]
+#[case("/bin/tcsh")]
+#[case("/usr/local/bin/ash")]
+#[tokio::test]
+async fn every_login_shell_will_do(#[case] shell: &str) {
+    let Some(sshd) = Sshd::builder().login_shell(shell).start_or_skip() else { return };
+    let (lab, pool) = (Lab::of(sshd), pool(config()));
+    for name in ["plain", "it's a \"$HOME\" \\ !x `id`", "a\nb"] {
+        round_trip(&pool, &lab, OsStr::new(name)).await;
+    }
+    make_tree(&lab, "src");
+    let options = Options::new().recursive(true);
+    let (from, to) = (lab.here("src"), lab.there("dst"));
+    files::upload(&pool, &lab.host(), &from, &to, &options).await.expect("uploaded");
+    let back = lab.here("back");
+    files::download(&pool, &lab.host(), &to, &back, &options).await.expect("downloaded");
+    let differ = pooled::command("diff").arg("-r").arg(&from).arg(&back).output();
+    assert_eq!(String::from_utf8_lossy(&differ.expect("diff").stdout), "");
+    lab.assert_no_temporaries();
+}
+
+/// What is small goes to a session in which other commands have run.
+#[tokio::test]
+async fn what_is_small_takes_one_lane() {
+    let (lab, pool) = (Lab::new(), pool(config()));
+    let host = lab.host();
+    files::write(&pool, &host, lab.there("f"), contents(1024), &Options::new())
+        .await
+        .expect("once");
+    let before = pool.stats();
+    for _ in 0..10 {
+        files::write(&pool, &host, lab.there("f"), contents(1024), &Options::new())
+            .await
+            .expect("it");
+        files::read(&pool, &host, lab.there("f")).await.expect("it is there");
+    }
+    assert_eq!(pool.stats().reused_sessions - before.reused_sessions, 20);
+}
+
+/// The disk is full in the middle of the contents, of small ones and of large ones.
+#[tokio::test]
+async fn a_full_disk_is_told_and_nothing_is_left() {
+    let sshd = Sshd::builder().run_option("--tmpfs=/full:size=256k,mode=1777");
+    if !matches!(crate::lab::common::sshd::kind(), crate::lab::common::sshd::Kind::Container(_)) {
+        return crate::lab::common::skip("a process has no disk of its own");
+    }
+    let (lab, pool) = (Lab::of(sshd.start()), pool(config()));
+    let host = lab.host();
+    files::write(&pool, &host, "/full/old", "old", &Options::new()).await.expect("there is room");
+    lab.see("head -c 200000 /dev/zero >/full/much");
+    for (path, length) in [("/full/new", 1 << 20), ("/full/old", 1 << 20), ("/full/old", 60_000)] {
+        let written = files::write(&pool, &host, path, contents(length), &Options::new()).await;
+        let error = written.expect_err("there is no room");
+        let told = format!("lab: {path}: No space left on device");
+        assert_eq!((error.kind(), error.to_string()), (Some(FileErrorKind::NoSpace), told));
+    }
+    lab.see("cat /dev/zero >>/full/much 2>/dev/null || true");
+    let written = files::write(&pool, &host, "/full/old", contents(1000), &Options::new()).await;
+    assert_eq!(written.expect_err("not a byte").kind(), Some(FileErrorKind::NoSpace));
+    make_tree(&lab, "src");
+    let options = Options::new().recursive(true);
+    let copied = files::upload(&pool, &host, lab.here("src"), "/full/tree", &options).await;
+    assert_eq!(copied.expect_err("no room").kind(), Some(FileErrorKind::NoSpace));
+    assert_eq!(
+        lab.see("cat /full/old; ls -A /full"),
+        "old\nmuch\nold\n".replacen("old\n", "old", 1)
+    );
+}
+
+/// Somebody reads all the time, and sees one of the contents, whole.
+#[tokio::test]
+async fn whoever_reads_sees_the_old_contents_or_the_new_ones() {
+    let (lab, pool) = (Lab::new(), pool(config()));
+    let (host, path) = (lab.host(), lab.there("f"));
+    let options = Options::new().sync(false);
+    let write = async |byte: u8, length: usize| {
+        for _ in 0..10 {
+            let bytes = vec![byte; length];
+            files::write(&pool, &host, &path, bytes, &options).await.expect("written");
+        }
+    };
+    write(b'a', 10).await;
+    let read = async {
+        for _ in 0..60 {
+            let read = files::read(&pool, &host, &path).await.expect("it is always there");
+            let is_whole = |(byte, length)| read.len() == length && read.iter().all(|b| *b == byte);
+            assert!([(b'a', 10), (b'b', 1000), (b'c', 300_000)].into_iter().any(is_whole));
+        }
+    };
+    tokio::join!(write(b'a', 10), write(b'b', 1000), write(b'c', 300_000), read);
+    lab.assert_no_temporaries();
+}
+
+#[tokio::test]
+async fn streams_digests_and_many_hosts() {
+    let lab = Lab::new();
+    let config = std::fs::read_to_string(lab.sshd.ssh_config()).expect("the fixture has one");
+    std::fs::write(lab.here("config"), config.replace("Host lab", "Host web* lab"))
+        .expect("a file");
+    let cp = |args: &[&str], input: &[u8]| {
+        let mut command = pooled::command("sh");
+        command.args(["-c", "exec \"$@\" <stdin", "sh", env!("CARGO_BIN_EXE_sshpool")]);
+        command.arg("-F").arg(lab.here("config")).arg("cp").args(args);
+        command.env("XDG_RUNTIME_DIR", lab.home.path()).current_dir(lab.home.path());
+        std::fs::write(lab.here("stdin"), input).expect("a file");
+        run(&mut command, PATIENCE)
+    };
+    let bytes = contents(500_000);
+    let to = |name: &str| format!("lab:{}/{name}", lab.there);
+    for length in [0, 1, 63, 64, 65, 500_000] {
+        let ended = cp(&["-", &to("stream")], &bytes[..length]);
+        assert_eq!((ended.code(), &*ended.stderr), (0, ""), "{length}");
+        let ended = cp(&[&to("stream"), "back"], b"");
+        assert_eq!((ended.code(), &*ended.stderr), (0, ""));
+        assert!(
+            std::fs::read(lab.here("back")).expect("it is there") == bytes[..length],
+            "{length}"
+        );
+    }
+    let ended = cp(&[&to("stream"), "-"], b"");
+    assert_eq!((ended.code(), ended.stdout.len()), (0, String::from_utf8_lossy(&bytes).len()));
+    // Both ways with a digest, which is what sha256sum says.
+    let sum = lab.see("sha256sum <stream");
+    let sum = sum.split_once(' ').expect("a digest").0;
+    for args in [["back", &to("sum")], [&to("stream"), "again"]] {
+        let ended = cp(&[&["--sha256"], &args[..]].concat(), b"");
+        assert_eq!((ended.code(), &*ended.stderr), (0, ""));
+        assert!(ended.stdout.starts_with(&format!("{sum}  lab:")), "{ended:?}");
+    }
+    assert_eq!(lab.see("cmp stream sum"), "");
+    // One reading, for all of them: a pipe has its contents once.
+    let all = |name: &str| format!("web[1-3]:{}/{name}", lab.there);
+    let ended = cp(&["-", &all("all")], &bytes);
+    assert_eq!((ended.code(), &*ended.stderr), (0, ""));
+    assert_eq!(lab.see("cmp stream all"), "");
+    let ended = cp(&[&all("all"), "hosts"], b"");
+    assert_eq!((ended.code(), &*ended.stderr), (0, ""));
+    for host in ["web1", "web2", "web3"] {
+        assert!(
+            std::fs::read(lab.here(format!("hosts/{host}/all"))).expect("it is there") == bytes
+        );
+    }
+    // What all have to say is told once.
+    for (args, told) in [
+        (["back", &all("no/such")], format!("{}/no/such: No such file or directory", lab.there)),
+        ([&all("nothing"), "x"], format!("{}/nothing: No such file or directory", lab.there)),
+    ] {
+        let ended = cp(&args, b"");
+        assert_eq!((ended.code(), ended.stderr), (1, format!("sshpool: web[1-3]: {told}\n")));
+    }
+    let ended = cp(&["absent", &all("x")], b"");
+    assert_eq!((ended.code(), &*ended.stderr), (1, "sshpool: absent: No such file or directory\n"));
     lab.assert_no_temporaries();
 }
