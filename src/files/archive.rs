@@ -194,14 +194,20 @@ fn below(into: &Path, name: &Path) -> Option<PathBuf> {
     Some(path)
 }
 
-/// Gives a file what it is to have: by default what the umask leaves of the mode.
+/// Gives a file what it is to have.
 fn finish(path: &Path, mode: u32, time: Option<u64>, preserve: bool) -> io::Result<()> {
-    let mode = if preserve { mode & 0o7777 } else { mode & 0o777 & !umask() };
+    let mode = if preserve { mode & 0o7777 } else { new_mode(mode) };
     fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
     match (preserve, time) {
         (true, Some(time)) => set_time(path, time),
         _ => Ok(()),
     }
+}
+
+/// The mode of a new file here, as scp has it: what the umask leaves, and whoever has fetched it may
+/// write to it.
+pub(super) fn new_mode(mode: u32) -> u32 {
+    (mode | 0o200) & 0o777 & !umask()
 }
 
 pub(super) fn set_time(path: &Path, seconds: u64) -> io::Result<()> {
@@ -210,7 +216,7 @@ pub(super) fn set_time(path: &Path, seconds: u64) -> io::Result<()> {
 }
 
 /// The umask of this process. There is no way to ask without setting it but in /proc.
-pub(super) fn umask() -> u32 {
+fn umask() -> u32 {
     use std::sync::LazyLock;
     static UMASK: LazyLock<u32> = LazyLock::new(|| {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();

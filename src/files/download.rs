@@ -85,8 +85,27 @@ impl Download {
         options: &Options,
     ) -> Result<Self, FileError> {
         let wanted = Wanted { facts: true, sha256: options.sha256, recursive: options.recursive };
-        let command = runner.shell(host, text::send(path, wanted)).timeout(None);
-        let mut child = command.spawn_and_read().await?;
+        // The account's own shell may not understand it.
+        match Self::ask(runner, host, path, wanted, options, false).await {
+            Ok(download) => Ok(download),
+            Err(Some(FileError::Run(error))) => Err(error.into()),
+            Err(_) => Self::ask(runner, host, path, wanted, options, true)
+                .await
+                .map_err(|error| error.unwrap_or_else(|| no_commands(host, path))),
+        }
+    }
+
+    /// `Err(None)` where something else has answered.
+    async fn ask(
+        runner: &dyn Runner,
+        host: &Host,
+        path: &Path,
+        wanted: Wanted,
+        options: &Options,
+        by_sh: bool,
+    ) -> Result<Self, Option<FileError>> {
+        let command = runner.shell(host, text::send(path, wanted, by_sh)).timeout(None);
+        let mut child = command.spawn_and_read().await.map_err(|error| Some(error.into()))?;
         let mut stdout = child.stdout.take().expect("nobody has taken it");
         let mut first = Vec::new();
         // It is longer than any that the text there prints.
@@ -107,12 +126,12 @@ impl Download {
                 tokio::join!(tokio::io::copy(&mut rest, &mut sink), stderr.read_to_end(&mut said));
             if rest.limit() == 0 {
                 child.end().await;
-                return Err(no_commands(host, path));
+                return Err(None);
             }
-            let status = child.wait().await?;
+            let status = child.wait().await.map_err(|error| Some(error.into()))?;
             return Err(match status.success() {
-                true => no_commands(host, path),
-                false => explain(host, path, status.code(), &said),
+                true => None,
+                false => Some(explain(host, path, status.code(), &said)),
             });
         };
         let is_tree = facts == TREE;

@@ -10,7 +10,7 @@ use tempfile::{TempDir, TempPath};
 use tokio::sync::mpsc;
 
 use super::Options;
-use super::archive::{set_time, umask};
+use super::archive::{new_mode, set_time};
 use super::error::FileError;
 
 /// What temporary names begin with.
@@ -107,7 +107,7 @@ impl NewFile {
                 let _ = std::os::unix::fs::fchown(file, Some(old.uid()), Some(old.gid()));
                 old.permissions().mode() & 0o777
             }
-            None => mode & 0o777 & !umask(),
+            None => new_mode(mode),
         };
         file.set_permissions(Permissions::from_mode(mode))?;
         if let Some(time) = time {

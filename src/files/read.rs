@@ -34,18 +34,22 @@ pub async fn read(
     path: impl AsRef<Path>,
 ) -> Result<Vec<u8>, FileError> {
     let path = path.as_ref();
-    let output = runner.shell(host, text::send(path, Wanted::default())).output().await?;
-    if !output.status.success() {
-        return Err(explain(host, path, output.status.code(), &output.stderr));
-    }
-    let mut contents = output.stdout;
-    match line(&contents) {
-        Some((_, length)) => {
-            contents.drain(..length);
-            Ok(contents)
+    for by_sh in [false, true] {
+        let text = text::send(path, Wanted::default(), by_sh);
+        let output = runner.shell(host, text).output().await?;
+        let mut contents = output.stdout;
+        match line(&contents) {
+            Some((_, length)) if output.status.success() => {
+                contents.drain(..length);
+                return Ok(contents);
+            }
+            Some(_) => return Err(explain(host, path, output.status.code(), &output.stderr)),
+            None if !by_sh => {}
+            None if output.status.success() => break,
+            None => return Err(explain(host, path, output.status.code(), &output.stderr)),
         }
-        None => Err(no_commands(host, path)),
     }
+    Err(no_commands(host, path))
 }
 
 /// The first line of what a host sends, without the sign, and its length.

@@ -63,13 +63,21 @@ pub(super) fn plain_path(path: &Path) -> Vec<u8> {
     if bytes.starts_with(b"/") { bytes.to_vec() } else { [b"./", bytes].concat() }
 }
 
-/// Bytes for printf, as digits: nothing in them is anything else to a shell.
+/// Bytes for printf. What stands for itself is nothing else to any shell, and begins no command;
+/// the rest is digits.
 fn octal(bytes: &[u8]) -> String {
-    let mut digits = String::with_capacity(bytes.len() * 4);
-    for byte in bytes {
-        write!(digits, "\\{byte:03o}").expect("writing to a String cannot fail");
+    let mut text = String::with_capacity(bytes.len() * 2);
+    let mut next = bytes.iter().skip(1);
+    for &byte in bytes {
+        let is_before_a_digit = next.next().is_some_and(u8::is_ascii_digit);
+        match byte {
+            b' ' | b'.' | b',' | b':' | b'/' | b'_' | b'-' | b'+' => text.push(char::from(byte)),
+            _ if byte.is_ascii_alphanumeric() => text.push(char::from(byte)),
+            0 if !is_before_a_digit => text.push_str("\\0"),
+            _ => write!(text, "\\{byte:03o}").expect("writing to a String cannot fail"),
+        }
     }
-    digits
+    text
 }
 
 /// A text that sets variables for a script.
@@ -119,6 +127,13 @@ impl Script {
         self
     }
 
+    /// For the account's own shell. One that does not understand it stumbles over the first word,
+    /// and has done nothing.
+    fn own_command(&self) -> OsString {
+        OsString::from_vec([b"case x in (x) ", &self.0[..], b" ;; esac"].concat())
+    }
+
+    /// For sh, whatever the account's own shell is.
     fn command(&self) -> OsString {
         let mut text = b"sh -c ".to_vec();
         escape(&self.0, &mut text);
@@ -165,38 +180,63 @@ pub(super) fn receive_tree(target: &Target<'_>, mark: &str) -> OsString {
 
 /// What a text has room for that has the contents in itself: a shell reads it byte after byte, and
 /// above that a session with input is faster (measured).
-pub(super) const SMALL: usize = 2 * 1024;
+const ROOM: usize = 4 * 1024;
+/// No longer contents have room in it.
+pub(super) const SMALL: usize = ROOM;
 
 /// Has the contents in itself, so that a session that runs one command after another can take it.
-/// It does what the whole script does, for targets where that is simple, in words that such
-/// sessions take. Where it fails it has done nothing, and the whole script does it or says why not.
-pub(super) fn receive_small(target: &Target<'_>, contents: &[u8]) -> OsString {
+/// It does what the whole script does, for targets where that is simple, with as few processes as
+/// that takes, and in words that such sessions take. Where it fails it has done nothing, and the
+/// whole script does it or says why not.
+///
+/// `None` where the contents are too long for that.
+pub(super) fn receive_small(target: &Target<'_>, contents: &[u8]) -> Option<OsString> {
+    let contents = octal(contents);
+    if contents.len() > ROOM {
+        return None;
+    }
     let mut script = Script::new();
     script
         .set("p", &plain_path(target.path))
         .set("n", target.name.map_or(b"", OsStrExt::as_bytes))
         .set("t", format!(".sshpool_{}", random_word(16)).as_bytes())
-        .set("m", target.mode.change().as_bytes())
-        .text(" LC_ALL=C; export LC_ALL; ")
-        .text("if [ -d \"$p\" ]; then p=${p%/}/$n; fi; ")
-        .text("if [ -h \"$p\" ] || [ -d \"$p\" ]; then exit 1; fi; ")
-        .text("if [ -e \"$p\" ] && [ ! -f \"$p\" ]; then exit 1; fi; ")
+        .text(" if [ -d \"$p\" ]; then p=${p%/}/$n; fi; ")
+        .text("if [ -h \"$p\" ] || [ -d \"$p\" ] || [ ! -d \"${p%/*}/\" ]; then exit 1; fi; ")
         .text("case $p in */) exit 1 ;; esac; t=${p%/*}/$t; ")
-        .text("if [ ! -d \"${p%/*}/\" ]; then exit 1; fi; ");
-    let access = if target.mode.is_exact() {
-        "chmod \"$m\" \"$t\""
-    } else {
-        "if [ -f \"$p\" ]; then stat -c \"%u:%g %a\" \"$p\" | { read -r o a && \
-         { case $a in ????) a=${a#?} ;; esac; chown \"$o\" \"$t\" 2>/dev/null; \
-         chmod \"$a\" \"$t\"; }; }; else chmod \"$m\" \"$t\"; fi"
+        .text("if [ -u \"$p\" ] || [ -g \"$p\" ]; then exit 1; fi; ")
+        // The new file gets what the old one had.
+        .text("if [ -f \"$p\" ]; then command cp -p --attributes-only \"$p\" \"$t\" || exit 1; ")
+        .text("elif [ -e \"$p\" ]; then exit 1; fi; ");
+    // The shell makes a file that nobody can execute, as far as the umask lets it.
+    match target.mode {
+        Mode::Exact(_) => script.text("umask 077 && "),
+        Mode::New(mode) => {
+            let lacks = [("u-r", 0o400), ("u-w", 0o200), ("g-r", 0o40), ("g-w", 0o20), ("o-r", 4)];
+            let lacks = lacks.into_iter().chain([("o-w", 2)]);
+            let lacks: Vec<&str> =
+                lacks.filter(|(_, bit)| mode & bit == 0).map(|(change, _)| change).collect();
+            match lacks.is_empty() {
+                true => &mut script,
+                false => script.text("umask ").text(&lacks.join(",")).text(" && "),
+            }
+        }
     };
-    script.text("{ ").text(access).text(" && printf '").text(&octal(contents)).text("'; } >\"$t\"");
+    script.text("printf '").text(&contents).text("' >\"$t\" && ");
+    let change = target.mode.change();
+    match target.mode {
+        Mode::Exact(_) => script.text("command chmod ").text(&change).text(" \"$t\" && "),
+        Mode::New(mode) if mode & 0o111 != 0 => {
+            script.text("{ [ -f \"$p\" ] || command chmod ").text(&change).text(" \"$t\"; } && ")
+        }
+        Mode::New(_) => &mut script,
+    };
     if target.options.sync {
-        script.text(" && sync \"$t\"");
+        script.text("command sync \"$t\" && ");
     }
     script
-        .text(" && mv -f \"$t\" \"$p\" && printf \"sshpool_file\\n\" || { rm -f \"$t\"; exit 1; }");
-    script.command()
+        .text("command mv -f \"$t\" \"$p\" && printf \"sshpool_file\\n\" || ")
+        .text("{ command rm -f \"$t\"; exit 1; }");
+    Some(script.own_command())
 }
 
 /// What is wanted of a file besides its contents.
@@ -213,23 +253,23 @@ pub(super) struct Wanted {
 /// What stands behind the sign where an archive follows.
 pub(super) const TREE: &str = " tree";
 
-/// Prints the contents of a file, behind a line with [`SIGN`] and the facts.
-pub(super) fn send(path: &Path, wanted: Wanted) -> OsString {
+/// Prints the contents of a file, behind a line with [`SIGN`] and the facts. `by_sh` is for
+/// accounts whose own shell does not understand it.
+pub(super) fn send(path: &Path, wanted: Wanted, by_sh: bool) -> OsString {
     let mut script = Script::new();
-    script.set("p", &plain_path(path)).text(" LC_ALL=C; export LC_ALL; if [ -d \"$p\" ]; then ");
+    script.set("p", &plain_path(path)).text(" if [ -d \"$p\" ]; then ");
     script.text(if wanted.recursive {
-        "printf \"sshpool_file tree\\n\"; tar -c -h -f - -C \"$p\" .; "
+        "printf \"sshpool_file tree\\n\"; LC_ALL=C command tar -c -h -f - -C \"$p\" .; else "
     } else {
-        "printf \"cat: Is a directory\\n\" >&2; exit 1; "
+        "printf \"sshpool_file\\n\"; printf \"cat: Is a directory\\n\" >&2; exit 1; fi; "
     });
-    script.text(if wanted.recursive { "else " } else { "fi; " });
     if wanted.facts {
         script.text(
-            "stat -L -c \"sshpool_file %a %s %Y\" \"$p\" 2>/dev/null || \
-             stat -L -f \"sshpool_file %Lp %z %m\" \"$p\" 2>/dev/null || ",
+            "command stat -L -c \"sshpool_file %a %s %Y\" \"$p\" 2>/dev/null || \
+             command stat -L -f \"sshpool_file %Lp %z %m\" \"$p\" 2>/dev/null || ",
         );
     }
-    script.text("printf \"sshpool_file\\n\"; cat \"$p\"");
+    script.text("printf \"sshpool_file\\n\"; LC_ALL=C command cat \"$p\"");
     if wanted.sha256 {
         script.text(
             " && { sha256sum <\"$p\" || shasum -a 256 <\"$p\" || sha256 <\"$p\" || \
@@ -239,7 +279,7 @@ pub(super) fn send(path: &Path, wanted: Wanted) -> OsString {
     if wanted.recursive {
         script.text("; fi");
     }
-    script.command()
+    if by_sh { script.command() } else { script.own_command() }
 }
 
 /// Seconds since 1970 as `touch -t` takes them in UTC: CCYYMMDDhhmm.SS.
@@ -278,14 +318,18 @@ mod tests {
         let (length, trailer) = (Some(3), Trailer::Sum);
         let mode = Mode::New(0o644);
         let target = Target { path, name: None, mode, length, trailer, time: None, options };
-        (receive_small(&target, b"a'\0"), receive(&target), receive_tree(&target, "mark"))
+        (
+            receive_small(&target, b"a'\0").expect("it is small"),
+            receive(&target),
+            receive_tree(&target, "mark"),
+        )
     }
 
     /// csh takes no others.
     #[test]
     fn texts_are_one_line_that_sh_can_read() {
         let (small, file, tree) = target(Path::new("a\nb"));
-        for text in [small, file, tree, send(Path::new("-x"), Wanted::default())] {
+        for text in [small, file, tree, send(Path::new("-x"), Wanted::default(), false)] {
             assert!(!text.as_bytes().contains(&b'\n'), "{text:?}");
             #[expect(clippy::disallowed_methods, reason = "the shell reads what is written for it")]
             let checked = std::process::Command::new("sh").arg("-nc").arg(&text).output();

@@ -76,7 +76,8 @@ impl<'a> Upload<'a> {
             Err(error) => return vec![Err(error); hosts.len()],
         };
         let mark = text::random_word(text::TRAILER);
-        let target = self.target(&mark);
+        let (source, to) = (self.source, self.to);
+        let target = Self::target(&source, self.name.as_deref(), to, &options, &mark);
         if let Some(small) = small {
             let copies = hosts.iter().enumerate().map(async |(place, host)| {
                 write_to(runner, host, &target, &small).await?;
@@ -85,43 +86,43 @@ impl<'a> Upload<'a> {
             });
             return futures_util::future::join_all(copies).await;
         }
-        let text = match self.source.is_tree() {
-            true => text::receive_tree(&target, &mark),
-            false => text::receive(&target),
-        };
+        let is_tree = source.is_tree();
         let trailer = target.trailer.clone();
-        let receivers = self.source.spread(hosts.len(), options.sha256, &mark, options.preserve);
+        let receivers = source.spread(hosts.len(), options.sha256, &mark, options.preserve);
         let copies = hosts.iter().zip(receivers).enumerate();
         let copies = copies.map(async |(place, (host, pieces))| {
-            let command = runner.shell(host, &text).stdin(Stdin::Piped).timeout(None);
+            // Each has a temporary name of its own: two names of a host may be one machine.
+            let text = match is_tree {
+                true => text::receive_tree(&target, &mark),
+                false => text::receive(&target),
+            };
+            let command = runner.shell(host, text).stdin(Stdin::Piped).timeout(None);
             let progress = |bytes| progress(place, bytes);
-            send(command, host, self.to, pieces, &trailer, &progress).await
+            send(command, host, to, pieces, &trailer, &progress).await
         });
         futures_util::future::join_all(copies).await
     }
 
-    fn target(&self, mark: &str) -> Target<'_> {
-        let options = &self.options;
+    fn target<'t>(
+        source: &Source,
+        name: Option<&'t OsStr>,
+        path: &'t Path,
+        options: &'t Options,
+        mark: &str,
+    ) -> Target<'t> {
         let mode = match options.mode {
             Some(mode) => Mode::Exact(mode),
-            None if options.preserve => Mode::Exact(self.source.mode),
-            None => Mode::New(self.source.mode & 0o777),
+            None if options.preserve => Mode::Exact(source.mode),
+            None => Mode::New(source.mode & 0o777),
         };
-        let trailer = match (self.source.is_tree(), options.sha256, self.source.length) {
+        let trailer = match (source.is_tree(), options.sha256, source.length) {
             (true, ..) => Trailer::None,
             (_, true, _) => Trailer::Sum,
             (.., Some(_)) => Trailer::None,
             (.., None) => Trailer::Word(mark.to_owned()),
         };
-        Target {
-            path: self.to,
-            name: self.name.as_deref(),
-            mode,
-            length: self.source.length,
-            trailer,
-            time: self.source.time.filter(|_| options.preserve),
-            options,
-        }
+        let time = source.time.filter(|_| options.preserve);
+        Target { path, name, mode, length: source.length, trailer, time, options }
     }
 }
 

@@ -59,10 +59,14 @@ pub(super) async fn write_to(
     target: &Target<'_>,
     contents: &[u8],
 ) -> Result<(), FileError> {
-    if contents.len() <= text::SMALL && target.trailer == Trailer::None && target.time.is_none() {
-        let output = runner.shell(host, text::receive_small(target, contents)).output().await?;
-        if output.status.success() {
-            return done(host, target.path, &output);
+    let is_simple = target.trailer == Trailer::None && target.time.is_none();
+    let small = (is_simple && contents.len() <= text::SMALL)
+        .then(|| text::receive_small(target, contents))
+        .flatten();
+    if let Some(text) = small {
+        let output = runner.shell(host, text).output().await?;
+        if output.status.success() && done(host, target.path, &output).is_ok() {
+            return Ok(());
         }
     }
     let command = runner.shell(host, text::receive(target)).stdin(contents);

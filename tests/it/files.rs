@@ -2,16 +2,20 @@
 //! the same server.
 
 use std::ffi::OsStr;
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use sshpool::files::{self, FileErrorKind, Options};
-use sshpool::{Host, Pool};
+use sshpool::files::{self, FileError, FileErrorKind, Options};
+use sshpool::{Error, Host, Pool};
 use tempfile::TempDir;
 
 use crate::lab::common::process::{Ended, run};
-use crate::lab::common::sshd::Sshd;
+use crate::lab::common::proxy::Proxy;
+use crate::lab::common::sshd::{Kind, Sshd, kind};
+use crate::lab::common::{skip, wait_for};
 use crate::lab::pooled::{self, PATIENCE, config, pool};
 
 /// A server, a pool, and a directory on each side.
@@ -379,8 +383,8 @@ async fn what_is_small_takes_one_lane() {
 #[tokio::test]
 async fn a_full_disk_is_told_and_nothing_is_left() {
     let sshd = Sshd::builder().run_option("--tmpfs=/full:size=256k,mode=1777");
-    if !matches!(crate::lab::common::sshd::kind(), crate::lab::common::sshd::Kind::Container(_)) {
-        return crate::lab::common::skip("a process has no disk of its own");
+    if !matches!(kind(), Kind::Container(_)) {
+        return skip("a process has no disk of its own");
     }
     let (lab, pool) = (Lab::of(sshd.start()), pool(config()));
     let host = lab.host();
@@ -489,4 +493,94 @@ async fn streams_digests_and_many_hosts() {
     let ended = cp(&["absent", &all("x")], b"");
     assert_eq!((ended.code(), &*ended.stderr), (1, "sshpool: absent: No such file or directory\n"));
     lab.assert_no_temporaries();
+}
+
+/// The connection is lost in the middle of the contents: the name has its old contents, and when
+/// the server has noticed, too, nothing is left beside it.
+#[tokio::test]
+async fn a_copy_that_is_cut_off_leaves_nothing() {
+    let lab = Lab::new();
+    let proxy = Proxy::before(&lab.sshd);
+    let host = pooled::host_of(&proxy.ssh_config(&lab.sshd));
+    let pool = pool(config());
+    std::fs::write(lab.here("big"), contents(8 << 20)).expect("a file");
+    make_tree(&lab, "src");
+    std::fs::write(lab.here("src/more"), contents(8 << 20)).expect("a file");
+    std::fs::write(lab.here("got"), "old").expect("a file");
+    lab.see("echo old >old && head -c 8000000 /dev/zero >far && mkdir dir && cp far dir/far");
+    // At several places, wherever that is in the contents.
+    for bytes in [1 << 10, 1 << 20, 4 << 20] {
+        for (from, to) in [("big", "old"), ("big", "new"), ("src", "tree")] {
+            let moved = AtomicU64::new(0);
+            let progress = |_, more| {
+                // The first time only: what is lost does not come to an end.
+                if moved.fetch_add(more, Relaxed) < bytes && moved.load(Relaxed) >= bytes {
+                    proxy.lose();
+                }
+            };
+            let options = Options::new().recursive(true);
+            let to = lab.there(to);
+            let upload = files::Upload::new(&lab.here(from), &to, &options).expect("it is there");
+            let copied = upload.run(&pool, std::slice::from_ref(&host), &progress).await;
+            let error = copied.into_iter().next().expect("one").expect_err("it was cut off");
+            assert!(matches!(error, FileError::Run(Error::Lost { .. })), "{error}");
+        }
+        for (from, to) in [("far", "got"), ("far", "gone"), ("dir", "gone-dir")] {
+            let moved = AtomicU64::new(0);
+            let progress = |more| {
+                if moved.fetch_add(more, Relaxed) < bytes && moved.load(Relaxed) >= bytes {
+                    proxy.lose();
+                }
+            };
+            let options = Options::new().recursive(true);
+            let from = lab.there(from);
+            let begun = files::Download::begin(&pool, &host, &from, &options).await.expect("begun");
+            let error = begun.save(&lab.here(to), &progress).await.expect_err("it was cut off");
+            assert!(matches!(error, FileError::Run(Error::Lost { .. })), "{error}");
+        }
+    }
+    let left = || lab.see("find . -name '.sshpool_*'");
+    wait_for("the server's side to notice", PATIENCE, || left().is_empty());
+    assert_eq!(lab.see("cat old; ls"), "old\ndir\nfar\nold\n");
+    assert_eq!(std::fs::read_to_string(lab.here("got")).expect("it is there"), "old");
+    assert!(!lab.here("gone").exists() && !lab.here("gone-dir").exists());
+    lab.assert_no_temporaries();
+}
+
+/// The same when whoever copies is killed.
+#[test]
+fn a_copy_whose_client_is_killed_leaves_nothing_there() {
+    let lab = Lab::new();
+    lab.see("echo old >old");
+    let to = format!("lab:{}/old", lab.there);
+    let mut command = lab.command(&["-", &to].map(OsStr::new));
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn().expect("it starts");
+    let mut stdin = child.stdin.take().expect("it is piped");
+    stdin.write_all(&contents(1 << 20)).expect("it reads");
+    let temporary = || lab.see("find . -name '.sshpool_*' -size +0");
+    wait_for("the copy to be under way", PATIENCE, || !temporary().is_empty());
+    child.kill().expect("it runs");
+    child.wait().expect("it was killed");
+    wait_for("the server's side to notice", PATIENCE, || lab.see("ls -A") == "old\n");
+    assert_eq!(lab.see("cat old"), "old\n");
+    drop(stdin);
+}
+
+/// An account that runs no commands says so; another shell's answer is no file.
+#[tokio::test]
+async fn an_account_with_a_forced_command_is_told() {
+    let lab = Lab::of(Sshd::builder().force_command("echo hello").start());
+    let (pool, host) = (pool(config()), lab.host());
+    let small = files::write(&pool, &host, "/tmp/x", "x", &Options::new()).await;
+    let large = files::write(&pool, &host, "/tmp/x", contents(10_000), &Options::new()).await;
+    let read = files::read(&pool, &host, "/etc/passwd").await.map(|_| ());
+    std::fs::write(lab.here("f"), contents(100_000)).expect("a file");
+    let sent = files::upload(&pool, &host, lab.here("f"), "/tmp/x", &Options::new()).await;
+    let got = files::download(&pool, &host, "/etc/passwd", lab.here("x"), &Options::new()).await;
+    for result in [small, large, read, sent.map(|_| ()), got.map(|_| ())] {
+        let error = result.expect_err("it is no shell");
+        assert_eq!(error.kind(), Some(FileErrorKind::Unsupported), "{error}");
+    }
+    assert!(!lab.here("x").exists());
 }
