@@ -137,19 +137,23 @@ fn other(path: &Path, text: &str) -> FileError {
 }
 
 /// Unpacks an archive into a directory that nobody else writes
-/// to. No entry leads out of it, and no link is made. Gives the bytes of all files.
-pub(super) fn unpack(from: impl Read, into: &Path, preserve: bool) -> Result<u64, FileError> {
-    let cannot = |error: io::Error| FileError::local(into, &error);
+/// to, and which is called `shown` in messages. No entry leads out of it, and no link is made.
+pub(super) fn unpack(
+    from: impl Read,
+    into: &Path,
+    shown: &Path,
+    preserve: bool,
+) -> Result<(), FileError> {
+    let cannot = |error: io::Error| FileError::local(shown, &error);
     let mut archive = tar::Archive::new(from);
     let mut directories = Vec::new();
-    let mut bytes = 0;
     for entry in archive.entries().map_err(cannot)? {
         let mut entry = entry.map_err(cannot)?;
         let name = entry.path().map_err(cannot)?.into_owned();
         let Some(path) = below(into, &name) else {
             return Err(other(&name, "the host has sent a name that leads elsewhere"));
         };
-        let at = |error: io::Error| FileError::local(&path, &error);
+        let at = |error: io::Error| FileError::local(&shown.join(&name), &error);
         let (mode, time) = (entry.header().mode().unwrap_or(0o755), entry.header().mtime());
         match entry.header().entry_type() {
             EntryType::Directory => {
@@ -160,7 +164,7 @@ pub(super) fn unpack(from: impl Read, into: &Path, preserve: bool) -> Result<u64
             }
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
                 let mut file = fs::File::create_new(&path).map_err(at)?;
-                bytes += io::copy(&mut entry, &mut file).map_err(at)?;
+                io::copy(&mut entry, &mut file).map_err(at)?;
                 finish(&path, mode, time.ok(), preserve).map_err(at)?;
             }
             // tar tells a file that it has sent under another name so.
@@ -169,16 +173,16 @@ pub(super) fn unpack(from: impl Read, into: &Path, preserve: bool) -> Result<u64
                 let Some(first) = below(into, &first) else {
                     return Err(self::other(&name, "a link that leads elsewhere"));
                 };
-                bytes += fs::copy(&first, &path).map_err(at)?;
+                fs::copy(&first, &path).map_err(at)?;
             }
             _ => return Err(other(&name, "not a regular file")),
         }
     }
     // A directory that cannot be written to is to be so when all is in it.
     for (path, mode, time) in directories.into_iter().rev() {
-        finish(&path, mode, time, preserve).map_err(|error| FileError::local(&path, &error))?;
+        finish(&path, mode, time, preserve).map_err(cannot)?;
     }
-    Ok(bytes)
+    Ok(())
 }
 
 /// The place of an entry.
@@ -226,7 +230,7 @@ fn umask() -> u32 {
             let empty = nix::sys::stat::Mode::from_bits_truncate(0o077);
             let umask = nix::sys::stat::umask(empty);
             nix::sys::stat::umask(umask);
-            umask.bits().into()
+            umask.bits()
         })
     });
     *UMASK

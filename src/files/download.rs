@@ -2,6 +2,7 @@
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -274,26 +275,30 @@ impl Download {
         let Download { host, path, options, mut child, mut stdout, first, .. } = self;
         let mut stderr = child.stderr.take().expect("nobody has taken it");
         let (sender, receiver) = mpsc::channel(8);
-        let target = to.to_owned();
+        let (target, shown) = (to.to_owned(), to.to_owned());
         let (placed, wait) = mpsc::channel::<bool>(1);
         let unpacked = tokio::task::spawn_blocking(move || {
             let mut pieces = Pieces { receiver, piece: first, read: 0 };
             let unpack = |into: &Path| {
-                archive::unpack(&mut pieces, into, options.preserve)?;
+                archive::unpack(&mut pieces, into, &shown, options.preserve)?;
                 // What stands behind the end of an archive fills its last block.
                 let _ = io::copy(&mut pieces, &mut io::sink());
                 Ok(())
             };
             place_tree(&target, &options, unpack, wait)
         });
-        let mut bytes = 0;
+        let (mut bytes, is_at_end) = (0, AtomicBool::new(false));
         let pass = async {
             loop {
                 let mut piece = Vec::with_capacity(PIECE);
                 let read = stdout.read_buf(&mut piece).await.unwrap_or(0);
                 bytes += read as u64;
                 progress(read as u64);
-                if read == 0 || sender.send(piece).await.is_err() {
+                if read == 0 {
+                    is_at_end.store(true, Relaxed);
+                    break;
+                }
+                if sender.send(piece).await.is_err() {
                     break;
                 }
             }
@@ -303,36 +308,40 @@ impl Download {
         let errors = async {
             let _ = stderr.read_to_end(&mut said).await;
         };
-        let end = async {
-            tokio::join!(pass, errors);
-            child.wait().await
-        };
         tokio::pin!(unpacked);
-        let ended = tokio::select! {
-            early = &mut unpacked => Err(early),
-            status = end => Ok(status),
+        let (early, status) = {
+            let end = async {
+                tokio::join!(pass, errors);
+                child.wait().await
+            };
+            tokio::pin!(end);
+            tokio::select! {
+                early = &mut unpacked => match is_at_end.load(Relaxed) {
+                    // Where the archive has no end, the host knows why.
+                    true => (Some(early), Some(end.await)),
+                    false => (Some(early), None),
+                },
+                status = &mut end => (None, Some(status)),
+            }
         };
-        let unpacked = match ended {
-            // It does not end well before the archive has ended.
-            Err(early) => {
+        let failed = match status {
+            Some(Ok(status)) if status.success() => None,
+            Some(Ok(status)) => Some(explain(&host, &path, status.code(), &said)),
+            Some(Err(error)) => Some(error.into()),
+            None => {
                 child.end().await;
-                early
-            }
-            Ok(status) => {
-                let failed = match status {
-                    Ok(status) if status.success() => None,
-                    Ok(status) => Some(explain(&host, &path, status.code(), &said)),
-                    Err(error) => Some(error.into()),
-                };
-                let _ = placed.send(failed.is_none()).await;
-                // When it has ended its temporary directory is gone.
-                let unpacked = unpacked.await;
-                match failed {
-                    Some(failed) => return Err(failed),
-                    None => unpacked,
-                }
+                None
             }
         };
+        let _ = placed.send(failed.is_none()).await;
+        // When it has ended its temporary directory is gone.
+        let unpacked = match early {
+            Some(early) => early,
+            None => unpacked.await,
+        };
+        if let Some(failed) = failed {
+            return Err(failed);
+        }
         unpacked.unwrap_or_else(|error| Err(FileError::local(to, &io::Error::other(error))))?;
         Ok(Copied { bytes, sha256: None })
     }

@@ -1,5 +1,6 @@
 //! What is to be copied: read once, in pieces, for as many hosts as there are.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -37,11 +38,22 @@ pub(super) struct Source {
     pub(super) length: Option<u64>,
 }
 
-#[derive(Debug)]
 enum From {
     File(File),
     Tree,
     Stdin,
+    Reader(Box<dyn Read + Send>),
+}
+
+impl fmt::Debug for From {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            From::File(_) => "File",
+            From::Tree => "Tree",
+            From::Stdin => "Stdin",
+            From::Reader(_) => "Reader",
+        })
+    }
 }
 
 impl Source {
@@ -66,15 +78,19 @@ impl Source {
         Source { path, from: From::Stdin, mode: 0o666, time: None, length: None }
     }
 
+    pub(super) fn reader(from: Box<dyn Read + Send>, length: Option<u64>) -> Self {
+        let path = PathBuf::from("the body of the request");
+        Source { path, from: From::Reader(from), mode: 0o666, time: None, length }
+    }
+
     pub(super) fn is_tree(&self) -> bool {
         matches!(self.from, From::Tree)
     }
 
     /// All of what is small.
     pub(super) fn read_small(&mut self, most: usize) -> Result<Option<Vec<u8>>, FileError> {
-        let (From::File(file), Some(length)) = (&mut self.from, self.length) else {
-            return Ok(None);
-        };
+        let Some(length) = self.length else { return Ok(None) };
+        let From::File(file) = &mut self.from else { return Ok(None) };
         if length > most as u64 {
             return Ok(None);
         }
@@ -107,6 +123,7 @@ impl Source {
         let read = match self.from {
             From::Tree => archive::pack(&path, &mut outlets, mark, preserve),
             From::Stdin => pass(io::stdin().lock(), &path, None, &mut outlets),
+            From::Reader(from) => pass(from, &path, self.length, &mut outlets),
             From::File(file) => pass(file, &path, self.length, &mut outlets),
         };
         match read {

@@ -1,6 +1,7 @@
 //! Copies to hosts.
 
 use std::ffi::{OsStr, OsString};
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -45,6 +46,16 @@ impl<'a> Upload<'a> {
     /// What comes on standard input.
     pub fn stdin(to: &'a Path, options: &Options) -> Self {
         Upload { source: Source::stdin(), name: None, to, options: *options }
+    }
+
+    /// What comes from a reader, which is asked in a thread of its own.
+    pub(crate) fn reader(
+        from: Box<dyn Read + Send>,
+        length: Option<u64>,
+        to: &'a Path,
+        options: &Options,
+    ) -> Self {
+        Upload { source: Source::reader(from, length), name: None, to, options: *options }
     }
 
     /// How many bytes it has, where that is known beforehand.

@@ -122,6 +122,7 @@ fn the_options_of_what_is_told_here_are_told() {
     for (path, heading) in [
         (&[][..], "## Options of every command"),
         (&["exec"], "## sshpool exec"),
+        (&["cp"], "## sshpool cp"),
         (&["resources"], "## sshpool resources"),
         (&["warm"], "## sshpool warm"),
         (&["status"], "## sshpool status"),

@@ -12,6 +12,7 @@ use sshpool::files::{self, FileError, FileErrorKind, Options};
 use sshpool::{Error, Host, Pool};
 use tempfile::TempDir;
 
+use crate::lab::agents::Home;
 use crate::lab::common::process::{Ended, run};
 use crate::lab::common::proxy::Proxy;
 use crate::lab::common::sshd::{Kind, Sshd, kind};
@@ -515,7 +516,7 @@ async fn a_copy_that_is_cut_off_leaves_nothing() {
             let progress = |_, more| {
                 // The first time only: what is lost does not come to an end.
                 if moved.fetch_add(more, Relaxed) < bytes && moved.load(Relaxed) >= bytes {
-                    proxy.lose();
+                    proxy.reset();
                 }
             };
             let options = Options::new().recursive(true);
@@ -529,7 +530,7 @@ async fn a_copy_that_is_cut_off_leaves_nothing() {
             let moved = AtomicU64::new(0);
             let progress = |more| {
                 if moved.fetch_add(more, Relaxed) < bytes && moved.load(Relaxed) >= bytes {
-                    proxy.lose();
+                    proxy.reset();
                 }
             };
             let options = Options::new().recursive(true);
@@ -583,4 +584,49 @@ async fn an_account_with_a_forced_command_is_told() {
         assert_eq!(error.kind(), Some(FileErrorKind::Unsupported), "{error}");
     }
     assert!(!lab.here("x").exists());
+}
+
+/// Over the agent: `PUT` and `GET /v1/file`, with names of any bytes.
+#[test]
+fn the_agent_writes_and_reads_files() {
+    let (sshd, home) = (Sshd::builder().start(), Home::new());
+    home.config(&format!("[hosts.lab]\nssh_config = \"{}\"\n", sshd.ssh_config().display()));
+    home.exec(&sshd, "true");
+    let lab = Lab::of(sshd);
+    let path = |name: &str| format!("/v1/file?host=lab&path={}/{name}", lab.there);
+    for length in [0, 5, 1 << 20] {
+        let body = "a\u{e9}\n".repeat(length / 4);
+        let sum = "sha256=true&mode=640";
+        let put = home.ask("PUT", &format!("{}&{sum}", path("a%20%ff%0ab")), "", &body);
+        assert_eq!((put.status, put.json()["bytes"].as_u64()), (200, Some(body.len() as u64)));
+        let seen = lab.see("for f in a*; do stat -c %a \"$f\"; sha256sum <\"$f\"; done");
+        let digest = put.json()["sha256"].as_str().expect("it was asked for").to_owned();
+        assert_eq!(seen, format!("640\n{digest}  -\n"));
+        let got = home.ask("GET", &path("a%20%ff%0ab"), "", "");
+        assert_eq!((got.status, got.text()), (200, body));
+    }
+    for (method, name, status, cause) in [
+        ("GET", "no", 404, "not_found"),
+        ("PUT", "no/such", 404, "not_found"),
+        ("GET", "", 409, "is_directory"),
+        ("PUT", "", 409, "is_directory"),
+    ] {
+        let answer = home.ask(method, &path(name), "", "x");
+        assert_eq!((answer.status, &*answer.kind()), (status, "file"), "{}", answer.text());
+        assert_eq!(answer.json()["error"]["file_cause"], cause);
+    }
+    let wrong = home.ask("GET", "/v1/file?host=lab", "", "");
+    assert_eq!((wrong.status, &*wrong.kind()), (400, "invalid"));
+    // A body that is cut off changes nothing.
+    lab.see("rm a*; echo old >old");
+    let mut client = home.connect();
+    let head = format!("PUT {} HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n", path("old"));
+    client.write_all(head.as_bytes()).expect("it reads");
+    client.write_all(&[b'x'; 50_000]).expect("it reads");
+    let temporary = || lab.see("find . -name '.sshpool_*' -size +0");
+    wait_for("the copy to be under way", PATIENCE, || !temporary().is_empty());
+    drop(client);
+    wait_for("the end of the copy", PATIENCE, || lab.see("ls -A") == "old\n");
+    assert_eq!(lab.see("cat old"), "old\n");
+    wait_for("the end of all commands", PATIENCE, || home.status()["agent"]["commands"] == 0);
 }

@@ -35,6 +35,7 @@ mod faults;
 mod faults_here;
 mod faults_program;
 mod files;
+mod files_docs;
 mod first_session;
 mod fixture;
 mod fleet;

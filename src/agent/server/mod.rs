@@ -9,6 +9,7 @@
 
 mod commands;
 mod counted;
+mod file;
 mod http;
 mod leases;
 mod lines;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Named;
-use crate::cli::failure::{NOT_RUN, status_of, told};
+use crate::cli::failure::{status_of, told};
 use crate::cli::output::complain;
 use crate::cli::output::messages::one_line;
 use crate::files::FileError;
@@ -29,7 +29,7 @@ impl Failures {
             _ => NOT_COPIED,
         };
         // 255 tells of more than 124, and that of more than 1.
-        self.status = self.status.max(status).min(NOT_RUN);
+        self.status = self.status.max(status);
         let text = match (error, named) {
             (FileError::Run(error), Some(named)) => told(error, named.host.name()),
             (FileError::Remote { .. }, Some(named)) => without_host(error, named.host.name()),
