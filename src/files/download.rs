@@ -13,7 +13,7 @@ use super::error::{FileError, FileErrorKind, explain};
 use super::local::{NewFile, place_tree};
 use super::read::{line, no_commands};
 use super::source::hex;
-use super::text::{self, TRAILER, TREE, Wanted};
+use super::text::{self, ERROR, TRAILER, TREE, Wanted};
 use super::{Copied, Options};
 use crate::command::{Child, ChildStdout, Runner};
 use crate::host::Host;
@@ -89,8 +89,8 @@ impl Download {
         // The account's own shell may not understand it.
         match Self::ask(runner, host, path, wanted, options, false).await {
             Ok(download) => Ok(download),
-            Err(Some(FileError::Run(error))) => Err(error.into()),
-            Err(_) => Self::ask(runner, host, path, wanted, options, true)
+            Err(Some(error)) => Err(error),
+            Err(None) => Self::ask(runner, host, path, wanted, options, true)
                 .await
                 .map_err(|error| error.unwrap_or_else(|| no_commands(host, path))),
         }
@@ -117,7 +117,9 @@ impl Download {
                 _ => break,
             }
         }
-        let Some((facts, length)) = line(&first) else {
+        let line = line(&first);
+        let Some((facts, length)) = line.filter(|(facts, _)| *facts != ERROR) else {
+            let has_failed = line.is_some();
             // Something else may write without an end.
             let mut rest = stdout.take(64 * 1024);
             let mut sink = tokio::io::sink();
@@ -132,6 +134,9 @@ impl Download {
             let status = child.wait().await.map_err(|error| Some(error.into()))?;
             return Err(match status.success() {
                 true => None,
+                false if has_failed => Some(explain(host, path, status.code(), &said)),
+                // The account's own shell has not understood it.
+                false if !by_sh => None,
                 false => Some(explain(host, path, status.code(), &said)),
             });
         };

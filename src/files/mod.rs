@@ -1,8 +1,8 @@
 //! Files of hosts: read, written and copied, over commands.
 //!
-//! It owns the texts that run on a host ([`text`], `receive.sh`), what they say when they fail
-//! ([`error`]), and the reading and writing of files here. It knows [`Runner`] and commands, and
-//! neither pools nor the agent, so it works over both.
+//! It owns the texts that run on a host (`text.rs`, `receive.sh`, `receive-tree.sh`), what they say
+//! when they fail (`error.rs`), and the reading and writing of files here. It knows
+//! [`Runner`](crate::Runner) and commands, and neither pools nor the agent, so it works over both.
 //!
 //! What it promises:
 //!

@@ -252,6 +252,8 @@ pub(super) struct Wanted {
 
 /// What stands behind the sign where an archive follows.
 pub(super) const TREE: &str = " tree";
+/// What stands there where nothing follows, and stderr says why.
+pub(super) const ERROR: &str = " error";
 
 /// Prints the contents of a file, behind a line with [`SIGN`] and the facts. `by_sh` is for
 /// accounts whose own shell does not understand it.
@@ -261,8 +263,12 @@ pub(super) fn send(path: &Path, wanted: Wanted, by_sh: bool) -> OsString {
     script.text(if wanted.recursive {
         "printf \"sshpool_file tree\\n\"; LC_ALL=C command tar -c -h -f - -C \"$p\" .; else "
     } else {
-        "printf \"sshpool_file\\n\"; printf \"cat: Is a directory\\n\" >&2; exit 1; fi; "
+        "printf \"sshpool_file error\\n\"; printf \"cat: Is a directory\\n\" >&2; exit 1; fi; "
     });
+    script.text(
+        "if [ ! -r \"$p\" ]; then printf \"sshpool_file error\\n\"; LC_ALL=C command cat \"$p\"; \
+         exit 1; fi; ",
+    );
     if wanted.facts {
         script.text(
             "command stat -L -c \"sshpool_file %a %s %Y\" \"$p\" 2>/dev/null || \
