@@ -4,6 +4,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use futures_util::FutureExt;
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
@@ -236,11 +237,16 @@ impl Download {
                     progress(ready as u64);
                     buffer.drain(..ready);
                 }
-                buffer.reserve(PIECE);
+                buffer.reserve(BATCH);
                 // A pipe of ours does not fail to be read; if it does, there is nothing more to
                 // come from it.
                 if stdout.read_buf(&mut buffer).await.unwrap_or(0) == 0 {
                     break;
+                }
+                // Each write goes to another thread: what is there already goes with it.
+                while buffer.len() < BATCH
+                    && let Some(Ok(1..)) = stdout.read_buf(&mut buffer).now_or_never()
+                {
                 }
             }
             to.flush().await.map_err(|error| FileError::local(name, &error))
@@ -352,6 +358,8 @@ impl Download {
     }
 }
 
+/// How much is written at once.
+const BATCH: usize = 512 * 1024;
 /// How much is read at once.
 const PIECE: usize = 128 * 1024;
 

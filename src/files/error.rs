@@ -97,11 +97,7 @@ impl FileError {
     }
 
     /// What the system says of a file here.
-    pub(crate) fn of_local(path: &Path, error: &std::io::Error) -> Self {
-        Self::local(path, error)
-    }
-
-    pub(super) fn local(path: &Path, error: &std::io::Error) -> Self {
+    pub(crate) fn local(path: &Path, error: &std::io::Error) -> Self {
         let text = crate::text::plain(error);
         let kind = cause(&text).map_or(FileErrorKind::Other, |(kind, _)| kind);
         FileError::Local { path: path.to_owned(), kind, text }

@@ -16,6 +16,8 @@ mod archive;
 mod download;
 mod error;
 mod local;
+#[cfg(test)]
+mod properties;
 mod read;
 mod source;
 mod text;

@@ -88,7 +88,7 @@ impl Shown<'_> {
     pub(super) fn has_length(&self, place: usize, length: Option<u64>) {
         if let (Some(bar), Some(length)) = (self.bar(place), length) {
             bar.set_style(style(true));
-            bar.inc_length(length);
+            bar.set_length(bar.length().unwrap_or(0) + length);
         }
     }
 }

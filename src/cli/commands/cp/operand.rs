@@ -58,7 +58,7 @@ pub(super) fn directory_of(to: &Path, label: &str) -> Result<PathBuf, FileError>
     let directory = to.join(label.replace('%', "%25").replace('/', "%2F"));
     match std::fs::create_dir_all(&directory) {
         Ok(()) => Ok(directory),
-        Err(error) => Err(FileError::of_local(&directory, &error)),
+        Err(error) => Err(FileError::local(&directory, &error)),
     }
 }
 
