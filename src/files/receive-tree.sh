@@ -23,8 +23,10 @@ if [ -d "$p" ]; then t=$p/.sshpool_$r; else t=${p%/*}/.sshpool_$r; fi
 if [ ! -d "${t%/*}/" ]; then
   if [ -e "${t%/*}" ]; then fail 'Not a directory'; else fail 'No such file or directory'; fi
 fi
-trap 'chmod -R u+rwx "$t" 2>/dev/null; rm -rf "$t"' EXIT
-trap 'exit 1' HUP INT TERM PIPE
+# A signal to the group that comes meanwhile would end rm before it has done anything.
+clean() { trap '' HUP INT TERM PIPE; chmod -R u+rwx "$t" 2>/dev/null; rm -rf "$t"; }
+trap clean EXIT
+trap 'clean; exit 1' HUP INT TERM PIPE
 (umask 077; mkdir "$t") || exit 1
 if [ "$x" ]; then set -- -p; else
   # What root does by default has the modes of the archive, whatever the umask is.

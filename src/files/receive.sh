@@ -28,8 +28,10 @@ if [ ! -d "${p%/*}/" ]; then
   if [ -e "${p%/*}" ]; then fail 'Not a directory'; else fail 'No such file or directory'; fi
 fi
 t=${p%/*}/.sshpool_$r
-trap 'rm -f "$t"' EXIT
-trap 'exit 1' HUP INT TERM PIPE
+# A signal to the group that comes meanwhile would end rm before it has done anything.
+clean() { trap '' HUP INT TERM PIPE; rm -f "$t"; }
+trap clean EXIT
+trap 'clean; exit 1' HUP INT TERM PIPE
 # Before there are contents in it: they are never open to more people than at the end.
 access() {
   if [ -z "$x" ] && [ -f "$p" ]; then
