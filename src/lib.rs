@@ -64,6 +64,7 @@ mod doctor;
 mod dropin;
 mod error;
 mod execution;
+pub mod files;
 mod fleet;
 mod forward;
 mod host;

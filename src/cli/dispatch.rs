@@ -41,6 +41,12 @@ pub(super) async fn run(cli: Cli) -> Result<u8, Failure> {
             let result = fleet.run(&backend).await;
             (backend, result)
         }
+        Command::Cp(cp) => {
+            let copy = cp.prepare(&setup)?;
+            let backend = setup.backend(copy.first(), true).await?;
+            let result = copy.run(&backend).await;
+            (backend, result)
+        }
         Command::Compose(compose) => {
             let (backend, hosts) = setup.open_all(compose.hosts(), false).await?;
             let result = compose.run(&backend, &hosts, &setup.config).await;

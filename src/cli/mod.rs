@@ -77,6 +77,7 @@ pub fn main() -> ExitCode {
 /// Just before a signal ends the program.
 fn leave() {
     ask::show_again();
+    crate::files::remove_temporaries();
     run::leave();
     stdio::restore();
 }

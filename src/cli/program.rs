@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use super::commands::{
-    agent, close, completions, docker, doctor, exec, forward, man, ssh, status, warm,
+    agent, close, completions, cp, docker, doctor, exec, forward, man, ssh, status, warm,
 };
 use super::{bench, compose, resources, run};
 
@@ -52,6 +52,14 @@ pub(super) enum Command {
     /// here and there.
     #[command(override_usage = run::USAGE, after_help = run::HELP)]
     Run(run::Run),
+    /// Copy files and directories to hosts, and from them
+    ///
+    /// What is on this machine is read once, for however many hosts. A name has its old contents or
+    /// all of the new ones: they are written under a temporary name beside it and renamed. The exit
+    /// status is 1 when some file could not be copied, 255 when some host could not be reached or
+    /// was lost, 124 when a host took too long, 2 for wrong usage or configuration.
+    #[command(after_help = cp::HELP)]
+    Cp(cp::Cp),
     /// Forward ports and Unix sockets, and keep them where they are
     ///
     /// Takes -L, -R and -D as ssh does. What listens here is there before the first login, connects

@@ -225,7 +225,6 @@ impl Command {
     /// As [`spawn`](Self::spawn), for a caller that reads both streams to their ends, or ends the
     /// command. So the command may have a session that runs one command after another: there a
     /// stream cannot be closed before its end without the other commands.
-    #[cfg(feature = "agent")]
     pub(crate) async fn spawn_and_read(self) -> Result<Child, Error> {
         let (runner, request) = self.into_request()?;
         runner.spawn(Request { is_read_to_end: true, ..request }).await

@@ -13,7 +13,7 @@ const LAYERS: &[&[&str]] = &[
     &["cli"],
     &["doctor", "dropin"],
     &["agent"],
-    &["fleet", "docker", "resources"],
+    &["fleet", "docker", "resources", "files"],
     &["pool"],
     &["execution", "openssh"],
     &["policy"],

@@ -123,6 +123,7 @@ fn the_options_of_what_is_told_here_are_told() {
         (&[][..], "## Options of every command"),
         (&["exec"], "## sshpool exec"),
         (&["compose"], "## sshpool compose"),
+        (&["cp"], "## sshpool cp"),
         (&["resources"], "## sshpool resources"),
         (&["warm"], "## sshpool warm"),
         (&["status"], "## sshpool status"),

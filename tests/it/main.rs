@@ -36,6 +36,8 @@ mod ending;
 mod faults;
 mod faults_here;
 mod faults_program;
+mod files;
+mod files_docs;
 mod first_session;
 mod fixture;
 mod fleet;

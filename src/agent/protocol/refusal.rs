@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::ended::Streams;
 use super::result::{CommandResult, Failure};
 use crate::error::{ConnectError, ConnectErrorKind, Error, PartialOutput, Remote};
+use crate::files::{FileError, FileErrorKind};
 use crate::host::Host;
 
 /// What an answer that is no success has.
@@ -117,6 +118,13 @@ pub(crate) enum Cause {
         host: String,
         reason: String,
     },
+    /// A file of a host cannot be read or written. Nothing of it is left under the name.
+    File {
+        host: String,
+        path: String,
+        file_cause: String,
+        reason: String,
+    },
 }
 
 impl Refusal {
@@ -146,6 +154,7 @@ impl Refusal {
             | Cause::Lost { host, .. }
             | Cause::TimedOut { host, .. }
             | Cause::OutputLimit { host, .. }
+            | Cause::File { host, .. }
             | Cause::Local { host, .. } => host.clone(),
             Cause::Invalid => host.to_owned(),
             Cause::NotFound
@@ -238,6 +247,21 @@ impl Refusal {
         Refusal { error: Box::new(problem), result: None }
     }
 
+    /// Of a file that cannot be read or written there.
+    pub(crate) fn of_file(error: &FileError, host: &str) -> Self {
+        let (path, reason) = match error {
+            FileError::Remote { path, text, .. } | FileError::Local { path, text, .. } => {
+                (path.to_string_lossy().into_owned(), text.clone())
+            }
+            FileError::Run(error) => return Refusal::of(error, host),
+        };
+        let file_cause = error.kind().map_or("other", FileErrorKind::as_str).to_owned();
+        let cause = Cause::File { host: host.to_owned(), path, file_cause, reason };
+        let mut refusal = Refusal::new(cause, error.to_string());
+        refusal.error.never_started = false;
+        refusal
+    }
+
     /// Another agent can be asked in a moment.
     pub(crate) fn is_leaving(&self) -> bool {
         matches!(self.error.cause, Cause::Leaving)
@@ -295,7 +319,9 @@ impl Refusal {
                 let reason = message.strip_prefix(&prefix).unwrap_or(&message).to_owned();
                 Error::InvalidCommand { host: name, reason }
             }
-            Cause::Local { reason, .. } => Error::io(&name, "the agent", io::Error::other(reason)),
+            Cause::File { reason, .. } | Cause::Local { reason, .. } => {
+                Error::io(&name, "the agent", io::Error::other(reason))
+            }
             Cause::NotFound
             | Cause::WrongMethod
             | Cause::TooSlow

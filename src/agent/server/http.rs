@@ -1,12 +1,14 @@
 //! Requests and answers of the agent as HTTP: bodies, upgrades, statuses.
 
 use std::convert::Infallible;
+use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::{Stream, TryStreamExt};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Body, Incoming};
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Body, Frame, Incoming};
 use hyper::header::{ACCEPT, CONNECTION, CONTENT_TYPE, EXPECT, HeaderValue, UPGRADE};
 use hyper::{Request, Response, StatusCode};
 use serde::Serialize;
@@ -23,7 +25,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Of an answer that comes in lines.
 pub(super) const LINES: &str = "application/x-ndjson";
 
-pub(super) type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
+pub(super) type Answer = Response<UnsyncBoxBody<Bytes, io::Error>>;
 
 /// The answer that says so.
 pub(super) fn refused(refusal: &Refusal) -> Answer {
@@ -137,6 +139,13 @@ fn status_of(cause: &Cause) -> StatusCode {
         | Cause::NeverStarted { .. }
         | Cause::Local { .. } => StatusCode::SERVICE_UNAVAILABLE,
         Cause::TimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
+        Cause::File { file_cause, .. } => match file_cause.as_str() {
+            "not_found" => StatusCode::NOT_FOUND,
+            "permission" => StatusCode::FORBIDDEN,
+            "is_directory" | "not_directory" => StatusCode::CONFLICT,
+            "no_space" => StatusCode::INSUFFICIENT_STORAGE,
+            _ => StatusCode::BAD_GATEWAY,
+        },
     }
 }
 
@@ -165,7 +174,7 @@ pub(super) fn with_body(
     content_type: &'static str,
     body: impl Body<Data = Bytes, Error = Infallible> + Send + 'static,
 ) -> Answer {
-    let mut answer = Response::new(UnsyncBoxBody::new(body));
+    let mut answer = Response::new(UnsyncBoxBody::new(body.map_err(|never| match never {})));
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     // Clients that keep connections for their next request know then for how long.
@@ -176,8 +185,20 @@ pub(super) fn with_body(
     answer
 }
 
+/// The contents of a file. After an error the answer ends without its end.
+pub(super) fn with_stream(
+    pieces: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+) -> Answer {
+    let body = StreamBody::new(pieces.map_ok(Frame::data));
+    let mut answer = Response::new(UnsyncBoxBody::new(body));
+    let kind = HeaderValue::from_static("application/octet-stream");
+    answer.headers_mut().insert(CONTENT_TYPE, kind);
+    answer
+}
+
 pub(super) fn switching() -> Answer {
-    let mut answer = Response::new(UnsyncBoxBody::new(Full::default()));
+    let body = Full::default().map_err(|never| match never {});
+    let mut answer = Response::new(UnsyncBoxBody::new(body));
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
     answer.headers_mut().insert(UPGRADE, HeaderValue::from_static(protocol::FRAMES));

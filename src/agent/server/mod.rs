@@ -9,6 +9,7 @@
 
 mod commands;
 mod counted;
+mod file;
 mod forwards;
 mod http;
 mod leases;

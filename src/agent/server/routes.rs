@@ -14,6 +14,7 @@ use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 
 use super::commands::{self, AnswerFormat, CommandRun};
+use super::file;
 use super::http::{
     Answer, LINES, body, json, refused, switching, text, wants_frames, wants_lines, with_body,
 };
@@ -66,6 +67,8 @@ async fn route(
         }
         "/v1/forwards" | "/v1/exec" | "/v1/connect" | "/v1/lease" | "/v1/check" | "/v1/retire"
         | "/v1/close" | "/v1/stop" | "/v1/question" => Method::POST,
+        "/v1/file" if request.method() == Method::GET => Method::GET,
+        "/v1/file" => Method::PUT,
         path => {
             let message = format!("{path}: there is no such path (see docs/agent-api.md)");
             return Err(Refusal::new(Cause::NotFound, message));
@@ -104,6 +107,7 @@ async fn route(
             }
         },
         "/v1/exec" => exec(agent, request, peer).await,
+        "/v1/file" => file::file(agent, request, peer).await,
         "/v1/connect" => connect(agent, request, peer).await,
         "/v1/lease" => lease(agent, request).await,
         "/v1/check" => masters(agent, request, false).await,
@@ -434,7 +438,11 @@ pub(super) fn named(agent: &Agent, config: &Config, text: &str) -> Result<Host, 
 }
 
 /// The host as the client would reach it from its place, and the pool that has its settings.
-async fn host(agent: &Agent, spec: HostSpec, origin: Origin) -> Result<(Host, Pool), Refusal> {
+pub(super) async fn host(
+    agent: &Agent,
+    spec: HostSpec,
+    origin: Origin,
+) -> Result<(Host, Pool), Refusal> {
     let (host, pool) = host_in_place(agent, spec, origin)?;
     let host = resolved(agent, &host, &pool).await?;
     Ok((host, pool))

@@ -4,6 +4,7 @@
 pub(super) mod agent;
 pub(super) mod close;
 pub(super) mod completions;
+pub(super) mod cp;
 pub(super) mod docker;
 pub(super) mod doctor;
 pub(super) mod exec;
