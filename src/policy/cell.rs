@@ -16,7 +16,7 @@ use super::{LENIENCY, Shared, Stats, maintenance, slot, standby, state};
 use crate::config::SessionReuse;
 use crate::error::Error;
 use crate::host::{Host, Login, PoolKey};
-use crate::transport::{Connection, Transport};
+use crate::transport::{Connection, Sessions, Transport};
 
 pub(crate) struct Cell<T: Transport> {
     key: PoolKey,
@@ -90,8 +90,13 @@ impl<T: Transport> Cell<T> {
                 // is given back.
                 Action::Grant(sender, grant) => drop(sender.send(Ok(self.lease(grant)))),
                 Action::Refuse(sender, error) => drop(sender.send(Err(error))),
-                Action::Connect { slot, host, place, retired } => {
-                    self.spawn(slot::run(slot::Slot::new(self, slot, *host, place), retired));
+                Action::Connect { slot, host, place, sessions, retired } => {
+                    let slot = slot::Slot::new(self, slot, *host, place, sessions);
+                    self.spawn(slot::run(slot, retired));
+                }
+                Action::Try { slot, generation, connection, identity } => {
+                    let trial = standby::Trial::new(self, slot, generation, identity);
+                    self.spawn(standby::try_another(trial, connection));
                 }
                 Action::Standby { slot, generation, connection, count, variables } => {
                     let opening = standby::Opening::new(self, slot, generation, count, variables);
@@ -262,6 +267,35 @@ impl<T: Transport> Lease<T> {
             && !self.has_session.swap(true, Ordering::Relaxed)
         {
             self.cell.lock().takes(*slot, *generation);
+        }
+    }
+
+    /// Whether a session may be opened on this connection, beside what waits there.
+    pub(crate) fn opens(&self) -> bool {
+        let Some(Grant { slot, generation, connection, .. }) = &self.grant else { return true };
+        let opens = self.cell.lock().opens(*slot, *generation);
+        // What is being closed says so by itself.
+        opens.unwrap_or_else(|| connection.sessions() == Sessions::Several)
+    }
+
+    /// Whether this connection is of no use behind its command.
+    pub(crate) fn is_for_one(&self) -> bool {
+        let Some(Grant { slot, generation, .. }) = &self.grant else { return false };
+        self.cell.lock().is_for_one(*slot, *generation)
+    }
+
+    /// No session that suits waits on this connection, and none may be opened.
+    pub(crate) fn does_not_suit(mut self) {
+        self.takes();
+        if let Some(Grant { slot, generation, .. }) = self.grant.take() {
+            self.cell.update(|state, _| state.does_not_suit(slot, generation));
+        }
+    }
+
+    /// The same of a lease that goes on, whose command goes elsewhere.
+    pub(crate) fn has_no_other(&self) {
+        if let Some(Grant { slot, generation, .. }) = &self.grant {
+            self.cell.update(|state, _| state.has_no_other(*slot, *generation));
         }
     }
 

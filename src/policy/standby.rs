@@ -13,8 +13,9 @@ use tokio::runtime::{self, Handle};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
+use super::LENIENCY;
 use super::cell::Cell;
-use crate::host::{Caller, Variables};
+use crate::host::{Caller, HostIdentity, Variables};
 use crate::transport::{Connection, Session as _, Transport};
 
 /// So long those give way to logins that are under way, whose callers wait: both compute a lot.
@@ -187,4 +188,39 @@ pub(super) async fn open<T: Transport>(mut opening: Opening<T>, connection: Arc<
             drop(turn);
         });
     }
+}
+
+/// Another session that is being tried on a connection. Dropped, the trial is over.
+pub(super) struct Trial<T: Transport> {
+    cell: Arc<Cell<T>>,
+    slot: usize,
+    generation: u64,
+    identity: HostIdentity,
+    takes_another: Option<bool>,
+}
+
+impl<T: Transport> Trial<T> {
+    pub(super) fn new(
+        cell: &Arc<Cell<T>>,
+        slot: usize,
+        generation: u64,
+        identity: HostIdentity,
+    ) -> Self {
+        Trial { cell: Arc::clone(cell), slot, generation, identity, takes_another: None }
+    }
+}
+
+impl<T: Transport> Drop for Trial<T> {
+    fn drop(&mut self) {
+        let Trial { slot, generation, ref identity, takes_another, .. } = *self;
+        let config = &self.cell.shared.config;
+        self.cell.update(|state, now| {
+            state.was_tried((slot, generation), identity, takes_another, now, config);
+        });
+    }
+}
+
+pub(super) async fn try_another<T: Transport>(mut trial: Trial<T>, connection: Arc<T::Connection>) {
+    let limit = trial.cell.shared.config.connect_timeout + LENIENCY;
+    trial.takes_another = timeout(limit, connection.takes_another()).await.unwrap_or(Some(false));
 }

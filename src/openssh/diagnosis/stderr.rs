@@ -8,7 +8,11 @@ pub(super) const LINES_KEPT: usize = 20;
 
 /// The lines of a master's stderr, without its debug lines and the line about its success.
 pub(super) fn said(stderr: &str) -> impl DoubleEndedIterator<Item = Line<'_>> {
-    let of_steps = |line: &str| line.starts_with(DEBUG) || line.starts_with("Authenticated to ");
+    let of_steps = |line: &str| {
+        line.starts_with(DEBUG)
+            || line.starts_with("debug2: ")
+            || line.starts_with("Authenticated to ")
+    };
     // Not `lines`, which takes away the CR by which ssh's own lines are known.
     let lines = stderr.split('\n').map(Line::of);
     lines.filter(move |line| !line.text.is_empty() && !of_steps(line.text))
@@ -59,6 +63,12 @@ pub(in crate::openssh) fn is_closed_by_server(stderr: &str) -> bool {
     said(stderr).any(|line| {
         line.text.starts_with("Connection to ") && line.text.contains(" closed by remote host")
     })
+}
+
+/// The same, or with a word of good-bye.
+pub(in crate::openssh) fn is_ended_by_server(stderr: &str) -> bool {
+    let says_so = |line: Line<'_>| line.text.starts_with("Received disconnect from ");
+    is_closed_by_server(stderr) || said(stderr).any(says_so)
 }
 
 /// The pid in `Master running (pid=N)`, which `-O check` prints on stderr.

@@ -14,7 +14,7 @@ use crate::openssh::examine::Limit;
 use crate::openssh::session::Session;
 use crate::openssh::{alive, bootstrap, diagnosis, first};
 use crate::text::printable;
-use crate::transport::{Input, Script, Session as _, SessionEnd, Streams};
+use crate::transport::{Input, Script, Session as _, SessionEnd, Sessions, Streams};
 
 /// So much is read where an echo proves something. No start-up file prints that much.
 const MOST_NOISE: u64 = 1024 * 1024;
@@ -40,7 +40,11 @@ const LONGEST: usize = 200;
 
 /// How long an answer over a connection that has been silent is waited for, at least.
 const SHORTEST_ECHO: Duration = Duration::from_millis(200);
-/// The same, where this machine has many other connections to ask.
+/// How long a server has for another session and the end of it, at least.
+const SHORTEST_TRIAL: Duration = Duration::from_secs(2);
+/// How long an end is waited for, once something of it was heard.
+const DYING: Duration = Duration::from_secs(1);
+/// The same as the echo, where this machine has many other connections to ask.
 const BUSY_ECHO: Duration = Duration::from_secs(1);
 
 impl Master {
@@ -56,6 +60,10 @@ impl Master {
         if let Some(session) = over
             && let Ok(true) = timeout_at(deadline, session.answers(self)).await
         {
+            return Ok(());
+        }
+        // Another session could end the connection.
+        if self.sessions() != Sessions::Several {
             return Ok(());
         }
         timeout_at(deadline, self.echo()).await.unwrap_or_else(|_| {
@@ -79,6 +87,37 @@ impl Master {
         }
     }
 
+    /// Opens a session beside those that are there, and when it has ended another one. An account
+    /// in which nothing of ours is to run is taken for that of a server which opens one session.
+    pub(crate) async fn takes_another(&self) -> Option<bool> {
+        if self.is_silent() {
+            return Some(false);
+        }
+        let limit = self.last_echo().map_or(SHORTEST_TRIAL, |took| SHORTEST_TRIAL.max(took * 8));
+        let two = async {
+            for _ in 0..2 {
+                match self.echo_ends().await {
+                    Ok(SessionEnd::Exited(_) | SessionEnd::Killed | SessionEnd::NotBegun) => {}
+                    Ok(SessionEnd::Refused(_)) => return Some(false),
+                    _ => {
+                        let is_closed = timeout(DYING, self.is_closed_by_server()).await;
+                        return is_closed.unwrap_or(false).then_some(false);
+                    }
+                }
+            }
+            self.set_sessions(Sessions::Several);
+            Some(true)
+        };
+        timeout(limit, two).await.unwrap_or(Some(false))
+    }
+
+    /// Completes when the connection has ended: whether the server has ended it.
+    async fn is_closed_by_server(&self) -> bool {
+        self.ended().await;
+        let ended = self.ended.borrow();
+        ended.as_ref().is_some_and(|end| diagnosis::is_ended_by_server(&end.stderr))
+    }
+
     fn echo_took(&self, took: Duration) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         self.echo_took.store(micros.max(1), Ordering::Relaxed);
@@ -95,6 +134,7 @@ impl Master {
         if let Some(reason) = self.end_reason() {
             return Err(reason);
         }
+        self.cut_log();
         // The program itself is asked once, behind the first command, and where something is odd:
         // what it says is the reason then.
         let was_asked = self.was_asked.swap(true, Ordering::Relaxed);
@@ -193,6 +233,20 @@ impl Master {
     /// A session that prints a word. A refusal is an answer of the server, too.
     async fn echo(&self) -> Result<(), String> {
         let started = Instant::now();
+        match self.echo_ends().await? {
+            SessionEnd::Exited(_) | SessionEnd::Killed | SessionEnd::NotBegun => {
+                self.echo_took(started.elapsed());
+                Ok(())
+            }
+            SessionEnd::Refused(_) => Ok(()),
+            SessionEnd::NotReached(reason)
+            | SessionEnd::Lost(reason)
+            | SessionEnd::ClientKilled(reason) => Err(reason),
+        }
+    }
+
+    /// The end of a session that prints a word.
+    async fn echo_ends(&self) -> Result<SessionEnd, String> {
         let input = Input::Bytes(b"");
         let mut session = self
             .spawn(bootstrap::echo(), input, "", None, &Variables::default())
@@ -207,16 +261,7 @@ impl Master {
             )
         };
         let (_, end) = tokio::join!(read, session.wait(self));
-        match end {
-            SessionEnd::Exited(_) | SessionEnd::Killed | SessionEnd::NotBegun => {
-                self.echo_took(started.elapsed());
-                Ok(())
-            }
-            SessionEnd::Refused(_) => Ok(()),
-            SessionEnd::NotReached(reason)
-            | SessionEnd::Lost(reason)
-            | SessionEnd::ClientKilled(reason) => Err(reason),
-        }
+        Ok(end)
     }
 
     /// How many sessions the server opens on this connection at once, found out by opening them one
@@ -230,6 +275,9 @@ impl Master {
         most: usize,
         others: impl Fn() -> usize,
     ) -> Option<Result<Limit, String>> {
+        if self.sessions() == Sessions::One {
+            return Some(Ok(Limit::Is(1)));
+        }
         let mut opened = Vec::new();
         let mut refused = false;
         while opened.len() + others() < most {
@@ -275,6 +323,10 @@ impl Master {
         if self.is_plain() || self.input_proven.load(Ordering::Relaxed) {
             return;
         }
+        // Another session could end the connection. The command itself will find out.
+        if self.sessions() != Sessions::Several {
+            return;
+        }
         let script = Script::new(String::new());
         let Ok(mut session) = self.bootstrap(Input::Bytes(b""), bootstrap::line_of(&script)) else {
             return;
@@ -302,6 +354,9 @@ impl Master {
             "the account's shell ended before a command had begun; the next ones go as arguments"
         );
         self.account.store(Account::Shell as u8, Ordering::Relaxed);
+        if self.sessions() == Sessions::One {
+            self.remembered.insert(&self.host, Account::Shell);
+        }
     }
 }
 

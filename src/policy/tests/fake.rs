@@ -15,7 +15,7 @@ use crate::error::{ConnectError, ConnectErrorKind};
 use crate::host::{Host, Variables};
 use crate::transport::{
     Configuration, Connection, End, Group, Input, NotEnded, NotOpened, NotResolved, Script,
-    Session, SessionEnd, Streams, Transport,
+    Session, SessionEnd, Sessions, Streams, Transport,
 };
 
 /// The transport: a handle to the world. The pool owns it, and the world learns when it is gone.
@@ -50,6 +50,7 @@ impl Transport for Fake {
         host: &Host,
         (): (),
         deadline: Instant,
+        _: Sessions,
     ) -> Result<FakeConnection, ConnectError> {
         let Plan { after, login, nature } = self.world.next_plan();
         let under_way = self.world.login_starts(host);

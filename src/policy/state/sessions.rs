@@ -1,0 +1,228 @@
+//! The part of a key's state that concerns how many sessions a server opens on one connection.
+//!
+//! The transport knows software that opens several. Of other servers nobody knows, until another
+//! session was tried on a connection beside the one that has proven it. No command is at stake
+//! then: as long as nothing is known, the commands of a connection run one after another in the
+//! session of its proof, and the trial takes place where none runs ([`Action::Try`]).
+//!
+//! Where the server refuses another session, closes the connection or does not answer, each command
+//! gets a connection of its own: nothing is proven there, the command has the only session, and the
+//! connection ends with it. That is remembered for a while, by identity; `close`, `reset` and
+//! `warm` forget it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::slot::{Ready, SlotState};
+use super::tenant::TenantId;
+use super::{Action, KeyState};
+use crate::config::PoolConfig;
+use crate::host::HostIdentity;
+use crate::policy::LONGEST_PATIENCE;
+use crate::transport::{Connection, Sessions, Transport};
+
+/// So long it is remembered that a server opens one session. Then another one is tried again.
+const REMEMBERED: Duration = Duration::from_secs(3600);
+/// Trials in a row after which a server opens one session, though none of them has told.
+const MOST_TRIALS: u32 = 2;
+/// The most servers of one key that are remembered.
+const MOST_SERVERS: usize = 500;
+
+/// What is remembered of a server.
+pub(super) struct Server {
+    sessions: Sessions,
+    /// Since when.
+    since: Instant,
+    /// Trials that have told nothing.
+    trials: u32,
+}
+
+impl<C: Connection> Ready<C> {
+    /// A caller can have a session there: one that waits, or one that may be opened.
+    pub(super) fn has_session(&self) -> bool {
+        self.sessions == Sessions::Several
+            || self.leases == 0
+                && !self.is_trying
+                && !self.wants_trial
+                && (!self.is_used_up || !self.standbys.is_empty())
+    }
+
+    /// Its only session has ended, and nobody uses it.
+    fn is_of_no_use(&self) -> bool {
+        self.sessions == Sessions::One
+            && self.is_used_up
+            && self.standbys.is_empty()
+            && self.leases + self.lent == 0
+    }
+
+    /// Nothing runs there, so that another session may be tried.
+    fn can_try(&self, now: Instant) -> bool {
+        self.sessions == Sessions::Unknown
+            && !self.is_trying
+            && !self.leaving
+            && self.leases + self.lent == 0
+            && self.checking.is_none()
+            && !self.is_suspect(now)
+            && self.connection.is_alive()
+    }
+}
+
+impl<T: Transport> KeyState<T> {
+    /// What is known of the server of this identity.
+    pub(super) fn sessions_known(&self, identity: &HostIdentity, now: Instant) -> Sessions {
+        match self.servers.get(identity) {
+            Some(server) if server.sessions == Sessions::One => {
+                let holds = now < server.since + REMEMBERED;
+                if holds { Sessions::One } else { Sessions::Unknown }
+            }
+            Some(server) => server.sessions,
+            None => Sessions::Unknown,
+        }
+    }
+
+    /// A connection of this slot is ready. What was learned during its login holds for it, too.
+    pub(super) fn knows_server(&mut self, slot: usize, now: Instant) {
+        let Some(id) = self.slots[slot].tenant() else { return };
+        let known = self
+            .tenants
+            .get(&id)
+            .map_or(Sessions::Unknown, |tenant| self.sessions_known(tenant.identity(), now));
+        let SlotState::Ready(ready) = &mut self.slots[slot] else { return };
+        if ready.sessions == Sessions::Unknown {
+            ready.sessions = known;
+        }
+        let is_single = ready.sessions != Sessions::Several;
+        if let Some(tenant) = self.tenants.get_mut(&id) {
+            tenant.is_single = is_single;
+        }
+    }
+
+    /// Whether a caller may open a session there beside what waits. The first one of a connection
+    /// whose server opens one is its caller's.
+    /// None where it has ended or is being closed.
+    pub(in crate::policy) fn opens(&mut self, slot: usize, generation: u64) -> Option<bool> {
+        let ready = self.ready(slot, generation)?;
+        let opens =
+            ready.sessions == Sessions::Several || !std::mem::replace(&mut ready.is_used_up, true);
+        Some(opens)
+    }
+
+    /// Whether its connection ends with one command.
+    pub(in crate::policy) fn is_for_one(&mut self, slot: usize, generation: u64) -> bool {
+        self.ready(slot, generation).is_some_and(|ready| ready.sessions == Sessions::One)
+    }
+
+    /// The session that waits on this connection does not suit who holds it, and no other one may
+    /// be opened. The lease ends with that.
+    pub(in crate::policy) fn does_not_suit(&mut self, slot: usize, generation: u64) {
+        let Some(ready) = self.ready(slot, generation) else { return };
+        ready.leases -= 1;
+        match ready.sessions {
+            Sessions::Unknown => ready.wants_trial = true,
+            Sessions::One => self.retire(slot, Duration::ZERO),
+            Sessions::Several => {}
+        }
+    }
+
+    /// The same of a lease that goes on, whose command goes elsewhere. Its connection makes room
+    /// for that, when the command that may run there has ended.
+    pub(in crate::policy) fn has_no_other(&mut self, slot: usize, generation: u64) {
+        if self.is_for_one(slot, generation) {
+            self.retire(slot, LONGEST_PATIENCE);
+        }
+    }
+
+    /// Begins the trials that somebody waits for, and closes what is of no use.
+    pub(super) fn try_servers(&mut self, now: Instant, actions: &mut Vec<Action<T>>) {
+        for slot in 0..self.slots.len() {
+            let SlotState::Ready(ready) = &self.slots[slot] else { continue };
+            if ready.is_of_no_use() {
+                self.retire(slot, Duration::ZERO);
+            } else if ready.wants_trial
+                || ready.standbys.is_empty() && self.queued.contains(&ready.tenant)
+            {
+                actions.extend(self.try_another(slot, now));
+            }
+        }
+    }
+
+    /// Tries another session on this connection, where that may be done now.
+    pub(super) fn try_another(&mut self, slot: usize, now: Instant) -> Option<Action<T>> {
+        let SlotState::Ready(ready) = &mut self.slots[slot] else { return None };
+        if !ready.can_try(now) {
+            return None;
+        }
+        (ready.is_trying, ready.wants_trial) = (true, false);
+        let (generation, connection) = (ready.generation, Arc::clone(&ready.connection));
+        let identity = self.tenants.get(&ready.tenant)?.identity().clone();
+        Some(Action::Try { slot, generation, connection, identity })
+    }
+
+    /// The outcome of a trial, whose connection may be gone by now; `None` where it has told
+    /// nothing.
+    pub(in crate::policy) fn was_tried(
+        &mut self,
+        (slot, generation): (usize, u64),
+        identity: &HostIdentity,
+        takes_another: Option<bool>,
+        now: Instant,
+        config: &PoolConfig,
+    ) {
+        if let Some(ready) = self.ready(slot, generation) {
+            ready.is_trying = false;
+        }
+        if self.servers.len() >= MOST_SERVERS && !self.servers.contains_key(identity) {
+            self.servers.clear();
+        }
+        let server = self.servers.entry(identity.clone()).or_insert(Server {
+            sessions: Sessions::Unknown,
+            since: now,
+            trials: 0,
+        });
+        server.trials += 1;
+        let takes_another = takes_another.or((server.trials >= MOST_TRIALS).then_some(false));
+        let Some(takes_another) = takes_another else {
+            if self.ready(slot, generation).is_some() {
+                self.retire(slot, Duration::ZERO);
+            }
+            return;
+        };
+        let sessions = if takes_another { Sessions::Several } else { Sessions::One };
+        (server.sessions, server.since, server.trials) = (sessions, now, 0);
+        tracing::info!(?sessions, "tried how many sessions the server opens on one connection");
+        if let Some(&id) = self.by_identity.get(identity) {
+            self.learned(id, sessions);
+        }
+        // None was opened ahead of need until now.
+        if takes_another && config.standby_sessions > 0 && self.ready(slot, generation).is_some() {
+            self.refill = Some(slot);
+        }
+        // Where another session was tried in vain, something of it may be left.
+        if !takes_another && self.ready(slot, generation).is_some() {
+            self.retire(slot, Duration::ZERO);
+        }
+    }
+
+    /// What was learned holds for all connections of the tenant.
+    fn learned(&mut self, id: TenantId, sessions: Sessions) {
+        for slot in &mut self.slots {
+            if let SlotState::Ready(ready) = slot
+                && ready.tenant == id
+                && ready.sessions == Sessions::Unknown
+            {
+                ready.sessions = sessions;
+            }
+        }
+        if let Some(tenant) = self.tenants.get_mut(&id) {
+            tenant.is_single = sessions != Sessions::Several;
+        }
+    }
+
+    /// Forgets what was learned of servers.
+    pub(super) fn forget_servers(&mut self) {
+        self.servers.clear();
+        self.tenants.values_mut().for_each(|tenant| tenant.is_single = false);
+    }
+}
