@@ -458,8 +458,8 @@ impl Connection for Master {
         Master::sessions(self)
     }
 
-    async fn takes_another(&self) -> Option<bool> {
-        Master::takes_another(self).await
+    async fn takes_another(&self, alone: bool) -> Option<bool> {
+        Master::takes_another(self, alone).await
     }
 
     fn is_alive(&self) -> bool {

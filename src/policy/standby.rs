@@ -220,7 +220,12 @@ impl<T: Transport> Drop for Trial<T> {
     }
 }
 
-pub(super) async fn try_another<T: Transport>(mut trial: Trial<T>, connection: Arc<T::Connection>) {
+pub(super) async fn try_another<T: Transport>(
+    mut trial: Trial<T>,
+    connection: Arc<T::Connection>,
+    alone: bool,
+) {
     let limit = trial.cell.shared.config.connect_timeout + LENIENCY;
-    trial.takes_another = timeout(limit, connection.takes_another()).await.unwrap_or(Some(false));
+    trial.takes_another =
+        timeout(limit, connection.takes_another(alone)).await.unwrap_or(Some(false));
 }

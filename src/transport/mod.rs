@@ -128,10 +128,10 @@ pub(crate) trait Connection: Send + Sync + 'static {
         Sessions::Several
     }
 
-    /// Opens a session beside those that are there, ends it, and opens another one: whether the
-    /// server bears that. None where something else came in between. Nothing else is to be opened
-    /// on the connection, or to run there, meanwhile.
-    fn takes_another(&self) -> impl Future<Output = Option<bool>> + Send {
+    /// Opens a session beside one that waits there, or `alone` beside one of its own; ends it, and
+    /// opens another one: whether the server bears that. None where something else came in between.
+    /// Nothing else is to be opened on the connection, or to run there, meanwhile.
+    fn takes_another(&self, _alone: bool) -> impl Future<Output = Option<bool>> + Send {
         async { Some(true) }
     }
 

@@ -14,7 +14,7 @@ use crate::openssh::examine::Limit;
 use crate::openssh::session::Session;
 use crate::openssh::{alive, bootstrap, diagnosis, first};
 use crate::text::printable;
-use crate::transport::{Input, Script, Session as _, SessionEnd, Sessions, Streams};
+use crate::transport::{Input, NotOpened, Script, Session as _, SessionEnd, Sessions, Streams};
 
 /// So much is read where an echo proves something. No start-up file prints that much.
 const MOST_NOISE: u64 = 1024 * 1024;
@@ -87,28 +87,54 @@ impl Master {
         }
     }
 
-    /// Opens a session beside those that are there, and when it has ended another one. An account
-    /// in which nothing of ours is to run is taken for that of a server which opens one session.
-    pub(crate) async fn takes_another(&self) -> Option<bool> {
+    /// Opens a session beside one that waits, or `alone` beside one of its own; and when both have
+    /// ended another one. An account in which nothing of ours is to run is taken for that of a
+    /// server which opens one session.
+    pub(crate) async fn takes_another(&self, alone: bool) -> Option<bool> {
         if self.is_silent() {
             return Some(false);
         }
         let limit = self.last_echo().map_or(SHORTEST_TRIAL, |took| SHORTEST_TRIAL.max(took * 8));
-        let two = async {
-            for _ in 0..2 {
-                match self.echo_ends().await {
-                    Ok(SessionEnd::Exited(_) | SessionEnd::Killed | SessionEnd::NotBegun) => {}
-                    Ok(SessionEnd::Refused(_)) => return Some(false),
-                    _ => {
-                        let is_closed = timeout(DYING, self.is_closed_by_server()).await;
-                        return is_closed.unwrap_or(false).then_some(false);
-                    }
-                }
+        match timeout(limit, self.trial(alone)).await {
+            Ok(Ok(())) => {
+                self.set_sessions(Sessions::Several);
+                Some(true)
             }
-            self.set_sessions(Sessions::Several);
-            Some(true)
-        };
-        timeout(limit, two).await.unwrap_or(Some(false))
+            Err(_) | Ok(Err(SessionEnd::Refused(_))) => Some(false),
+            Ok(Err(_)) => {
+                let is_closed = timeout(DYING, self.is_closed_by_server()).await;
+                is_closed.unwrap_or(false).then_some(false)
+            }
+        }
+    }
+
+    /// `Err` says how a session ended that did not as it was to.
+    async fn trial(&self, alone: bool) -> Result<(), SessionEnd> {
+        let waits = if alone { Some(self.waits().await?) } else { None };
+        self.echo_ends().await?;
+        if let Some((mut session, streams)) = waits {
+            // It ends with its input.
+            drop(streams);
+            whole(session.wait(self).await)?;
+        }
+        // A server that ends the connection with a session has done so by then.
+        self.echo_ends().await
+    }
+
+    /// A session that waits for input and does nothing.
+    async fn waits(&self) -> Result<(Session, Streams), SessionEnd> {
+        let mut session =
+            self.idle_session().map_err(|why| SessionEnd::NotReached(why.to_string()))?;
+        // Taken before it is waited for, which would close the input.
+        let streams = session.take_streams();
+        session.opened(self).await.map(|()| (session, streams))
+    }
+
+    fn idle_session(&self) -> Result<Session, NotOpened> {
+        match self.account() {
+            Account::Posix => self.bootstrap(Input::Piped, ""),
+            _ => self.spawn("cat >/dev/null", Input::Piped, "", None, &Variables::default()),
+        }
     }
 
     /// Completes when the connection has ended: whether the server has ended it.
@@ -233,24 +259,26 @@ impl Master {
     /// A session that prints a word. A refusal is an answer of the server, too.
     async fn echo(&self) -> Result<(), String> {
         let started = Instant::now();
-        match self.echo_ends().await? {
-            SessionEnd::Exited(_) | SessionEnd::Killed | SessionEnd::NotBegun => {
+        match self.echo_ends().await {
+            Ok(()) => {
                 self.echo_took(started.elapsed());
                 Ok(())
             }
-            SessionEnd::Refused(_) => Ok(()),
-            SessionEnd::NotReached(reason)
-            | SessionEnd::Lost(reason)
-            | SessionEnd::ClientKilled(reason) => Err(reason),
+            Err(
+                SessionEnd::NotReached(reason)
+                | SessionEnd::Lost(reason)
+                | SessionEnd::ClientKilled(reason),
+            ) => Err(reason),
+            Err(_) => Ok(()),
         }
     }
 
-    /// The end of a session that prints a word.
-    async fn echo_ends(&self) -> Result<SessionEnd, String> {
+    /// The same. `Err` says how it ended where it did not by itself.
+    async fn echo_ends(&self) -> Result<(), SessionEnd> {
         let input = Input::Bytes(b"");
         let mut session = self
             .spawn(bootstrap::echo(), input, "", None, &Variables::default())
-            .map_err(|why| why.to_string())?;
+            .map_err(|why| SessionEnd::NotReached(why.to_string()))?;
         // What it writes says nothing that its end does not say. A pipe does not fail.
         let Streams { mut stdout, mut stderr, .. } = session.take_streams();
         let (mut out, mut err) = (tokio::io::sink(), tokio::io::sink());
@@ -261,7 +289,7 @@ impl Master {
             )
         };
         let (_, end) = tokio::join!(read, session.wait(self));
-        Ok(end)
+        whole(end)
     }
 
     /// How many sessions the server opens on this connection at once, found out by opening them one
@@ -281,22 +309,12 @@ impl Master {
         let mut opened = Vec::new();
         let mut refused = false;
         while opened.len() + others() < most {
-            let session = match self.account() {
-                Account::Posix => self.bootstrap(Input::Piped, ""),
-                Account::Shell => {
-                    self.spawn("cat >/dev/null", Input::Piped, "", None, &Variables::default())
-                }
-                Account::Silent => return None,
-            };
-            let mut session = match session {
-                Ok(session) => session,
-                Err(why) => return Some(Err(why.to_string())),
-            };
-            // Taken before it is waited for, which would close the input.
-            let streams = session.take_streams();
-            match session.opened(self).await {
-                Ok(()) => {
-                    opened.push((session, streams));
+            if self.is_silent() {
+                return None;
+            }
+            match self.waits().await {
+                Ok(waits) => {
+                    opened.push(waits);
                     refused = false;
                 }
                 // The server may not have noticed yet that a command before has ended.
@@ -357,6 +375,14 @@ impl Master {
         if self.sessions() == Sessions::One {
             self.remembered.insert(&self.host, Account::Shell);
         }
+    }
+}
+
+/// Whether a session of ours has ended by itself.
+fn whole(end: SessionEnd) -> Result<(), SessionEnd> {
+    match end {
+        SessionEnd::Exited(_) | SessionEnd::Killed | SessionEnd::NotBegun => Ok(()),
+        end => Err(end),
     }
 }
 

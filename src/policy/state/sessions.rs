@@ -150,14 +150,20 @@ impl<T: Transport> KeyState<T> {
 
     /// Tries another session on this connection, where that may be done now.
     pub(super) fn try_another(&mut self, slot: usize, now: Instant) -> Option<Action<T>> {
+        let tenant = self.slots[slot].tenant();
+        // One outcome is for all.
+        if self.ready_ones().any(|(_, ready)| Some(ready.tenant) == tenant && ready.is_trying) {
+            return None;
+        }
         let SlotState::Ready(ready) = &mut self.slots[slot] else { return None };
         if !ready.can_try(now) {
             return None;
         }
         (ready.is_trying, ready.wants_trial) = (true, false);
         let (generation, connection) = (ready.generation, Arc::clone(&ready.connection));
+        let alone = ready.standbys.is_empty();
         let identity = self.tenants.get(&ready.tenant)?.identity().clone();
-        Some(Action::Try { slot, generation, connection, identity })
+        Some(Action::Try { slot, generation, connection, alone, identity })
     }
 
     /// The outcome of a trial, whose connection may be gone by now; `None` where it has told
