@@ -183,6 +183,11 @@ impl<T: Transport> Cell<T> {
         closings
     }
 
+    /// Whether a caller has the connection of this slot.
+    pub(super) fn is_leased(&self, slot: usize) -> bool {
+        self.lock().is_leased(slot)
+    }
+
     /// The slot's task has ended.
     pub(super) fn emptied(&self) {
         self.closed.notify_waiters();

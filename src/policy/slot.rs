@@ -215,7 +215,10 @@ async fn lead<T: Transport>(mut slot: Slot<T>, mut retired: mpsc::UnboundedRecei
             }
             end = connection.ended() => {
                 tracing::warn!(reason = end.reason, "connection lost");
-                let is_counted = slot.place.is_some() && end.by_server && !connection.has_run();
+                // Where it ends with its command, that has not told of its end yet.
+                let is_its_end = connection.sessions() == Sessions::One && cell.is_leased(index);
+                let is_dropped = end.by_server && !connection.has_run() && !is_its_end;
+                let is_counted = slot.place.is_some() && is_dropped;
                 slot.settles(is_counted.then_some(Sort::Dropped));
                 cell.update(|state, now| state.lost(index, &end.reason, is_counted, now, config));
                 break Duration::ZERO;

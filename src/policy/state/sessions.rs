@@ -109,6 +109,11 @@ impl<T: Transport> KeyState<T> {
         Some(opens)
     }
 
+    /// Whether a caller has the connection of this slot.
+    pub(in crate::policy) fn is_leased(&self, slot: usize) -> bool {
+        matches!(&self.slots[slot], SlotState::Ready(ready) if ready.leases > 0)
+    }
+
     /// Whether its connection ends with one command.
     pub(in crate::policy) fn is_for_one(&mut self, slot: usize, generation: u64) -> bool {
         self.ready(slot, generation).is_some_and(|ready| ready.sessions == Sessions::One)
