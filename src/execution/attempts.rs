@@ -176,14 +176,15 @@ impl<T: Transport> Attempts<T> {
             }
             let login = self.target.host().login();
             let own = self.own || lease.connection().is_plain();
-            let again = self.again && !lease.is_for_one();
+            let again = self.again;
             let suits = |session: &SessionOf<T>| session.suits(script, again);
             let standby = if own { None } else { lease.standby(login, suits) };
             lease.takes();
             if standby.is_none() && !lease.opens() {
-                self.has_no_session(lease)?;
+                self.has_no_session(lease).await?;
                 continue;
             }
+            let again = again && !(standby.is_none() && lease.is_for_one());
             // One that is to be used again is told of its command as the others are.
             let input = if again && !own { Input::Piped } else { input };
             let opened = match standby {
@@ -347,10 +348,10 @@ impl<T: Transport> Attempts<T> {
 
     /// The server may open one session on a connection, and this command does not suit the one that
     /// is there: another attempt.
-    fn has_no_session(&mut self, lease: AttemptLease<T>) -> Result<(), Error> {
+    async fn has_no_session(&mut self, lease: AttemptLease<T>) -> Result<(), Error> {
         self.reason = "the server opens no other session on the connection".to_owned();
         match lease {
-            AttemptLease::Own(lease) => lease.does_not_suit(),
+            AttemptLease::Own(lease) => lease.does_not_suit().await,
             AttemptLease::Callers(lease) => {
                 lease.has_no_other();
                 self.from_pool = true;

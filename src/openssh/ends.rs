@@ -26,8 +26,9 @@ const MOST_ACCOUNTS: usize = 1000;
 /// name the software, it is taken for one that does.
 pub(super) fn is_for_several(log: &str) -> bool {
     let named = log.lines().filter_map(|line| line.strip_prefix(DEBUG)).find_map(|line| {
-        let known = line.strip_prefix("match: ");
-        known.or_else(|| line.strip_prefix("no match: "))
+        // At its usual level ssh names the function.
+        let line = line.strip_prefix("compat_banner: ").unwrap_or(line);
+        line.strip_prefix("no ").unwrap_or(line).strip_prefix("match: ")
     });
     named.is_none_or(|name| {
         let name = name.to_ascii_lowercase();
@@ -89,6 +90,7 @@ mod tests {
     #[case("debug1: no match: AsyncSSH_2.24.1\r\n", false)]
     #[case("debug1: no match: tinyssh_noversion IkKhRRVu\r\n", false)]
     #[case("debug1: match: Cisco-1.25 pat Cisco-1.* compat 0x60000000\r\n", false)]
+    #[case("debug1: compat_banner: no match: AsyncSSH_2.24.1\r\n", false)]
     #[case("no match: AsyncSSH_2.24.1\r\n", true)]
     #[case("", true)]
     fn software_that_opens_several_sessions_is_known(#[case] log: &str, #[case] expected: bool) {

@@ -1,5 +1,7 @@
 //! The meeting place of one pool key: its state behind a mutex, and the lease.
 
+mod sessions;
+
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
@@ -16,7 +18,7 @@ use super::{LENIENCY, Shared, Stats, maintenance, slot, standby, state};
 use crate::config::SessionReuse;
 use crate::error::Error;
 use crate::host::{Host, Login, PoolKey};
-use crate::transport::{Connection, Sessions, Transport};
+use crate::transport::{Connection, Transport};
 
 pub(crate) struct Cell<T: Transport> {
     key: PoolKey,
@@ -27,6 +29,8 @@ pub(crate) struct Cell<T: Transport> {
     state: Mutex<KeyState<T>>,
     /// Told when a connection has been ended.
     closed: Notify,
+    /// Told when it may be known how many sessions the server opens on a connection.
+    tried: Notify,
     /// Where tasks are started. A lease can be dropped on a thread that belongs to no runtime.
     runtime: Mutex<Option<Handle>>,
 }
@@ -42,6 +46,7 @@ impl<T: Transport> Cell<T> {
                 transport: Arc::clone(transport),
                 shared: Arc::clone(shared),
                 closed: Notify::new(),
+                tried: Notify::new(),
                 runtime: Mutex::new(None),
             }
         })
@@ -183,11 +188,6 @@ impl<T: Transport> Cell<T> {
         closings
     }
 
-    /// Whether a caller has the connection of this slot.
-    pub(super) fn is_leased(&self, slot: usize) -> bool {
-        self.lock().is_leased(slot)
-    }
-
     /// The slot's task has ended.
     pub(super) fn emptied(&self) {
         self.closed.notify_waiters();
@@ -272,35 +272,6 @@ impl<T: Transport> Lease<T> {
             && !self.has_session.swap(true, Ordering::Relaxed)
         {
             self.cell.lock().takes(*slot, *generation);
-        }
-    }
-
-    /// Whether a session may be opened on this connection, beside what waits there.
-    pub(crate) fn opens(&self) -> bool {
-        let Some(Grant { slot, generation, connection, .. }) = &self.grant else { return true };
-        let opens = self.cell.lock().opens(*slot, *generation);
-        // What is being closed says so by itself.
-        opens.unwrap_or_else(|| connection.sessions() == Sessions::Several)
-    }
-
-    /// Whether this connection is of no use behind its command.
-    pub(crate) fn is_for_one(&self) -> bool {
-        let Some(Grant { slot, generation, .. }) = &self.grant else { return false };
-        self.cell.lock().is_for_one(*slot, *generation)
-    }
-
-    /// No session that suits waits on this connection, and none may be opened.
-    pub(crate) fn does_not_suit(mut self) {
-        self.takes();
-        if let Some(Grant { slot, generation, .. }) = self.grant.take() {
-            self.cell.update(|state, _| state.does_not_suit(slot, generation));
-        }
-    }
-
-    /// The same of a lease that goes on, whose command goes elsewhere.
-    pub(crate) fn has_no_other(&self) {
-        if let Some(Grant { slot, generation, .. }) = &self.grant {
-            self.cell.update(|state, _| state.has_no_other(*slot, *generation));
         }
     }
 

@@ -217,6 +217,7 @@ impl<T: Transport> Drop for Trial<T> {
         self.cell.update(|state, now| {
             state.was_tried((slot, generation), identity, takes_another, now, config);
         });
+        self.cell.has_tried();
     }
 }
 

@@ -3,6 +3,7 @@
 mod connection_info;
 mod hops;
 mod runner;
+mod sessions;
 pub(crate) mod signals;
 
 use std::collections::BTreeMap;

@@ -71,7 +71,11 @@ impl<C: Connection> Ready<C> {
 
 impl<T: Transport> KeyState<T> {
     /// What is known of the server of this identity.
-    pub(super) fn sessions_known(&self, identity: &HostIdentity, now: Instant) -> Sessions {
+    pub(in crate::policy) fn sessions_known(
+        &self,
+        identity: &HostIdentity,
+        now: Instant,
+    ) -> Sessions {
         match self.servers.get(identity) {
             Some(server) if server.sessions == Sessions::One => {
                 let holds = now < server.since + REMEMBERED;
@@ -129,6 +133,11 @@ impl<T: Transport> KeyState<T> {
             Sessions::One => self.retire(slot, Duration::ZERO),
             Sessions::Several => {}
         }
+    }
+
+    /// Whether it is being found out, or about to be, if another session can be opened there.
+    pub(in crate::policy) fn is_in_question(&mut self, slot: usize, generation: u64) -> bool {
+        self.ready(slot, generation).is_some_and(|ready| ready.is_trying || ready.wants_trial)
     }
 
     /// The same of a lease that goes on, whose command goes elsewhere. Its connection makes room
@@ -223,7 +232,7 @@ impl<T: Transport> KeyState<T> {
                 && ready.tenant == id
                 && ready.sessions == Sessions::Unknown
             {
-                ready.sessions = sessions;
+                (ready.sessions, ready.wants_trial) = (sessions, false);
             }
         }
         if let Some(tenant) = self.tenants.get_mut(&id) {

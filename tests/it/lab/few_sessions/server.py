@@ -85,10 +85,10 @@ class Connection(asyncssh.SSHServer):
                 session.exit(code)
         except (OSError, asyncssh.Error):
             pass
-        if HABIT == "ends":
-            self.conn._transport.close()
         await session.wait_closed()
         self.sessions -= 1
+        if HABIT == "ends":
+            self.conn._transport.close()
         if HABIT == "goodbye":
             self.conn.close()
 
