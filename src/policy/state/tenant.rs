@@ -247,7 +247,8 @@ impl<T: Transport> KeyState<T> {
             failure: None,
             account: Account::of(host),
             used_up: None,
-            trusted: false,
+            // Nothing is learned of a server without a login that succeeds.
+            trusted: is_single,
             pace: Pace::default(),
             is_single,
             failures: Failures::default(),

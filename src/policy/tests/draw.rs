@@ -184,6 +184,7 @@ impl Fortune {
             deaf: false,
             silent: random.chance(self.dying / 2),
             by_server: random.chance(80),
+            trial: None,
         };
         let after = if random.chance(10) { zero } else { random.millis(0, 100) };
         // Some take longer than they may.

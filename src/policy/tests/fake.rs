@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -27,6 +28,8 @@ pub(in crate::policy) struct FakeConnection {
     pub id: usize,
     world: Arc<World>,
     phase: watch::Receiver<Phase>,
+    sessions: Sessions,
+    has_first: AtomicBool,
 }
 
 impl Transport for Fake {
@@ -50,7 +53,7 @@ impl Transport for Fake {
         host: &Host,
         (): (),
         deadline: Instant,
-        _: Sessions,
+        known: Sessions,
     ) -> Result<FakeConnection, ConnectError> {
         let Plan { after, login, nature } = self.world.next_plan();
         let under_way = self.world.login_starts(host);
@@ -76,7 +79,7 @@ impl Transport for Fake {
                 resume_unwind(Box::new("as planned"))
             }
             Login::Succeeds | Login::Hangs => {
-                let dies_after = nature.dies_after;
+                let (dies_after, is_tried) = (nature.dies_after, nature.trial.is_some());
                 let (id, phase) = under_way.succeeds(nature);
                 let world = Arc::clone(&self.world);
                 if let Some(delay) = dies_after {
@@ -86,7 +89,14 @@ impl Transport for Fake {
                         world.dies(id);
                     });
                 }
-                Ok(FakeConnection { id, world, phase })
+                let sessions = if is_tried { known } else { Sessions::Several };
+                world.books(|truth| {
+                    let facts = &mut truth.connections[id];
+                    facts.single = sessions != Sessions::Several;
+                    facts.condemned |= sessions == Sessions::One;
+                });
+                let has_first = AtomicBool::new(is_tried && sessions != Sessions::One);
+                Ok(FakeConnection { id, world, phase, sessions, has_first })
             }
         }
     }
@@ -210,6 +220,42 @@ impl Connection for FakeConnection {
 
     fn is_plain(&self) -> bool {
         self.standbys() == Standby::IsPlain
+    }
+
+    fn first(&self) -> Option<(FakeStandby, Arc<Variables>)> {
+        self.has_first.swap(false, Ordering::Relaxed).then(|| {
+            self.world.standby_opens(self.id);
+            let first = FakeStandby { id: self.id, world: Arc::clone(&self.world) };
+            (first, Arc::default())
+        })
+    }
+
+    fn sessions(&self) -> Sessions {
+        self.sessions
+    }
+
+    async fn takes_another(&self, _: bool) -> Option<bool> {
+        self.world.saw("trials");
+        let trial = self.world.books(|truth| {
+            let facts = &mut truth.connections[self.id];
+            facts.trying = true;
+            if facts.sessions > 0 {
+                truth.violations.push(format!("a trial beside a command of {}", self.id));
+            }
+            truth.connections[self.id].nature.trial.expect("only an unknown server is tried")
+        });
+        let _over = OnDrop(|| self.world.books(|truth| truth.connections[self.id].trying = false));
+        sleep(trial.after).await;
+        if trial.closes {
+            self.world.dies(self.id);
+        }
+        let takes_another = trial.takes_another;
+        self.world.books(|truth| {
+            // The pool may close it for that.
+            truth.connections[self.id].condemned |= takes_another != Some(true);
+            truth.connections[self.id].single = takes_another != Some(true);
+        });
+        takes_another
     }
 
     async fn probe(&self, _: Option<&mut Self::Session>) -> Result<(), String> {

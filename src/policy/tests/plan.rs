@@ -40,6 +40,17 @@ pub(super) struct Nature {
     pub silent: bool,
     /// When it ends by itself, the server has ended it.
     pub by_server: bool,
+    /// Of a server of which nobody knows whether it opens several sessions.
+    pub trial: Option<Trial>,
+}
+
+/// What comes of the trial of another session.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Trial {
+    pub after: Duration,
+    pub takes_another: Option<bool>,
+    /// The connection has ended by then.
+    pub closes: bool,
 }
 
 /// What becomes of sessions that are opened ahead of need.
@@ -80,6 +91,7 @@ impl Default for Nature {
             deaf: false,
             silent: false,
             by_server: true,
+            trial: None,
         }
     }
 }
@@ -110,6 +122,19 @@ impl Plan {
 
     pub(super) fn by_server(mut self, by_server: bool) -> Self {
         self.nature.by_server = by_server;
+        self
+    }
+
+    /// Its server may open one session on a connection.
+    pub(super) fn tried(mut self, after: Duration, takes_another: Option<bool>) -> Self {
+        self.nature.trial = Some(Trial { after, takes_another, closes: false });
+        self
+    }
+
+    /// The same, of one that closes the connection where another session is wanted.
+    pub(super) fn closes_when_tried(mut self) -> Self {
+        self.nature.trial =
+            Some(Trial { after: Duration::ZERO, takes_another: Some(false), closes: true });
         self
     }
 
