@@ -175,8 +175,10 @@ impl<T: Transport> KeyState<T> {
         }
         (ready.is_trying, ready.wants_trial) = (true, false);
         let (generation, connection) = (ready.generation, Arc::clone(&ready.connection));
-        let alone = ready.standbys.is_empty();
-        let identity = self.tenants.get(&ready.tenant)?.identity().clone();
+        let (alone, is_plain) = (ready.standbys.is_empty(), ready.connection.is_plain());
+        let tenant = self.tenants.get_mut(&ready.tenant).expect("it has a connection");
+        tenant.waits_for_trial = is_plain;
+        let identity = tenant.identity().clone();
         Some(Action::Try { slot, generation, connection, alone, identity })
     }
 
@@ -192,6 +194,10 @@ impl<T: Transport> KeyState<T> {
     ) {
         if let Some(ready) = self.ready(slot, generation) {
             ready.is_trying = false;
+        }
+        let tenant = self.by_identity.get(identity);
+        if let Some(tenant) = tenant.and_then(|id| self.tenants.get_mut(id)) {
+            tenant.waits_for_trial = false;
         }
         if self.servers.len() >= MOST_SERVERS && !self.servers.contains_key(identity) {
             self.servers.clear();

@@ -2,8 +2,8 @@
 
     server.py DIRECTORY HABIT SHELL
 
-In DIRECTORY it finds `host_key` and `key.pub`, and leaves its port in `port` and a line for each
-login in `logins`. SHELL is what runs commands. The habits:
+In DIRECTORY it finds `host_key` and `key.pub`, and leaves its port in `port`, a line for each login
+in `logins`, and one for each session that it has opened in `sessions`. SHELL is what runs commands. The habits:
 
     several   another session is opened, as by most servers
     refuses   another session is refused while one is open
@@ -27,6 +27,11 @@ def path(name):
     return os.path.join(DIRECTORY, name)
 
 
+def note(what):
+    with open(path(what), "a") as file:
+        file.write("one\n")
+
+
 async def copy(read, write, end):
     """Copies a stream until it ends, or nobody wants it any more."""
     try:
@@ -42,8 +47,7 @@ class Connection(asyncssh.SSHServer):
         self.conn, self.sessions = conn, 0
 
     def auth_completed(self):
-        with open(path("logins"), "a") as file:
-            file.write("login\n")
+        note("logins")
 
     def session_requested(self):
         if self.sessions and HABIT == "refuses":
@@ -52,6 +56,7 @@ class Connection(asyncssh.SSHServer):
             self.conn._transport.close()
             return False
         self.sessions += 1
+        note("sessions")
         return asyncssh.SSHServerProcess(self.run, None, 3, False)
 
     async def run(self, session):
