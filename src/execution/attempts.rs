@@ -184,7 +184,7 @@ impl<T: Transport> Attempts<T> {
                 self.has_no_session(lease).await?;
                 continue;
             }
-            let again = again && !(standby.is_none() && lease.is_for_one());
+            let again = again && (standby.is_some() || !lease.is_for_one());
             // One that is to be used again is told of its command as the others are.
             let input = if again && !own { Input::Piped } else { input };
             let opened = match standby {
@@ -346,8 +346,7 @@ impl<T: Transport> Attempts<T> {
         }
     }
 
-    /// The server may open one session on a connection, and this command does not suit the one that
-    /// is there: another attempt.
+    /// No other session may be opened there, and none that waits suits: another attempt.
     async fn has_no_session(&mut self, lease: AttemptLease<T>) -> Result<(), Error> {
         self.reason = "the server opens no other session on the connection".to_owned();
         match lease {

@@ -48,7 +48,7 @@ use crate::host::place::Place;
 use crate::host::{self, Host, Variables};
 use crate::transport::{
     Configuration, Connection, End, Input, NotEnded, NotOpened, NotResolved, Script, Sessions,
-    Transport,
+    Transport, Trial,
 };
 
 /// Different ssh programs at once.
@@ -458,8 +458,8 @@ impl Connection for Master {
         Master::sessions(self)
     }
 
-    async fn takes_another(&self, alone: bool) -> Option<bool> {
-        Master::takes_another(self, alone).await
+    async fn try_another(&self, beside: Option<&mut Session>) -> Trial {
+        Master::try_another(self, beside).await
     }
 
     fn is_alive(&self) -> bool {

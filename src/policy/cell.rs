@@ -99,9 +99,9 @@ impl<T: Transport> Cell<T> {
                     let slot = slot::Slot::new(self, slot, *host, place, sessions);
                     self.spawn(slot::run(slot, retired));
                 }
-                Action::Try { slot, generation, connection, alone, identity } => {
+                Action::Try { slot, generation, connection, identity } => {
                     let trial = standby::Trial::new(self, slot, generation, identity);
-                    self.spawn(standby::try_another(trial, connection, alone));
+                    self.spawn(standby::try_another(trial, connection));
                 }
                 Action::Standby { slot, generation, connection, count, variables } => {
                     let opening = standby::Opening::new(self, slot, generation, count, variables);

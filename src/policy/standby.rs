@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 use super::LENIENCY;
 use super::cell::Cell;
 use crate::host::{Caller, HostIdentity, Variables};
-use crate::transport::{Connection, Session as _, Transport};
+use crate::transport::{Connection, Session as _, Transport, Trial as Outcome};
 
 /// So long those give way to logins that are under way, whose callers wait: both compute a lot.
 const POLITE: Duration = Duration::from_secs(1);
@@ -196,7 +196,7 @@ pub(super) struct Trial<T: Transport> {
     slot: usize,
     generation: u64,
     identity: HostIdentity,
-    takes_another: Option<bool>,
+    outcome: Outcome,
 }
 
 impl<T: Transport> Trial<T> {
@@ -206,27 +206,26 @@ impl<T: Transport> Trial<T> {
         generation: u64,
         identity: HostIdentity,
     ) -> Self {
-        Trial { cell: Arc::clone(cell), slot, generation, identity, takes_another: None }
+        Trial { cell: Arc::clone(cell), slot, generation, identity, outcome: Outcome::Fails }
     }
 }
 
 impl<T: Transport> Drop for Trial<T> {
     fn drop(&mut self) {
-        let Trial { slot, generation, ref identity, takes_another, .. } = *self;
+        let Trial { slot, generation, ref identity, outcome, .. } = *self;
         let config = &self.cell.shared.config;
         self.cell.update(|state, now| {
-            state.was_tried((slot, generation), identity, takes_another, now, config);
+            state.was_tried((slot, generation), identity, outcome, now, config);
         });
         self.cell.has_tried();
     }
 }
 
-pub(super) async fn try_another<T: Transport>(
-    mut trial: Trial<T>,
-    connection: Arc<T::Connection>,
-    alone: bool,
-) {
-    let limit = trial.cell.shared.config.connect_timeout + LENIENCY;
-    trial.takes_another =
-        timeout(limit, connection.takes_another(alone)).await.unwrap_or(Some(false));
+pub(super) async fn try_another<T: Transport>(mut trial: Trial<T>, connection: Arc<T::Connection>) {
+    let mut beside = Lent::of(&trial.cell, trial.slot, trial.generation, 0);
+    // The transport has a shorter limit of its own.
+    let limit = trial.cell.shared.config.connect_timeout * 2 + LENIENCY;
+    let outcome = connection.try_another(beside.as_mut().map(Lent::session));
+    trial.outcome = timeout(limit, outcome).await.unwrap_or(Outcome::Fails);
+    drop(beside);
 }

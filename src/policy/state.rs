@@ -101,8 +101,6 @@ pub(super) enum Action<T: Transport> {
         slot: usize,
         generation: u64,
         connection: Arc<T::Connection>,
-        /// No session waits there.
-        alone: bool,
         identity: HostIdentity,
     },
     /// Sessions that nobody needs any more, to be dropped.

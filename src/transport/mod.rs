@@ -83,6 +83,19 @@ pub(crate) enum Sessions {
     One,
 }
 
+/// What came of another session on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trial {
+    /// The server opens it, and the connection outlives it.
+    Opens,
+    /// The server refuses it, or says nothing while it answers over the session that it has opened.
+    Refuses,
+    /// The connection has ended.
+    Ends,
+    /// Something else came in between.
+    Fails,
+}
+
 /// Why a host could not be resolved.
 #[derive(Debug)]
 pub(crate) enum NotResolved {
@@ -128,11 +141,14 @@ pub(crate) trait Connection: Send + Sync + 'static {
         Sessions::Several
     }
 
-    /// Opens a session beside one that waits there, or `alone` beside one of its own; ends it, and
-    /// opens another one: whether the server bears that. None where something else came in between.
-    /// Nothing else is to be opened on the connection, or to run there, meanwhile.
-    fn takes_another(&self, _alone: bool) -> impl Future<Output = Option<bool>> + Send {
-        async { Some(true) }
+    /// Opens a session beside this one, which waits, or else beside one of its own; ends it, and
+    /// opens another one. Nothing else is to be opened on the connection, or to run there,
+    /// meanwhile. The session is of use afterwards if [`is_idle`](Session::is_idle) says so.
+    fn try_another(
+        &self,
+        _beside: Option<&mut Self::Session>,
+    ) -> impl Future<Output = Trial> + Send {
+        async { Trial::Opens }
     }
 
     /// Finds out, once, whether a command with an input of its own can have a session of

@@ -65,12 +65,6 @@ pub(in crate::openssh) fn is_closed_by_server(stderr: &str) -> bool {
     })
 }
 
-/// The same, or with a word of good-bye.
-pub(in crate::openssh) fn is_ended_by_server(stderr: &str) -> bool {
-    let says_so = |line: Line<'_>| line.text.starts_with("Received disconnect from ");
-    is_closed_by_server(stderr) || said(stderr).any(says_so)
-}
-
 /// The pid in `Master running (pid=N)`, which `-O check` prints on stderr.
 pub(in crate::openssh) fn check_pid(stderr: &str) -> Option<u32> {
     stderr.split_once("Master running (pid=")?.1.split_once(')')?.0.parse().ok()

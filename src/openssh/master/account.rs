@@ -5,16 +5,14 @@ use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Master;
-use super::closing::BEGINNING;
 use crate::host::Variables;
-use crate::openssh::examine::Limit;
 use crate::openssh::session::Session;
 use crate::openssh::{alive, bootstrap, diagnosis, first};
 use crate::text::printable;
-use crate::transport::{Input, NotOpened, Script, Session as _, SessionEnd, Sessions, Streams};
+use crate::transport::{Input, Script, Session as _, SessionEnd, Sessions, Streams};
 
 /// So much is read where an echo proves something. No start-up file prints that much.
 const MOST_NOISE: u64 = 1024 * 1024;
@@ -40,11 +38,7 @@ const LONGEST: usize = 200;
 
 /// How long an answer over a connection that has been silent is waited for, at least.
 const SHORTEST_ECHO: Duration = Duration::from_millis(200);
-/// How long a server has for another session and the end of it, at least.
-const SHORTEST_TRIAL: Duration = Duration::from_secs(2);
-/// How long an end is waited for, once something of it was heard.
-const DYING: Duration = Duration::from_secs(1);
-/// The same as the echo, where this machine has many other connections to ask.
+/// The same, where this machine has many other connections to ask.
 const BUSY_ECHO: Duration = Duration::from_secs(1);
 
 impl Master {
@@ -85,63 +79,6 @@ impl Master {
             Ok(false) => None,
             Err(_) => Some(false),
         }
-    }
-
-    /// Opens a session beside one that waits, or `alone` beside one of its own; and when both have
-    /// ended another one. An account in which nothing of ours is to run is taken for that of a
-    /// server which opens one session.
-    pub(crate) async fn takes_another(&self, alone: bool) -> Option<bool> {
-        if self.is_silent() {
-            return Some(false);
-        }
-        let limit = self.last_echo().map_or(SHORTEST_TRIAL, |took| SHORTEST_TRIAL.max(took * 8));
-        match timeout(limit, self.trial(alone)).await {
-            Ok(Ok(())) => {
-                self.set_sessions(Sessions::Several);
-                Some(true)
-            }
-            Err(_) | Ok(Err(SessionEnd::Refused(_))) => Some(false),
-            Ok(Err(_)) => {
-                let is_closed = timeout(DYING, self.is_closed_by_server()).await;
-                is_closed.unwrap_or(false).then_some(false)
-            }
-        }
-    }
-
-    /// `Err` says how a session ended that did not as it was to.
-    async fn trial(&self, alone: bool) -> Result<(), SessionEnd> {
-        let waits = if alone { Some(self.waits().await?) } else { None };
-        self.echo_ends().await?;
-        if let Some((mut session, streams)) = waits {
-            // It ends with its input.
-            drop(streams);
-            whole(session.wait(self).await)?;
-        }
-        // A server that ends the connection with a session has done so by then.
-        self.echo_ends().await
-    }
-
-    /// A session that waits for input and does nothing.
-    async fn waits(&self) -> Result<(Session, Streams), SessionEnd> {
-        let mut session =
-            self.idle_session().map_err(|why| SessionEnd::NotReached(why.to_string()))?;
-        // Taken before it is waited for, which would close the input.
-        let streams = session.take_streams();
-        session.opened(self).await.map(|()| (session, streams))
-    }
-
-    fn idle_session(&self) -> Result<Session, NotOpened> {
-        match self.account() {
-            Account::Posix => self.bootstrap(Input::Piped, ""),
-            _ => self.spawn("cat >/dev/null", Input::Piped, "", None, &Variables::default()),
-        }
-    }
-
-    /// Completes when the connection has ended: whether the server has ended it.
-    async fn is_closed_by_server(&self) -> bool {
-        self.ended().await;
-        let ended = self.ended.borrow();
-        ended.as_ref().is_some_and(|end| diagnosis::is_ended_by_server(&end.stderr))
     }
 
     fn echo_took(&self, took: Duration) {
@@ -273,62 +210,6 @@ impl Master {
         }
     }
 
-    /// The same. `Err` says how it ended where it did not by itself.
-    async fn echo_ends(&self) -> Result<(), SessionEnd> {
-        let input = Input::Bytes(b"");
-        let mut session = self
-            .spawn(bootstrap::echo(), input, "", None, &Variables::default())
-            .map_err(|why| SessionEnd::NotReached(why.to_string()))?;
-        // What it writes says nothing that its end does not say. A pipe does not fail.
-        let Streams { mut stdout, mut stderr, .. } = session.take_streams();
-        let (mut out, mut err) = (tokio::io::sink(), tokio::io::sink());
-        let read = async {
-            tokio::join!(
-                tokio::io::copy(&mut stdout, &mut out),
-                tokio::io::copy(&mut stderr, &mut err)
-            )
-        };
-        let (_, end) = tokio::join!(read, session.wait(self));
-        whole(end)
-    }
-
-    /// How many sessions the server opens on this connection at once, found out by opening them one
-    /// after another up to so many. They wait for input and do nothing, and they end with it.
-    /// `others` says how many wait in standby.
-    ///
-    /// `None` where what runs in a session is not ours to choose. `Err` says what else came in
-    /// between.
-    pub(crate) async fn most_sessions(
-        &self,
-        most: usize,
-        others: impl Fn() -> usize,
-    ) -> Option<Result<Limit, String>> {
-        if self.sessions() == Sessions::One {
-            return Some(Ok(Limit::Is(1)));
-        }
-        let mut opened = Vec::new();
-        let mut refused = false;
-        while opened.len() + others() < most {
-            if self.is_silent() {
-                return None;
-            }
-            match self.waits().await {
-                Ok(waits) => {
-                    opened.push(waits);
-                    refused = false;
-                }
-                // The server may not have noticed yet that a command before has ended.
-                Err(SessionEnd::Refused(_)) if !refused => {
-                    refused = true;
-                    sleep(BEGINNING).await;
-                }
-                Err(SessionEnd::Refused(_)) => return Some(Ok(Limit::Is(opened.len() + others()))),
-                Err(end) => return Some(Err(format!("{end:?}"))),
-            }
-        }
-        Some(Ok(Limit::AtLeast(opened.len() + others())))
-    }
-
     /// Whether commands go as arguments, and no session can be opened before its command is known.
     pub(crate) fn is_plain(&self) -> bool {
         self.account() != Account::Posix
@@ -375,14 +256,6 @@ impl Master {
         if self.sessions() == Sessions::One {
             self.remembered.insert(&self.host, Account::Shell);
         }
-    }
-}
-
-/// Whether a session of ours has ended by itself.
-fn whole(end: SessionEnd) -> Result<(), SessionEnd> {
-    match end {
-        SessionEnd::Exited(_) | SessionEnd::Killed | SessionEnd::NotBegun => Ok(()),
-        end => Err(end),
     }
 }
 

@@ -10,6 +10,7 @@
 mod account;
 mod closing;
 mod sessions;
+mod several;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};

@@ -5,8 +5,8 @@
 //! then: as long as nothing is known, the commands of a connection run one after another in the
 //! session of its proof, and the trial takes place where none runs ([`Action::Try`]).
 //!
-//! Where the server refuses another session, closes the connection or does not answer, each command
-//! gets a connection of its own: nothing is proven there, the command has the only session, and the
+//! Where the server refuses another session, does not answer, or closes the connection (twice in a
+//! row: it may have had another reason), each command gets a connection of its own: nothing is proven there, the command has the only session, and the
 //! connection ends with it. That is remembered for a while, by identity; `close`, `reset` and
 //! `warm` forget it.
 
@@ -21,12 +21,12 @@ use super::{Action, KeyState};
 use crate::config::PoolConfig;
 use crate::host::HostIdentity;
 use crate::policy::LONGEST_PATIENCE;
-use crate::transport::{Connection, Sessions, Transport};
+use crate::transport::{Connection, Sessions, Transport, Trial};
 
 /// So long it is remembered that a server opens one session. Then another one is tried again.
 const REMEMBERED: Duration = Duration::from_secs(3600);
-/// Trials in a row after which a server opens one session, though none of them has told.
-const MOST_TRIALS: u32 = 2;
+/// So many connections in a row have to end in their trials. One may end for another reason.
+const ENDS: u32 = 2;
 /// The most servers of one key that are remembered.
 const MOST_SERVERS: usize = 500;
 
@@ -35,8 +35,8 @@ pub(super) struct Server {
     sessions: Sessions,
     /// Since when.
     since: Instant,
-    /// Trials that have told nothing.
-    trials: u32,
+    /// Trials in a row in which the connection has ended.
+    ends: u32,
 }
 
 impl<C: Connection> Ready<C> {
@@ -175,60 +175,75 @@ impl<T: Transport> KeyState<T> {
         }
         (ready.is_trying, ready.wants_trial) = (true, false);
         let (generation, connection) = (ready.generation, Arc::clone(&ready.connection));
-        let (alone, is_plain) = (ready.standbys.is_empty(), ready.connection.is_plain());
+        let is_plain = ready.connection.is_plain();
         let tenant = self.tenants.get_mut(&ready.tenant).expect("it has a connection");
         tenant.waits_for_trial = is_plain;
         let identity = tenant.identity().clone();
-        Some(Action::Try { slot, generation, connection, alone, identity })
+        Some(Action::Try { slot, generation, connection, identity })
     }
 
-    /// The outcome of a trial, whose connection may be gone by now; `None` where it has told
-    /// nothing.
+    /// The outcome of a trial, whose connection may be gone by now.
     pub(in crate::policy) fn was_tried(
         &mut self,
         (slot, generation): (usize, u64),
         identity: &HostIdentity,
-        takes_another: Option<bool>,
+        outcome: Trial,
         now: Instant,
         config: &PoolConfig,
     ) {
-        if let Some(ready) = self.ready(slot, generation) {
-            ready.is_trying = false;
-        }
-        let tenant = self.by_identity.get(identity);
-        if let Some(tenant) = tenant.and_then(|id| self.tenants.get_mut(id)) {
+        let is_there = match self.ready(slot, generation) {
+            Some(ready) => {
+                ready.is_trying = false;
+                true
+            }
+            None => false,
+        };
+        let id = self.by_identity.get(identity).copied();
+        if let Some(tenant) = id.and_then(|id| self.tenants.get_mut(&id)) {
             tenant.waits_for_trial = false;
         }
+        if let Some(sessions) = self.learns(identity, outcome, now) {
+            tracing::info!(?sessions, "learned how many sessions the server opens on a connection");
+            id.into_iter().for_each(|id| self.learned(id, sessions));
+        }
+        if is_there && outcome != Trial::Opens {
+            // Something of what was tried in vain may be left.
+            self.retire(slot, Duration::ZERO);
+        } else if is_there && config.standby_sessions > 0 {
+            // None was opened ahead of need until now.
+            self.refill = Some(slot);
+        }
+    }
+
+    /// What is known of a server by the outcome of a trial, if that is news.
+    fn learns(
+        &mut self,
+        identity: &HostIdentity,
+        outcome: Trial,
+        now: Instant,
+    ) -> Option<Sessions> {
         if self.servers.len() >= MOST_SERVERS && !self.servers.contains_key(identity) {
             self.servers.clear();
         }
         let server = self.servers.entry(identity.clone()).or_insert(Server {
             sessions: Sessions::Unknown,
             since: now,
-            trials: 0,
+            ends: 0,
         });
-        server.trials += 1;
-        let takes_another = takes_another.or((server.trials >= MOST_TRIALS).then_some(false));
-        let Some(takes_another) = takes_another else {
-            if self.ready(slot, generation).is_some() {
-                self.retire(slot, Duration::ZERO);
+        let sessions = match outcome {
+            Trial::Opens => Sessions::Several,
+            Trial::Refuses => Sessions::One,
+            Trial::Ends => {
+                server.ends += 1;
+                if server.ends < ENDS { Sessions::Unknown } else { Sessions::One }
             }
-            return;
+            Trial::Fails => Sessions::Unknown,
         };
-        let sessions = if takes_another { Sessions::Several } else { Sessions::One };
-        (server.sessions, server.since, server.trials) = (sessions, now, 0);
-        tracing::info!(?sessions, "tried how many sessions the server opens on one connection");
-        if let Some(&id) = self.by_identity.get(identity) {
-            self.learned(id, sessions);
+        if sessions == Sessions::Unknown {
+            return None;
         }
-        // None was opened ahead of need until now.
-        if takes_another && config.standby_sessions > 0 && self.ready(slot, generation).is_some() {
-            self.refill = Some(slot);
-        }
-        // Where another session was tried in vain, something of it may be left.
-        if !takes_another && self.ready(slot, generation).is_some() {
-            self.retire(slot, Duration::ZERO);
-        }
+        *server = Server { sessions, since: now, ends: 0 };
+        Some(sessions)
     }
 
     /// What was learned holds for all connections of the tenant.

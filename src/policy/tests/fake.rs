@@ -16,7 +16,7 @@ use crate::error::{ConnectError, ConnectErrorKind};
 use crate::host::{Host, Variables};
 use crate::transport::{
     Configuration, Connection, End, Group, Input, NotEnded, NotOpened, NotResolved, Script,
-    Session, SessionEnd, Sessions, Streams, Transport,
+    Session, SessionEnd, Sessions, Streams, Transport, Trial as Outcome,
 };
 
 /// The transport: a handle to the world. The pool owns it, and the world learns when it is gone.
@@ -234,7 +234,7 @@ impl Connection for FakeConnection {
         self.sessions
     }
 
-    async fn takes_another(&self, _: bool) -> Option<bool> {
+    async fn try_another(&self, _: Option<&mut FakeStandby>) -> Outcome {
         self.world.saw("trials");
         let trial = self.world.books(|truth| {
             let facts = &mut truth.connections[self.id];
@@ -246,16 +246,19 @@ impl Connection for FakeConnection {
         });
         let _over = OnDrop(|| self.world.books(|truth| truth.connections[self.id].trying = false));
         sleep(trial.after).await;
-        if trial.closes {
+        if trial.outcome == Outcome::Ends {
             self.world.dies(self.id);
         }
-        let takes_another = trial.takes_another;
         self.world.books(|truth| {
-            // The pool may close it for that.
-            truth.connections[self.id].condemned |= takes_another != Some(true);
-            truth.connections[self.id].single = takes_another != Some(true);
+            let host = truth.connections[self.id].host;
+            let opens = trial.outcome == Outcome::Opens;
+            // The outcome is for all connections, and the pool may close them for that.
+            for facts in truth.connections.iter_mut().filter(|facts| facts.host == host) {
+                facts.condemned |= !opens;
+                facts.single &= !opens;
+            }
         });
-        takes_another
+        trial.outcome
     }
 
     async fn probe(&self, _: Option<&mut Self::Session>) -> Result<(), String> {

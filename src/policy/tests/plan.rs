@@ -2,6 +2,7 @@
 
 use super::{Duration, LOGIN};
 use crate::error::ConnectErrorKind;
+use crate::transport::Trial as Outcome;
 
 /// What one login does.
 #[derive(Clone, Debug)]
@@ -48,9 +49,7 @@ pub(super) struct Nature {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Trial {
     pub after: Duration,
-    pub takes_another: Option<bool>,
-    /// The connection has ended by then.
-    pub closes: bool,
+    pub outcome: Outcome,
 }
 
 /// What becomes of sessions that are opened ahead of need.
@@ -126,15 +125,8 @@ impl Plan {
     }
 
     /// Its server may open one session on a connection.
-    pub(super) fn tried(mut self, after: Duration, takes_another: Option<bool>) -> Self {
-        self.nature.trial = Some(Trial { after, takes_another, closes: false });
-        self
-    }
-
-    /// The same, of one that closes the connection where another session is wanted.
-    pub(super) fn closes_when_tried(mut self) -> Self {
-        self.nature.trial =
-            Some(Trial { after: Duration::ZERO, takes_another: Some(false), closes: true });
+    pub(super) fn tried(mut self, after: Duration, outcome: Outcome) -> Self {
+        self.nature.trial = Some(Trial { after, outcome });
         self
     }
 
