@@ -92,8 +92,11 @@ impl Transport for Fake {
                 let sessions = if is_tried { known } else { Sessions::Several };
                 world.books(|truth| {
                     let facts = &mut truth.connections[id];
-                    facts.single = sessions != Sessions::Several;
-                    facts.condemned |= sessions == Sessions::One;
+                    // What is learned during a login holds for its connection, too.
+                    let opens =
+                        facts.nature.trial.is_some_and(|trial| trial.outcome == Outcome::Opens);
+                    facts.single = sessions != Sessions::Several && !opens;
+                    facts.condemned |= is_tried && !opens;
                 });
                 let has_first = AtomicBool::new(is_tried && sessions != Sessions::One);
                 Ok(FakeConnection { id, world, phase, sessions, has_first })
