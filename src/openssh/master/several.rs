@@ -14,6 +14,8 @@ use crate::transport::{Input, NotOpened, Session as _, SessionEnd, Sessions, Str
 
 /// How long a server has for another session and the end of it, at least.
 const SHORTEST_TRIAL: Duration = Duration::from_secs(2);
+/// How long a connection has to outlive a session.
+const BEHIND: Duration = Duration::from_millis(300);
 /// How long the end of a connection is waited for, once something of it was heard.
 const DYING: Duration = Duration::from_secs(1);
 
@@ -60,8 +62,11 @@ impl Master {
     /// `Err` says how a session ended that did not as it was to.
     async fn two_others(&self) -> Result<(), SessionEnd> {
         self.echo_ends().await?;
-        // A server that ends the connection with a session has done so by then; one that opens two
-        // may have the first one for a moment longer.
+        // A server that ends the connection with a session does so a little later.
+        if timeout(BEHIND, self.ended()).await.is_ok() {
+            return Err(SessionEnd::NotReached("the connection has ended".to_owned()));
+        }
+        // One that opens two may have the first one for a moment longer.
         match self.echo_ends().await {
             Err(SessionEnd::Refused(_)) => {
                 sleep(BEGINNING).await;

@@ -27,6 +27,8 @@ use crate::transport::{Connection, Sessions, Transport, Trial};
 const REMEMBERED: Duration = Duration::from_secs(3600);
 /// So many connections in a row have to end in their trials. One may end for another reason.
 const ENDS: u32 = 2;
+/// So soon behind the last use of a connection a server ends it that ends it with a session.
+const SOON: Duration = Duration::from_secs(1);
 /// The most servers of one key that are remembered.
 const MOST_SERVERS: usize = 500;
 
@@ -42,11 +44,10 @@ pub(super) struct Server {
 impl<C: Connection> Ready<C> {
     /// A caller can have a session there: one that waits, or one that may be opened.
     pub(super) fn has_session(&self) -> bool {
-        self.sessions == Sessions::Several
-            || self.leases == 0
-                && !self.is_trying
-                && !self.wants_trial
-                && (!self.is_used_up || !self.standbys.is_empty())
+        let has_its_only = self.leases == 0
+            && !self.wants_trial
+            && (!self.is_used_up || !self.standbys.is_empty());
+        !self.is_trying && (self.sessions == Sessions::Several || has_its_only)
     }
 
     /// Its only session has ended, and nobody uses it.
@@ -60,6 +61,7 @@ impl<C: Connection> Ready<C> {
     /// Nothing runs there, so that another session may be tried.
     fn can_try(&self, now: Instant) -> bool {
         self.sessions == Sessions::Unknown
+            && self.is_used_up
             && !self.is_trying
             && !self.leaving
             && self.leases + self.lent == 0
@@ -155,7 +157,7 @@ impl<T: Transport> KeyState<T> {
             if ready.is_of_no_use() {
                 self.retire(slot, Duration::ZERO);
             } else if ready.wants_trial
-                || ready.standbys.is_empty() && self.queued.contains(&ready.tenant)
+                || !ready.has_session() && self.queued.contains(&ready.tenant)
             {
                 actions.extend(self.try_another(slot, now));
             }
@@ -203,7 +205,6 @@ impl<T: Transport> KeyState<T> {
             tenant.waits_for_trial = false;
         }
         if let Some(sessions) = self.learns(identity, outcome, now) {
-            tracing::info!(?sessions, "learned how many sessions the server opens on a connection");
             id.into_iter().for_each(|id| self.learned(id, sessions));
         }
         if is_there && outcome != Trial::Opens {
@@ -246,12 +247,44 @@ impl<T: Transport> KeyState<T> {
         Some(sessions)
     }
 
+    /// A connection has ended by itself: whether that tells how many sessions its server opens. A
+    /// trial has its own end. Another one ends with the session of its proof, before it was tried.
+    /// And where it ends so soon behind the use of each connection, a server ends them with a
+    /// session, a little later than the trial has waited for.
+    pub(super) fn has_ended(&mut self, slot: usize, now: Instant) -> bool {
+        let SlotState::Ready(ready) = &self.slots[slot] else { return false };
+        let (id, is_soon) = (ready.tenant, now < ready.used + SOON);
+        let has_nothing =
+            ready.is_used_up && ready.standbys.is_empty() && ready.leases + ready.lent == 0;
+        let is_behind_proof = ready.sessions == Sessions::Unknown && has_nothing;
+        if ready.is_trying {
+            return true;
+        }
+        let Some(identity) = self.tenants.get(&id).map(|tenant| tenant.identity().clone()) else {
+            return false;
+        };
+        if is_behind_proof {
+            let sessions = self.learns(&identity, Trial::Ends, now);
+            sessions.into_iter().for_each(|sessions| self.learned(id, sessions));
+            return true;
+        }
+        let Some(server) = self.servers.get_mut(&identity) else { return false };
+        if server.sessions == Sessions::Several {
+            server.ends = if is_soon { server.ends + 1 } else { 0 };
+            if server.ends >= ENDS {
+                *server = Server { sessions: Sessions::One, since: now, ends: 0 };
+                self.learned(id, Sessions::One);
+            }
+        }
+        false
+    }
+
     /// What was learned holds for all connections of the tenant.
     fn learned(&mut self, id: TenantId, sessions: Sessions) {
+        tracing::info!(?sessions, "learned how many sessions the server opens on a connection");
         for slot in &mut self.slots {
             if let SlotState::Ready(ready) = slot
                 && ready.tenant == id
-                && ready.sessions == Sessions::Unknown
             {
                 (ready.sessions, ready.wants_trial) = (sessions, false);
             }

@@ -164,6 +164,7 @@ impl<C: Connection> Ready<C> {
         now: Instant,
     ) -> Self {
         let sessions = connection.sessions();
+        let is_used_up = connection.has_run();
         Ready {
             tenant,
             connection,
@@ -188,7 +189,7 @@ impl<C: Connection> Ready<C> {
             lent: 0,
             ran: false,
             sessions,
-            is_used_up: sessions != Sessions::One,
+            is_used_up,
             is_trying: false,
             wants_trial: false,
             leaving: false,

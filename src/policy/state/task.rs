@@ -73,9 +73,10 @@ impl<T: Transport> KeyState<T> {
         config: &PoolConfig,
     ) {
         let (mut was_fruitless, mut failed_check) = (None, false);
+        // What is learned by it is no failure.
+        let tells = self.has_ended(slot, now);
         if let SlotState::Ready(ready) = &self.slots[slot]
-            // What comes of that is learned, and no failure.
-            && !ready.is_trying
+            && !tells
         {
             let (tenant, generation) = (ready.tenant, ready.generation);
             failed_check = ready.leases == 0 && config.health_checks;

@@ -80,6 +80,7 @@ impl Transport for Fake {
             }
             Login::Succeeds | Login::Hangs => {
                 let (dies_after, is_tried) = (nature.dies_after, nature.trial.is_some());
+                let silent = nature.silent;
                 let (id, phase) = under_way.succeeds(nature);
                 let world = Arc::clone(&self.world);
                 if let Some(delay) = dies_after {
@@ -95,10 +96,12 @@ impl Transport for Fake {
                     // What is learned during a login holds for its connection, too.
                     let opens =
                         facts.nature.trial.is_some_and(|trial| trial.outcome == Outcome::Opens);
-                    facts.single = sessions != Sessions::Several && !opens;
-                    facts.condemned |= is_tried && !opens;
+                    facts.single =
+                        sessions == Sessions::One || sessions == Sessions::Unknown && !opens;
+                    // What is learned elsewhere may be a reason to close it.
+                    facts.condemned |= is_tried;
                 });
-                let has_first = AtomicBool::new(is_tried && sessions != Sessions::One);
+                let has_first = AtomicBool::new(is_tried && !silent && sessions != Sessions::One);
                 Ok(FakeConnection { id, world, phase, sessions, has_first })
             }
         }
@@ -312,7 +315,7 @@ impl Connection for FakeConnection {
     fn has_run(&self) -> bool {
         self.world.books(|truth| {
             let facts = &truth.connections[self.id];
-            facts.ran || !facts.nature.silent
+            facts.ran || !facts.nature.silent && self.sessions != Sessions::One
         })
     }
 

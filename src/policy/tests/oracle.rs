@@ -23,7 +23,9 @@ pub(super) fn inspect(pool: &Core<Fake>, world: &World) {
         let tenants = cell.tenants();
         world.books(|truth| {
             // A connection on which nothing has run counts as a login under way for a while.
-            let silent = truth.connections.iter().filter(|facts| facts.nature.silent).count();
+            let may_be_silent =
+                |facts: &&Facts| facts.nature.silent || facts.nature.trial.is_some();
+            let silent = truth.connections.iter().filter(may_be_silent).count();
             let under_way = truth.logins_under_way() + silent;
             let is_used_up = truth.is_used_up(key, under_way);
             let Truth { hosts, connections, violations, .. } = truth;

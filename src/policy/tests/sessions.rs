@@ -215,3 +215,29 @@ async fn another_identity_is_another_server() {
     pass(ms(10)).await;
     assert_eq!(trials(&stage), 2);
 }
+
+/// A server may end the connection later than the trial has waited for.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_ends_each_connection_behind_its_use_is_learned_in_spite_of_the_trial() {
+    for (later, is_learned) in [(ms(500), true), (secs(5), false)] {
+        let plan = Plan::default().tried(ms(10), Trial::Opens);
+        let stage = stage(config(1, 8), &plan);
+        for number in 0..4 {
+            let held = stage.take(&web1()).await;
+            let connection = Arc::clone(held.connection());
+            drop(held);
+            pass(later).await;
+            connection.die();
+            settled().await;
+            // One may have ended for another reason.
+            let is_single = is_learned && number > 0;
+            let two = [stage.caller(&web1()).await, stage.caller(&web1()).await];
+            pass(LOGIN).await;
+            assert_eq!(two.iter().filter(|caller| caller.is_finished()).count() == 1, is_single);
+            for caller in two {
+                caller.abort();
+            }
+            settled().await;
+        }
+    }
+}
