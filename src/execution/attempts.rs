@@ -54,7 +54,7 @@ pub(super) struct Attempts<T: Transport> {
     /// How often the connection was gone before the command had started.
     not_reached: u32,
     refused: u32,
-    /// The connection of its lease has no session for it: it gets another one.
+    /// Its lease's connection has no session for it.
     from_pool: bool,
     /// Why it is being tried again.
     reason: String,
@@ -171,12 +171,11 @@ impl<T: Transport> Attempts<T> {
                 && let Err(after) = self.within(lease.connection().prove_input()).await
             {
                 self.is_suspect(&lease);
-                let (host, partial) = (self.host(), Arc::default());
-                return Err(Error::TimedOut { host, after, remote: Remote::Ended, partial });
+                let (host, remote, partial) = (self.host(), Remote::Ended, Arc::default());
+                return Err(Error::TimedOut { host, after, remote, partial });
             }
-            let login = self.target.host().login();
+            let (login, again) = (self.target.host().login(), self.again);
             let own = self.own || lease.connection().is_plain();
-            let again = self.again;
             let suits = |session: &SessionOf<T>| session.suits(script, again);
             let standby = if own { None } else { lease.standby(login, suits) };
             lease.takes();
@@ -349,12 +348,10 @@ impl<T: Transport> Attempts<T> {
     /// No other session may be opened there, and none that waits suits: another attempt.
     async fn has_no_session(&mut self, lease: AttemptLease<T>) -> Result<(), Error> {
         self.reason = "the server opens no other session on the connection".to_owned();
+        self.from_pool = true;
         match lease {
             AttemptLease::Own(lease) => lease.does_not_suit().await,
-            AttemptLease::Callers(lease) => {
-                lease.has_no_other();
-                self.from_pool = true;
-            }
+            AttemptLease::Callers(lease) => lease.has_no_other(),
         }
         self.check_patience()
     }

@@ -41,14 +41,14 @@ pub(super) fn is_for_several(log: &str) -> bool {
 pub(super) fn has_closed(log: &str, channel: u32) -> bool {
     let begins = format!("channel {channel}: new ");
     let closed = format!("channel {channel}: rcvd close");
-    let events = log.lines().filter_map(|line| {
+    let mut events = log.lines().filter_map(|line| {
         let text = line.strip_prefix(DEBUG).or_else(|| line.strip_prefix("debug2: "))?;
         if text.starts_with(&begins) {
             return Some(false);
         }
         (text.trim_end() == closed).then_some(true)
     });
-    events.last().unwrap_or(false)
+    events.next_back().unwrap_or(false)
 }
 
 /// Cuts a log that is long. Whoever reads it then begins at its beginning.
