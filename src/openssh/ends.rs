@@ -10,7 +10,6 @@ use std::fs::OpenOptions;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 
-use super::master::Account;
 use super::trace::DEBUG;
 use crate::host::{Host, HostIdentity};
 
@@ -57,16 +56,17 @@ pub(super) fn cut(log: &Path) -> bool {
     is_long && OpenOptions::new().write(true).open(log).is_ok_and(|file| file.set_len(0).is_ok())
 }
 
-/// What accounts are like of servers that may open one session: it cannot be asked again.
+/// What accounts are like of servers that may open one session: it cannot be asked again. An
+/// account is the number that the master has for it.
 #[derive(Debug, Default)]
-pub(super) struct Accounts(Mutex<HashMap<HostIdentity, Account>>);
+pub(super) struct Accounts(Mutex<HashMap<HostIdentity, u8>>);
 
 impl Accounts {
-    pub(super) fn of(&self, host: &Host) -> Option<Account> {
+    pub(super) fn of(&self, host: &Host) -> Option<u8> {
         self.known().get(host.identity()).copied()
     }
 
-    pub(super) fn insert(&self, host: &Host, account: Account) {
+    pub(super) fn insert(&self, host: &Host, account: u8) {
         let mut known = self.known();
         if known.len() >= MOST_ACCOUNTS {
             known.clear();
@@ -74,7 +74,7 @@ impl Accounts {
         known.insert(host.identity().clone(), account);
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<HostIdentity, Account>> {
+    fn known(&self) -> MutexGuard<'_, HashMap<HostIdentity, u8>> {
         self.0.lock().unwrap_or_else(|poison| poison.into_inner())
     }
 }

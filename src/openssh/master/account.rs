@@ -29,7 +29,12 @@ pub(crate) enum Account {
 }
 
 impl Account {
-    pub(super) const ALL: [Account; 3] = [Account::Posix, Account::Shell, Account::Silent];
+    const ALL: [Account; 3] = [Account::Posix, Account::Shell, Account::Silent];
+
+    /// That of this number.
+    pub(super) fn of(number: u8) -> Self {
+        Self::ALL[usize::from(number)]
+    }
 }
 
 /// Of what is no shell, so many lines are looked at for one with words, and so much is told of it.
@@ -254,7 +259,7 @@ impl Master {
         );
         self.account.store(Account::Shell as u8, Ordering::Relaxed);
         if self.sessions() == Sessions::One {
-            self.remembered.insert(&self.host, Account::Shell);
+            self.remembered.insert(&self.host, Account::Shell as u8);
         }
     }
 }

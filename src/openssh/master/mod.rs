@@ -251,7 +251,8 @@ impl Master {
             let Some(silent) = silent else { return Ok(Account::Silent) };
             // Its only session is for a command.
             if self.sessions() == Sessions::One {
-                return Ok(self.remembered.of(&self.host).unwrap_or(Account::Shell));
+                let known = self.remembered.of(&self.host);
+                return Ok(known.map_or(Account::Shell, Account::of));
             }
             let log = self.log_of_login().await;
             if self.sessions() == Sessions::Unknown && ends::is_for_several(&log) {
@@ -267,7 +268,7 @@ impl Master {
             if let Ok(account) = account
                 && self.sessions() == Sessions::Unknown
             {
-                self.remembered.insert(&self.host, account);
+                self.remembered.insert(&self.host, account as u8);
             }
             account
         };
@@ -355,7 +356,7 @@ impl Master {
     }
 
     pub(crate) fn account(&self) -> Account {
-        Account::ALL[usize::from(self.account.load(Ordering::Relaxed))]
+        Account::of(self.account.load(Ordering::Relaxed))
     }
 
     /// How something that is no shell has ended, and what it said then, where that was seen.
