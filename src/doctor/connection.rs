@@ -15,6 +15,7 @@ use crate::host::Host;
 use crate::openssh::{Account, Limit, Resolved, Step, Trace};
 use crate::pool::{Lease, Pool};
 use crate::text::{printable, without_host};
+use crate::transport::Sessions;
 
 /// Steps that take longer than this are told.
 const SLOW: Duration = Duration::from_secs(1);
@@ -207,7 +208,13 @@ async fn over(
     }
     let verdict = commands(pool, host, echo, recorder).await;
     if verdict == Verdict::Works {
-        sessions(pool, &master, recorder).await;
+        match pool.sessions_known(host).await {
+            Sessions::One => {
+                recorder.facts.limit(Limit::Is(1));
+                recorder.add(one_session());
+            }
+            _ => sessions(pool, &master, recorder).await,
+        }
     }
     verdict
 }
@@ -310,6 +317,13 @@ fn noise(stream: &str, bytes: &[u8]) -> Finding {
     )
     .why("every command's output begins with it, by ssh as well")
     .todo("let it print only where there is a terminal: [ -t 0 ] || return")
+}
+
+/// The server opens one session on a connection.
+fn one_session() -> Finding {
+    Finding::warning("sessions", "1 on each connection: each command logs in")
+        .why("the server refuses another session, does not answer, or closes the connection")
+        .todo("nothing; a server such as OpenSSH or Dropbear saves the logins")
 }
 
 /// How many sessions the server opens on a connection.

@@ -54,6 +54,8 @@ pub(super) struct Attempts<T: Transport> {
     /// How often the connection was gone before the command had started.
     not_reached: u32,
     refused: u32,
+    /// Its lease's connection has no session for it.
+    from_pool: bool,
     /// Why it is being tried again.
     reason: String,
 }
@@ -82,6 +84,7 @@ impl<T: Transport> Attempts<T> {
             own: false,
             not_reached: 0,
             refused: 0,
+            from_pool: false,
             reason: String::new(),
         }
     }
@@ -168,15 +171,19 @@ impl<T: Transport> Attempts<T> {
                 && let Err(after) = self.within(lease.connection().prove_input()).await
             {
                 self.is_suspect(&lease);
-                let (host, partial) = (self.host(), Arc::default());
-                return Err(Error::TimedOut { host, after, remote: Remote::Ended, partial });
+                let (host, remote, partial) = (self.host(), Remote::Ended, Arc::default());
+                return Err(Error::TimedOut { host, after, remote, partial });
             }
-            let login = self.target.host().login();
+            let (login, again) = (self.target.host().login(), self.again);
             let own = self.own || lease.connection().is_plain();
-            let again = self.again;
             let suits = |session: &SessionOf<T>| session.suits(script, again);
             let standby = if own { None } else { lease.standby(login, suits) };
             lease.takes();
+            if standby.is_none() && !lease.opens() {
+                self.has_no_session(lease).await?;
+                continue;
+            }
+            let again = again && (standby.is_some() || !lease.is_for_one());
             // One that is to be used again is told of its command as the others are.
             let input = if again && !own { Input::Piped } else { input };
             let opened = match standby {
@@ -197,7 +204,7 @@ impl<T: Transport> Attempts<T> {
     /// A lease for the next attempt.
     async fn lease(&mut self) -> Result<AttemptLease<T>, Error> {
         let lease = match &self.target {
-            Target::Lease(_, lease, _) => {
+            Target::Lease(_, lease, _) if !self.from_pool => {
                 if self.refused > 0 {
                     // Other connections are not for this command; the server frees a session a
                     // moment after its end.
@@ -207,7 +214,7 @@ impl<T: Transport> Attempts<T> {
                 }
                 AttemptLease::Callers(Arc::clone(lease))
             }
-            Target::Pool(core, host) => {
+            Target::Pool(core, host) | Target::Lease(core, _, host) => {
                 let host = Arc::new(core.resolve_here(host).await?);
                 let core = Arc::clone(core);
                 self.target = Target::Pool(Arc::clone(&core), Arc::clone(&host));
@@ -336,6 +343,17 @@ impl<T: Transport> Attempts<T> {
             AttemptLease::Own(_) => Ok(()),
             AttemptLease::Callers(_) => Err(self.never_started()),
         }
+    }
+
+    /// No other session may be opened there, and none that waits suits: another attempt.
+    async fn has_no_session(&mut self, lease: AttemptLease<T>) -> Result<(), Error> {
+        self.reason = "the server opens no other session on the connection".to_owned();
+        self.from_pool = true;
+        match lease {
+            AttemptLease::Own(lease) => lease.does_not_suit().await,
+            AttemptLease::Callers(lease) => lease.has_no_other(),
+        }
+        self.check_patience()
     }
 
     fn check_patience(&self) -> Result<(), Error> {

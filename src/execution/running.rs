@@ -21,7 +21,8 @@ use super::attempts::AttemptLease;
 use crate::error::{Error, Remote};
 use crate::policy::Lease;
 use crate::transport::{
-    Connection, ENDING, Group, NotEnded, Script, Session as _, SessionEnd, Streams, Transport,
+    Connection, ENDING, Group, NotEnded, Script, Session as _, SessionEnd, Sessions, Streams,
+    Transport,
 };
 
 /// How long a shell that has not begun with its command is waited for: it may have the command
@@ -231,6 +232,13 @@ impl<T: Transport> Parts<T> {
                     }
                     _ => standby.take(),
                 };
+                // Another session could end what else runs there.
+                let is_ours = matches!(&found, Some(Ok(found))
+                    if Arc::ptr_eq(found.connection(), connection) && found.opens());
+                if over.is_none() && !is_ours && connection.sessions() != Sessions::Several {
+                    refused = true;
+                    continue;
+                }
                 match connection.end_groups(over, &[group]).await {
                     Ok(()) => return Ok(()),
                     Err(NotEnded::StillThere(reason)) => return Err(reason.to_owned()),

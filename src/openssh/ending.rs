@@ -13,7 +13,9 @@ use tokio::time::timeout;
 use super::bootstrap;
 use super::master::Master;
 use super::session::Session;
-use crate::transport::{ENDING, Input, NotEnded, Script, Session as _, SessionEnd, Streams};
+use crate::transport::{
+    ENDING, Input, NotEnded, Script, Session as _, SessionEnd, Sessions, Streams,
+};
 
 /// What the script has to say: nothing is left, some of it is somebody else's, it is still there.
 const GONE: &str = "sshpool-gone";
@@ -35,11 +37,13 @@ impl Master {
         groups: &[i32],
     ) -> Result<(), NotEnded> {
         let script = Script::new(script(groups));
+        let is_only = standby.is_some() && self.sessions() != Sessions::Several;
         if let Some(mut session) = standby {
             match self.answer(&mut session, &script).await.and_then(|answer| judge(&answer)) {
                 // It had ended just now, and another one does it. Where one that is there hears
                 // nothing, another one would not, either.
-                Err(NotEnded::Refused | NotEnded::NotHere(_)) if !session.is_there() => {}
+                Err(NotEnded::Refused | NotEnded::NotHere(_))
+                    if !session.is_there() && !is_only => {}
                 outcome => return outcome,
             }
         }

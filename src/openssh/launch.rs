@@ -9,6 +9,7 @@ use super::lane::LaneSettings;
 use super::program::Program;
 use super::runtime::Runtime;
 use super::trace::Trace;
+use crate::transport::Sessions;
 
 /// What a login needs beyond its host.
 pub(super) struct Launch<'a> {
@@ -19,4 +20,6 @@ pub(super) struct Launch<'a> {
     pub lanes: LaneSettings,
     /// Who watches.
     pub trace: Option<&'a Trace>,
+    /// What is known of the server.
+    pub sessions: Sessions,
 }

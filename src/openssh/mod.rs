@@ -8,6 +8,7 @@ mod bootstrap;
 pub(crate) mod config;
 mod diagnosis;
 mod ending;
+mod ends;
 mod examine;
 mod first;
 mod forward;
@@ -49,7 +50,8 @@ use crate::error::{ConnectError, ConnectErrorKind};
 use crate::host::place::Place;
 use crate::host::{self, Host, Variables};
 use crate::transport::{
-    Configuration, Connection, End, Input, NotEnded, NotOpened, NotResolved, Script, Transport,
+    Configuration, Connection, End, Input, NotEnded, NotOpened, NotResolved, Script, Sessions,
+    Transport, Trial,
 };
 
 /// Different ssh programs at once.
@@ -265,6 +267,7 @@ impl OpenSsh {
             deadline,
             lanes: self.lanes,
             trace: None,
+            sessions: Sessions::Several,
         }
     }
 
@@ -365,6 +368,7 @@ impl Transport for OpenSsh {
         host: &Host,
         way: Self::Way,
         deadline: Instant,
+        sessions: Sessions,
     ) -> Result<Master, ConnectError> {
         let runtime = self.runtime()?;
         let Some(route) = route_of(host) else {
@@ -373,6 +377,8 @@ impl Transport for OpenSsh {
         let watched = self.watched.lock().unwrap_or_else(|poison| poison.into_inner()).take();
         let launch = launch::Launch {
             trace: watched.as_deref(),
+            // What goes over a hop opens no session there.
+            sessions: if host.is_hop() { Sessions::Several } else { sessions },
             ..self.launch(&route.program, &runtime, deadline)
         };
         // Nothing is to run on a hop.
@@ -463,6 +469,14 @@ impl Connection for Master {
 
     fn is_plain(&self) -> bool {
         Master::is_plain(self)
+    }
+
+    fn sessions(&self) -> Sessions {
+        Master::sessions(self)
+    }
+
+    async fn try_another(&self, beside: Option<&mut Session>) -> Trial {
+        Master::try_another(self, beside).await
     }
 
     fn is_alive(&self) -> bool {

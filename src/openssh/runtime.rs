@@ -125,7 +125,7 @@ impl Runtime {
 
     /// A file for our user alone, whatever the umask is. It fails if the file exists.
     pub(super) fn create_file(path: &Path) -> io::Result<File> {
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+        OpenOptions::new().append(true).create_new(true).mode(0o600).open(path)
     }
 
     /// Starts a master under the eyes of the guard.

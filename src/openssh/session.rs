@@ -172,6 +172,14 @@ impl Session {
         })
     }
 
+    /// Whether the server had closed this session, which has ended so, before it has closed the
+    /// connection.
+    fn was_closed(&mut self, end: &SessionEnd, master: &Master) -> bool {
+        matches!(end, SessionEnd::Exited(_) | SessionEnd::Killed)
+            && diagnosis::channel_of(&self.process().log.rest())
+                .is_some_and(|channel| master.had_closed(channel))
+    }
+
     fn runs(&mut self) -> bool {
         matches!(self.process().child.try_wait(), Ok(None))
     }
@@ -217,6 +225,7 @@ impl Session {
             | SessionEnd::Killed
             | SessionEnd::ClientKilled(_)
             | SessionEnd::Lost(_) => match (master.outlived().await, master.why_commands_end()) {
+                (Err(_), _) if self.was_closed(&end, master) => end,
                 (Err(reason), _) => SessionEnd::Lost(reason),
                 // That signal was ours.
                 (Ok(()), Some(reason)) if end == SessionEnd::Killed => {

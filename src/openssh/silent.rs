@@ -11,8 +11,9 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
+use super::ends::Accounts;
 use super::program::SshVersion;
 use super::trace::DEBUG;
 use crate::host::{Host, HostIdentity};
@@ -38,11 +39,17 @@ pub(super) struct Silent {
     known: Mutex<HashSet<HostIdentity>>,
     /// Where they stand for later processes. None where there is no home directory.
     file: Option<PathBuf>,
+    /// What the accounts are like of which that is not known at each login.
+    accounts: Arc<Accounts>,
 }
 
 impl Silent {
     pub(super) fn new() -> Self {
-        Silent { known: Mutex::default(), file: file() }
+        Silent { known: Mutex::default(), file: file(), accounts: Arc::default() }
+    }
+
+    pub(super) fn accounts(&self) -> Arc<Accounts> {
+        Arc::clone(&self.accounts)
     }
 
     /// Whether this account is known to be silent. `log` is the master's, of a login that has

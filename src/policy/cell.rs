@@ -1,5 +1,7 @@
 //! The meeting place of one pool key: its state behind a mutex, and the lease.
 
+mod sessions;
+
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
@@ -27,6 +29,8 @@ pub(crate) struct Cell<T: Transport> {
     state: Mutex<KeyState<T>>,
     /// Told when a connection has been ended.
     closed: Notify,
+    /// Told when it may be known how many sessions the server opens on a connection.
+    tried: Notify,
     /// Where tasks are started. A lease can be dropped on a thread that belongs to no runtime.
     runtime: Mutex<Option<Handle>>,
 }
@@ -42,6 +46,7 @@ impl<T: Transport> Cell<T> {
                 transport: Arc::clone(transport),
                 shared: Arc::clone(shared),
                 closed: Notify::new(),
+                tried: Notify::new(),
                 runtime: Mutex::new(None),
             }
         })
@@ -90,8 +95,13 @@ impl<T: Transport> Cell<T> {
                 // is given back.
                 Action::Grant(sender, grant) => drop(sender.send(Ok(self.lease(grant)))),
                 Action::Refuse(sender, error) => drop(sender.send(Err(error))),
-                Action::Connect { slot, host, place, retired } => {
-                    self.spawn(slot::run(slot::Slot::new(self, slot, *host, place), retired));
+                Action::Connect { slot, host, place, sessions, retired } => {
+                    let slot = slot::Slot::new(self, slot, *host, place, sessions);
+                    self.spawn(slot::run(slot, retired));
+                }
+                Action::Try { slot, generation, connection, identity } => {
+                    let trial = standby::Trial::new(self, slot, generation, identity);
+                    self.spawn(standby::try_another(trial, connection));
                 }
                 Action::Standby { slot, generation, connection, count, variables } => {
                     let opening = standby::Opening::new(self, slot, generation, count, variables);

@@ -30,7 +30,7 @@ use tokio::time::timeout;
 use crate::config::PoolConfig;
 use crate::error::{ConnectError, ConnectErrorKind, Error};
 use crate::host::{Host, PoolKey};
-use crate::transport::{NotResolved, Transport};
+use crate::transport::{NotResolved, Sessions, Transport};
 
 use cell::Cell;
 pub(crate) use cell::Lease;
@@ -182,6 +182,12 @@ impl<T: Transport> Core<T> {
         }
         let new = |key: &PoolKey| Cell::new(key.clone(), &self.transport, &self.shared);
         Ok(Arc::clone(hosts.cells.entry(host.key()).or_insert_with_key(new)))
+    }
+
+    /// What is known of the server of this host.
+    pub(crate) fn sessions_known(&self, host: &Host) -> Sessions {
+        let known = |cell: Arc<Cell<T>>| cell.sessions_known(host);
+        self.cell(&host.key()).map(known).unwrap_or_default()
     }
 
     /// The connections to this host on which sessions can be opened, the one used last first.

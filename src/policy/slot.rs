@@ -15,7 +15,7 @@ use super::standby::Standby;
 use super::{CLOSING, LENIENCY};
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::host::Host;
-use crate::transport::{Configuration, Connection, Transport};
+use crate::transport::{Configuration, Connection, Sessions, Transport};
 
 /// A login keeps its place for so long at most: one that takes longer waits for somebody, and does
 /// not compute.
@@ -34,6 +34,8 @@ pub(super) struct Slot<T: Transport> {
     cell: Arc<Cell<T>>,
     index: usize,
     host: Host,
+    /// What is known of its server.
+    sessions: Sessions,
     /// The login's place in the ledger, as long as it may still count as a failed one.
     place: Option<Place>,
     /// How the slot becomes empty: by a failure to connect, or just so; and what could mend the
@@ -42,7 +44,13 @@ pub(super) struct Slot<T: Transport> {
 }
 
 impl<T: Transport> Slot<T> {
-    pub(super) fn new(cell: &Arc<Cell<T>>, index: usize, host: Host, place: Place) -> Self {
+    pub(super) fn new(
+        cell: &Arc<Cell<T>>,
+        index: usize,
+        host: Host,
+        place: Place,
+        sessions: Sessions,
+    ) -> Self {
         // What is left in place if the task is dropped before its login is over.
         let failure = ConnectError::new(
             ConnectErrorKind::Local,
@@ -53,6 +61,7 @@ impl<T: Transport> Slot<T> {
             cell: Arc::clone(cell),
             index,
             host,
+            sessions,
             place: Some(place),
             failure: Some((failure, None)),
         }
@@ -131,7 +140,7 @@ pub(super) fn run<T: Transport>(
 
 async fn lead<T: Transport>(mut slot: Slot<T>, mut retired: mpsc::UnboundedReceiver<Duration>) {
     let cell = Arc::clone(&slot.cell);
-    let (index, config) = (slot.index, &cell.shared.config);
+    let (index, config, sessions) = (slot.index, &cell.shared.config, slot.sessions);
     let host = slot.host.clone();
     let connect = async {
         let _connecting = Connecting::new(&cell.shared.connecting);
@@ -144,8 +153,8 @@ async fn lead<T: Transport>(mut slot: Slot<T>, mut retired: mpsc::UnboundedRecei
             Arc::clone(&cell.shared.logins).acquire_owned().await.expect("it is never closed");
         let started = Instant::now();
         let deadline = started + host.login().limit.unwrap_or(config.connect_timeout);
-        let mut connect =
-            pin!(timeout_at(deadline + LENIENCY, cell.transport.connect(&host, way, deadline)));
+        let login = cell.transport.connect(&host, way, deadline, sessions);
+        let mut connect = pin!(timeout_at(deadline + LENIENCY, login));
         tokio::select! {
             connected = &mut connect => return (connected, started),
             () = sleep(PLACE) => {}
@@ -206,7 +215,10 @@ async fn lead<T: Transport>(mut slot: Slot<T>, mut retired: mpsc::UnboundedRecei
             }
             end = connection.ended() => {
                 tracing::warn!(reason = end.reason, "connection lost");
-                let is_counted = slot.place.is_some() && end.by_server && !connection.has_run();
+                // Where it ends with its command, that has not told of its end yet.
+                let is_its_end = connection.sessions() == Sessions::One && cell.is_leased(index);
+                let is_dropped = end.by_server && !connection.has_run() && !is_its_end;
+                let is_counted = slot.place.is_some() && is_dropped;
                 slot.settles(is_counted.then_some(Sort::Dropped));
                 cell.update(|state, now| state.lost(index, &end.reason, is_counted, now, config));
                 break Duration::ZERO;

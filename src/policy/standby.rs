@@ -13,9 +13,10 @@ use tokio::runtime::{self, Handle};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
+use super::LENIENCY;
 use super::cell::Cell;
-use crate::host::{Caller, Variables};
-use crate::transport::{Connection, Session as _, Transport};
+use crate::host::{Caller, HostIdentity, Variables};
+use crate::transport::{Connection, Session as _, Transport, Trial as Outcome};
 
 /// So long those give way to logins that are under way, whose callers wait: both compute a lot.
 const POLITE: Duration = Duration::from_secs(1);
@@ -187,4 +188,44 @@ pub(super) async fn open<T: Transport>(mut opening: Opening<T>, connection: Arc<
             drop(turn);
         });
     }
+}
+
+/// Another session that is being tried on a connection. Dropped, the trial is over.
+pub(super) struct Trial<T: Transport> {
+    cell: Arc<Cell<T>>,
+    slot: usize,
+    generation: u64,
+    identity: HostIdentity,
+    outcome: Outcome,
+}
+
+impl<T: Transport> Trial<T> {
+    pub(super) fn new(
+        cell: &Arc<Cell<T>>,
+        slot: usize,
+        generation: u64,
+        identity: HostIdentity,
+    ) -> Self {
+        Trial { cell: Arc::clone(cell), slot, generation, identity, outcome: Outcome::Fails }
+    }
+}
+
+impl<T: Transport> Drop for Trial<T> {
+    fn drop(&mut self) {
+        let Trial { slot, generation, ref identity, outcome, .. } = *self;
+        let config = &self.cell.shared.config;
+        self.cell.update(|state, now| {
+            state.was_tried((slot, generation), identity, outcome, now, config);
+        });
+        self.cell.has_tried();
+    }
+}
+
+pub(super) async fn try_another<T: Transport>(mut trial: Trial<T>, connection: Arc<T::Connection>) {
+    let mut beside = Lent::of(&trial.cell, trial.slot, trial.generation, 0);
+    // The transport has a shorter limit of its own.
+    let limit = trial.cell.shared.config.connect_timeout * 2 + LENIENCY;
+    let outcome = connection.try_another(beside.as_mut().map(Lent::session));
+    trial.outcome = timeout(limit, outcome).await.unwrap_or(Outcome::Fails);
+    drop(beside);
 }

@@ -15,6 +15,7 @@ mod facts;
 mod fruitless;
 mod leases;
 mod pace;
+mod sessions;
 mod settle;
 mod slot;
 mod standby;
@@ -37,7 +38,9 @@ use super::{Stats, Transport};
 use crate::config::PoolConfig;
 use crate::error::Error;
 use crate::host::{Caller, Host, HostIdentity, PoolKey, Variables};
+use crate::transport::Sessions;
 pub(crate) use facts::Facts;
+use sessions::Server;
 use slot::{Ready, SlotState};
 use tenant::{Tenant, TenantId};
 
@@ -81,6 +84,8 @@ pub(super) enum Action<T: Transport> {
         slot: usize,
         host: Box<Host>,
         place: Place,
+        /// What is known of its server.
+        sessions: Sessions,
         retired: mpsc::UnboundedReceiver<Duration>,
     },
     /// Open sessions ahead of need.
@@ -90,6 +95,13 @@ pub(super) enum Action<T: Transport> {
         connection: Arc<T::Connection>,
         count: usize,
         variables: Arc<Variables>,
+    },
+    /// Find out whether the server opens another session on this connection.
+    Try {
+        slot: usize,
+        generation: u64,
+        connection: Arc<T::Connection>,
+        identity: HostIdentity,
     },
     /// Sessions that nobody needs any more, to be dropped.
     Discard(Vec<Standby<T::Connection>>),
@@ -102,6 +114,8 @@ pub(super) struct KeyState<T: Transport> {
     slots: Vec<SlotState<T::Connection>>,
     tenants: BTreeMap<TenantId, Tenant<T>>,
     by_identity: HashMap<HostIdentity, TenantId>,
+    /// Servers of which something was learned.
+    servers: HashMap<HostIdentity, Server>,
     /// The tenants that have callers in their queues.
     queued: BTreeSet<TenantId>,
     /// A caller has left its queue unserved.
@@ -145,6 +159,7 @@ impl<T: Transport> KeyState<T> {
             slots: (0..config.max_connections).map(|_| SlotState::Empty).collect(),
             tenants: BTreeMap::new(),
             by_identity: HashMap::new(),
+            servers: HashMap::new(),
             queued: BTreeSet::new(),
             has_left: false,
             quiet: Vec::new(),

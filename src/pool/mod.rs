@@ -4,6 +4,7 @@ mod connection_info;
 mod forwards;
 mod hops;
 mod runner;
+mod sessions;
 pub(crate) mod signals;
 
 use std::collections::BTreeMap;

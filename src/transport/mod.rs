@@ -48,13 +48,15 @@ pub(crate) trait Transport: Send + Sync + 'static {
     /// Waits for what a login to this host goes over: a connection to a hop, for one.
     fn way(&self, host: &Host) -> impl Future<Output = Result<Self::Way, ConnectError>> + Send;
 
-    /// Makes a connection and proves that it works, by the deadline. Dropping the future ends what
-    /// it had started.
+    /// Makes a connection and proves that it works, by the deadline. Where its server is known to
+    /// open one session, nothing is proven: that session is for a command. Dropping the future ends
+    /// what it had started.
     fn connect(
         &self,
         host: &Host,
         way: Self::Way,
         deadline: Instant,
+        sessions: Sessions,
     ) -> impl Future<Output = Result<Self::Connection, ConnectError>> + Send;
 
     /// What could mend a login to this host that has failed so, as far as that can be seen from
@@ -67,6 +69,31 @@ pub(crate) trait Transport: Send + Sync + 'static {
 
     /// Removes what is left once all connections are closed.
     fn shutdown(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// What is known of a server: how many sessions it opens on one connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Sessions {
+    /// Nobody has tried, and its software does not tell.
+    #[default]
+    Unknown,
+    /// Several, at once and one after another.
+    Several,
+    /// One, and the connection is of no use behind it.
+    One,
+}
+
+/// What came of another session on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trial {
+    /// The server opens it, and the connection outlives it.
+    Opens,
+    /// The server refuses it, or says nothing while it answers over the session that it has opened.
+    Refuses,
+    /// The connection has ended.
+    Ends,
+    /// Something else came in between.
+    Fails,
 }
 
 /// Why a host could not be resolved.
@@ -108,6 +135,21 @@ pub(crate) trait Connection: Send + Sync + 'static {
 
     /// No session can be opened here before its command is known.
     fn is_plain(&self) -> bool;
+
+    /// What is known of its server.
+    fn sessions(&self) -> Sessions {
+        Sessions::Several
+    }
+
+    /// Opens a session beside this one, which waits, or else beside one of its own; ends it, and
+    /// opens another one. Nothing else is to be opened on the connection, or to run there,
+    /// meanwhile. The session is of use afterwards if [`is_idle`](Session::is_idle) says so.
+    fn try_another(
+        &self,
+        _beside: Option<&mut Self::Session>,
+    ) -> impl Future<Output = Trial> + Send {
+        async { Trial::Opens }
+    }
 
     /// Finds out, once, whether a command with an input of its own can have a session of
     /// [`standby`](Self::standby)'s kind.

@@ -51,6 +51,7 @@ mod lifecycle;
 mod logins;
 mod names_and_bytes;
 mod odd_accounts;
+mod one_session;
 mod outcomes;
 mod places;
 mod privacy;

@@ -221,7 +221,11 @@ async fn connect(
         return Ok(switching());
     }
     let running = Running::new(agent)?;
-    let lease = pool.acquire(&host).await.map_err(|error| agent.refusal(&error, &host))?;
+    let lease = match connect.hold {
+        true => pool.acquire_for_another(&host).await,
+        false => pool.acquire(&host).await,
+    };
+    let lease = lease.map_err(|error| agent.refusal(&error, &host))?;
     let connected = Connected::of(&lease);
     if connect.hold
         && let Some(pid) = peer.pid

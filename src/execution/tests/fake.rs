@@ -19,7 +19,7 @@ use crate::error::{ConnectError, ConnectErrorKind};
 use crate::host::{Host, Variables};
 use crate::transport::{
     Configuration, Connection, End, Group, Input, Marker, NotEnded, NotOpened, NotResolved, Output,
-    Script, Session, SessionEnd, Source, Streams, Transport,
+    Script, Session, SessionEnd, Sessions, Source, Streams, Transport,
 };
 
 /// What a pipe holds.
@@ -50,7 +50,13 @@ impl Transport for Fake {
         Ok(())
     }
 
-    async fn connect(&self, _: &Host, (): (), _: Instant) -> Result<FakeConnection, ConnectError> {
+    async fn connect(
+        &self,
+        _: &Host,
+        (): (),
+        _: Instant,
+        _: Sessions,
+    ) -> Result<FakeConnection, ConnectError> {
         sleep(self.0.books(|books| books.login)).await;
         let id = self.0.books(|books| {
             books.logins += 1;

@@ -13,6 +13,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::time::Duration;
 
+use super::ends;
 use super::program::SshVersion;
 use super::silent;
 use super::trace::Trace;
@@ -272,6 +273,8 @@ pub(super) struct MasterPlan<'a> {
     pub asks: bool,
     /// The level of its log.
     pub log_level: &'a str,
+    /// It logs the ends of its sessions, too.
+    pub tells_ends: bool,
 }
 
 pub(super) fn master(host: &Host, plan: &MasterPlan<'_>) -> Vec<OsString> {
@@ -295,7 +298,8 @@ pub(super) fn master(host: &Host, plan: &MasterPlan<'_>) -> Vec<OsString> {
     }
     // Else it is logged as it is.
     if silent::is_told(plan.version) && plan.log_level != Trace::LOG_LEVEL {
-        args = args.option("LogVerbose", silent::LOG_VERBOSE);
+        let ends = if plan.tells_ends { ends::LOG_VERBOSE } else { "" };
+        args = args.option("LogVerbose", format!("{}{ends}", silent::LOG_VERBOSE));
     }
     if let Some(proxy) = plan.proxy {
         // Our proxy passes bytes, and no descriptor.

@@ -15,6 +15,7 @@ fn plan<'a>(version: &'a SshVersion, socket: &'a Path) -> MasterPlan<'a> {
         proxy: None,
         defaults: &[],
         asks: false,
+        tells_ends: false,
         log_level: "INFO",
     }
 }

@@ -15,7 +15,7 @@ use std::path::Path;
 
 use super::texts::{self, Line};
 use crate::error::{ConnectError, ConnectErrorKind as Kind};
-pub(super) use session::{SessionLog, exit_status, session_log, was_opened};
+pub(super) use session::{SessionLog, channel_of, exit_status, session_log, was_opened};
 pub(super) use stderr::kex_algorithm;
 pub(super) use stderr::{
     check_pid, is_closed_by_server, last_lines, last_word, master_end, waits_for,

@@ -26,6 +26,11 @@ pub(in crate::openssh) fn was_opened(log: &str) -> bool {
 
 const OPENED: &str = "mux_client_request_session: master session id: ";
 
+/// The number of the session's channel on its master.
+pub(in crate::openssh) fn channel_of(log: &str) -> Option<u32> {
+    log.split_once(OPENED)?.1.lines().next()?.trim_end().parse().ok()
+}
+
 /// The status of the remote command, in the log of a session that may still run. Its line is ssh's
 /// last but for those of its own end.
 pub(in crate::openssh) fn exit_status(log: &str) -> Option<i32> {

@@ -8,7 +8,11 @@ pub(super) const LINES_KEPT: usize = 20;
 
 /// The lines of a master's stderr, without its debug lines and the line about its success.
 pub(super) fn said(stderr: &str) -> impl DoubleEndedIterator<Item = Line<'_>> {
-    let of_steps = |line: &str| line.starts_with(DEBUG) || line.starts_with("Authenticated to ");
+    let of_steps = |line: &str| {
+        line.starts_with(DEBUG)
+            || line.starts_with("debug2: ")
+            || line.starts_with("Authenticated to ")
+    };
     // Not `lines`, which takes away the CR by which ssh's own lines are known.
     let lines = stderr.split('\n').map(Line::of);
     lines.filter(move |line| !line.text.is_empty() && !of_steps(line.text))

@@ -5,16 +5,14 @@ use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Master;
-use super::closing::BEGINNING;
 use crate::host::Variables;
-use crate::openssh::examine::Limit;
 use crate::openssh::session::Session;
 use crate::openssh::{alive, bootstrap, diagnosis, first};
 use crate::text::printable;
-use crate::transport::{Input, Script, Session as _, SessionEnd, Streams};
+use crate::transport::{Input, Script, Session as _, SessionEnd, Sessions, Streams};
 
 /// So much is read where an echo proves something. No start-up file prints that much.
 const MOST_NOISE: u64 = 1024 * 1024;
@@ -31,7 +29,12 @@ pub(crate) enum Account {
 }
 
 impl Account {
-    pub(super) const ALL: [Account; 3] = [Account::Posix, Account::Shell, Account::Silent];
+    const ALL: [Account; 3] = [Account::Posix, Account::Shell, Account::Silent];
+
+    /// That of this number.
+    pub(super) fn of(number: u8) -> Self {
+        Self::ALL[usize::from(number)]
+    }
 }
 
 /// Of what is no shell, so many lines are looked at for one with words, and so much is told of it.
@@ -56,6 +59,10 @@ impl Master {
         if let Some(session) = over
             && let Ok(true) = timeout_at(deadline, session.answers(self)).await
         {
+            return Ok(());
+        }
+        // Another session could end the connection.
+        if self.sessions() != Sessions::Several {
             return Ok(());
         }
         timeout_at(deadline, self.echo()).await.unwrap_or_else(|_| {
@@ -95,6 +102,7 @@ impl Master {
         if let Some(reason) = self.end_reason() {
             return Err(reason);
         }
+        self.cut_log();
         // The program itself is asked once, behind the first command, and where something is odd:
         // what it says is the reason then.
         let was_asked = self.was_asked.swap(true, Ordering::Relaxed);
@@ -193,74 +201,18 @@ impl Master {
     /// A session that prints a word. A refusal is an answer of the server, too.
     async fn echo(&self) -> Result<(), String> {
         let started = Instant::now();
-        let input = Input::Bytes(b"");
-        let mut session = self
-            .spawn(bootstrap::echo(), input, "", None, &Variables::default())
-            .map_err(|why| why.to_string())?;
-        // What it writes says nothing that its end does not say. A pipe does not fail.
-        let Streams { mut stdout, mut stderr, .. } = session.take_streams();
-        let (mut out, mut err) = (tokio::io::sink(), tokio::io::sink());
-        let read = async {
-            tokio::join!(
-                tokio::io::copy(&mut stdout, &mut out),
-                tokio::io::copy(&mut stderr, &mut err)
-            )
-        };
-        let (_, end) = tokio::join!(read, session.wait(self));
-        match end {
-            SessionEnd::Exited(_) | SessionEnd::Killed | SessionEnd::NotBegun => {
+        match self.echo_ends().await {
+            Ok(()) => {
                 self.echo_took(started.elapsed());
                 Ok(())
             }
-            SessionEnd::Refused(_) => Ok(()),
-            SessionEnd::NotReached(reason)
-            | SessionEnd::Lost(reason)
-            | SessionEnd::ClientKilled(reason) => Err(reason),
+            Err(
+                SessionEnd::NotReached(reason)
+                | SessionEnd::Lost(reason)
+                | SessionEnd::ClientKilled(reason),
+            ) => Err(reason),
+            Err(_) => Ok(()),
         }
-    }
-
-    /// How many sessions the server opens on this connection at once, found out by opening them one
-    /// after another up to so many. They wait for input and do nothing, and they end with it.
-    /// `others` says how many wait in standby.
-    ///
-    /// `None` where what runs in a session is not ours to choose. `Err` says what else came in
-    /// between.
-    pub(crate) async fn most_sessions(
-        &self,
-        most: usize,
-        others: impl Fn() -> usize,
-    ) -> Option<Result<Limit, String>> {
-        let mut opened = Vec::new();
-        let mut refused = false;
-        while opened.len() + others() < most {
-            let session = match self.account() {
-                Account::Posix => self.bootstrap(Input::Piped, ""),
-                Account::Shell => {
-                    self.spawn("cat >/dev/null", Input::Piped, "", None, &Variables::default())
-                }
-                Account::Silent => return None,
-            };
-            let mut session = match session {
-                Ok(session) => session,
-                Err(why) => return Some(Err(why.to_string())),
-            };
-            // Taken before it is waited for, which would close the input.
-            let streams = session.take_streams();
-            match session.opened(self).await {
-                Ok(()) => {
-                    opened.push((session, streams));
-                    refused = false;
-                }
-                // The server may not have noticed yet that a command before has ended.
-                Err(SessionEnd::Refused(_)) if !refused => {
-                    refused = true;
-                    sleep(BEGINNING).await;
-                }
-                Err(SessionEnd::Refused(_)) => return Some(Ok(Limit::Is(opened.len() + others()))),
-                Err(end) => return Some(Err(format!("{end:?}"))),
-            }
-        }
-        Some(Ok(Limit::AtLeast(opened.len() + others())))
     }
 
     /// Whether commands go as arguments, and no session can be opened before its command is known.
@@ -273,6 +225,10 @@ impl Master {
     /// write.
     pub(crate) async fn prove_input(&self) {
         if self.is_plain() || self.input_proven.load(Ordering::Relaxed) {
+            return;
+        }
+        // Another session could end the connection. The command itself will find out.
+        if self.sessions() != Sessions::Several {
             return;
         }
         let script = Script::new(String::new());
@@ -302,6 +258,9 @@ impl Master {
             "the account's shell ended before a command had begun; the next ones go as arguments"
         );
         self.account.store(Account::Shell as u8, Ordering::Relaxed);
+        if self.sessions() == Sessions::One {
+            self.remembered.insert(&self.host, Account::Shell as u8);
+        }
     }
 }
 

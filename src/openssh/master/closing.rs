@@ -11,8 +11,8 @@ use super::Master;
 use crate::openssh::launch::Launch;
 use crate::openssh::presence::{self, Presence};
 use crate::openssh::supervisor::{CLOSED, End, How, runs};
-use crate::openssh::{args, program};
-use crate::transport::{self, NotEnded};
+use crate::openssh::{args, ends, program};
+use crate::transport::{self, NotEnded, Sessions};
 
 /// Said where the task that watched a master was stopped from outside.
 pub(super) const SUPERVISOR_GONE: &str = "the runtime that the pool lived in was shut down";
@@ -70,6 +70,12 @@ impl Master {
         }
     }
 
+    /// Whether the server had closed this channel before the connection ended, so that the end of
+    /// its session and all its output have come.
+    pub(in crate::openssh) fn had_closed(&self, channel: u32) -> bool {
+        self.ended.borrow().as_ref().is_some_and(|end| ends::has_closed(&end.stderr, channel))
+    }
+
     /// Why a command was lost that was ended because the connection is being closed.
     pub(in crate::openssh) fn why_commands_end(&self) -> Option<&'static str> {
         self.notes.ends_commands.load(Ordering::Relaxed).then_some(CLOSED)
@@ -98,7 +104,7 @@ impl Master {
     }
 
     pub(crate) fn has_run(&self) -> bool {
-        self.notes.has_run.load(Ordering::Relaxed)
+        self.notes.has_run.load(Ordering::Relaxed) || !self.notes.running().is_empty()
     }
 
     /// Why it ended, if it has.
@@ -142,7 +148,11 @@ impl Master {
         }
         self.notes.ends_commands.store(true, Ordering::Relaxed);
         let ending = async {
-            match self.end_groups(None, &groups).await {
+            let here = match self.sessions() {
+                Sessions::Several => self.end_groups(None, &groups).await,
+                _ => Err(NotEnded::Refused),
+            };
+            match here {
                 Err(NotEnded::Refused) => self.end_groups_from_elsewhere(&groups).await,
                 outcome => outcome,
             }
@@ -172,6 +182,7 @@ impl Master {
             deadline,
             lanes: self.lanes.settings(),
             trace: None,
+            sessions: self.sessions(),
         };
         // Nothing is proven of it: that would take a session.
         let other = Self::connect(&self.host, &self.route, launch, None, self.way.clone()).await;

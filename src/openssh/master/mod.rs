@@ -10,6 +10,7 @@
 mod account;
 mod closing;
 mod sessions;
+mod several;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -24,6 +25,7 @@ pub(crate) use account::Account;
 
 use super::args::{self, MasterPlan};
 use super::diagnosis;
+use super::ends::{self, Accounts};
 use super::hop::Way;
 use super::lane::Lanes;
 use super::launch::Launch;
@@ -37,6 +39,7 @@ use super::trace::{Step, Trace};
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::host::{Host, Login};
 use crate::text::plain;
+use crate::transport::Sessions;
 use account::{First, Fruitless};
 use closing::SUPERVISOR_GONE;
 
@@ -83,6 +86,10 @@ pub(crate) struct Master {
     /// What an account without a shell has answered to the proof.
     no_shell: OnceLock<String>,
     lanes: Arc<Lanes>,
+    /// What is known of its server. A std mutex: held for a look.
+    sessions: Mutex<Sessions>,
+    /// Where it is remembered what the accounts of such servers are like.
+    remembered: Arc<Accounts>,
 }
 
 impl Master {
@@ -96,7 +103,7 @@ impl Master {
         silent: Option<&Silent>,
         way: Option<Arc<Way>>,
     ) -> Result<Self, ConnectError> {
-        let Launch { program, deadline, connect_timeout, trace, .. } = launch;
+        let Launch { program, deadline, connect_timeout, trace, sessions, .. } = launch;
         let version = program.version(deadline).await.map_err(|e| call_failed("ssh -V", &e))?;
         let defaults = resolve::defaults(&launch, host, route).await?;
         let socket = launch.runtime.fresh_path();
@@ -109,10 +116,14 @@ impl Master {
             defaults: &defaults,
             asks: host.login().askpass.is_some() || route.asks,
             log_level: if trace.is_some() { Trace::LOG_LEVEL } else { "INFO" },
+            tells_ends: sessions != Sessions::Several,
         };
         let arguments = args::master(host, &plan);
         let mut master = Self::launch(&launch, route, socket, arguments, host)?;
         master.way = way;
+        if let Some(silent) = silent {
+            master.remembered = silent.accounts();
+        }
         tracing::debug!(pid = master.pid, "login started");
         match timeout_at(deadline, master.become_ready(silent, trace)).await {
             Ok(Ok(())) => Ok(master),
@@ -203,6 +214,8 @@ impl Master {
             way: None,
             no_shell: OnceLock::new(),
             lanes: Arc::new(Lanes::new(launch.lanes)),
+            sessions: Mutex::new(launch.sessions),
+            remembered: Arc::default(),
         })
     }
 
@@ -236,13 +249,26 @@ impl Master {
         };
         let learn = async {
             let Some(silent) = silent else { return Ok(Account::Silent) };
+            // Its only session is for a command.
+            if self.sessions() == Sessions::One {
+                let known = self.remembered.of(&self.host);
+                return Ok(known.map_or(Account::Shell, Account::of));
+            }
             let log = self.log_of_login().await;
+            if self.sessions() == Sessions::Unknown && ends::is_for_several(&log) {
+                self.set_sessions(Sessions::Several);
+            }
             let account = match silent.contains(&self.host, &log) {
                 true => Ok(Account::Silent),
                 false => self.open_first().await,
             };
             if let Ok(Account::Silent) = account {
                 silent.insert(&self.host, &log);
+            }
+            if let Ok(account) = account
+                && self.sessions() == Sessions::Unknown
+            {
+                self.remembered.insert(&self.host, account as u8);
             }
             account
         };
@@ -339,12 +365,21 @@ impl Master {
     }
 
     pub(crate) fn account(&self) -> Account {
-        Account::ALL[usize::from(self.account.load(Ordering::Relaxed))]
+        Account::of(self.account.load(Ordering::Relaxed))
     }
 
     /// How something that is no shell has ended, and what it said then, where that was seen.
     pub(crate) fn no_shell(&self) -> Option<&str> {
         self.no_shell.get().map(String::as_str)
+    }
+
+    /// What is known of its server.
+    pub(crate) fn sessions(&self) -> Sessions {
+        *self.sessions.lock().unwrap_or_else(|poison| poison.into_inner())
+    }
+
+    pub(super) fn set_sessions(&self, sessions: Sessions) {
+        *self.sessions.lock().unwrap_or_else(|poison| poison.into_inner()) = sessions;
     }
 
     pub(super) fn is_silent(&self) -> bool {

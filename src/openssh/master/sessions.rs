@@ -7,12 +7,24 @@ use super::{Account, Master};
 use crate::host::Variables;
 use crate::openssh::args;
 use crate::openssh::bootstrap::{self, Group, Marker};
+use crate::openssh::ends;
 use crate::openssh::log::Log;
 use crate::openssh::pipes;
 use crate::openssh::session::Session;
-use crate::transport::{Input, NotOpened, Script};
+use crate::openssh::supervisor::log_of;
+use crate::transport::{Input, NotOpened, Script, Sessions};
+
+/// Its log is looked at each time that so many sessions were opened.
+const SESSIONS_TO_LOOK: u64 = 256;
 
 impl Master {
+    /// What it logs of its sessions would fill a disk in time.
+    pub(super) fn cut_log(&self) {
+        if ends::cut(&log_of(&self.socket)) {
+            self.notes.ready_at.store(0, Ordering::Relaxed);
+        }
+    }
+
     /// Starts a session for this command. On a POSIX account it takes the command from its input.
     pub(crate) fn open(
         &self,
@@ -37,7 +49,7 @@ impl Master {
         // Whoever closes waits for all processes when the connection has ended. So this one is
         // counted first: then it is waited for, or the end is seen here.
         let _counted = self.runtime.claim();
-        if self.is_plain() || !self.is_alive() {
+        if self.is_plain() || !self.is_alive() || self.sessions() == Sessions::One {
             return None;
         }
         match self.bootstrap_with(Input::Piped, "", variables) {
@@ -85,6 +97,9 @@ impl Master {
     ) -> Result<Session, NotOpened> {
         let stdin = pipes::input_behind(preface, input).map_err(NotOpened::NoProcess)?;
         let number = self.next_session.fetch_add(1, Ordering::Relaxed);
+        if number % SESSIONS_TO_LOOK == SESSIONS_TO_LOOK - 1 {
+            self.cut_log();
+        }
         let mut log = self.socket.clone().into_os_string();
         log.push(format!(".{number}"));
         let log = Log::create(log.into())?;

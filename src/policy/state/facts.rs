@@ -9,7 +9,7 @@ use super::KeyState;
 use super::slot::{Ready, SlotState};
 use crate::host::{Host, PoolKey};
 use crate::policy::Stats;
-use crate::transport::{Connection, Transport};
+use crate::transport::{Connection, Sessions, Transport};
 
 /// Facts about one connection.
 pub(crate) struct Facts<C> {
@@ -49,7 +49,7 @@ impl<T: Transport> KeyState<T> {
                 idle: ready.is_unused().then(|| now.saturating_duration_since(ready.used)),
                 sessions: ready.leases,
                 standby: ready.standbys.len(),
-                limit: ready.limit,
+                limit: if ready.sessions == Sessions::One { 1 } else { ready.limit },
             }),
             _ => None,
         };

@@ -23,7 +23,7 @@ use super::{Action, KeyState, Ready, SlotState, TenantId, Ticket, Waiter};
 use crate::config::PoolConfig;
 use crate::error::Error;
 use crate::policy::ledger::Answer;
-use crate::transport::Transport;
+use crate::transport::{Sessions, Transport};
 
 /// So long a caller waits for a server that has dropped logins because we had too many at once.
 const BUSY: Duration = Duration::from_secs(10);
@@ -49,6 +49,7 @@ impl<T: Transport> KeyState<T> {
         if self.closed && !self.queued.is_empty() {
             actions = self.close(Duration::ZERO);
         }
+        self.try_servers(now, &mut actions);
         if !self.queued.is_empty() || self.yielding {
             self.serve(now, config, &mut actions);
         }
@@ -147,7 +148,7 @@ impl<T: Transport> KeyState<T> {
             let asked =
                 |(_, ready): (usize, &Ready<T::Connection>)| ready.tenant == tenant && ready.asked;
             let hopeless = of.host.login().askpass.is_none() && self.ready_ones().any(asked);
-            if hopeless || of.backs_off(now) {
+            if hopeless || of.waits_for_trial || of.backs_off(now) {
                 continue;
             }
             // One at a time as long as the last word of the server was not a success.
@@ -187,8 +188,9 @@ impl<T: Transport> KeyState<T> {
                     let (retire, retired) = mpsc::unbounded_channel();
                     let host = Box::new(tenant.host.clone());
                     let tenant = claim.tenant;
+                    let sessions = self.sessions_known(host.identity(), now);
                     self.transition(slot, Event::LoginBegins { tenant, retire });
-                    actions.push(Action::Connect { slot, host, place, retired });
+                    actions.push(Action::Connect { slot, host, place, sessions, retired });
                 }
                 Answer::Wait => {}
                 Answer::UsedUp(used_up) => tenant.used_up = Some(used_up),
@@ -350,15 +352,19 @@ impl<T: Transport> KeyState<T> {
     }
 
     /// How many sessions of a tenant are in use and will serve the callers that wait: none where
-    /// each command opens another one.
+    /// each command opens another one. A connection on which another session is tried is about to.
     fn sessions_of(&self, id: TenantId, now: Instant, config: &PoolConfig) -> usize {
         if !config.reuses_sessions() {
             return 0;
         }
         let serves = |ready: &Ready<T::Connection>| {
-            ready.tenant == id && !ready.leaving && !ready.is_suspect(now) && ready.leases > 0
+            ready.tenant == id
+                && !ready.leaving
+                && !ready.is_suspect(now)
+                && ready.sessions != Sessions::One
         };
-        self.ready_ones().filter(|(_, ready)| serves(ready)).map(|(_, ready)| ready.leases).sum()
+        let sessions = |ready: &Ready<T::Connection>| ready.leases + usize::from(ready.is_trying);
+        self.ready_ones().filter(|(_, ready)| serves(ready)).map(|(_, ready)| sessions(ready)).sum()
     }
 
     fn connecting_for(&self, id: TenantId) -> usize {

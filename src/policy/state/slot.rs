@@ -12,7 +12,7 @@ use super::tenant::TenantId;
 use crate::policy::YOUNG;
 use crate::policy::maintenance::Depth;
 use crate::policy::standby::{Past, Standby};
-use crate::transport::Connection;
+use crate::transport::{Connection, Sessions};
 
 /// After that time a server has freed a session whose client has gone.
 const FREED: Duration = Duration::from_secs(1);
@@ -139,6 +139,14 @@ pub(super) struct Ready<C: Connection> {
     pub lent: usize,
     /// A command of a caller has run on it.
     pub ran: bool,
+    /// What is known of its server.
+    pub sessions: Sessions,
+    /// A session was opened on it, be it that of its proof.
+    pub is_used_up: bool,
+    /// Another session is being tried.
+    pub is_trying: bool,
+    /// A caller needs to know whether there can be another one.
+    pub wants_trial: bool,
     /// No caller gets it any more, and it is closed at the end of its last lease.
     pub leaving: bool,
     /// A caller of another tenant waits for its place, with this ticket: only callers with an
@@ -157,6 +165,8 @@ impl<C: Connection> Ready<C> {
         limit: usize,
         now: Instant,
     ) -> Self {
+        let sessions = connection.sessions();
+        let is_used_up = connection.has_run();
         Ready {
             tenant,
             connection,
@@ -181,6 +191,10 @@ impl<C: Connection> Ready<C> {
             opening: 0,
             lent: 0,
             ran: false,
+            sessions,
+            is_used_up,
+            is_trying: false,
+            wants_trial: false,
             leaving: false,
             yields_to: None,
         }
@@ -212,6 +226,7 @@ impl<C: Connection> Ready<C> {
         !self.leaving
             && !self.is_suspect(now)
             && self.leases < self.limit
+            && self.has_session()
             && self.rests_until.is_none_or(|until| until <= now)
     }
 
@@ -234,6 +249,7 @@ impl<C: Connection> Ready<C> {
     /// Callers can expect sessions on it soon, before any lease is given back.
     pub(super) fn is_promising(&self, now: Instant) -> bool {
         let rests = self.rests_until.is_some_and(|until| until > now);
-        !self.leaving && (self.promises(now) || rests || !self.connection.is_alive())
+        let promises = self.promises(now) || rests || self.is_trying;
+        !self.leaving && (promises || !self.connection.is_alive())
     }
 }

@@ -9,7 +9,7 @@ use super::{Action, KeyState, Ready, SlotState};
 use crate::config::PoolConfig;
 use crate::host::{Caller, Login, Variables};
 use crate::policy::standby::{Past, Standby};
-use crate::transport::{Connection, Transport};
+use crate::transport::{Connection, Sessions, Transport};
 
 impl<C: Connection> Ready<C> {
     /// How many more sessions in standby it can bear.
@@ -72,7 +72,9 @@ impl<T: Transport> KeyState<T> {
             return;
         };
         ready.lent -= 1;
-        let keep = ready.spare() > 0;
+        // The only session may be lent to the caller for whom the connection has to answer.
+        let keep =
+            ready.spare() > 0 || ready.sessions != Sessions::Several && ready.standbys.is_empty();
         match standby {
             Some(standby) if keep => ready.standbys.push_front(standby),
             other => self.discarded.extend(other),
@@ -133,6 +135,12 @@ impl<T: Transport> KeyState<T> {
         let others = ready.leases.saturating_sub(1);
         let sessions = others.saturating_sub(ready.untaken);
         let most = standby_sessions.max(others).min(ready.limit.saturating_sub(sessions));
+        let most = match ready.sessions {
+            Sessions::Several => most,
+            // Another one could not be opened, as far as is known.
+            Sessions::Unknown => 1,
+            Sessions::One => 0,
+        };
         let caller = standby.only_for;
         ready.standbys.push_front(standby);
         let mut excess = Vec::new();
@@ -185,7 +193,9 @@ impl<T: Transport> KeyState<T> {
     ) {
         match &mut self.slots[slot] {
             SlotState::Ready(ready)
-                if config.standby_sessions > 0 || self.queued.contains(&ready.tenant) =>
+                if config.standby_sessions > 0
+                    || ready.sessions != Sessions::Several
+                    || self.queued.contains(&ready.tenant) =>
             {
                 ready.standbys.extend(standby);
             }
@@ -205,6 +215,11 @@ impl<T: Transport> KeyState<T> {
             return None;
         }
         self.refill = None;
+        if let SlotState::Ready(ready) = &self.slots[slot]
+            && ready.sessions != Sessions::Several
+        {
+            return if config.standby_sessions > 0 { self.try_another(slot, now) } else { None };
+        }
         let of_tenant = self.ready_ones().filter(|(_, ready)| ready.tenant == tenant);
         let last = &self.tenants[&tenant];
         let (variables, caller) = (Arc::clone(&last.variables), last.caller);

@@ -36,6 +36,7 @@ impl<T: Transport> KeyState<T> {
         self.transition(slot, Event::LoginSucceeds { connection, asked, limit, now });
         if let SlotState::Ready(_) = self.slots[slot] {
             self.refill = Some(slot);
+            self.knows_server(slot, now);
         }
     }
 
@@ -57,6 +58,7 @@ impl<T: Transport> KeyState<T> {
     /// Forgets the failures of all tenants: the next caller tries a login.
     pub(in crate::policy) fn reset(&mut self) {
         self.tenants.values_mut().for_each(Tenant::reset);
+        self.forget_servers();
         self.quiet.extend(self.tenants.keys());
     }
 
@@ -71,7 +73,11 @@ impl<T: Transport> KeyState<T> {
         config: &PoolConfig,
     ) {
         let (mut was_fruitless, mut failed_check) = (None, false);
-        if let SlotState::Ready(ready) = &self.slots[slot] {
+        // What is learned by it is no failure.
+        let tells = self.has_ended(slot, now);
+        if let SlotState::Ready(ready) = &self.slots[slot]
+            && !tells
+        {
             let (tenant, generation) = (ready.tenant, ready.generation);
             failed_check = ready.is_unused() && config.health_checks;
             if is_counted || (ready.is_fruitless(now) && ready.is_unused()) {

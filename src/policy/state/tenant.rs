@@ -13,7 +13,7 @@ use crate::error::{ConnectError, ConnectErrorKind};
 use crate::host::{Caller, Host, HostIdentity, Variables};
 use crate::policy::backoff;
 use crate::policy::ledger::{Account, MOST, UsedUp};
-use crate::transport::{Configuration, Transport};
+use crate::transport::{Configuration, Sessions, Transport};
 
 /// Tells tenants apart; a later one has a greater one.
 pub(super) type TenantId = u64;
@@ -48,6 +48,11 @@ pub(super) struct Tenant<T: Transport> {
     /// A login has succeeded, and none has failed since.
     pub trusted: bool,
     pub pace: Pace,
+    /// A connection of it serves one caller at a time, as far as is known.
+    pub is_single: bool,
+    /// Another session is tried for an account in whose proof no command can run. A login before
+    /// the outcome would be in vain.
+    pub waits_for_trial: bool,
     failures: Failures,
 }
 
@@ -79,6 +84,10 @@ pub(super) struct Failure {
 }
 
 impl<T: Transport> Tenant<T> {
+    pub fn identity(&self) -> &HostIdentity {
+        &self.identity
+    }
+
     /// Until when nothing may be tried.
     pub fn waits_until(&self, now: Instant) -> Option<Instant> {
         let failure = self.failure.as_ref().map(|failure| failure.retry_at);
@@ -91,7 +100,11 @@ impl<T: Transport> Tenant<T> {
 
     /// How many callers a connection may have at once. What goes over a hop needs no session there.
     pub fn sessions_each(&self, config: &PoolConfig) -> usize {
-        if self.host.is_hop() { MOST_BEHIND } else { config.sessions_per_connection }
+        match (self.host.is_hop(), self.is_single) {
+            (true, _) => MOST_BEHIND,
+            (false, true) => 1,
+            (false, false) => config.sessions_per_connection,
+        }
     }
 
     /// The server had too many logins at once.
@@ -227,6 +240,7 @@ impl<T: Transport> KeyState<T> {
         let id = self.next_tenant;
         self.next_tenant += 1;
         self.by_identity.insert(host.identity().clone(), id);
+        let is_single = self.sessions_known(host.identity(), now) == Sessions::One;
         let tenant = Tenant {
             identity: host.identity().clone(),
             host: host.clone(),
@@ -236,8 +250,11 @@ impl<T: Transport> KeyState<T> {
             failure: None,
             account: Account::of(host),
             used_up: None,
-            trusted: false,
+            // Nothing is learned of a server without a login that succeeds.
+            trusted: is_single,
             pace: Pace::default(),
+            is_single,
+            waits_for_trial: false,
             failures: Failures::default(),
         };
         self.tenants.insert(id, tenant);

@@ -1,8 +1,9 @@
 //! What a random schedule is made of, drawn from a seed.
 
-use super::plan::{Login, Nature, Plan, Probe, Standby};
+use super::plan::{Login, Nature, Plan, Probe, Standby, Trial};
 use super::{Duration, Host, PoolConfig, SessionReuse, ms};
 use crate::error::ConnectErrorKind as Kind;
+use crate::transport::Trial as Outcome;
 
 pub(super) struct Schedule {
     pub config: PoolConfig,
@@ -20,6 +21,8 @@ pub(super) struct Fortune {
     failing: u64,
     dying: u64,
     sick: u64,
+    /// Servers of which nobody knows how many sessions they open, with this outcome of trials.
+    trial: Option<Outcome>,
 }
 
 /// Asks, holds and gives back, again and again.
@@ -91,6 +94,9 @@ impl Schedule {
             failing: random.pick([0, 0, 5, 30, 80]),
             dying: random.pick([0, 0, 20, 60]),
             sick: random.pick([0, 0, 20, 60]),
+            trial: random.chance(20).then(|| {
+                random.pick([Outcome::Opens, Outcome::Refuses, Outcome::Ends, Outcome::Fails])
+            }),
         };
         // The first two are one host, but for the address; the others have their key, but nothing
         // else in common with them.
@@ -184,6 +190,7 @@ impl Fortune {
             deaf: false,
             silent: random.chance(self.dying / 2),
             by_server: random.chance(80),
+            trial: self.trial.map(|outcome| Trial { after: random.millis(0, 50), outcome }),
         };
         let after = if random.chance(10) { zero } else { random.millis(0, 100) };
         // Some take longer than they may.

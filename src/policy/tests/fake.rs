@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -15,7 +16,7 @@ use crate::error::{ConnectError, ConnectErrorKind};
 use crate::host::{Host, Variables};
 use crate::transport::{
     Configuration, Connection, End, Group, Input, NotEnded, NotOpened, NotResolved, Script,
-    Session, SessionEnd, Streams, Transport,
+    Session, SessionEnd, Sessions, Streams, Transport, Trial as Outcome,
 };
 
 /// The transport: a handle to the world. The pool owns it, and the world learns when it is gone.
@@ -27,6 +28,8 @@ pub(in crate::policy) struct FakeConnection {
     pub id: usize,
     world: Arc<World>,
     phase: watch::Receiver<Phase>,
+    sessions: Sessions,
+    has_first: AtomicBool,
 }
 
 impl Transport for Fake {
@@ -50,6 +53,7 @@ impl Transport for Fake {
         host: &Host,
         (): (),
         deadline: Instant,
+        known: Sessions,
     ) -> Result<FakeConnection, ConnectError> {
         let Plan { after, login, nature } = self.world.next_plan();
         let under_way = self.world.login_starts(host);
@@ -75,7 +79,8 @@ impl Transport for Fake {
                 resume_unwind(Box::new("as planned"))
             }
             Login::Succeeds | Login::Hangs => {
-                let dies_after = nature.dies_after;
+                let (dies_after, is_tried) = (nature.dies_after, nature.trial.is_some());
+                let silent = nature.silent;
                 let (id, phase) = under_way.succeeds(nature);
                 let world = Arc::clone(&self.world);
                 if let Some(delay) = dies_after {
@@ -85,7 +90,19 @@ impl Transport for Fake {
                         world.dies(id);
                     });
                 }
-                Ok(FakeConnection { id, world, phase })
+                let sessions = if is_tried { known } else { Sessions::Several };
+                world.books(|truth| {
+                    let facts = &mut truth.connections[id];
+                    // What is learned during a login holds for its connection, too.
+                    let opens =
+                        facts.nature.trial.is_some_and(|trial| trial.outcome == Outcome::Opens);
+                    facts.single =
+                        sessions == Sessions::One || sessions == Sessions::Unknown && !opens;
+                    // What is learned elsewhere may be a reason to close it.
+                    facts.condemned |= is_tried;
+                });
+                let has_first = AtomicBool::new(is_tried && !silent && sessions != Sessions::One);
+                Ok(FakeConnection { id, world, phase, sessions, has_first })
             }
         }
     }
@@ -211,6 +228,45 @@ impl Connection for FakeConnection {
         self.standbys() == Standby::IsPlain
     }
 
+    fn first(&self) -> Option<(FakeStandby, Arc<Variables>)> {
+        self.has_first.swap(false, Ordering::Relaxed).then(|| {
+            self.world.standby_opens(self.id);
+            let first = FakeStandby { id: self.id, world: Arc::clone(&self.world) };
+            (first, Arc::default())
+        })
+    }
+
+    fn sessions(&self) -> Sessions {
+        self.sessions
+    }
+
+    async fn try_another(&self, _: Option<&mut FakeStandby>) -> Outcome {
+        self.world.saw("trials");
+        let trial = self.world.books(|truth| {
+            let facts = &mut truth.connections[self.id];
+            facts.trying = true;
+            if facts.sessions > 0 {
+                truth.violations.push(format!("a trial beside a command of {}", self.id));
+            }
+            truth.connections[self.id].nature.trial.expect("only an unknown server is tried")
+        });
+        let _over = OnDrop(|| self.world.books(|truth| truth.connections[self.id].trying = false));
+        sleep(trial.after).await;
+        if trial.outcome == Outcome::Ends {
+            self.world.dies(self.id);
+        }
+        self.world.books(|truth| {
+            let host = truth.connections[self.id].host;
+            let opens = trial.outcome == Outcome::Opens;
+            // The outcome is for all connections, and the pool may close them for that.
+            for facts in truth.connections.iter_mut().filter(|facts| facts.host == host) {
+                facts.condemned |= !opens;
+                facts.single &= !opens;
+            }
+        });
+        trial.outcome
+    }
+
     async fn probe(&self, _: Option<&mut Self::Session>) -> Result<(), String> {
         let mut under_way = self.world.probe_starts(self.id);
         match self.world.books(|truth| truth.connections[self.id].nature.probe) {
@@ -259,7 +315,7 @@ impl Connection for FakeConnection {
     fn has_run(&self) -> bool {
         self.world.books(|truth| {
             let facts = &truth.connections[self.id];
-            facts.ran || !facts.nature.silent
+            facts.ran || !facts.nature.silent && self.sessions != Sessions::One
         })
     }
 

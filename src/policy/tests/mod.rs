@@ -14,6 +14,7 @@ mod plan;
 mod queue;
 mod refusals;
 mod schedules;
+mod sessions;
 mod standby;
 mod tenants;
 mod upkeep;
@@ -94,7 +95,13 @@ impl Stage {
         drop(asking);
         let id = lease.connection().id;
         self.world.takes(id);
-        Held { id, world: Arc::clone(&self.world), had_standby: false, lease: Some(lease) }
+        Held {
+            id,
+            world: Arc::clone(&self.world),
+            had_standby: false,
+            has_session: true,
+            lease: Some(lease),
+        }
     }
 
     /// A caller that waits on its own, and has joined the queue when this returns.
@@ -165,7 +172,14 @@ async fn take(pool: &Arc<Core<Fake>>, world: &Arc<World>, host: &Host) -> Result
     if standby.is_some() {
         world.saw("standby hits");
     }
-    Ok(Held { id, world: Arc::clone(world), had_standby: standby.is_some(), lease: Some(lease) })
+    let has_session = standby.is_some() || lease.opens();
+    Ok(Held {
+        id,
+        world: Arc::clone(world),
+        had_standby: standby.is_some(),
+        has_session,
+        lease: Some(lease),
+    })
 }
 
 async fn close_host(pool: &Arc<Core<Fake>>, world: &Arc<World>, host: &Host, patience: Duration) {
@@ -180,6 +194,8 @@ struct Held {
     world: Arc<World>,
     /// The caller found a session that was there before it.
     had_standby: bool,
+    /// It found one, or may open one.
+    has_session: bool,
     /// Always there until it is given back.
     lease: Option<Lease<Fake>>,
 }
@@ -221,6 +237,14 @@ impl Held {
         if let Some(lease) = self.lease.take() {
             self.world.gives_back(self.id);
             drop(lease);
+        }
+    }
+
+    /// No session that waits there suits it, and it may open none.
+    async fn does_not_suit(mut self) {
+        if let Some(lease) = self.lease.take() {
+            self.world.gives_back(self.id);
+            lease.does_not_suit().await;
         }
     }
 

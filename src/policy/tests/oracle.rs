@@ -23,7 +23,9 @@ pub(super) fn inspect(pool: &Core<Fake>, world: &World) {
         let tenants = cell.tenants();
         world.books(|truth| {
             // A connection on which nothing has run counts as a login under way for a while.
-            let silent = truth.connections.iter().filter(|facts| facts.nature.silent).count();
+            let may_be_silent =
+                |facts: &&Facts| facts.nature.silent || facts.nature.trial.is_some();
+            let silent = truth.connections.iter().filter(may_be_silent).count();
             let under_way = truth.logins_under_way() + silent;
             let is_used_up = truth.is_used_up(key, under_way);
             let Truth { hosts, connections, violations, .. } = truth;
@@ -86,8 +88,11 @@ impl All<'_> {
         let stats = self.stats;
         let sessions: usize = self.open().map(|facts| facts.sessions).sum();
         let standbys: usize = self.open().map(|facts| facts.standbys).sum();
-        // A probe has one of them meanwhile.
-        let lent = self.open().filter(|facts| facts.probing > 0 && facts.standbys > 0).count();
+        // A probe or a trial has one of them meanwhile.
+        let lends = |facts: &Facts| facts.probing > 0 || facts.trying;
+        let lent = self.open().filter(|facts| lends(facts) && facts.standbys > 0).count();
+        // Where there may be no other, the session of the proof is kept whatever the setting says.
+        let only = self.open().filter(|facts| facts.nature.trial.is_some()).count();
         let active = self.open().filter(|facts| facts.sessions > 0).count();
         // A login that is given up at the very instant of its closing may be in one count only.
         let was_closed = self.hosts.iter().any(|host| host.last_closed.is_some());
@@ -113,19 +118,19 @@ impl All<'_> {
             ("standbys are lost", (standbys - lent..=standbys).contains(&stats.standby_sessions)),
             (
                 "too many standbys",
-                stats.standby_sessions <= self.config.standby_sessions * self.hosts.len(),
+                stats.standby_sessions <= self.config.standby_sessions * self.hosts.len() + only,
             ),
             (
                 "a standby outlives its connection",
                 self.there
                     .iter()
-                    .all(|facts| !facts.closing || facts.standbys <= facts.probing.min(1)),
+                    .all(|facts| !facts.closing || facts.standbys <= usize::from(lends(facts))),
             ),
             (
                 "standbys are in the way of callers",
                 self.open().all(|facts| {
                     // A probe runs beside the sessions of callers.
-                    let probed = facts.standbys.min(facts.probing).min(1);
+                    let probed = facts.standbys.min(usize::from(lends(facts)));
                     facts.standbys - probed + facts.sessions <= self.config.sessions_per_connection
                 }),
             ),
@@ -199,11 +204,14 @@ impl View<'_> {
             return Vec::new();
         }
         let rests = host.last_refusal.is_some_and(|at| now <= at + LONGEST_REST);
-        let busy = |facts: &&Facts| facts.phase() == Phase::Up;
+        // What comes of a trial is waited for, too.
+        let busy = |facts: &&Facts| facts.phase() == Phase::Up && !facts.trying;
         let full = self.open().filter(busy).all(|facts| {
             // How many sessions a connection takes after a refusal is the pool's own business, but
             // one it takes.
             facts.sessions == most
+                // It has no other session, or it is being found out.
+                || facts.nature.trial.is_some()
                 || facts.suspect.is_some()
                 // It may have to make room for them.
                 || self.others_wait()
@@ -222,6 +230,7 @@ impl View<'_> {
             _ if fruitless || self.all.is_used_up => true,
             _ if tried * most >= waiting => true,
             _ if self.is_awaited(now) => true,
+            _ if self.there.iter().any(|facts| facts.trying) => true,
             Outcome::Uncertain => true,
             // Who has no connection left may have been forgotten, and is a stranger again.
             Outcome::Succeeded => !is_there && host.logins_under_way > 0,

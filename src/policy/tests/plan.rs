@@ -2,6 +2,7 @@
 
 use super::{Duration, LOGIN};
 use crate::error::ConnectErrorKind;
+use crate::transport::Trial as Outcome;
 
 /// What one login does.
 #[derive(Clone, Debug)]
@@ -40,6 +41,15 @@ pub(super) struct Nature {
     pub silent: bool,
     /// When it ends by itself, the server has ended it.
     pub by_server: bool,
+    /// Of a server of which nobody knows whether it opens several sessions.
+    pub trial: Option<Trial>,
+}
+
+/// What comes of the trial of another session.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Trial {
+    pub after: Duration,
+    pub outcome: Outcome,
 }
 
 /// What becomes of sessions that are opened ahead of need.
@@ -80,6 +90,7 @@ impl Default for Nature {
             deaf: false,
             silent: false,
             by_server: true,
+            trial: None,
         }
     }
 }
@@ -110,6 +121,12 @@ impl Plan {
 
     pub(super) fn by_server(mut self, by_server: bool) -> Self {
         self.nature.by_server = by_server;
+        self
+    }
+
+    /// Its server may open one session on a connection.
+    pub(super) fn tried(mut self, after: Duration, outcome: Outcome) -> Self {
+        self.nature.trial = Some(Trial { after, outcome });
         self
     }
 

@@ -6,6 +6,8 @@ pub mod common;
 pub mod documents;
 pub mod fake;
 pub mod faulty;
+pub mod few_sessions;
 pub mod itself;
 pub mod pooled;
+pub mod python;
 pub mod random;

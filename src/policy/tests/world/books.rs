@@ -122,6 +122,9 @@ pub(in crate::policy::tests) struct Facts {
     pub standbys: usize,
     /// Told when the last session ends. Only a `close` listens.
     pub unused: Arc<Notify>,
+    /// It is to serve one caller at a time, and nobody while this is found out.
+    pub single: bool,
+    pub trying: bool,
     /// The last lease or release.
     pub used: Instant,
     /// The end of the last probe, or of the login.

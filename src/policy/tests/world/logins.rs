@@ -86,6 +86,8 @@ impl LoginUnderWay {
             proven: now,
             probes: 0,
             probing: 0,
+            single: false,
+            trying: false,
         });
         (id, watcher)
     }

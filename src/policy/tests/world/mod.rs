@@ -102,9 +102,12 @@ impl World {
     /// A caller has been given a session.
     pub(super) fn takes(&self, id: usize) {
         let now = Instant::now();
-        let most = self.config.sessions_per_connection;
         let Truth { connections, violations, .. } = &mut *self.truth();
         let facts = &mut connections[id];
+        let most = if facts.single { 1 } else { self.config.sessions_per_connection };
+        if facts.trying {
+            violations.push(format!("connection {id} was handed out during a trial"));
+        }
         facts.sessions += 1;
         facts.used = now;
         if facts.sessions > most {
