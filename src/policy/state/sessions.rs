@@ -6,8 +6,8 @@
 //! session of its proof, and the trial takes place where none runs ([`Action::Try`]).
 //!
 //! Where the server refuses another session, does not answer, or closes the connection (twice in a
-//! row: it may have had another reason), each command gets a connection of its own: nothing is proven there, the command has the only session, and the
-//! connection ends with it. That is remembered for a while, by identity; `close`, `reset` and
+//! row: it may have had another reason), each command gets a connection of its own: nothing is
+//! proven there, the command has the only session, and the connection ends with it. That is remembered for a while, by identity; `close`, `reset` and
 //! `warm` forget it.
 
 use std::sync::Arc;
@@ -55,7 +55,7 @@ impl<C: Connection> Ready<C> {
         self.sessions == Sessions::One
             && self.is_used_up
             && self.standbys.is_empty()
-            && self.leases + self.lent == 0
+            && self.leases + self.lent + self.holds == 0
     }
 
     /// Nothing runs there, so that another session may be tried.
@@ -64,7 +64,8 @@ impl<C: Connection> Ready<C> {
             && self.is_used_up
             && !self.is_trying
             && !self.leaving
-            && self.leases + self.lent == 0
+            // A trial can end the connection, and with it what is forwarded there.
+            && self.leases + self.lent + self.holds == 0
             && self.checking.is_none()
             && !self.is_suspect(now)
             && self.connection.is_alive()
