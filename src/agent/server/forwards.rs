@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use super::Agent;
 use crate::agent::protocol::ForwardInfo;
 use crate::config::Config;
-use crate::pool::Forward;
+use crate::pool::{Forward, ForwardStatus};
 
 /// Between two attempts to listen for a forward of the TOML file, the first and the longest.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -19,8 +19,27 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub(super) struct Forwards {
     /// A std mutex: held for a look, or to add or remove one.
-    all: Mutex<BTreeMap<u64, Entry>>,
+    state: Mutex<State>,
     next: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    all: BTreeMap<u64, Entry>,
+    /// What those have counted that are gone.
+    gone: Counts,
+}
+
+/// What was counted of forwards, since the agent was started.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    /// Clients that came.
+    pub(super) clients: u64,
+    /// Times that a client was reset, or that the host did not listen.
+    pub(super) failures: u64,
+    /// Bytes from clients to hosts, and back.
+    pub(super) sent: u64,
+    pub(super) received: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -50,17 +69,17 @@ impl Forwards {
 
     fn add(&self, forward: Forward, kept: bool) -> u64 {
         let id = self.next.fetch_add(1, Ordering::Relaxed) + 1;
-        self.lock().insert(id, Entry { forward: Arc::new(forward), kept });
+        self.lock().all.insert(id, Entry { forward: Arc::new(forward), kept });
         id
     }
 
     pub(super) fn info(&self, id: u64) -> Option<ForwardInfo> {
-        let entry = self.lock().get(&id).cloned()?;
+        let entry = self.lock().all.get(&id).cloned()?;
         Some(ForwardInfo::new(id, entry.kept, entry.forward.status()))
     }
 
     pub(super) fn all(&self) -> Vec<ForwardInfo> {
-        let all = self.lock().clone();
+        let all = self.lock().all.clone();
         let info =
             |(id, entry): (u64, Entry)| ForwardInfo::new(id, entry.kept, entry.forward.status());
         all.into_iter().map(info).collect()
@@ -68,7 +87,7 @@ impl Forwards {
 
     /// Ends it, and says whether it was there.
     pub(super) async fn remove(&self, id: u64) -> bool {
-        let removed = self.lock().remove(&id);
+        let removed = self.lock().remove(id);
         match removed {
             Some(entry) => {
                 entry.forward.end().await;
@@ -80,23 +99,58 @@ impl Forwards {
 
     /// Whether the agent is needed for one.
     pub(super) fn is_kept(&self) -> bool {
-        self.lock().values().any(|entry| entry.kept)
+        self.lock().all.values().any(|entry| entry.kept)
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.lock().all.len()
+    }
+
+    /// What was counted, also of those that are gone; and how many clients are connected.
+    pub(super) fn counts(&self) -> (Counts, usize) {
+        let state = self.lock();
+        let mut counts = state.gone;
+        let mut open = 0;
+        for entry in state.all.values() {
+            let status = entry.forward.status();
+            counts.add(&status);
+            open += status.open;
+        }
+        (counts, open)
     }
 
     /// Those that no client waits for end.
     pub(super) fn end_kept(&self) {
         let ended: Vec<_> = {
-            let mut all = self.lock();
+            let mut state = self.lock();
             let kept: Vec<u64> =
-                all.iter().filter(|(_, entry)| entry.kept).map(|(id, _)| *id).collect();
-            kept.iter().filter_map(|id| all.remove(id)).collect()
+                state.all.iter().filter(|(_, entry)| entry.kept).map(|(id, _)| *id).collect();
+            kept.iter().filter_map(|id| state.remove(*id)).collect()
         };
         drop(ended);
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Entry>> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing panics half-way through a change.
-        self.all.lock().unwrap_or_else(|poison| poison.into_inner())
+        self.state.lock().unwrap_or_else(|poison| poison.into_inner())
+    }
+}
+
+impl State {
+    /// What it has counted stays counted.
+    fn remove(&mut self, id: u64) -> Option<Entry> {
+        let entry = self.all.remove(&id)?;
+        self.gone.add(&entry.forward.status());
+        Some(entry)
+    }
+}
+
+impl Counts {
+    fn add(&mut self, status: &ForwardStatus) {
+        self.clients += status.total;
+        self.failures += status.failed;
+        self.sent += status.sent;
+        self.received += status.received;
     }
 }
 
@@ -108,7 +162,7 @@ impl OfClient {
 
 impl Drop for OfClient {
     fn drop(&mut self) {
-        let removed = self.forwards.lock().remove(&self.id);
+        let removed = self.forwards.lock().remove(self.id);
         // It ends without the lock.
         drop(removed);
     }

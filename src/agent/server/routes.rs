@@ -74,8 +74,12 @@ async fn route(
     if request.method() != method {
         let message = format!("{path}: it is {method}, not {}", request.method());
         let mut answer = refused(&Refusal::new(Cause::WrongMethod, message));
+        let allowed = match path.as_str() {
+            "/v1/forwards" => "GET, POST",
+            _ => method.as_str(),
+        };
         let allowed =
-            HeaderValue::from_str(method.as_str()).expect("the name of a method is visible ASCII");
+            HeaderValue::from_str(allowed).expect("the name of a method is visible ASCII");
         answer.headers_mut().insert(ALLOW, allowed);
         return Ok(answer);
     }
@@ -386,6 +390,7 @@ fn status(agent: &Agent) -> Status {
             // This one asks.
             clients: agent.clients().saturating_sub(1),
             commands: agent.commands(),
+            forwards: agent.forwards.count(),
         },
         connections: agent.pools.connections(),
     }
