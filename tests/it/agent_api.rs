@@ -431,7 +431,10 @@ fn a_forward_in_frames_tells_what_happens_and_ends_with_them() {
     assert_eq!((kind, &info["kept"]), (4, &json!(false)));
     api.hold(&schema("Forward"), &info);
     let status = home.status();
-    assert_eq!((&status["agent"]["forwards"], &status["agent"]["commands"]), (&1.into(), &1.into()));
+    assert_eq!(
+        (&status["agent"]["forwards"], &status["agent"]["commands"]),
+        (&1.into(), &1.into())
+    );
     let shown = home.run(["status"]).stdout;
     assert!(shown.contains("\n1 forward (`sshpool forward ls` shows it)\n"), "{shown}");
 

@@ -20,14 +20,14 @@ use crate::lab::common::{wait_for, wait_for_async};
 use crate::lab::pooled::{PATIENCE, command, config, host, kill, pool};
 
 /// A service of this test's, on a port of the server: plain ssh leads there.
-struct Service {
+pub struct Service {
     ssh: Child,
-    port: u16,
+    pub port: u16,
 }
 
 impl Service {
     /// For each client `serve` is called, in a thread of its own.
-    fn start(sshd: &Sshd, serve: fn(TcpStream)) -> Service {
+    pub fn start(sshd: &Sshd, serve: fn(TcpStream)) -> Service {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
         let here = listener.local_addr().expect("it has one").port();
         std::thread::spawn(move || {
