@@ -1,5 +1,5 @@
-//! What docs/forwards.md shows is what happens: its console blocks, its unit of systemd and its Rust
-//! are run. So is what docs/docker.md says of Docker's own client.
+//! What docs/forwards.md shows is what happens: its console blocks, its unit of systemd and its
+//! Rust are run. So is what docs/docker.md says of Docker's own client.
 
 use std::error::Error;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -195,11 +195,8 @@ fn the_unit_runs_an_agent_with_the_forwards_of_the_file() {
     let file = home.path().join("ssh_config");
     std::fs::write(&file, text + "    IdentityFile none\n").expect("a file");
     let [port] = free();
-    home.config(&format!(
-        "[hosts.lab]\nssh_config = \"{}\"\n[[hosts.lab.forward]]\nlocal = \"{port}:localhost:{}\"\n",
-        file.display(),
-        service.port
-    ));
+    let forward = format!("[[hosts.lab.forward]]\nlocal = \"{port}:localhost:{}\"\n", service.port);
+    home.config(&format!("[hosts.lab]\nssh_config = \"{}\"\n{forward}", file.display()));
     let unit = blocks(GUIDE, "ini")[0];
     let words = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).expect("a command");
     let (program, words) = words.split_once(' ').expect("words");

@@ -587,6 +587,26 @@ fn a_forward_lasts_as_long_as_its_program(#[case] agent: bool) {
     home.assert_nothing_is_left();
 }
 
+/// Nobody is left to say it, and what it has read must not look complete all the same.
+#[rstest]
+#[case::the_agent(true)]
+#[case::the_program(false)]
+fn a_client_of_a_process_that_is_killed_is_reset(#[case] agent: bool) {
+    let (sshd, home) = (Sshd::builder().start(), Home::new());
+    let service = Service::start(&sshd, endless);
+    let args = ["-L", &format!("0:127.0.0.1:{}", service.port)];
+    let args = if agent { args.to_vec() } else { [&["--no-agent"][..], &args].concat() };
+    let (mut forward, at) = in_the_foreground(&home, &sshd, &args);
+    let mut client = client_of(at.parse().expect("a port"));
+    client.read_exact(&mut [0; 29]).expect("it has begun");
+    kill(if agent { home.pid() } else { forward.id() });
+    let ended = client.read(&mut [0; 100]).map_err(|error| error.kind());
+    assert_eq!(ended, Err(ErrorKind::ConnectionReset));
+    wait_until(&mut forward, std::time::Instant::now() + PATIENCE).expect("it ends");
+    // The socket of an agent that was killed is the next one's.
+    home.exec(&sshd, "true");
+}
+
 #[test]
 fn a_kept_forward_stays_until_it_is_removed() {
     let (sshd, home) = (Sshd::builder().start(), Home::new());
