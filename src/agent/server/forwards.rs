@@ -1,15 +1,21 @@
 //! The forwards of the agent: those of clients, which end with them, and those that are kept.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
 use tokio::time::sleep;
 
-use super::Agent;
-use crate::agent::protocol::ForwardInfo;
+use super::http::{Answer, body, json, switching, wants_frames};
+use super::{Agent, Running, hosts};
+use crate::agent::protocol::{self, Cause, ForwardInfo, Happened, NewForward, Refusal};
 use crate::config::Config;
+use crate::forward::{Endpoint, ForwardSpec, ForwardSpecError};
 use crate::pool::{Forward, ForwardStatus};
 
 /// Between two attempts to listen for a forward of the TOML file, the first and the longest.
@@ -168,10 +174,66 @@ impl Drop for OfClient {
     }
 }
 
+/// Forwards a port or a socket: for as long as the client's frames are open, or until it is
+/// removed.
+pub(super) async fn forward(
+    agent: &Arc<Agent>,
+    mut request: Request<Incoming>,
+) -> Result<Answer, Refusal> {
+    let upgrade = wants_frames(&request)?.then(|| hyper::upgrade::on(&mut request));
+    let new: NewForward = body(request).await?;
+    if new.keep == upgrade.is_some() {
+        let message = "either the connection is upgraded to frames, or keep is true";
+        return Err(Refusal::new(Cause::Invalid, message));
+    }
+    let spec = match &new.command {
+        Some(_) => ForwardSpec::to_command(Endpoint::Socket(new.forward.clone().into())),
+        None => new
+            .forward
+            .parse()
+            .map_err(|error: ForwardSpecError| Refusal::new(Cause::Invalid, error.to_string()))?,
+    };
+    let running = Running::new(agent)?;
+    let (host, pool) = hosts::host_in_place(agent, new.host.clone(), new.origin())?;
+    // What the place lacks is told now, and not to the first client.
+    hosts::resolved(agent, &host, &pool).await?;
+    let place = host.login().place.as_ref();
+    let directory = place.and_then(|place| place.directory.as_deref());
+    let spec = spec.in_directory(directory.unwrap_or(Path::new("/")));
+    let forward = pool.forward_or_run(host.clone(), spec, new.command, false).await;
+    let forward = forward.map_err(|error| agent.refusal(&error, &host))?;
+    let Some(upgrade) = upgrade else { return json(&agent.forwards.keep(forward)) };
+    let agent = Arc::clone(agent);
+    tokio::spawn(async move {
+        let _running = running;
+        let mut events = forward.events();
+        let of_client = agent.forwards.of_client(forward);
+        let Ok(upgraded) = upgrade.await else { return };
+        let (mut from, mut to) = tokio::io::split(TokioIo::new(upgraded));
+        let Some(info) = of_client.info() else { return };
+        let text = serde_json::to_vec(&info).expect("it has text keys");
+        let told = async {
+            protocol::write_frame(&mut to, protocol::frame::STARTED, &text).await?;
+            while let Some(event) = events.next().await {
+                let text = serde_json::to_vec(&Happened::from(event)).expect("it has text keys");
+                protocol::write_frame(&mut to, protocol::frame::STDOUT, &text).await?;
+            }
+            protocol::write_frame(&mut to, protocol::frame::END, b"{}").await
+        };
+        // The client says no more, and its end is that of the forward.
+        let mut ignored = tokio::io::sink();
+        tokio::select! {
+            _ = told => {}
+            _ = tokio::io::copy(&mut from, &mut ignored) => {}
+        }
+    });
+    Ok(switching())
+}
+
 /// Begins the forwards of the TOML file. Where the agent before still listens, that is tried again.
 pub(super) fn begin(agent: &Arc<Agent>, config: &Config) {
     for (name, specs) in &config.forwards {
-        let Ok(host) = super::routes::named(agent, config, name) else { continue };
+        let Ok(host) = hosts::named(agent, config, name) else { continue };
         for spec in specs {
             let (host, spec) = (host.clone(), spec.clone().in_directory("/".as_ref()));
             // Weak: an agent that leaves waits for nothing here.
