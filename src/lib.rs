@@ -24,6 +24,9 @@
 //!   killed it, it was lost with its connection, or it never started. [`Error::never_started`]
 //!   tells whether running it again is safe; what never started is tried again by the pool itself,
 //!   within limits.
+//! - [`Pool::forward`] forwards ports and sockets, as `-L`, `-R` and `-D` of ssh do. A listener on
+//!   this side stays when its connection is lost, and a client whose connection is lost is reset:
+//!   what it has read does not look complete.
 //! - Nothing is left behind on this machine, by [`Pool::close`], by dropping everything, by a panic
 //!   or by `kill -9`: no process, no socket, no directory.
 //! - The pool never asks for a password, and never logs in unless a command or [`Pool::acquire`]

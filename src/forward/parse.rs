@@ -140,7 +140,7 @@ mod tests {
     #[case("-L 80:-oProxyCommand=x:90")]
     #[case("-L /x%h:/y")]
     #[case("-L /x:${HOME}/y")]
-    #[case("-L /x:/y\n")]
+    #[case("-L /x\n:/y")]
     #[case("-L /x\\")]
     #[case("-D /s")]
     #[case("-D 80:db:80")]

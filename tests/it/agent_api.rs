@@ -3,8 +3,8 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -68,7 +68,7 @@ impl Lab {
 /// What is written there.
 struct Description {
     document: Value,
-    /// What was seen: path and status.
+    /// What was seen: method and path, and status.
     seen: RefCell<BTreeSet<(String, String)>>,
 }
 
@@ -103,6 +103,7 @@ impl Description {
 
     #[track_caller]
     fn compare(&self, method: &str, path: &str, body: &str, answer: &Answer) {
+        let path = described(path);
         let operation = &self.document["paths"][path][method.to_ascii_lowercase()];
         let status = answer.status.to_string();
         let response = &operation["responses"][&status];
@@ -111,7 +112,7 @@ impl Description {
             "{method} {path}: {status} is not described: {}",
             answer.text()
         );
-        self.seen.borrow_mut().insert((path.to_owned(), status));
+        self.seen.borrow_mut().insert((format!("{method} {path}"), status));
         if let (Ok(body), true) = (serde_json::from_str::<Value>(body), answer.status < 300) {
             self.hold(&operation["requestBody"]["content"]["application/json"]["schema"], &body);
         }
@@ -141,6 +142,14 @@ impl Description {
     }
 }
 
+/// As it is described.
+fn described(path: &str) -> &str {
+    match path.starts_with("/v1/forwards/") {
+        true => "/v1/forwards/{id}",
+        false => path,
+    }
+}
+
 /// Makes every object that is described take the described fields only.
 fn close(schema: &mut Value) {
     match schema {
@@ -159,18 +168,17 @@ fn close(schema: &mut Value) {
 fn the_agent_is_as_it_is_described() {
     let lab = Lab::new();
     let (home, api) = (&lab.home, Description::read());
-    for path in ["/v1/health", "/v1/version", "/v1/status", "/v1/stats", "/v1/hosts", "/metrics"] {
+    for path in [
+        "/v1/health",
+        "/v1/version",
+        "/v1/status",
+        "/v1/stats",
+        "/v1/hosts",
+        "/v1/forwards",
+        "/metrics",
+    ] {
         assert_eq!(api.ask(home, "GET", path, "", "").status, 200, "{path}");
     }
-    let all = [
-        "/v1/exec",
-        "/v1/connect",
-        "/v1/lease",
-        "/v1/check",
-        "/v1/retire",
-        "/v1/close",
-        "/v1/stop",
-    ];
     let lines = "accept: text/plain, application/x-ndjson;q=0.5\r\n";
     for (head, more, status) in [
         ("", json!({"command": "echo out; echo err >&2; exit 3"}), 200),
@@ -255,10 +263,56 @@ fn the_agent_is_as_it_is_described() {
         ("/v1/close", json!({}), 400),
         ("/v1/close", json!({"hosts": ["lab"], "all": true}), 400),
         ("/v1/stop", json!([]), 400),
+        (
+            "/v1/forwards",
+            json!({"host": lab.host, "forward": "-L 0:localhost:22", "keep": true, "place": {}}),
+            200,
+        ),
+        (
+            "/v1/forwards",
+            json!({"host": lab.host, "forward": "/", "command": "cat", "keep": true}),
+            200,
+        ),
+        ("/v1/forwards", json!({"host": lab.host, "forward": "-L 0:localhost:22"}), 400),
+        ("/v1/forwards", json!({"host": lab.host, "forward": "-L 22", "keep": true}), 400),
+        (
+            "/v1/forwards",
+            json!({"host": lab.host, "forward": "/nosuch/s:localhost:22", "keep": true}),
+            502,
+        ),
+        (
+            "/v1/forwards",
+            json!({"host": "127.99.99.99:1", "forward": "-R 0:localhost:22", "keep": true}),
+            502,
+        ),
+        (
+            "/v1/forwards",
+            json!({"host": lab.host, "forward": "-D 0", "keep": true, "place": {"standing": "elsewhere"}}),
+            421,
+        ),
+        (
+            "/v1/forwards",
+            json!({"host": unknown, "forward": "-L 0:localhost:22", "keep": true, "place": {}}),
+            428,
+        ),
     ] {
         let head = if path == "/v1/lease" { FRAMES } else { "" };
         let answer = api.ask(home, "POST", path, head, &body.to_string());
         assert_eq!(answer.status, status, "{path} {body}: {}", answer.text());
+    }
+    let ids: Vec<_> = home.get("/v1/forwards").json()["forwards"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|forward| forward["id"].as_u64().expect("a number"))
+        .collect();
+    assert_eq!(ids.len(), 2);
+    api.ask(home, "GET", "/v1/forwards", "", "");
+    for id in ids {
+        let path = format!("/v1/forwards/{id}");
+        assert_eq!(api.ask(home, "DELETE", &path, "", "").json(), json!({"removed": id}));
+        let again = api.ask(home, "DELETE", &path, "", "");
+        assert_eq!((again.status, &*again.kind()), (404, "not_found"));
     }
     let without_frames = json!({"host": lab.host}).to_string();
     assert_eq!(api.ask(home, "POST", "/v1/lease", "", &without_frames).status, 400);
@@ -286,6 +340,11 @@ fn the_agent_is_as_it_is_described() {
         {
             let lease = api.ask(home, "POST", "/v1/lease", FRAMES, &one_more.to_string());
             assert_eq!((lease.status, &*lease.kind()), (429, "too_many"));
+            let mut forward = one_more.clone();
+            forward["forward"] = "-L 0:localhost:22".into();
+            forward["keep"] = true.into();
+            let forward = api.ask(home, "POST", "/v1/forwards", "", &forward.to_string());
+            assert_eq!((forward.status, &*forward.kind()), (429, "too_many"));
             let more = json!({"command": "true", "settings": {"max_connections": number + 1000}});
             assert_eq!(
                 api.ask(home, "POST", "/v1/exec", "", &lab.exec(more).to_string()).kind(),
@@ -301,52 +360,111 @@ fn the_agent_is_as_it_is_described() {
     assert_eq!(api.ask(home, "GET", "/v1/hosts", "", "").status, 400);
     std::fs::write(&config, text).expect("ours");
 
-    let paths: Vec<_> = api.document["paths"].as_object().expect("paths").keys().cloned().collect();
-    // It has two methods, and a test of its own (`files::`).
-    for path in paths.iter().filter(|path| *path != "/v1/file") {
-        let is_post = all.contains(&path.as_str());
-        let (method, other) = if is_post { ("POST", "GET") } else { ("GET", "POST") };
-        let newer = api.ask(home, method, path, "sshpool-version: 99.0.0\r\n", "");
-        assert_eq!((newer.status, &*newer.kind()), (409, "other_version"));
-        let wrong = home.ask(other, path, "", "");
+    let paths = api.document["paths"].as_object().expect("paths");
+    let methods = |path: &str| -> Vec<String> {
+        let operations = paths[path].as_object().expect("operations");
+        operations.keys().map(|method| method.to_ascii_uppercase()).collect()
+    };
+    // Files have a test of their own (`files::`).
+    for path in paths.keys().filter(|path| *path != "/v1/file") {
+        let (asked, methods) = (path.replace("{id}", "1"), methods(path));
+        let other = if methods == ["POST"] { "GET" } else { "PUT" };
+        let wrong = home.ask(other, &asked, "", "");
         assert_eq!(
             (wrong.status, &*wrong.kind(), &*wrong.head["allow"]),
-            (405, "wrong_method", method)
+            (405, "wrong_method", &*methods.join(", "))
         );
-        if is_post {
+        for method in &methods {
+            let newer = api.ask(home, method, &asked, "sshpool-version: 99.0.0\r\n", "");
+            assert_eq!((newer.status, &*newer.kind()), (409, "other_version"));
+        }
+        if methods.contains(&"POST".to_owned()) {
             let mut client = home.connect();
             client
                 .write_all(
-                    request(method, path, "", "").replace("h: 0", "h: 1073741824").as_bytes(),
+                    request("POST", path, "", "").replace("h: 0", "h: 1073741824").as_bytes(),
                 )
                 .expect("it reads");
             let answer = Answer::read(&mut client);
-            api.compare(method, path, "", &answer);
+            api.compare("POST", path, "", &answer);
             assert_eq!((answer.status, &*answer.kind()), (413, "too_large"));
         }
     }
     let nowhere = home.ask("GET", "/v2/exec", "", "");
     assert_eq!((nowhere.status, &*nowhere.kind()), (404, "not_found"));
-    // Frames are for other tests (`agent_commands`, `runners`).
-    for path in ["/v1/exec", "/v1/lease"] {
-        api.seen.borrow_mut().insert((path.to_owned(), "101".to_owned()));
+    // Frames are for other tests (`agent_commands`, `runners`, the one below).
+    for path in ["/v1/exec", "/v1/lease", "/v1/forwards"] {
+        api.seen.borrow_mut().insert((format!("POST {path}"), "101".to_owned()));
     }
     assert_eq!(api.ask(home, "POST", "/v1/stop", "", "").status, 200);
 
-    let described = paths.iter().flat_map(|path| {
-        let operations = api.document["paths"][path].as_object().expect("operations").values();
-        let statuses =
-            operations.flat_map(|of| of["responses"].as_object().expect("responses").keys());
-        statuses.map(|status| (path.clone(), status.clone()))
+    let described = paths.iter().flat_map(|(path, operations)| {
+        operations.as_object().expect("operations").iter().flat_map(move |(method, of)| {
+            let statuses = of["responses"].as_object().expect("responses").keys();
+            let name = format!("{} {path}", method.to_ascii_uppercase());
+            statuses.map(move |status| (name.clone(), status.clone()))
+        })
     });
     // The first has a test of its own, and so has the second: it is for whoever asks anything.
-    let elsewhere = |(path, status): &(String, String)| {
+    let elsewhere = |(name, status): &(String, String)| {
         status == "408"
-            || path == "/v1/file"
-            || (status == "503" && !["/v1/exec", "/v1/connect"].contains(&path.as_str()))
+            || name.ends_with(" /v1/file")
+            || (status == "503" && !["POST /v1/exec", "POST /v1/connect"].contains(&name.as_str()))
     };
     let described: BTreeSet<_> = described.filter(|pair| !elsewhere(pair)).collect();
     assert_eq!(*api.seen.borrow(), described, "all that is described was seen");
+}
+
+/// A forward in frames tells what happens to it, ends with them, and is counted.
+#[test]
+fn a_forward_in_frames_tells_what_happens_and_ends_with_them() {
+    let lab = Lab::new();
+    let (home, api) = (&lab.home, Description::read());
+    let schema = |name: &str| json!({"$ref": format!("#/components/schemas/{name}")});
+    let body = json!({"host": lab.host, "forward": "-L 0:127.0.0.1:1"});
+    let mut client = home.connect();
+    client
+        .write_all(request("POST", "/v1/forwards", FRAMES, &body.to_string()).as_bytes())
+        .expect("it reads");
+    assert!(read_head(&mut client).starts_with("HTTP/1.1 101 "));
+    let mut frames = agents::Frames(client);
+    let (kind, info) = frames.next().expect("it begins");
+    let info: Value = serde_json::from_slice(&info).expect("it is JSON");
+    assert_eq!((kind, &info["kept"]), (4, &json!(false)));
+    api.hold(&schema("Forward"), &info);
+    let status = home.status();
+    assert_eq!(
+        (&status["agent"]["forwards"], &status["agent"]["commands"]),
+        (&1.into(), &1.into())
+    );
+    let shown = home.run(["status"]).stdout;
+    assert!(shown.contains("\n1 forward (`sshpool forward ls` shows it)\n"), "{shown}");
+
+    // Nobody listens there.
+    let port = info["listening"].as_str().and_then(|at| at.parse().ok()).expect("a port");
+    let mut refused = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+    let error = refused.read(&mut [0]).expect_err("it is reset");
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    for expected in ["connected", "failed"] {
+        let (kind, event) = frames.next().expect("something happens");
+        let event: Value = serde_json::from_slice(&event).expect("it is JSON");
+        assert_eq!((kind, &event["event"]), (1, &json!(expected)), "{event}");
+        api.hold(&schema("ForwardEvent"), &event);
+    }
+    let counted = || {
+        let metrics = home.get("/metrics").text();
+        ["forwards", "forward_clients_total", "forward_failures_total"].map(|name| {
+            let start = format!("sshpool_agent_{name} ");
+            let value = metrics.lines().find_map(|line| line.strip_prefix(&start));
+            value.unwrap_or_else(|| panic!("{name}: {metrics}")).to_owned()
+        })
+    };
+    assert_eq!(counted(), ["1", "1", "1"]);
+    drop(frames);
+    wait_for("it is gone", PATIENCE, || TcpStream::connect(("127.0.0.1", port)).is_err());
+    wait_for("it counts no more", PATIENCE, || home.status()["agent"]["forwards"] == 0);
+    assert_eq!(counted(), ["0", "1", "1"], "what it has counted stays counted");
+    assert!(!home.run(["status"]).stdout.contains("forward"));
 }
 
 #[test]

@@ -75,5 +75,7 @@ fn there_are_hosts_and_groups() {
     assert_eq!(docker.get_program().collect::<Vec<_>>(), ["sudo", "-n", "docker"]);
     assert_eq!(docker.get_path().collect::<Vec<_>>(), ["/snap/bin", "~/bin"]);
     assert_eq!(docker.get_context(), Some("default"));
+    let forwards: Vec<_> = config.forwards["web1"].iter().map(ToString::to_string).collect();
+    assert_eq!(forwards, ["-L 5432:localhost:5432"]);
     assert_eq!(config.groups.keys().collect::<Vec<_>>(), ["all", "db", "web"]);
 }

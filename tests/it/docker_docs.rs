@@ -16,10 +16,11 @@ use sshpool::{Host, Pool};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
+use crate::forward_docs::DOCKER_SECTION;
 use crate::lab::common;
 use crate::lab::common::process::{path_with_sshpool, run};
 use crate::lab::common::sshd::{Image, Kind, Sshd};
-use crate::lab::documents::{blocks, matches};
+use crate::lab::documents::{blocks, matches, section};
 use crate::lab::pooled::{PATIENCE, command, config, host, pool};
 
 const GUIDE: &str = include_str!("../../docs/docker.md");
@@ -247,7 +248,9 @@ fn the_console_blocks_of_the_guide_print_what_it_says() {
         ("web4", &no_permission),
         ("web5", &no_daemon),
     ]);
-    for block in blocks(GUIDE, "console") {
+    // The section of Docker's own client has a test in `forward_docs`.
+    let text = GUIDE.replace(section(GUIDE, DOCKER_SECTION), "");
+    for block in blocks(&text, "console") {
         prompt.follow(&shop, block);
     }
     assert_eq!(left(shop.engine, shop.name()), [], "it is down at the end");
@@ -291,7 +294,8 @@ fn the_rust_blocks_are_parts_of_this_file() {
     let trimmed =
         |text: &str| text.lines().map(|line| line.trim().to_owned() + "\n").collect::<String>();
     let own = trimmed(include_str!("docker_docs.rs"));
-    for block in blocks(GUIDE, "rust") {
+    let text = GUIDE.replace(section(GUIDE, DOCKER_SECTION), "");
+    for block in blocks(&text, "rust") {
         let block = block.replace("\"/srv/shop/compose.yaml\"", "file").replace("\"shop\"", "shop");
         assert!(own.contains(&trimmed(&block)), "this is not here:\n{block}");
     }

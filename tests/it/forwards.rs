@@ -20,14 +20,14 @@ use crate::lab::common::{wait_for, wait_for_async};
 use crate::lab::pooled::{PATIENCE, command, config, host, kill, pool};
 
 /// A service of this test's, on a port of the server: plain ssh leads there.
-struct Service {
+pub struct Service {
     ssh: Child,
-    port: u16,
+    pub port: u16,
 }
 
 impl Service {
     /// For each client `serve` is called, in a thread of its own.
-    fn start(sshd: &Sshd, serve: fn(TcpStream)) -> Service {
+    pub fn start(sshd: &Sshd, serve: fn(TcpStream)) -> Service {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
         let here = listener.local_addr().expect("it has one").port();
         std::thread::spawn(move || {
@@ -585,6 +585,26 @@ fn a_forward_lasts_as_long_as_its_program(#[case] agent: bool) {
         home.run(["agent", "stop", "--now"]);
     }
     home.assert_nothing_is_left();
+}
+
+/// Nobody is left to say it, and what it has read must not look complete all the same.
+#[rstest]
+#[case::the_agent(true)]
+#[case::the_program(false)]
+fn a_client_of_a_process_that_is_killed_is_reset(#[case] agent: bool) {
+    let (sshd, home) = (Sshd::builder().start(), Home::new());
+    let service = Service::start(&sshd, endless);
+    let args = ["-L", &format!("0:127.0.0.1:{}", service.port)];
+    let args = if agent { args.to_vec() } else { [&["--no-agent"][..], &args].concat() };
+    let (mut forward, at) = in_the_foreground(&home, &sshd, &args);
+    let mut client = client_of(at.parse().expect("a port"));
+    client.read_exact(&mut [0; 29]).expect("it has begun");
+    kill(if agent { home.pid() } else { forward.id() });
+    let ended = client.read(&mut [0; 100]).map_err(|error| error.kind());
+    assert_eq!(ended, Err(ErrorKind::ConnectionReset));
+    wait_until(&mut forward, std::time::Instant::now() + PATIENCE).expect("it ends");
+    // The socket of an agent that was killed is the next one's.
+    home.exec(&sshd, "true");
 }
 
 #[test]

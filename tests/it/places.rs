@@ -156,7 +156,7 @@ fn here() -> Caller {
     Caller::default()
 }
 
-fn an_agent(with: &[PathBuf], directory: &Path, name: &str) -> SshAgent {
+pub fn an_agent(with: &[PathBuf], directory: &Path, name: &str) -> SshAgent {
     let socket = directory.join(name);
     let mut agent = command("ssh-agent");
     agent.args(["-D", "-a"]).arg(&socket).stdout(std::process::Stdio::null());
@@ -168,9 +168,9 @@ fn an_agent(with: &[PathBuf], directory: &Path, name: &str) -> SshAgent {
     agent
 }
 
-struct SshAgent {
+pub struct SshAgent {
     child: std::process::Child,
-    socket: PathBuf,
+    pub socket: PathBuf,
 }
 
 impl SshAgent {

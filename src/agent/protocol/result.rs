@@ -112,6 +112,7 @@ mod tests {
             Error::Exhausted { key, max: 5, last_failure: None },
             Error::Closed { host: host() },
             Error::NeverStarted { host: host(), reason: reason.clone() },
+            Error::Forward { host: host(), reason: reason.clone() },
             Error::Lost { host: host(), reason, partial: Arc::clone(&partial) },
             Error::TimedOut {
                 host: host(),

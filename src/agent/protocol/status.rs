@@ -20,6 +20,7 @@ pub(crate) struct About {
     /// Clients that are connected, beside the one that asks.
     pub clients: usize,
     pub commands: usize,
+    pub forwards: usize,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

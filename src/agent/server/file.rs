@@ -15,9 +15,9 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use super::hosts::host;
 use super::http::{Answer, json, with_stream};
 use super::peer::Peer;
-use super::routes::host;
 use super::{Agent, READ_TIMEOUT, Running};
 use crate::agent::protocol::{Cause, HostSpec, Origin, Refusal};
 use crate::files::{Download, FileError, Options, Upload};

@@ -66,9 +66,28 @@ pub(super) fn text(agent: &Agent) -> String {
         head(&mut text, &format!("agent_{name}"), help);
         line(&mut text, format_args!("sshpool_agent_{name} {}", all[field]));
     }
+    let (forwards, open) = agent.forwards.counts();
     let own = [
         ("agent_clients", "Clients that are connected to the agent.", agent.clients() as f64),
         ("agent_commands", "Commands that run.", agent.commands() as f64),
+        ("agent_forwards", "Forwards that are there.", agent.forwards.count() as f64),
+        ("agent_forward_clients_open", "Clients of forwards that are connected.", open as f64),
+        ("agent_forward_clients_total", "Clients of forwards that came.", forwards.clients as f64),
+        (
+            "agent_forward_failures_total",
+            "Times that a forward's client was reset, or that a host did not listen for one.",
+            forwards.failures as f64,
+        ),
+        (
+            "agent_forward_sent_bytes_total",
+            "Bytes from clients of forwards to hosts.",
+            forwards.sent as f64,
+        ),
+        (
+            "agent_forward_received_bytes_total",
+            "Bytes from hosts to clients of forwards.",
+            forwards.received as f64,
+        ),
         ("agent_uptime_seconds", "Time since the agent was started.", agent.uptime().as_secs_f64()),
     ];
     for (name, help, value) in own {

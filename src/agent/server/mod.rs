@@ -11,6 +11,7 @@ mod commands;
 mod counted;
 mod file;
 mod forwards;
+mod hosts;
 mod http;
 mod leases;
 mod lines;
@@ -131,7 +132,7 @@ pub(crate) async fn serve(
         last_use: AtomicUsize::new(0),
         life: watch::Sender::new(Life::Listening),
     });
-    match routes::config(&agent) {
+    match hosts::config(&agent) {
         Ok(config) => forwards::begin(&agent, &config),
         Err(refusal) => tracing::warn!(why = refusal.error.message, "no forwards are begun"),
     }

@@ -1,7 +1,6 @@
 //! What the agent is asked, and what it answers: a function for each request.
 
 use std::convert::Infallible;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +14,7 @@ use hyper_util::rt::TokioIo;
 
 use super::commands::{self, AnswerFormat, CommandRun};
 use super::file;
+use super::hosts::{host, host_of, hosts};
 use super::http::{
     Answer, LINES, body, json, refused, switching, text, wants_frames, wants_lines, with_body,
 };
@@ -23,17 +23,12 @@ use super::questions;
 use super::{Agent, Running};
 use crate::agent::exit_watch;
 use crate::agent::protocol::{
-    self, About, Cause, Close, Connect, Connected, Exec, Happened, HostSpec, KnownHost, Leased,
-    Masters, NewForward, Origin, Question, Refusal, Status, Stop,
+    self, About, Cause, Close, Connect, Connected, Exec, Leased, Masters, Question, Refusal,
+    Status, Stop,
 };
 use crate::command::Runner;
-use crate::config::{Config, SessionReuse};
-use crate::error::Error;
-use crate::forward::{Endpoint, ForwardSpec, ForwardSpecError};
-use crate::host::place::Needs;
-use crate::host::{Caller, Host, HostError, Login};
-use crate::pool::Pool;
-use crate::transport::NotResolved;
+use crate::config::SessionReuse;
+use crate::host::Caller;
 
 /// How long commands may go on that run on what is closed.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -77,8 +72,12 @@ async fn route(
     if request.method() != method {
         let message = format!("{path}: it is {method}, not {}", request.method());
         let mut answer = refused(&Refusal::new(Cause::WrongMethod, message));
+        let allowed = match path.as_str() {
+            "/v1/forwards" => "GET, POST",
+            _ => method.as_str(),
+        };
         let allowed =
-            HeaderValue::from_str(method.as_str()).expect("the name of a method is visible ASCII");
+            HeaderValue::from_str(allowed).expect("the name of a method is visible ASCII");
         answer.headers_mut().insert(ALLOW, allowed);
         return Ok(answer);
     }
@@ -98,7 +97,7 @@ async fn route(
         "/v1/forwards" if method == Method::GET => {
             json(&protocol::Forwards { forwards: agent.forwards.all() })
         }
-        "/v1/forwards" => forward(agent, request).await,
+        "/v1/forwards" => super::forwards::forward(agent, request).await,
         path if let Some(id) = forward_id(path) => match agent.forwards.remove(id).await {
             true => json(&serde_json::json!({ "removed": id })),
             false => {
@@ -274,59 +273,6 @@ fn forward_id(path: &str) -> Option<u64> {
     path.strip_prefix("/v1/forwards/")?.parse().ok()
 }
 
-/// Forwards a port or a socket: for as long as the client's frames are open, or until it is
-/// removed.
-async fn forward(agent: &Arc<Agent>, mut request: Request<Incoming>) -> Result<Answer, Refusal> {
-    let upgrade = wants_frames(&request)?.then(|| hyper::upgrade::on(&mut request));
-    let new: NewForward = body(request).await?;
-    if new.keep == upgrade.is_some() {
-        let message = "either the connection is upgraded to frames, or keep is true";
-        return Err(Refusal::new(Cause::Invalid, message));
-    }
-    let spec = match &new.command {
-        Some(_) => ForwardSpec::to_command(Endpoint::Socket(new.forward.clone().into())),
-        None => new
-            .forward
-            .parse()
-            .map_err(|error: ForwardSpecError| Refusal::new(Cause::Invalid, error.to_string()))?,
-    };
-    let running = Running::new(agent)?;
-    let (host, pool) = host_in_place(agent, new.host.clone(), new.origin())?;
-    // What the place lacks is told now, and not to the first client.
-    resolved(agent, &host, &pool).await?;
-    let place = host.login().place.as_ref();
-    let directory = place.and_then(|place| place.directory.as_deref());
-    let spec = spec.in_directory(directory.unwrap_or(Path::new("/")));
-    let forward = pool.forward_or_run(host.clone(), spec, new.command, false).await;
-    let forward = forward.map_err(|error| agent.refusal(&error, &host))?;
-    let Some(upgrade) = upgrade else { return json(&agent.forwards.keep(forward)) };
-    let agent = Arc::clone(agent);
-    tokio::spawn(async move {
-        let _running = running;
-        let mut events = forward.events();
-        let of_client = agent.forwards.of_client(forward);
-        let Ok(upgraded) = upgrade.await else { return };
-        let (mut from, mut to) = tokio::io::split(TokioIo::new(upgraded));
-        let Some(info) = of_client.info() else { return };
-        let text = serde_json::to_vec(&info).expect("it has text keys");
-        let told = async {
-            protocol::write_frame(&mut to, protocol::frame::STARTED, &text).await?;
-            while let Some(event) = events.next().await {
-                let text = serde_json::to_vec(&Happened::from(event)).expect("it has text keys");
-                protocol::write_frame(&mut to, protocol::frame::STDOUT, &text).await?;
-            }
-            protocol::write_frame(&mut to, protocol::frame::END, b"{}").await
-        };
-        // The client says no more, and its end is that of the forward.
-        let mut ignored = tokio::io::sink();
-        tokio::select! {
-            _ = told => {}
-            _ = tokio::io::copy(&mut from, &mut ignored) => {}
-        }
-    });
-    Ok(switching())
-}
-
 /// The connections that this client's next command on a host could run on; they may be for no
 /// further command from now on.
 async fn masters(
@@ -394,90 +340,9 @@ fn status(agent: &Agent) -> Status {
             // This one asks.
             clients: agent.clients().saturating_sub(1),
             commands: agent.commands(),
+            forwards: agent.forwards.count(),
         },
         connections: agent.pools.connections(),
-    }
-}
-
-/// The names of the configuration file, and what there are connections to.
-fn hosts(agent: &Agent) -> Result<Vec<KnownHost>, Refusal> {
-    let mut all = std::collections::BTreeMap::new();
-    for name in config(agent)?.hosts.into_keys() {
-        all.insert(name, 0);
-    }
-    for connection in agent.pools.connections() {
-        let name = connection.host.rsplit_once(':').map_or(&*connection.host, |(name, _)| name);
-        *all.entry(name.to_owned()).or_default() += 1;
-    }
-    Ok(all.into_iter().map(|(name, connections)| KnownHost { name, connections }).collect())
-}
-
-/// The configuration file as it is now.
-pub(super) fn config(agent: &Agent) -> Result<Config, Refusal> {
-    let invalid =
-        |error: crate::config::ConfigError| Refusal::new(Cause::Invalid, error.to_string());
-    match &agent.plan.config_file {
-        Some(file) if !matches!(file.try_exists(), Ok(false)) => {
-            Config::load(file).map_err(invalid)
-        }
-        _ => Ok(Config::default()),
-    }
-}
-
-fn host_of(agent: &Agent, spec: HostSpec) -> Result<Host, Refusal> {
-    let invalid = |error: crate::host::HostError| Refusal::new(Cause::Invalid, error.to_string());
-    match spec {
-        HostSpec::Whole(whole) => whole.host().map_err(|why| Refusal::new(Cause::Invalid, why)),
-        HostSpec::Name(text) => named(agent, &config(agent)?, &text).map_err(invalid),
-    }
-}
-
-/// A host by what is written for it.
-pub(super) fn named(agent: &Agent, config: &Config, text: &str) -> Result<Host, HostError> {
-    let host = config.host(text)?;
-    match &agent.plan.ssh_config {
-        Some(file) if host.get_config_file().is_none() => host.config_file(file),
-        _ => Ok(host),
-    }
-}
-
-/// The host as the client would reach it from its place, and the pool that has its settings.
-pub(super) async fn host(
-    agent: &Agent,
-    spec: HostSpec,
-    origin: Origin,
-) -> Result<(Host, Pool), Refusal> {
-    let (host, pool) = host_in_place(agent, spec, origin)?;
-    let host = resolved(agent, &host, &pool).await?;
-    Ok((host, pool))
-}
-
-/// The host in the client's place, to be asked for again and again.
-fn host_in_place(agent: &Agent, spec: HostSpec, origin: Origin) -> Result<(Host, Pool), Refusal> {
-    let host = host_of(agent, spec)?;
-    let standing = origin.place.as_ref().and_then(|place| place.standing.as_ref());
-    if standing.is_some_and(|standing| *standing != agent.standing.place) {
-        let message = "the agent has another root, other namespaces or other ids than its client";
-        return Err(Refusal::new(Cause::Elsewhere, message));
-    }
-    let pool = agent.pools.get(origin.settings.as_ref())?;
-    let pool = pool.map_err(|error| agent.refusal(&error, &host))?;
-    let place = origin.place().map_err(|why| Refusal::new(Cause::Invalid, why))?;
-    Ok((host.with_login(Login { place: Some(Arc::new(place)), ..Login::default() }), pool))
-}
-
-async fn resolved(agent: &Agent, host: &Host, pool: &Pool) -> Result<Host, Refusal> {
-    match pool.resolve(host).await {
-        Ok(host) => Ok(host),
-        Err(NotResolved::Needs(Needs { variables, whole })) => {
-            let message =
-                "more has to be known of the client's place: send it along, with these variables";
-            Err(Refusal::new(Cause::Place { variables, whole }, message))
-        }
-        Err(NotResolved::Failed(source)) => {
-            let error = Error::Connect { host: host.name().to_owned(), source };
-            Err(agent.refusal(&error, host))
-        }
     }
 }
 

@@ -66,7 +66,7 @@ async fn found(setup: &Setup) -> Result<Option<protocol::Status>, Failure> {
 
 fn shown(status: &protocol::Status) -> String {
     let about = &status.agent;
-    let heading = format!(
+    let mut heading = format!(
         "agent {} (pid {}), up {}; {} running",
         about.version,
         about.pid,
@@ -76,6 +76,11 @@ fn shown(status: &protocol::Status) -> String {
             count => format!("{count} commands"),
         }
     );
+    match about.forwards {
+        0 => {}
+        1 => heading += "\n1 forward (`sshpool forward ls` shows it)",
+        count => heading += &format!("\n{count} forwards (`sshpool forward ls` shows them)"),
+    }
     if status.connections.is_empty() {
         return format!("{heading}\nno connections\n");
     }

@@ -1,17 +1,15 @@
 //! The connection of a client, which does not look complete unless it is.
 
-use std::io;
-
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::tcp;
 use tokio::net::unix;
 use tokio::net::{TcpStream, UnixStream};
 
-/// A client. Dropped, it is reset, unless it was said to have ended.
+/// A client. It is reset when it is dropped, and when this process is killed, unless it was said to
+/// have ended.
 #[derive(Debug)]
 pub(super) struct Client {
-    stream: Option<Stream>,
-    has_ended: bool,
+    stream: Stream,
 }
 
 #[derive(Debug)]
@@ -31,12 +29,15 @@ impl Client {
         if let Stream::Tcp(stream) = &stream {
             // As ssh does for what it forwards. A client that is gone needs it no more.
             let _ = stream.set_nodelay(true);
+            // Now, since nobody can do it any more when this process is killed. A Unix socket knows
+            // no reset: there the end of the stream is all that can be said.
+            resets_on_close(stream, true);
         }
-        Client { stream: Some(stream), has_ended: false }
+        Client { stream }
     }
 
     pub(super) fn halves(&mut self) -> Halves<'_> {
-        match self.stream.as_mut().expect("it is there until this is dropped") {
+        match &mut self.stream {
             Stream::Tcp(stream) => {
                 let (read, write) = stream.split();
                 Halves::Tcp(read, write)
@@ -50,24 +51,16 @@ impl Client {
 
     /// Both sides have ended it: nothing of it is missing.
     pub(super) fn has_ended(&mut self) {
-        self.has_ended = true;
-    }
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        // A Unix socket knows no reset: there the end of the stream is all that can be said.
-        if !self.has_ended
-            && let Some(Stream::Tcp(stream)) = &self.stream
-            && let Err(error) = reset_on_close(stream)
-        {
-            tracing::debug!(%error, "a client cannot be reset");
+        if let Stream::Tcp(stream) = &self.stream {
+            resets_on_close(stream, false);
         }
     }
 }
 
 /// What is closed so is told as broken, and not as complete.
-fn reset_on_close(stream: &TcpStream) -> io::Result<()> {
-    let at_once = nix::libc::linger { l_onoff: 1, l_linger: 0 };
-    Ok(setsockopt(stream, sockopt::Linger, &at_once)?)
+fn resets_on_close(stream: &TcpStream, resets: bool) {
+    let linger = nix::libc::linger { l_onoff: resets.into(), l_linger: 0 };
+    if let Err(error) = setsockopt(stream, sockopt::Linger, &linger) {
+        tracing::debug!(%error, resets, "how a client's connection ends cannot be said");
+    }
 }
