@@ -68,7 +68,7 @@ pub(crate) struct LoginLimit {
 pub(crate) use args::{of_host, over};
 use examine::check_files;
 pub(crate) use examine::{Agent, Limit, Resolved, agent, known_keys};
-pub(crate) use forward::{Entered, NotForwarded};
+pub(crate) use forward::{Entered, LogSince, NotForwarded};
 pub(crate) use guard::give_back_descriptors;
 pub(crate) use hop::{Acquired, Held, Hops};
 pub(crate) use lane::LaneSettings;

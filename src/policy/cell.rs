@@ -139,6 +139,24 @@ impl<T: Transport> Cell<T> {
         Lease { cell: Arc::clone(self), grant: Some(grant), has_session, holds: false }
     }
 
+    /// A connection that is kept as long as the lease, for what needs no session of the server. It
+    /// takes no room from those that do, and needs none.
+    pub(crate) async fn hold(self: &Arc<Self>, host: &Host) -> Result<Lease<T>, Error> {
+        let mut lease = match self.update(|state, now| state.hold_at_once(host, now)) {
+            Some(grant) => self.lease(grant),
+            None => {
+                let lease = self.acquire(host).await?;
+                lease.takes();
+                if let Some(Grant { slot, generation, .. }) = &lease.grant {
+                    self.update(|state, _| state.hold(*slot, *generation));
+                }
+                lease
+            }
+        };
+        (lease.has_session, lease.holds) = (AtomicBool::new(true), true);
+        Ok(lease)
+    }
+
     pub(crate) async fn acquire(self: &Arc<Self>, host: &Host) -> Result<Lease<T>, Error> {
         if let Some(grant) = self.update(|state, now| state.take_at_once(host, now)) {
             return Ok(self.lease(grant));
@@ -257,9 +275,9 @@ pub(crate) struct Lease<T: Transport> {
     cell: Arc<Cell<T>>,
     /// Always there until the lease is given back.
     grant: Option<Grant<T::Connection>>,
-    /// It has asked for a session.
+    /// It has asked for a session, or needs none.
     has_session: AtomicBool,
-    /// It needs none.
+    /// It needs no session, and takes no room.
     holds: bool,
 }
 
@@ -275,17 +293,6 @@ impl<T: Transport> Lease<T> {
         {
             self.cell.lock().takes(*slot, *generation);
         }
-    }
-
-    /// It is for what needs no session of the server, and takes no room from those that do: the
-    /// connection is kept as long as it is held.
-    pub(crate) fn without_a_session(mut self) -> Self {
-        self.takes();
-        if let Some(Grant { slot, generation, .. }) = &self.grant {
-            self.cell.update(|state, _| state.hold(*slot, *generation));
-            self.holds = true;
-        }
-        self
     }
 
     /// Whether other callers get the connection, too: it is not about to be closed.

@@ -168,6 +168,13 @@ impl<T: Transport> Core<T> {
         self.cell_of(host)?.acquire(host).await
     }
 
+    /// Waits for a connection to `host`, for what needs no session on it.
+    ///
+    /// Cancel safe, as [`acquire`](Self::acquire).
+    pub(crate) async fn hold(self: &Arc<Self>, host: &Host) -> Result<Lease<T>, Error> {
+        self.cell_of(host)?.hold(host).await
+    }
+
     /// Where connections to this host are had.
     pub(crate) fn cell_of(self: &Arc<Self>, host: &Host) -> Result<Arc<Cell<T>>, Error> {
         let mut hosts = self.lock();

@@ -16,8 +16,8 @@ impl Pool {
         }
     }
 
-    /// Waits for a connection for another program, which opens one session over the control socket. Where the
-    /// server may open one only, that one is to be had.
+    /// Waits for a connection for another program, which opens one session over the control socket.
+    /// Where the server may open one only, that one is to be had.
     pub(crate) async fn acquire_for_another(&self, host: &Host) -> Result<Lease, Error> {
         let host = self.core.resolve_here(host).await?;
         loop {

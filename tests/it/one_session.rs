@@ -68,8 +68,8 @@ impl Lab {
     }
 }
 
-/// Whatever the first command is: one that the session of the proof runs as a lane, one that needs a
-/// session of its own, one that writes a lot.
+/// Whatever the first command is: one that the session of the proof runs as a lane, one that needs
+/// a session of its own, one that writes a lot.
 #[rstest]
 fn each_command_is_as_by_plain_ssh(
     #[values(
@@ -324,8 +324,8 @@ fn a_server_of_unknown_software_that_opens_several_sessions_is_like_any_other() 
             scope.spawn(|| assert_eq!(lab.exec("sleep 0.5; echo out").stdout, "out\n"));
         }
     });
-    // Who comes while it is found out waits for no longer than a login takes, and that is short here:
-    // no more than one for each of them.
+    // Who comes while it is found out waits for no longer than a login takes, and that is short
+    // here: no more than one for each of them.
     let logins = lab.server.logins();
     assert!(logins <= 4, "{logins} logins");
     for _ in 0..3 {

@@ -31,13 +31,14 @@ pub(super) const BEGINNING: Duration = Duration::from_millis(100);
 const LOOK: Duration = Duration::from_millis(3);
 
 impl Master {
-    /// Whether the connection was there when a session on it had ended, so that the session's end
-    /// and all its output are the command's. `Err` says why it was not.
+    /// Whether the connection was there when a session on it had ended, or a connection that it
+    /// forwards, so that the end and all that came before are those of the other side. `Err` says
+    /// why it was not.
     ///
     /// [`presence`] says why a master that listens was alive when the session had ended. One that
     /// listens no more has lost its connection, and ends; or it was told to drain, and ends later
     /// (tests `a_loss_is_told_though_a_status_had_come`, `c6_…`).
-    pub(in crate::openssh) async fn outlived(&self) -> Result<(), String> {
+    pub(crate) async fn outlived(&self) -> Result<(), String> {
         let seen = Instant::now();
         // Since when it is known to leave by itself.
         let mut leaves = None;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::slot::SlotState;
+use super::slot::{Ready, SlotState};
 use super::tenant::TenantId;
 use super::{Grant, KeyState, Ticket, Waiter};
 use crate::config::PoolConfig;
@@ -15,7 +15,7 @@ use crate::error::{ConnectErrorKind, Error};
 use crate::host::{Caller, Host, Variables};
 use crate::policy::cell::Lease;
 use crate::policy::ledger::Account;
-use crate::transport::{Configuration, Connection, Transport};
+use crate::transport::{Configuration, Connection, Sessions, Transport};
 
 impl<T: Transport> KeyState<T> {
     /// A session for a caller that has just come. A caller never overtakes the queue: a session can
@@ -34,6 +34,35 @@ impl<T: Transport> KeyState<T> {
         self.counters.pool_hits += 1;
         self.came(id, host);
         Some(grant)
+    }
+
+    /// A connection for a caller that needs no session: whatever runs there, it takes no room. None
+    /// where there is none, or where it ends with a command.
+    pub(in crate::policy) fn hold_at_once(
+        &mut self,
+        host: &Host,
+        now: Instant,
+    ) -> Option<Grant<T::Connection>> {
+        let id = *self.by_identity.get(host.identity())?;
+        let is_one = |ready: &Ready<T::Connection>| {
+            ready.tenant == id
+                && !ready.leaving
+                && ready.yields_to.is_none()
+                && !ready.is_suspect(now)
+                && ready.sessions != Sessions::One
+                && ready.connection.is_alive()
+        };
+        let there = self.slots.iter_mut().enumerate().filter_map(|(index, slot)| match slot {
+            SlotState::Ready(ready) if is_one(ready) => Some((index, ready)),
+            _ => None,
+        });
+        let (slot, ready) = there.max_by_key(|(_, ready)| ready.used)?;
+        ready.holds += 1;
+        ready.used = now;
+        let generation = ready.generation;
+        let connection = Arc::clone(&ready.connection);
+        self.counters.pool_hits += 1;
+        Some(Grant { slot, generation, connection, since: now, silent_for: Duration::ZERO })
     }
 
     /// Sessions in standby are for the tenant's last caller.

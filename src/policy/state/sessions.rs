@@ -7,8 +7,8 @@
 //!
 //! Where the server refuses another session, does not answer, or closes the connection (twice in a
 //! row: it may have had another reason), each command gets a connection of its own: nothing is
-//! proven there, the command has the only session, and the connection ends with it. That is remembered for a while, by identity; `close`, `reset` and
-//! `warm` forget it.
+//! proven there, the command has the only session, and the connection ends with it. That is
+//! remembered for a while, by identity; `close`, `reset` and `warm` forget it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,7 +44,10 @@ pub(super) struct Server {
 impl<C: Connection> Ready<C> {
     /// A caller can have a session there: one that waits, or one that may be opened.
     pub(super) fn has_session(&self) -> bool {
+        // A command would take along what is forwarded there.
+        let is_kept = self.sessions == Sessions::One && self.holds > 0;
         let has_its_only = self.leases == 0
+            && !is_kept
             && !self.wants_trial
             && (!self.is_used_up || !self.standbys.is_empty());
         !self.is_trying && (self.sessions == Sessions::Several || has_its_only)
@@ -178,11 +181,16 @@ impl<T: Transport> KeyState<T> {
         }
         (ready.is_trying, ready.wants_trial) = (true, false);
         let (generation, connection) = (ready.generation, Arc::clone(&ready.connection));
-        let is_plain = ready.connection.is_plain();
-        let tenant = self.tenants.get_mut(&ready.tenant).expect("it has a connection");
-        tenant.waits_for_trial = is_plain;
+        let tenant = self.tenants.get(&ready.tenant).expect("it has a connection");
         let identity = tenant.identity().clone();
         Some(Action::Try { slot, generation, connection, identity })
+    }
+
+    /// Another session is tried for an account in whose proof no command can run. A login before
+    /// the outcome would be in vain; but where the connection is gone nobody knows when that comes.
+    pub(super) fn waits_for_trial(&self, id: TenantId) -> bool {
+        self.ready_ones()
+            .any(|(_, ready)| ready.tenant == id && ready.is_trying && ready.connection.is_plain())
     }
 
     /// The outcome of a trial, whose connection may be gone by now.
@@ -201,11 +209,8 @@ impl<T: Transport> KeyState<T> {
             }
             None => false,
         };
-        let id = self.by_identity.get(identity).copied();
-        if let Some(tenant) = id.and_then(|id| self.tenants.get_mut(&id)) {
-            tenant.waits_for_trial = false;
-        }
         if let Some(sessions) = self.learns(identity, outcome, now) {
+            let id = self.by_identity.get(identity).copied();
             id.into_iter().for_each(|id| self.learned(id, sessions));
         }
         if is_there && outcome != Trial::Opens {

@@ -148,7 +148,7 @@ impl<T: Transport> KeyState<T> {
             let asked =
                 |(_, ready): (usize, &Ready<T::Connection>)| ready.tenant == tenant && ready.asked;
             let hopeless = of.host.login().askpass.is_none() && self.ready_ones().any(asked);
-            if hopeless || of.waits_for_trial || of.backs_off(now) {
+            if hopeless || self.waits_for_trial(tenant) || of.backs_off(now) {
                 continue;
             }
             // One at a time as long as the last word of the server was not a success.

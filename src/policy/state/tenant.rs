@@ -50,9 +50,6 @@ pub(super) struct Tenant<T: Transport> {
     pub pace: Pace,
     /// A connection of it serves one caller at a time, as far as is known.
     pub is_single: bool,
-    /// Another session is tried for an account in whose proof no command can run. A login before
-    /// the outcome would be in vain.
-    pub waits_for_trial: bool,
     failures: Failures,
 }
 
@@ -254,7 +251,6 @@ impl<T: Transport> KeyState<T> {
             trusted: is_single,
             pace: Pace::default(),
             is_single,
-            waits_for_trial: false,
             failures: Failures::default(),
         };
         self.tenants.insert(id, tenant);
