@@ -80,8 +80,12 @@ pub(super) async fn file(
     let from = BodyReader { receiver, piece: Bytes::new() };
     let upload = Upload::reader(Box::new(from), length, &query.path, &query.options);
     let hosts = std::slice::from_ref(&host);
+    let copies = async {
+        let (copied, ()) = tokio::join!(upload.run(&pool, hosts, &|_, _| {}), pass(body, sender));
+        copied
+    };
     let copied = tokio::select! {
-        (copied, ()) = async { tokio::join!(upload.run(&pool, hosts, &|_, _| {}), pass(body, sender)) } => copied,
+        copied = copies => copied,
         () = peer.gone() => return Err(gone()),
     };
     let copied = copied.into_iter().next().expect("there is an answer for each host");

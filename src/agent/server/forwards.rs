@@ -245,7 +245,7 @@ pub(super) fn begin(agent: &Arc<Agent>, config: &Config) {
                         return;
                     };
                     let Ok(Ok(pool)) = agent.pools.get(None) else { return };
-                    match pool.forward_of(host.clone(), spec.clone(), true).await {
+                    match pool.forward_or_run(host.clone(), spec.clone(), None, true).await {
                         Ok(forward) => {
                             agent.forwards.keep(forward);
                             return;

@@ -54,30 +54,27 @@ async fn route(
         return Err(Refusal::new(Cause::OtherVersion, message));
     }
     let path = request.uri().path().to_owned();
-    let method = match path.as_str() {
-        "/v1/forwards" if request.method() == Method::GET => Method::GET,
-        path if forward_id(path).is_some() => Method::DELETE,
+    let methods: &[Method] = match path.as_str() {
+        "/v1/forwards" => &[Method::GET, Method::POST],
+        path if forward_id(path).is_some() => &[Method::DELETE],
+        "/v1/file" => &[Method::GET, Method::PUT],
         "/v1/health" | "/v1/version" | "/v1/status" | "/v1/stats" | "/v1/hosts" | "/metrics" => {
-            Method::GET
+            &[Method::GET]
         }
-        "/v1/forwards" | "/v1/exec" | "/v1/connect" | "/v1/lease" | "/v1/check" | "/v1/retire"
-        | "/v1/close" | "/v1/stop" | "/v1/question" => Method::POST,
-        "/v1/file" if request.method() == Method::GET => Method::GET,
-        "/v1/file" => Method::PUT,
+        "/v1/exec" | "/v1/connect" | "/v1/lease" | "/v1/check" | "/v1/retire" | "/v1/close"
+        | "/v1/stop" | "/v1/question" => &[Method::POST],
         path => {
             let message = format!("{path}: there is no such path (see docs/agent-api.md)");
             return Err(Refusal::new(Cause::NotFound, message));
         }
     };
-    if request.method() != method {
-        let message = format!("{path}: it is {method}, not {}", request.method());
+    let method = request.method().clone();
+    if !methods.contains(&method) {
+        let allowed = methods.iter().map(Method::as_str).collect::<Vec<_>>();
+        let message = format!("{path}: it is {}, not {method}", allowed.join(" or "));
         let mut answer = refused(&Refusal::new(Cause::WrongMethod, message));
-        let allowed = match path.as_str() {
-            "/v1/forwards" => "GET, POST",
-            _ => method.as_str(),
-        };
-        let allowed =
-            HeaderValue::from_str(allowed).expect("the name of a method is visible ASCII");
+        let allowed = HeaderValue::from_str(&allowed.join(", "));
+        let allowed = allowed.expect("the names of methods are visible ASCII");
         answer.headers_mut().insert(ALLOW, allowed);
         return Ok(answer);
     }
