@@ -1,8 +1,8 @@
 //! Chaos: callers run commands on one server while faults strike, and everything that a caller was
 //! told is compared with what the server recorded. A command that was reported as run ran once, one
 //! that was reported as never started never ran, all others ran once at most; and nothing is left:
-//! no process, no descriptor, no socket, no memory. Clients of a forward read streams meanwhile: one
-//! that has ended cleanly is complete.
+//! no process, no descriptor, no socket, no memory. Clients of a forward read streams meanwhile:
+//! one that has ended cleanly is complete.
 //!
 //! `cargo bench --bench chaos [-- [--minutes N] [--seed S] [--reuse exact|fast|off]]`; `scripts/chaos`
 //! does so. `--reuse` is the `session_reuse` of all rounds.

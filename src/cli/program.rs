@@ -65,7 +65,8 @@ pub(super) enum Command {
     /// Takes -L, -R and -D as ssh does. What listens here is there before the first login, connects
     /// when a client comes, and stays while a connection is replaced. A client whose connection is
     /// lost is reset: what it has read does not look complete. Each thing that happens is a line on
-    /// stdout. The exit status is 255 when something could not be forwarded; it runs until a signal.
+    /// stdout. The exit status is 255 when something could not be forwarded; it runs until a
+    /// signal.
     Forward(forward::Forward),
     /// Run the local docker over a host's engine
     ///

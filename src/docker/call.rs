@@ -103,23 +103,23 @@ mod tests {
     #[case::program(of(&["/opt/my tools/docker"]), "'/opt/my tools/docker' compose ls")]
     #[case::sudo(of(&["sudo", "-n", "docker"]), "sudo -n docker compose ls")]
     #[case::host(
-        of(&["podman"]).host("unix:///run/a;b").unwrap(),
+        of(&["podman"]).host("unix:///run/a;b").expect("it is right"),
         "env DOCKER_HOST='unix:///run/a;b' podman compose ls"
     )]
     #[case::context(
-        DockerConfig::new().context("far").unwrap(),
+        DockerConfig::new().context("far").expect("it is right"),
         "env DOCKER_CONTEXT=far docker compose ls"
     )]
     #[case::sudo_host(
-        of(&["sudo", "docker"]).host("tcp://h:1").unwrap(),
+        of(&["sudo", "docker"]).host("tcp://h:1").expect("it is right"),
         "sudo docker '--host=tcp://h:1' compose ls"
     )]
     #[case::path(
-        DockerConfig::new().path(["/snap/bin", "~/bin", "~", "/$(reboot)"]).unwrap(),
+        DockerConfig::new().path(["/snap/bin", "~/bin", "~", "/$(reboot)"]).expect("it is right"),
         "env PATH=/snap/bin:\"$HOME\"/bin:\"$HOME\":'/$(reboot)':\"$PATH\" docker compose ls"
     )]
     #[case::all(
-        of(&["sudo", "docker"]).path(["/a b"]).and_then(|c| c.context("c")).unwrap(),
+        of(&["sudo", "docker"]).path(["/a b"]).and_then(|c| c.context("c")).expect("it is right"),
         "env PATH='/a b':\"$PATH\" sudo docker '--context=c' compose ls"
     )]
     #[tokio::test]

@@ -274,8 +274,9 @@ impl Forwarder for Pool {
         let forward = match to {
             To::Socket(there) => self.forward(host, &ForwardSpec::sockets(at, *there)).await?,
             To::Command(text) => {
-                let at = Endpoint::Socket(at.to_owned());
-                self.forward_to_command(host.clone(), at, (*text).to_owned()).await?
+                let spec = ForwardSpec::to_command(Endpoint::Socket(at.to_owned()));
+                let command = Some((*text).to_owned());
+                self.forward_or_run(host.clone(), spec, command, false).await?
             }
         };
         match forward.listening() {

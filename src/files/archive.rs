@@ -208,8 +208,8 @@ fn finish(path: &Path, mode: u32, time: Option<u64>, preserve: bool) -> io::Resu
     }
 }
 
-/// The mode of a new file here, as scp has it: what the umask leaves, and whoever has fetched it may
-/// write to it.
+/// The mode of a new file here, as scp has it: what the umask leaves, and whoever has fetched it
+/// may write to it.
 pub(super) fn new_mode(mode: u32) -> u32 {
     (mode | 0o200) & 0o777 & !umask()
 }

@@ -87,12 +87,6 @@ impl Master {
         let log = LogSince { path: path_of_log, from };
         Ok(Entered { stream: UnixStream::connect(path).await?, log })
     }
-
-    /// Whether an end of file that was read from a private socket came from the other side. One
-    /// that the loss of the connection has made is none; `Err` says why that one is gone.
-    pub(crate) async fn has_ended_it(&self) -> Result<(), String> {
-        self.outlived().await
-    }
 }
 
 /// A connection over a master.

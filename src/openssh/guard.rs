@@ -4,9 +4,9 @@
 //! before that becomes ssh (the forked child writes its own pid, so that there is no instant at
 //! which a master runs unannounced) and again when it was reaped. When the pipe closes, because the
 //! pool was closed or because this process died, the guard ends the process groups that are left,
-//! removes the sockets of forwards and the socket directory, and ends. Sessions end with their master and need no guard, with
-//! one exception: a session that has not opened its log yet waits for a reader of it, so the guard
-//! reads it, for a moment.
+//! removes the sockets of forwards and the socket directory, and ends. Sessions end with their
+//! master and need no guard, with one exception: a session that has not opened its log yet waits
+//! for a reader of it, so the guard reads it, for a moment.
 
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};

@@ -250,8 +250,8 @@ impl Pool {
     /// Once polled, the closing goes on by itself; dropping the future only stops waiting for it.
     /// Called again, it waits for the same end, which comes sooner when this `patience` is shorter.
     pub async fn close_within(&self, patience: Duration) {
-        self.forwards.end();
-        self.core.close(patience).await;
+        // In this order: from the first on no forward is begun.
+        tokio::join!(self.core.close(patience), self.forwards.end());
     }
 
     /// From now on SIGINT and SIGTERM close this pool (running commands are cut off) and then end

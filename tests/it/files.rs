@@ -1,5 +1,5 @@
-//! Files of hosts: `files::{read, write, upload, download}` and `sshpool cp`, compared with scp over
-//! the same server.
+//! Files of hosts: `files::{read, write, upload, download}` and `sshpool cp`, compared with scp
+//! over the same server.
 
 use std::ffi::OsStr;
 use std::io::Write;

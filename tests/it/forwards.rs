@@ -10,7 +10,7 @@ use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use rstest::rstest;
-use sshpool::{Endpoint, Error, Forward, ForwardSpec, Pool};
+use sshpool::{Endpoint, Error, Forward, ForwardSpec, Pool, Stdin};
 use tokio::time::timeout;
 
 use crate::lab::agents::Home;
@@ -277,6 +277,49 @@ async fn a_client_whose_connection_is_lost_is_reset(#[case] loss: Loss) {
     pool.close().await;
 }
 
+/// What a client says when the host has ended its own direction may be lost as well.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_still_speaks_is_reset_where_its_connection_is_lost() {
+    let sshd = Sshd::builder().start();
+    let service = Service::start(&sshd, |mut client| {
+        let _ = client.write_all(b"said");
+        let _ = client.shutdown(Shutdown::Write);
+        let _ = client.read(&mut [0; 1]);
+        std::thread::sleep(PATIENCE);
+    });
+    let pool = pool(config());
+    let forward = forwarded(&pool, &sshd, &service.spec()).await;
+    let port = port_of(&forward);
+    let mut client = blocking(move || {
+        let mut client = client_of(port);
+        let mut heard = Vec::new();
+        client.read_to_end(&mut heard).expect("it ends cleanly");
+        assert_eq!(heard, b"said");
+        client
+    })
+    .await;
+    kill(master(&pool));
+    wait_for_async("it is told as lost", PATIENCE, || forward.status().failed == 1).await;
+    wait_for_async("it cannot say more", PATIENCE, || client.write_all(b"more").is_err()).await;
+    pool.close().await;
+}
+
+/// After the end of its pool nothing listens, at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pool_that_is_closed_listens_nowhere() {
+    let sshd = Sshd::builder().start();
+    let pool = pool(config());
+    let place = tempfile::tempdir().expect("a directory");
+    let path = place.path().join("s");
+    let spec = ForwardSpec::sockets(&path, "/nosuch/socket");
+    let _forward = forwarded(&pool, &sshd, &spec).await;
+    pool.close().await;
+    assert!(!path.exists(), "its socket is gone");
+    let late = pool.forward(&host(&sshd), &spec).await.expect_err("it is closed");
+    assert!(matches!(late, Error::Closed { .. }), "{late}");
+    assert!(!path.exists(), "and is not made again");
+}
+
 /// Plain ssh accepts such a client and closes it, too; here it is told why.
 #[rstest]
 #[case::nobody_listens(&[], "127.0.0.1:1", "refused")]
@@ -337,6 +380,19 @@ async fn a_forward_takes_no_session() {
     assert_eq!(ran.expect("it runs"), "here");
     assert_eq!((sshd.logins(), forward.status().open), (logins + 1, 1));
     drop(client);
+    // Nor does it need one: beside a command that takes the only one.
+    let reads = pool.shell(&host(&sshd), "cat").stdin(Stdin::Piped).spawn();
+    let mut reads = timeout(PATIENCE, reads).await.expect("it ends").expect("it runs");
+    let client = blocking(move || {
+        let mut client = client_of(port);
+        client.read_exact(&mut [0; 29]).expect("it has begun");
+        client
+    });
+    drop(client.await);
+    drop(reads.stdin.take());
+    let ended = timeout(PATIENCE, reads.wait()).await.expect("it ends").expect("it has a status");
+    assert!(ended.success());
+    assert_eq!(sshd.logins(), logins + 1);
     pool.close().await;
 }
 
@@ -673,9 +729,9 @@ fn forwards_of_the_file_begin_with_the_agent() {
 
 #[rstest]
 #[case::no_forward(&["forward", "lab"], 2, "required arguments")]
-#[case::no_spec(&["forward", "lab", "-L", "8080"], 2, "-L \"8080\": there is nothing to connect to")]
+#[case::no_spec(&["forward", "lab", "-L", "8080"], 2, "\"8080\": there is nothing to connect to")]
 #[case::a_port_that_is_taken(&["forward", "lab", "-L", "TAKEN:a:1"], 255, "cannot listen at")]
-#[case::no_directory(&["forward", "lab", "-L", "/nosuch/s:a:1"], 255, "cannot listen at /nosuch/s: No such file")]
+#[case::no_directory(&["forward", "lab", "-L", "/nosuch/s:a:1"], 255, "/nosuch/s: No such file")]
 fn what_cannot_be_forwarded_is_told(#[case] args: &[&str], #[case] code: i32, #[case] told: &str) {
     let (sshd, home) = (Sshd::builder().start(), Home::new());
     let taken = TcpListener::bind(("127.0.0.1", 0)).expect("a port");

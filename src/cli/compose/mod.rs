@@ -322,7 +322,9 @@ impl Compose {
                 let project = text_of("the name of a project", project)?;
                 if project.starts_with('-') {
                     let usage = format!(
-                        "{action} takes its project first, and options such as --file and --timeout stand before the host: sshpool compose [OPTION]… HOST {action} PROJECT [ARGUMENT]…"
+                        "{action} takes its project first, and options such as --file and \
+                            --timeout stand before the host: \
+                         sshpool compose [OPTION]… HOST {action} PROJECT [ARGUMENT]…"
                     );
                     return Err(Failure::Usage(usage));
                 }

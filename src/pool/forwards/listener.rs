@@ -10,8 +10,8 @@ use futures_util::future::select_all;
 use tokio::net::{TcpListener, UnixListener, UnixStream, lookup_host};
 use tokio::time::{Instant, sleep};
 
+use super::Shared;
 use super::client::{Client, Stream};
-use super::{Shared, socket_of};
 use crate::error::Error;
 use crate::forward::{Endpoint, OWN_SOCKET};
 use crate::openssh::SocketFile;
@@ -41,8 +41,8 @@ impl Listener {
             let why = format!("cannot listen at {}: {}", shared.spec.listen(), told(&error));
             Error::Forward { host: shared.host.name().to_owned(), reason: why }
         };
-        let (listener, at) = match (shared.spec.listen(), socket_of(&shared.spec)) {
-            (_, Some(path)) => {
+        let (listener, at) = match shared.spec.listen() {
+            Endpoint::Socket(path) => {
                 let own = match path == Path::new(OWN_SOCKET) {
                     true => Some(pool.core().transport().private_path().map_err(cannot)?),
                     false => None,
@@ -53,13 +53,12 @@ impl Listener {
                 let listener = Listener::Unix { listener: file, _file: guarded };
                 (listener, Endpoint::Socket(path.clone()))
             }
-            (Endpoint::Port { host, port }, _) => {
+            Endpoint::Port { host, port } => {
                 let all = bind_ports(host.as_deref(), *port).await.map_err(cannot)?;
                 let first = all.first().map(TcpListener::local_addr);
                 let port = first.and_then(Result::ok).map_or(*port, |at| at.port());
                 (Listener::Tcp(all), Endpoint::Port { host: host.clone(), port })
             }
-            (Endpoint::Socket(_), None) => unreachable!("a socket has a path"),
         };
         shared.listens(at);
         Ok(listener)

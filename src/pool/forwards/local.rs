@@ -198,5 +198,5 @@ impl Drop for Links {
 pub(super) async fn acquire(pool: &Pool, shared: &Shared) -> Result<Lease<OpenSsh>, Error> {
     // What the caller's place says may be another thing by now.
     let host = pool.core().resolve_here(&shared.host).await?;
-    Ok(pool.core().acquire(&host).await?.without_a_session())
+    pool.core().hold(&host).await
 }

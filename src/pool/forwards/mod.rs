@@ -19,12 +19,14 @@ mod local;
 mod relay;
 
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::sync::{broadcast, watch};
 use tokio::task::AbortHandle;
+use tokio::time::timeout;
 
 use super::Pool;
 use crate::error::Error;
@@ -33,6 +35,8 @@ use crate::host::Host;
 
 /// Events that a slow listener may be behind.
 const EVENTS: usize = 64;
+/// How long the end of forwards is waited for.
+const ENDING: Duration = Duration::from_secs(2);
 
 /// A port or socket that is forwarded until this is dropped: clients are reset then, and a socket
 /// is gone.
@@ -227,22 +231,38 @@ impl Drop for Forward {
 #[derive(Debug, Default)]
 pub(super) struct Registry {
     /// A std mutex: held to add one or to look.
-    all: Mutex<Vec<(Weak<Shared>, AbortHandle)>>,
+    all: Mutex<Vec<Registered>>,
+}
+
+#[derive(Debug)]
+struct Registered {
+    shared: Weak<Shared>,
+    task: AbortHandle,
+    ended: watch::Receiver<()>,
 }
 
 impl Registry {
     fn add(&self, forward: &Forward) {
         let mut all = self.lock();
-        all.retain(|(shared, _)| shared.strong_count() > 0);
-        all.push((Arc::downgrade(&forward.shared), forward.task.clone()));
+        all.retain(|one| one.shared.strong_count() > 0);
+        all.push(Registered {
+            shared: Arc::downgrade(&forward.shared),
+            task: forward.task.clone(),
+            ended: forward.ended.clone(),
+        });
     }
 
-    /// Ends all of them.
-    pub(super) fn end(&self) {
-        self.lock().drain(..).for_each(|(_, task)| task.abort());
+    /// Ends all of them, and completes when nothing of them is left. One whose runtime is not
+    /// driven any more is not waited for.
+    pub(super) async fn end(&self) {
+        let all = std::mem::take(&mut *self.lock());
+        all.iter().for_each(|one| one.task.abort());
+        // Nothing is ever sent.
+        let ended = all.into_iter().map(async |mut one| drop(one.ended.changed().await));
+        let _ = timeout(ENDING, join_all(ended)).await;
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<(Weak<Shared>, AbortHandle)>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Registered>> {
         self.all.lock().unwrap_or_else(|poison| poison.into_inner())
     }
 }
@@ -259,8 +279,8 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] where this side cannot listen; for `-R` and `-D` what [`acquire`](Self::acquire)
-    /// fails with, and [`Error::Forward`] where the server refuses.
+    /// [`Error::Forward`] where this side or the server cannot listen; for `-R` and `-D` also what
+    /// [`acquire`](Self::acquire) fails with; [`Error::Closed`].
     ///
     /// # Cancel safety
     ///
@@ -270,32 +290,13 @@ impl Pool {
             Ok(directory) => spec.clone().in_directory(&directory),
             Err(_) => spec.clone(),
         };
-        self.forward_of(host.clone(), spec, false).await
+        self.forward_or_run(host.clone(), spec, None, false).await
     }
 
-    /// The same, for paths that depend on no directory. With `lazily` what needs a login is tried
-    /// in the background, again and again.
-    pub(crate) async fn forward_of(
-        &self,
-        host: Host,
-        spec: ForwardSpec,
-        lazily: bool,
-    ) -> Result<Forward, Error> {
-        self.forward_or_run(host, spec, None, lazily).await
-    }
-
-    /// Listens here, and runs this shell text on the host for each client, whose streams lead to
-    /// the command's. For targets that the server does not forward to.
-    pub(crate) async fn forward_to_command(
-        &self,
-        host: Host,
-        listen: Endpoint,
-        command: String,
-    ) -> Result<Forward, Error> {
-        let spec = ForwardSpec::to_command(listen);
-        self.forward_or_run(host, spec, Some(command), false).await
-    }
-
+    /// The same, for paths that depend on no directory. With a command it listens here, and runs
+    /// this shell text on the host for each client, whose streams lead to the command's: for
+    /// targets that the server does not forward to. With `lazily` what needs a login is tried in
+    /// the background, again and again.
     pub(crate) async fn forward_or_run(
         &self,
         host: Host,
@@ -303,6 +304,9 @@ impl Pool {
         command: Option<String>,
         lazily: bool,
     ) -> Result<Forward, Error> {
+        if self.core().is_closed() {
+            return Err(Error::Closed { host: host.name().to_owned() });
+        }
         let shared = Arc::new(Shared {
             host,
             spec,
@@ -338,20 +342,17 @@ impl Pool {
         };
         let forward = Forward { shared, task: task.abort_handle(), ended };
         self.forwards.add(&forward);
+        if self.core().is_closed() {
+            // It was closed while this went on.
+            forward.end().await;
+            return Err(Error::Closed { host: forward.shared.host.name().to_owned() });
+        }
         Ok(forward)
     }
 
     /// The forwards of this pool.
     pub fn forwards(&self) -> Vec<ForwardStatus> {
         let all = self.forwards.lock();
-        all.iter().filter_map(|(shared, _)| Some(shared.upgrade()?.status())).collect()
-    }
-}
-
-/// A socket of this side, which is to be gone with the forward.
-fn socket_of(spec: &ForwardSpec) -> Option<&PathBuf> {
-    match spec.listen() {
-        Endpoint::Socket(path) => Some(path),
-        Endpoint::Port { .. } => None,
+        all.iter().filter_map(|one| Some(one.shared.upgrade()?.status())).collect()
     }
 }

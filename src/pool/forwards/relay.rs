@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 use super::Shared;
 use super::client::{Client, Halves};
 use crate::command::Child;
-use crate::openssh::{Entered, OpenSsh};
+use crate::openssh::{Entered, LogSince, OpenSsh};
 use crate::policy::Lease;
 use crate::text::printable;
 
@@ -33,19 +33,7 @@ pub(super) async fn over_a_master(
     let closed = entered.stream.as_fd().try_clone_to_owned().map_err(Broken::Here)?;
     let Entered { stream, log } = entered;
     let (from, to) = stream.split();
-    let works = || {
-        lease.connection().ran();
-        lease.ran();
-    };
-    let has_ended = async |came| {
-        lease.connection().has_ended_it().await.map_err(Broken::Lost)?;
-        // An end without a byte can be a refusal.
-        match log.refusal() {
-            Some(reason) if came == 0 => Err(Broken::Refused(reason)),
-            _ => Ok(()),
-        }
-    };
-    pass(client, from, to, is_closed(closed), works, has_ended, shared).await
+    pass(client, (from, to), is_closed(closed), &Way::Master { lease, log }, shared).await
 }
 
 /// The same over a command, which has a connection to the target for its standard streams.
@@ -58,30 +46,60 @@ pub(super) async fn over_a_command(
     let (Some(to), Some(from)) = (stdin, stdout) else {
         return Err(Broken::Lost("the command has no streams".to_owned()));
     };
-    let mut stderr = child.stderr.take();
     let child = Mutex::new(child);
-    let has_ended = async |came| {
-        let mut said = Vec::new();
-        if let Some(stderr) = &mut stderr {
-            // What it said before its streams broke is all there is.
-            let _ = stderr.take(MOST_SAID).read_to_end(&mut said).await;
-        }
-        let status = child.lock().await.wait().await;
-        let status = status.map_err(|error| Broken::Lost(error.to_string()))?;
-        if status.success() {
-            return Ok(());
-        }
-        let said = String::from_utf8_lossy(&said);
-        let last = said.trim().lines().last().unwrap_or("it says nothing");
-        let why = format!("the command has failed ({status}): {}", printable(last));
-        Err(if came == 0 { Broken::Refused(why) } else { Broken::Lost(why) })
-    };
-    let never = std::future::pending();
-    let passed = pass(client, from, to, never, || (), has_ended, shared).await;
+    let passed =
+        pass(client, (from, to), std::future::pending(), &Way::Command(&child), shared).await;
     if passed.is_err() {
         child.into_inner().end().await;
     }
     passed
+}
+
+/// What leads to the host.
+enum Way<'a> {
+    Master { lease: &'a Lease<OpenSsh>, log: &'a LogSince },
+    Command(&'a Mutex<Child>),
+}
+
+impl Way<'_> {
+    /// Something came over it: if it is lost now, another login is worth a try.
+    fn works(&self) {
+        if let Way::Master { lease, .. } = self {
+            lease.connection().ran();
+            lease.ran();
+        }
+    }
+
+    /// Whether the end behind so many bytes is the target's.
+    async fn has_ended(&self, came: u64) -> Result<(), Broken> {
+        match self {
+            Way::Master { lease, log } => {
+                lease.connection().outlived().await.map_err(Broken::Lost)?;
+                // An end without a byte can be a refusal.
+                match log.refusal() {
+                    Some(reason) if came == 0 => Err(Broken::Refused(reason)),
+                    _ => Ok(()),
+                }
+            }
+            Way::Command(child) => {
+                let mut said = Vec::new();
+                let mut child = child.lock().await;
+                if let Some(stderr) = &mut child.stderr {
+                    // What it said before its streams broke is all there is.
+                    let _ = stderr.take(MOST_SAID).read_to_end(&mut said).await;
+                }
+                let status = child.wait().await;
+                let status = status.map_err(|error| Broken::Lost(error.to_string()))?;
+                if status.success() {
+                    return Ok(());
+                }
+                let said = String::from_utf8_lossy(&said);
+                let last = said.trim().lines().last().unwrap_or("it says nothing");
+                let why = format!("the command has failed ({status}): {}", printable(last));
+                Err(if came == 0 { Broken::Refused(why) } else { Broken::Lost(why) })
+            }
+        }
+    }
 }
 
 /// Why a client is reset.
@@ -99,31 +117,23 @@ pub(super) enum Broken {
 
 async fn pass(
     client: &mut Client,
-    from: impl AsyncRead + Unpin,
-    to: impl AsyncWrite + Unpin,
+    host: (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
     closed: impl Future<Output = io::Result<()>>,
-    works: impl FnOnce(),
-    has_ended: impl AsyncFnOnce(u64) -> Result<(), Broken>,
+    way: &Way<'_>,
     shared: &Shared,
 ) -> Result<(), Broken> {
     match client.halves() {
-        Halves::Tcp(read, write) => {
-            both((read, write), (from, to), closed, works, has_ended, shared).await
-        }
-        Halves::Unix(read, write) => {
-            both((read, write), (from, to), closed, works, has_ended, shared).await
-        }
+        Halves::Tcp(read, write) => both((read, write), host, closed, way, shared).await,
+        Halves::Unix(read, write) => both((read, write), host, closed, way, shared).await,
     }
 }
 
-/// `works` is called with the first bytes from the host: if the connection is lost then, another
-/// login is worth a try. `has_ended` says whether the end behind so many bytes is the target's.
+/// `closed` completes when the host neither reads nor writes any more.
 async fn both(
     (mut from_client, mut to_client): (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
     (mut from_host, mut to_host): (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
     closed: impl Future<Output = io::Result<()>>,
-    works: impl FnOnce(),
-    has_ended: impl AsyncFnOnce(u64) -> Result<(), Broken>,
+    way: &Way<'_>,
     shared: &Shared,
 ) -> Result<(), Broken> {
     let up = async move {
@@ -142,28 +152,33 @@ async fn both(
         passed
     };
     let down = async {
+        let works = || way.works();
         let came = match pump(&mut from_host, &mut to_client, &shared.received, works).await {
             Ok(came) => came,
             // As an end: a master that is lost closes its sockets, too.
             Err(Pump::Read(came)) => came,
             Err(Pump::Write) => return Err(Broken::Client),
         };
-        has_ended(came).await?;
-        to_client.shutdown().await.map_err(|_| Broken::Client)
+        way.has_ended(came).await?;
+        to_client.shutdown().await.map_err(|_| Broken::Client)?;
+        Ok(came)
     };
     tokio::pin!(up, down);
     tokio::select! {
         passed = &mut up => {
             passed?;
-            down.await
+            down.await.map(drop)
         }
         passed = &mut down => {
-            passed?;
-            // The client may have more to say, as long as somebody is there to hear it.
+            let came = passed?;
+            // The client may have more to say, as long as somebody is there to hear it. What it has
+            // said to a connection that is lost by now has not arrived.
             tokio::select! {
-                passed = &mut up => passed,
-                gone = closed => gone.map_err(Broken::Here),
+                passed = &mut up => passed?,
+                gone = closed => gone.map_err(Broken::Here)?,
             }
+            // Nothing is refused any more.
+            way.has_ended(came.max(1)).await
         }
     }
 }

@@ -46,7 +46,12 @@ pub(in crate::cli) struct Cp {
     preserve: bool,
 
     /// Give the copy exactly this mode, such as 640
-    #[arg(long, value_name = "MODE", value_parser = parse_mode, conflicts_with_all = ["preserve", "recursive"])]
+    #[arg(
+        long,
+        value_name = "MODE",
+        value_parser = parse_mode,
+        conflicts_with_all = ["preserve", "recursive"]
+    )]
     mode: Option<u32>,
 
     /// Have both sides work out the SHA-256, copy only what has the same on both, and print it

@@ -16,8 +16,8 @@ pub(super) enum Operand {
 }
 
 impl Operand {
-    /// As scp reads it: a colon makes it a file of a host, unless a slash stands before it. Brackets
-    /// are those of an address or of a range, and a colon within them is none.
+    /// As scp reads it: a colon makes it a file of a host, unless a slash stands before it.
+    /// Brackets are those of an address or of a range, and a colon within them is none.
     pub(super) fn read(word: &OsStr) -> Result<Self, Failure> {
         let bytes = word.as_bytes();
         if bytes == b"-" {
