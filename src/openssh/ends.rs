@@ -1,9 +1,10 @@
 //! Servers with few sessions: what tells them, and what their accounts are like.
 //!
 //! A server may close the connection when a session has ended. The session's end and its output are
-//! whole all the same where the server has closed the session's channel before. Only the master
-//! sees that, and its log tells: it has the beginning of each channel and the closing by the
-//! server, one line each. Such a log would grow without end, so it is cut from time to time.
+//! whole all the same where the server has closed the session's channel before, and the master has
+//! written all of its output by then. Only the master sees that, and its log tells: it has the
+//! beginning of each channel, the closing by the server and the end of the output, one line each.
+//! Such a log would grow without end, so it is cut from time to time.
 
 use std::collections::HashMap;
 use std::fs::OpenOptions;
@@ -14,7 +15,8 @@ use super::trace::DEBUG;
 use crate::host::{Host, HostIdentity};
 
 /// What makes a master log that, behind what it logs otherwise.
-pub(super) const LOG_VERBOSE: &str = ",channels.c:channel_new():*,nchan.c:chan_rcvd_oclose():*";
+pub(super) const LOG_VERBOSE: &str =
+    ",channels.c:channel_new():*,nchan.c:chan_rcvd_oclose():*,nchan.c:chan_obuf_empty():*";
 
 /// A log of this length is cut.
 const LONG: u64 = 256 * 1024;
@@ -35,20 +37,24 @@ pub(super) fn is_for_several(log: &str) -> bool {
     })
 }
 
-/// Whether the server has closed this channel, the last one of its number, by the log of its
-/// master.
-pub(super) fn has_closed(log: &str, channel: u32) -> bool {
+/// Whether the server has closed this channel, the last one of its number, and the master has
+/// written its output, by the log of the master.
+pub(super) fn is_whole(log: &str, channel: u32) -> bool {
     // A client of the master's that comes later can have the number of a session that is gone.
     let begins = format!("channel {channel}: new session ");
     let closed = format!("channel {channel}: rcvd close");
-    let mut events = log.lines().filter_map(|line| {
-        let text = line.strip_prefix(DEBUG).or_else(|| line.strip_prefix("debug2: "))?;
+    let written = format!("channel {channel}: obuf empty");
+    let (mut is_closed, mut is_written) = (false, false);
+    for line in log.lines() {
+        let text = line.strip_prefix(DEBUG).or_else(|| line.strip_prefix("debug2: "));
+        let text = text.unwrap_or_default();
         if text.starts_with(&begins) {
-            return Some(false);
+            (is_closed, is_written) = (false, false);
         }
-        (text.trim_end() == closed).then_some(true)
-    });
-    events.next_back().unwrap_or(false)
+        is_closed |= text.trim_end() == closed;
+        is_written |= text.trim_end() == written;
+    }
+    is_closed && is_written
 }
 
 /// Cuts a log that is long. Whoever reads it then begins at its beginning.
@@ -99,17 +105,21 @@ mod tests {
     }
 
     #[rstest]
-    #[case(
-        "debug1: channel 2: new session [client-session]\r\ndebug2: channel 2: rcvd close\r\n",
-        true
-    )]
-    #[case("debug2: channel 2: rcvd close\r\ndebug1: channel 2: new session [x]\r\n", false)]
-    #[case("debug2: channel 2: rcvd close\r\ndebug1: channel 12: new session [x]\r\n", true)]
-    #[case("debug2: channel 2: rcvd close\r\ndebug1: channel 2: new mux-control [x]\r\n", true)]
-    #[case("debug2: channel 12: rcvd close\r\n", false)]
-    #[case("channel 2: rcvd close\r\n", false)]
+    #[case("new session [client-session];rcvd close;obuf empty", true)]
+    #[case("new session [client-session];obuf empty;rcvd close", true)]
+    #[case("new session [client-session];rcvd close", false)]
+    #[case("new session [client-session];obuf empty", false)]
+    #[case("rcvd close;obuf empty;new session [client-session]", false)]
+    #[case("rcvd close;obuf empty;new mux-control [x]", true)]
     #[case("", false)]
-    fn a_channel_that_the_server_has_closed_is_told(#[case] log: &str, #[case] expected: bool) {
-        assert_eq!(has_closed(log, 2), expected);
+    fn a_session_that_came_to_its_end_is_told(#[case] events: &str, #[case] expected: bool) {
+        let log = |channel: u32| -> String {
+            let events = events.split_terminator(';');
+            events.map(|event| format!("debug2: channel {channel}: {event}\r\n")).collect()
+        };
+        assert_eq!(is_whole(&log(2), 2), expected);
+        assert_eq!(is_whole(&(log(2) + "debug1: channel 12: new session [x]\r\n"), 2), expected);
+        assert!(!is_whole(&log(12), 2));
+        assert!(!is_whole(&log(2).replace("debug2: ", ""), 2));
     }
 }

@@ -172,12 +172,11 @@ impl Session {
         })
     }
 
-    /// Whether the server had closed this session, which has ended so, before it has closed the
-    /// connection.
-    fn was_closed(&mut self, end: &SessionEnd, master: &Master) -> bool {
+    /// Whether this session, which has ended so, was whole before the connection ended.
+    fn was_whole(&mut self, end: &SessionEnd, master: &Master) -> bool {
         matches!(end, SessionEnd::Exited(_) | SessionEnd::Killed)
             && diagnosis::channel_of(&self.process().log.rest())
-                .is_some_and(|channel| master.had_closed(channel))
+                .is_some_and(|channel| master.had_all_of(channel))
     }
 
     fn runs(&mut self) -> bool {
@@ -225,7 +224,7 @@ impl Session {
             | SessionEnd::Killed
             | SessionEnd::ClientKilled(_)
             | SessionEnd::Lost(_) => match (master.outlived().await, master.why_commands_end()) {
-                (Err(_), _) if self.was_closed(&end, master) => end,
+                (Err(_), _) if self.was_whole(&end, master) => end,
                 (Err(reason), _) => SessionEnd::Lost(reason),
                 // That signal was ours.
                 (Ok(()), Some(reason)) if end == SessionEnd::Killed => {

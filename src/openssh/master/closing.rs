@@ -71,10 +71,10 @@ impl Master {
         }
     }
 
-    /// Whether the server had closed this channel before the connection ended, so that the end of
-    /// its session and all its output have come.
-    pub(in crate::openssh) fn had_closed(&self, channel: u32) -> bool {
-        self.ended.borrow().as_ref().is_some_and(|end| ends::has_closed(&end.stderr, channel))
+    /// Whether the session of this channel had come to its end before the connection ended, with
+    /// all its output.
+    pub(in crate::openssh) fn had_all_of(&self, channel: u32) -> bool {
+        self.ended.borrow().as_ref().is_some_and(|end| ends::is_whole(&end.stderr, channel))
     }
 
     /// Why a command was lost that was ended because the connection is being closed.
