@@ -79,10 +79,12 @@ mod text;
 mod transport;
 
 pub use command::{
-    Child, ChildEnds, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Output, Pending,
-    Request, Runner, Stdin, Timeout,
+    Child, ChildEnds, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Output, Password,
+    PasswordError, Pending, Request, Runner, Stdin, Sudo, Timeout,
 };
-pub use config::{AgentConfig, Config, ConfigError, DockerConfig, PoolConfig, SessionReuse};
+pub use config::{
+    AgentConfig, Config, ConfigError, DockerConfig, PoolConfig, SessionReuse, SudoConfig,
+};
 pub use error::{ConnectError, ConnectErrorKind, Error, ErrorKind, PartialOutput, Remote};
 pub use fleet::{Each, Fleet, Outcome, Outcomes, on_each};
 pub use forward::{Direction, Endpoint, ForwardSpec, ForwardSpecError, OWN_SOCKET};

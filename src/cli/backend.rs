@@ -1,11 +1,7 @@
 //! Over the agent, or over a pool of this process.
 
-use std::ffi::OsString;
-
 use crate::agent::Client;
-use crate::command::{Command, Runner};
-use crate::config::PoolConfig;
-use crate::host::Host;
+use crate::command::Runner;
 use crate::pool::Pool;
 
 /// Who runs the commands of the program.
@@ -20,17 +16,6 @@ impl Backend {
         match self {
             Backend::Pool(pool) => pool,
             Backend::Agent(client) => client,
-        }
-    }
-
-    pub(crate) fn shell(&self, host: &Host, text: impl Into<OsString>) -> Command {
-        self.runner().shell(host, text)
-    }
-
-    pub(crate) fn config(&self) -> &PoolConfig {
-        match self {
-            Backend::Pool(pool) => pool.config(),
-            Backend::Agent(client) => client.config(),
         }
     }
 }

@@ -32,29 +32,33 @@ pub(super) async fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Exec(exec) => {
             let host = setup.host(&exec.target.host)?;
             let backend = setup.backend(host.name(), false).await?;
-            let result = exec.run(&backend, &host).await;
+            let runner = exec.by_user.over(backend.runner(), &setup.config).await?;
+            let result = exec.run(&*runner, &host).await;
             (backend, result)
         }
         Command::Run(run) => {
             let Some(fleet) = run.prepare(&setup).await? else { return Ok(0) };
             let backend = setup.backend(fleet.first(), false).await?;
-            let result = fleet.run(&backend).await;
+            let runner = fleet.by_user().over(backend.runner(), &setup.config).await?;
+            let result = fleet.run(&*runner).await;
             (backend, result)
         }
         Command::Cp(cp) => {
             let copy = cp.prepare(&setup)?;
             let backend = setup.backend(copy.first(), true).await?;
-            let result = copy.run(&backend).await;
+            let runner = copy.by_user.over(backend.runner(), &setup.config).await?;
+            let result = copy.run(&*runner).await;
             (backend, result)
         }
         Command::Compose(compose) => {
             let (backend, hosts) = setup.open_all(compose.hosts(), false).await?;
-            let result = compose.run(&backend, &hosts, &setup.config).await;
+            let runner = compose.by_user.over(backend.runner(), &setup.config).await?;
+            let result = compose.run(&*runner, &hosts, &setup.config).await;
             (backend, result)
         }
         Command::Resources(resources) => {
             let (backend, hosts) = setup.open_all(resources.hosts(), resources.watches()).await?;
-            let result = resources.run(&backend, &hosts).await;
+            let result = resources.run(backend.runner(), &hosts).await;
             (backend, result)
         }
         Command::Docker(docker) => docker.run(&setup).await?,

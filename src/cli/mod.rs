@@ -21,6 +21,7 @@ mod relay;
 mod resources;
 mod run;
 mod setup;
+mod sudo;
 mod tips;
 
 use std::process::ExitCode;

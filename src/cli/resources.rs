@@ -8,7 +8,7 @@ use super::failure::Failure;
 use super::many::{Answer, Many, rows};
 use super::output::complain;
 use super::output::watched::Watched;
-use crate::cli::backend::Backend;
+use crate::command::Runner;
 use crate::config;
 use crate::host::Host;
 use crate::pool::signals;
@@ -44,7 +44,7 @@ impl Resources {
         self.watch.is_some()
     }
 
-    pub(super) async fn run(&self, backend: &Backend, hosts: &[Host]) -> Result<u8, Failure> {
+    pub(super) async fn run(&self, runner: &dyn Runner, hosts: &[Host]) -> Result<u8, Failure> {
         let mut words = self.hosts.iter().flat_map(|hosts| hosts.split(',')).map(str::trim);
         if let (Some(_), Some(pause)) =
             (self.watch, words.find(|word| config::parse_duration(word).is_ok()))
@@ -54,7 +54,7 @@ impl Resources {
             )));
         }
         let ask = |host| async move {
-            let found = HostResources::of(backend.runner(), host).await;
+            let found = HostResources::of(runner, host).await;
             found.map_err(|error| Failure::of(Host::name(host), &error))
         };
         let mut screen = Watched::default();

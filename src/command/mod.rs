@@ -8,6 +8,7 @@ mod child;
 pub(crate) mod escape;
 mod output;
 mod runner;
+mod sudo;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -19,6 +20,7 @@ use std::time::Duration;
 pub use child::{Child, ChildEnds, ChildStderr, ChildStdin, ChildStdout};
 pub use output::{ExitStatus, Output, Stdin};
 pub use runner::{Pending, Request, Runner, Timeout};
+pub use sudo::{Password, PasswordError, Sudo};
 
 use crate::error::Error;
 use crate::host::{Host, shortened};
@@ -164,6 +166,15 @@ impl Command {
     /// pool's `session_reuse` is.
     pub fn fresh_session(mut self) -> Self {
         self.fresh_session = true;
+        self
+    }
+
+    /// Runs it as another user of the host, by sudo.
+    ///
+    /// The other user's `/bin/sh` has the whole text then, not the login shell of the account. It
+    /// stands in the process list of the host and in sudo's log, with what [`env`](Self::env) sets.
+    pub fn sudo(mut self, sudo: &Sudo) -> Self {
+        self.runner = sudo.over(&*self.runner);
         self
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Child, Command, ExitStatus, Output, Stdin};
+use crate::config::PoolConfig;
 use crate::error::Error;
 use crate::host::Host;
 
@@ -57,6 +58,11 @@ pub trait Runner: Send + Sync {
     ///
     /// As [`Pool::acquire`](crate::Pool::acquire).
     fn lease(&self, host: &Host) -> Pending<'_, Arc<dyn Runner>>;
+
+    /// The settings that hold where a request says nothing: its limits of time and of output.
+    fn defaults(&self) -> PoolConfig {
+        PoolConfig::default()
+    }
 }
 
 impl dyn Runner + '_ {

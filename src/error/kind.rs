@@ -53,6 +53,8 @@ kinds! {
         Closed = "closed",
         /// The command never started, and trying again did not help.
         NeverStarted = "never_started",
+        /// sudo did not run the command.
+        Sudo = "sudo",
         /// This machine or the server does not listen for a forward.
         Forward = "forward",
         /// The connection was lost while the command ran.
@@ -79,6 +81,7 @@ impl Error {
             Error::Exhausted { .. } => ErrorKind::Exhausted,
             Error::Closed { .. } => ErrorKind::Closed,
             Error::NeverStarted { .. } => ErrorKind::NeverStarted,
+            Error::Sudo { .. } => ErrorKind::Sudo,
             Error::Forward { .. } => ErrorKind::Forward,
             Error::Lost { .. } => ErrorKind::Lost,
             Error::TimedOut { .. } => ErrorKind::TimedOut,

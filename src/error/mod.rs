@@ -90,6 +90,16 @@ pub enum Error {
         reason: String,
     },
 
+    /// sudo did not run the command: the password is wrong or there is none, or the host's sudoers
+    /// do not allow it. The command never started.
+    #[error("{host}: sudo did not run the command: {reason}")]
+    Sudo {
+        /// The host's name.
+        host: String,
+        /// Why not, in sudo's own words where there are any.
+        reason: String,
+    },
+
     /// Something cannot be forwarded: this machine or the server does not listen.
     #[error("{host}: cannot forward: {reason}")]
     Forward {
@@ -189,6 +199,7 @@ impl Error {
             | Error::Exhausted { .. }
             | Error::Closed { .. }
             | Error::NeverStarted { .. }
+            | Error::Sudo { .. }
             | Error::Forward { .. }
             | Error::Io { .. } => true,
             Error::Lost { .. }

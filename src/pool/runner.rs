@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{Lease, Pool};
 use crate::command::{Child, ExitStatus, Output, Pending, Request, Runner};
+use crate::config::PoolConfig;
 use crate::execution::{self, Target};
 use crate::host::Host;
 use crate::openssh::OpenSsh;
@@ -35,6 +36,10 @@ impl Runner for Pool {
         let host = host.clone();
         Box::pin(async move { Ok(Arc::new(self.acquire(&host).await?) as _) })
     }
+
+    fn defaults(&self) -> PoolConfig {
+        self.config().clone()
+    }
 }
 
 impl Lease {
@@ -64,5 +69,9 @@ impl Runner for Lease {
 
     fn lease(&self, _: &Host) -> Pending<'_, Arc<dyn Runner>> {
         Box::pin(async { Ok(self.shared()) })
+    }
+
+    fn defaults(&self) -> PoolConfig {
+        self.pool.config().clone()
     }
 }

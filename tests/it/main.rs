@@ -68,6 +68,7 @@ mod runners;
 mod shells;
 mod ssh;
 mod start_up;
+mod sudo;
 mod support;
 mod surprises;
 mod terminal;

@@ -179,6 +179,31 @@ fn warm_asks_and_then_nobody_is_asked_any_more() {
 }
 
 #[test]
+fn sudo_is_asked_for_once_for_all_hosts() {
+    let Some(sshd) = crate::sudo::server("/bin/bash", crate::sudo::ALL) else { return };
+    let home = Home::new();
+    let Some(terminal) = Terminal::open(&home) else { return };
+    let config = sshd.ssh_config();
+    let twice = home.path().join("twice");
+    let text = std::fs::read_to_string(&config).expect("the fixture has one");
+    std::fs::write(&twice, text.replace("Host lab", "Host lab lab2")).expect("a file");
+    let run = format!("sshpool -F {} run -w lab,lab2 -K -- id -u", twice.display());
+    terminal.enter(&run);
+    terminal.shows("sudo's password on the hosts:");
+    terminal.types(&["-l", "--", crate::sudo::PASSWORD]);
+    terminal.types(&["Enter"]);
+    terminal.shows("lab: 0\n");
+    let screen = terminal.shows("lab2: 0\n");
+    assert!(!screen.contains("battery"), "what was typed is shown:\n{screen}");
+    terminal.is_usable();
+    // Ctrl-C at the question leaves the terminal as it was.
+    terminal.enter(&run);
+    terminal.shows("sudo's password on the hosts:");
+    terminal.types(&["C-c"]);
+    terminal.is_usable();
+}
+
+#[test]
 fn an_answer_that_is_broken_off_leaves_the_terminal_as_it_was() {
     let (home, sshd) = (Home::new(), Sshd::builder().start());
     let Some(terminal) = Terminal::open(&home) else { return };

@@ -12,6 +12,7 @@ use super::calls::{agent_gone, ended};
 use super::{Client, Frames};
 use crate::agent::protocol::{self, Exec, FRAME_HEADER, frame};
 use crate::command::{Child, ChildEnds, ExitStatus, Output, Pending, Request, Runner, Stdin};
+use crate::config::PoolConfig;
 use crate::error::{Error, PartialOutput, Remote};
 use crate::host::Host;
 
@@ -46,6 +47,10 @@ impl Runner for Client {
                 held: Arc::new(Held { name, _frames: Mutex::new(frames) }),
             }) as _)
         })
+    }
+
+    fn defaults(&self) -> PoolConfig {
+        self.config().clone()
     }
 }
 
@@ -82,6 +87,10 @@ impl Runner for Lease {
 
     fn lease(&self, _: &Host) -> Pending<'_, Arc<dyn Runner>> {
         Box::pin(async { Ok(self.shared()) })
+    }
+
+    fn defaults(&self) -> PoolConfig {
+        self.client.config().clone()
     }
 }
 

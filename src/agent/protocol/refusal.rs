@@ -220,7 +220,8 @@ impl Refusal {
                 max_connections: *max,
             },
             Error::Closed { .. } => Cause::Closed { host },
-            Error::NeverStarted { reason, .. } => {
+            // A client leads the conversation with sudo by itself.
+            Error::NeverStarted { reason, .. } | Error::Sudo { reason, .. } => {
                 Cause::NeverStarted { host, reason: reason.clone() }
             }
             Error::Forward { reason, .. } => Cause::Forward { host, reason: reason.clone() },

@@ -135,8 +135,8 @@ mod tests {
             assert_eq!(refusal["error"]["kind"], error.kind().as_str());
             seen.push(error.kind());
         }
-        // Those two are of `Pool::exec` only.
-        seen.extend([ErrorKind::Failed, ErrorKind::Killed]);
+        // Two are of `Pool::exec` only, and sudo is led by the client.
+        seen.extend([ErrorKind::Failed, ErrorKind::Killed, ErrorKind::Sudo]);
         assert!(ErrorKind::ALL.iter().all(|kind| seen.contains(kind)), "{seen:?}");
     }
 }

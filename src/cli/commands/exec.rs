@@ -9,11 +9,11 @@ use tokio::io::AsyncReadExt;
 
 use crate::agent::{CommandResult, Failure};
 use crate::cli::args::{Target, joined};
-use crate::cli::backend::Backend;
 use crate::cli::failure::{self, cannot_read, place_to_look, status_of, told};
 use crate::cli::output::print_json;
 use crate::cli::relay::{exit_code, killed, relay};
-use crate::command::{Command, Stdin};
+use crate::cli::sudo::ByUser;
+use crate::command::{Command, Runner, Stdin};
 use crate::config;
 use crate::error::{Error, PartialOutput};
 use crate::host::Host;
@@ -24,6 +24,7 @@ Examples:
   sshpool exec web1 -- uptime -p
   sshpool exec deploy@192.0.2.7:2222 -- 'df -P | sort -n'   pipes are the remote shell's
   sshpool exec --stdin db1 -- psql shop <dump.sql
+  sshpool exec -K web1 -- systemctl restart nginx           by sudo, and asks for the password
   sshpool exec --timeout 5m --max-output 1MiB web1 -- 'apt-get update'
   sshpool exec --json web1 -- cat /etc/os-release | jq -r .stdout")]
 pub(in crate::cli) struct Exec {
@@ -45,6 +46,9 @@ pub(in crate::cli) struct Exec {
     /// Print one JSON object when the command has ended, instead of its output
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    pub(in crate::cli) by_user: ByUser,
 
     #[command(flatten)]
     pub(in crate::cli) target: Target,
@@ -92,12 +96,12 @@ impl Old {
 impl Exec {
     pub(in crate::cli) async fn run(
         &self,
-        backend: &Backend,
+        runner: &dyn Runner,
         host: &Host,
     ) -> Result<u8, failure::Failure> {
-        let timeout = self.timeout.unwrap_or(backend.config().command_timeout);
+        let timeout = self.timeout.unwrap_or(runner.defaults().command_timeout);
         let timeout = (!timeout.is_zero()).then_some(timeout);
-        let mut command = backend.shell(host, joined(&self.command)).timeout(timeout);
+        let mut command = runner.shell(host, joined(&self.command)).timeout(timeout);
         if let Some(bytes) = self.max_output {
             command = command.max_output(bytes);
         }

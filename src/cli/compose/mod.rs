@@ -18,8 +18,8 @@ use self::table::{PROJECT_COLUMNS, SERVICE_COLUMNS, project_row, service_row, wa
 use super::args::text_of;
 use super::failure::{Failure, NOT_RUN};
 use super::many::{Many, rows};
-use crate::cli::backend::Backend;
-use crate::command::Stdin;
+use super::sudo::ByUser;
+use crate::command::{Runner, Stdin};
 use crate::config::{self, Config, ConfigError, DockerConfig};
 use crate::docker::{Action, Compose as Docker, ComposeError, Project};
 use crate::host::Host;
@@ -72,6 +72,9 @@ pub(super) struct Compose {
 
     #[command(flatten)]
     called: Called,
+
+    #[command(flatten)]
+    pub(super) by_user: ByUser,
 
     #[command(subcommand)]
     what: What,
@@ -215,13 +218,13 @@ impl Compose {
 
     pub(super) async fn run(
         &self,
-        backend: &Backend,
+        runner: &dyn Runner,
         hosts: &[Host],
         config: &Config,
     ) -> Result<u8, Failure> {
         let docker = |host: &Host| -> Result<Docker, Failure> {
             let called = self.called.over(config.docker(host))?;
-            Ok(Docker::new(backend.runner(), host).docker(called))
+            Ok(Docker::new(runner, host).docker(called))
         };
         let docker = &docker;
         match &self.what {

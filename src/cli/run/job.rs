@@ -18,11 +18,10 @@ use super::outcome::End;
 use super::report::report;
 use super::screen::{Screen, To};
 use super::state::State;
-use crate::cli::backend::Backend;
 use crate::cli::failure::Failure;
 use crate::cli::relay::LAST_WRITES;
-use crate::command::Child;
 use crate::command::Stdin;
+use crate::command::{Child, Runner};
 use crate::error::Error;
 use crate::pool::signals;
 use crate::text::plain;
@@ -32,7 +31,7 @@ pub(super) struct Job<'a> {
     pub text: OsString,
     pub timeout: Option<Duration>,
     pub input: &'a Stdin,
-    pub backend: &'a Backend,
+    pub runner: &'a dyn Runner,
     pub screen: &'a Screen,
     pub state: &'a State,
     /// All that runs is to be ended.
@@ -101,7 +100,7 @@ impl Job<'_> {
         sinks: &mut (Sink<'_>, Sink<'_>),
     ) -> Result<End, Failure> {
         let mut stopped = self.stopped.clone();
-        let command = super::command(self.backend, &target.host, &self.text);
+        let command = super::command(self.runner, &target.host, &self.text);
         let command = command.timeout(self.timeout).stdin(self.input.clone());
         let mut child = tokio::select! {
             child = command.spawn_and_read() => match child {
@@ -143,7 +142,8 @@ impl Job<'_> {
             to,
             screen: self.screen,
         };
-        let memory = || Sink::Memory { bytes: Vec::new(), limit: self.backend.config().max_output };
+        let memory =
+            || Sink::Memory { bytes: Vec::new(), limit: self.runner.defaults().max_output };
         Ok(match &self.style {
             Style::Lines { colors } => (lines(To::Stdout, colors.0), lines(To::Stderr, colors.1)),
             Style::Fold(_) | Style::Json => (memory(), memory()),

@@ -30,9 +30,9 @@ use super::args::joined;
 use super::failure::{Failure, cannot_read};
 use super::output::{print_json, write};
 use super::setup::Setup;
+use super::sudo::ByUser;
 use crate::agent::text_or_base64;
-use crate::cli::backend::Backend;
-use crate::command::{Command, Stdin};
+use crate::command::{Command, Runner, Stdin};
 use crate::config;
 use crate::fleet::Each;
 use crate::host::Host;
@@ -111,6 +111,9 @@ pub(super) struct Run {
     /// Whether hosts have colours; auto is on a terminal, unless NO_COLOR is set
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     color: When,
+
+    #[command(flatten)]
+    by_user: ByUser,
 
     /// The command and its words
     #[arg(
@@ -195,8 +198,8 @@ fn hosts(count: usize) -> String {
 }
 
 /// The command for a host.
-fn command(backend: &Backend, host: &Host, text: &OsStr) -> Command {
-    backend.shell(host, text)
+fn command(runner: &dyn Runner, host: &Host, text: &OsStr) -> Command {
+    runner.shell(host, text)
 }
 
 impl Prepared {
@@ -205,7 +208,11 @@ impl Prepared {
         &self.targets[0].label
     }
 
-    pub(super) async fn run(self, backend: &Backend) -> Result<u8, Failure> {
+    pub(super) fn by_user(&self) -> &ByUser {
+        &self.run.by_user
+    }
+
+    pub(super) async fn run(self, runner: &dyn Runner) -> Result<u8, Failure> {
         let Prepared { run, targets, input } = &self;
         let (on_stdout, on_stderr) =
             (std::io::stdout().is_terminal(), std::io::stderr().is_terminal());
@@ -213,12 +220,12 @@ impl Prepared {
         let state = Arc::new(State::new(targets.iter().map(|target| target.label.clone())));
         let screen = Screen::new(Arc::clone(&state));
         let (stop, stopped) = watch::channel(false);
-        let timeout = run.timeout.unwrap_or(backend.config().command_timeout);
+        let timeout = run.timeout.unwrap_or(runner.defaults().command_timeout);
         let job = Job {
             text: joined(&run.command),
             timeout: (!timeout.is_zero()).then_some(timeout),
             input,
-            backend,
+            runner,
             screen: &screen,
             state: &state,
             stop: &stop,

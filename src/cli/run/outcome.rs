@@ -81,6 +81,7 @@ impl End {
                 Error::SshNotFound => Cause::NotStarted("no ssh program"),
                 Error::Killed { .. } => Cause::Killed,
                 Error::Failed { code, .. } => Cause::Exit(*code),
+                Error::Sudo { .. } => Cause::NotStarted("sudo"),
                 Error::Host(_)
                 | Error::Config(_)
                 | Error::InvalidCommand { .. }

@@ -16,14 +16,14 @@ use toml::de::{DeString, DeTable, DeValue};
 
 use super::settings::{SETTINGS, names};
 use super::units::{LONGEST, parse_duration};
-use super::{AgentConfig, Config, ConfigError, DockerConfig, PoolConfig, quoted};
+use super::{AgentConfig, Config, ConfigError, DockerConfig, PoolConfig, SudoConfig, quoted};
 use crate::forward::ForwardSpec;
 use crate::host::{Host, HostError};
 
 pub(super) type Key<'i> = Spanned<DeString<'i>>;
 pub(super) type Value<'i> = Spanned<DeValue<'i>>;
 
-const TABLES: [&str; 4] = ["pool", "hosts", "groups", "agent"];
+const TABLES: [&str; 5] = ["pool", "hosts", "groups", "agent", "sudo"];
 const HOST_KEYS: [&str; 9] = [
     "address",
     "port",
@@ -82,6 +82,7 @@ impl Config {
             match key.get_ref().as_ref() {
                 "pool" => config.pool = reader.pool(reader.table("pool", value)?)?,
                 "agent" => config.agent = reader.agent(reader.table("agent", value)?)?,
+                "sudo" => config.sudo = reader.sudo(reader.table("sudo", value)?)?,
                 "hosts" => {
                     for (name, value) in in_file_order(reader.table("hosts", value)?) {
                         let Said { host, docker, forwards } = reader.host(name, value)?;
@@ -146,6 +147,27 @@ impl Reader<'_> {
                 })?;
         }
         Ok(agent)
+    }
+
+    fn sudo(&self, table: &DeTable<'_>) -> Result<SudoConfig, ConfigError> {
+        let mut sudo = SudoConfig::default();
+        for (key, value) in in_file_order(table) {
+            if key.get_ref() != "password_command" {
+                return Err(self.unknown_key(key, "in [sudo]", &["password_command"]));
+            }
+            let words = value.get_ref().as_array().and_then(|words| {
+                words.iter().map(|word| word.get_ref().as_str().map(str::to_owned)).collect()
+            });
+            let words =
+                words.filter(|words: &Vec<String>| words.first().is_some_and(|w| !w.is_empty()));
+            if words.is_none() {
+                let expected =
+                    "a program and its arguments, such as [\"pass\", \"show\", \"sudo\"]";
+                return Err(self.invalid("sudo.password_command", value, expected));
+            }
+            sudo.password_command = words;
+        }
+        Ok(sudo)
     }
 
     fn host(&self, name: &Key<'_>, value: &Value<'_>) -> Result<Said, ConfigError> {

@@ -13,10 +13,11 @@ use clap::Args;
 use self::bars::Bars;
 use self::failures::Failures;
 use self::operand::Operand;
-use crate::cli::backend::Backend;
 use crate::cli::failure::Failure;
 use crate::cli::output::print;
 use crate::cli::setup::Setup;
+use crate::cli::sudo::ByUser;
+use crate::command::Runner;
 use crate::files::{Copied, Download, FileError, Options, Upload};
 use crate::fleet::Each;
 use crate::host::Host;
@@ -66,6 +67,9 @@ pub(in crate::cli) struct Cp {
     #[arg(short, long)]
     quiet: bool,
 
+    #[command(flatten)]
+    by_user: ByUser,
+
     /// What is copied, and where to: the last one
     #[arg(value_name = "SRC… DST", num_args = 2.., required = true)]
     names: Vec<OsString>,
@@ -80,6 +84,7 @@ fn parse_mode(text: &str) -> Result<u32, String> {
 
 /// Copies of which all is known: what the user has said makes sense.
 pub(in crate::cli) struct Prepared {
+    pub(in crate::cli) by_user: ByUser,
     options: Options,
     quiet: bool,
     sha256: bool,
@@ -149,7 +154,8 @@ impl Cp {
         if let Some(mode) = self.mode {
             options = options.mode(mode);
         }
-        Ok(Prepared { options, quiet: self.quiet, sha256: self.sha256, way })
+        let Cp { by_user, quiet, sha256, .. } = self;
+        Ok(Prepared { by_user, options, quiet, sha256, way })
     }
 }
 
@@ -177,7 +183,7 @@ impl Prepared {
         }
     }
 
-    pub(in crate::cli) async fn run(self, backend: &Backend) -> Result<u8, Failure> {
+    pub(in crate::cli) async fn run(self, runner: &dyn Runner) -> Result<u8, Failure> {
         signals::end_on_signals().map_err(|error| {
             Failure::Output(format!("cannot handle signals: {}", plain(&error)))
         })?;
@@ -186,12 +192,12 @@ impl Prepared {
         match &self.way {
             Way::To { from, hosts, path } => {
                 for source in from {
-                    self.upload(backend, source, hosts, path, &bars, &mut failures).await?;
+                    self.upload(runner, source, hosts, path, &bars, &mut failures).await?;
                 }
             }
             Way::From { from, to } => {
                 for (hosts, path) in from {
-                    self.download(backend, hosts, path, to, &bars, &mut failures).await?;
+                    self.download(runner, hosts, path, to, &bars, &mut failures).await?;
                 }
             }
         }
@@ -208,7 +214,7 @@ impl Prepared {
 
     async fn upload(
         &self,
-        backend: &Backend,
+        runner: &dyn Runner,
         source: &Operand,
         hosts: &[Named],
         path: &Path,
@@ -232,7 +238,7 @@ impl Prepared {
         let shown = bars.of(&name, labels, upload.length());
         let targets: Vec<Host> = hosts.iter().map(|named| named.host.clone()).collect();
         let progress = |place: usize, bytes| shown.add(place, bytes);
-        let copied = upload.run(backend.runner(), &targets, &progress).await;
+        let copied = upload.run(runner, &targets, &progress).await;
         drop(shown);
         for (named, copied) in hosts.iter().zip(copied) {
             self.report(named, &name, copied, failures).await?;
@@ -242,7 +248,7 @@ impl Prepared {
 
     async fn download(
         &self,
-        backend: &Backend,
+        runner: &dyn Runner,
         hosts: &[Named],
         path: &Path,
         to: &Operand,
@@ -257,7 +263,6 @@ impl Prepared {
             let (named, shown) = (&hosts[place], &shown);
             async move {
                 let progress = |bytes| shown.add(place, bytes);
-                let runner = backend.runner();
                 let begun = Download::begin(runner, &named.host, path, &self.options).await?;
                 shown.has_length(place, begun.length());
                 match to {

@@ -388,6 +388,20 @@ impl Sshd {
         process::run(program.args(["-c", command]), PATIENCE)
     }
 
+    /// Runs a script by `sh` as root of the container, and takes it that it succeeds. Only in a
+    /// container.
+    #[track_caller]
+    pub fn as_root(&self, script: &str) -> String {
+        let Engine::Container { program, .. } = self.engine else {
+            panic!("root's affairs are for containers")
+        };
+        let mut exec = process::outside(program);
+        exec.args(["exec", "--user", "root", &self.name, "sh", "-euc", script]);
+        let ended = process::run(&mut exec, PATIENCE);
+        assert!(ended.status.success(), "{script}: {ended:?}");
+        ended.stdout
+    }
+
     /// Whether a process lives on the server; `pid` is what `$$` was there. A zombie does not live.
     #[track_caller]
     pub fn is_alive(&self, pid: u32) -> bool {

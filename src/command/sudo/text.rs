@@ -1,0 +1,72 @@
+//! What a host is given in the place of a command that is to run by sudo.
+
+use std::ffi::{OsStr, OsString};
+use std::hash::{BuildHasher, RandomState};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+use super::Sudo;
+use crate::command::escape::escape;
+
+/// What root's shell does first: it says that the command begins, and whom to end it by. sudo and
+/// what it starts have a process group of their own, or the session's shell has become sudo and
+/// leads the group; any other group is not ours, and one process stands for the command. Then the
+/// shell becomes the command's.
+const BEGIN: &str = "g=; if read -r g </proc/$$/stat; then g=${g##*) }; set -- \"$1\" $g; g=$4; \
+                     else g=$(ps -o pgid= -p $$); fi 2>/dev/null; case ${g:=0} in \
+                     $$ | $PPID) g=-$g ;; *) g=$$ ;; esac; \
+                     printf '\\036%s %s\\n' \"$0\" \"$g\" >&2; unset g; exec /bin/sh -c \"$1\"";
+
+/// Ends what the number stands for, as a command is ended without sudo.
+const END: &str = "kill -s TERM -- \"$1\" 2>/dev/null || exit 0; i=0; while [ $i -lt 20 ]; do \
+                   kill -s 0 -- \"$1\" 2>/dev/null || exit 0; sleep 0.1 || sleep 1; i=$((i+1)); \
+                   done; kill -s KILL -- \"$1\" 2>/dev/null; :";
+
+/// What sudo's question and the begin of a command are known by. Nobody knows them before.
+pub(super) struct Signs {
+    nonce: String,
+}
+
+impl Signs {
+    pub(super) fn new() -> Self {
+        Signs { nonce: format!("sshpool-sudo-{:016x}", RandomState::new().hash_one(0)) }
+    }
+
+    /// sudo's question, which may stand in more words (sudo-rs).
+    pub(super) fn prompt(&self) -> String {
+        format!("[{}]", self.nonce)
+    }
+
+    /// What stands before the number that the command is to be ended by, and a line break.
+    pub(super) fn begin(&self) -> String {
+        format!("\x1e{} ", self.nonce)
+    }
+
+    /// The text for the account's shell, for a text that the other user's /bin/sh is to run.
+    pub(super) fn text(&self, sudo: &Sudo, text: &OsStr) -> OsString {
+        let mut words: Vec<&[u8]> = Vec::new();
+        let prompt = self.prompt();
+        words.extend([&b"exec"[..], b"sudo", b"-k", b"-S", b"-p", prompt.as_bytes()]);
+        if let Some(user) = &sudo.user {
+            words.extend([&b"-u"[..], user.as_bytes()]);
+        }
+        let nonce = self.nonce.as_bytes();
+        words.extend([&b"--"[..], b"/bin/sh", b"-c", BEGIN.as_bytes(), nonce, text.as_bytes()]);
+        let mut line = Vec::new();
+        for (place, word) in words.into_iter().enumerate() {
+            if place > 0 {
+                line.push(b' ');
+            }
+            escape(word, &mut line);
+        }
+        OsString::from_vec(line)
+    }
+}
+
+/// The text that ends what a command's begin has named.
+pub(super) fn end(number: &str) -> OsString {
+    let mut text = b"set -- ".to_vec();
+    escape(number.as_bytes(), &mut text);
+    text.extend_from_slice(b"; ");
+    text.extend_from_slice(END.as_bytes());
+    OsString::from_vec(text)
+}
