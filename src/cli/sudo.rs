@@ -11,6 +11,7 @@ use super::failure::Failure;
 use crate::agent::protocol::Question;
 use crate::command::{Password, Runner, Sudo};
 use crate::config::Config;
+use crate::pool::signals;
 use crate::text::plain;
 
 #[derive(Debug, Args)]
@@ -77,6 +78,9 @@ async fn ask() -> Result<Vec<u8>, Failure> {
                 .to_owned(),
         ));
     };
+    // A signal leaves the terminal as it was.
+    signals::end_on_signals()
+        .map_err(|error| Failure::Output(format!("cannot handle signals: {}", plain(&error))))?;
     let question = Question {
         token: String::new(),
         prompt: "sudo's password on the hosts:".to_owned(),

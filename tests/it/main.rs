@@ -69,6 +69,7 @@ mod shells;
 mod ssh;
 mod start_up;
 mod sudo;
+mod sudo_docs;
 mod support;
 mod surprises;
 mod terminal;

@@ -63,7 +63,12 @@ async fn a_command_is_what_it_is_by_plain_ssh_and_sudo(#[case] shell: &str) {
     ] {
         let mut plain = command("ssh");
         plain.arg("-F").arg(sshd.ssh_config()).arg("lab");
-        let quoted = text.replace('\'', "'\\''").replace('!', "'\\!'");
+        // As every shell of these reads it.
+        let special = |c: char| match c {
+            '\'' | '\\' | '!' => format!("'\\{c}'"),
+            c => c.to_string(),
+        };
+        let quoted: String = text.chars().map(special).collect();
         plain.arg(format!("sudo -k -S -p '' -- /bin/sh -c '{quoted}'"));
         plain.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = plain.spawn().expect("it starts");
