@@ -6,12 +6,17 @@ use super::text::Signs;
 /// The longest that is kept of what sudo has to say. A lecture has some hundred bytes.
 const MOST: usize = 64 * 1024;
 
+/// What sudo-rs puts around the prompt that it was given.
+const AROUND: (&[u8], &[u8]) = (b"[sudo: ", b"] Password: \n");
+
 /// Looks for sudo's question and for the sign, in what comes on stderr.
 pub(super) struct Conversation {
     prompt: Vec<u8>,
     begin: Vec<u8>,
     /// What was read and is neither.
     words: Vec<u8>,
+    /// Where the end of sudo-rs's question is to stand, which may come later than its prompt.
+    rest: Option<usize>,
 }
 
 /// What was found.
@@ -28,18 +33,31 @@ pub(super) enum Said {
 impl Conversation {
     pub(super) fn new(signs: &Signs) -> Self {
         let (prompt, begin) = (signs.prompt().into_bytes(), signs.begin().into_bytes());
-        Conversation { prompt, begin, words: Vec::new() }
+        Conversation { prompt, begin, words: Vec::new(), rest: None }
     }
 
     /// Takes what was read, and gives what is in it: to be called again, with nothing, until there
     /// is no more.
     pub(super) fn take(&mut self, bytes: &[u8]) -> Said {
         self.words.extend_from_slice(bytes);
+        if let Some(at) = self.rest
+            && self.words[at..].len() >= AROUND.1.len()
+        {
+            self.rest = None;
+            if self.words[at..].starts_with(AROUND.1) {
+                self.words.drain(at..at + AROUND.1.len());
+            }
+        }
         let question = find(&self.words, &self.prompt);
         let begin = find(&self.words, &self.begin);
         // The command itself may print what looks like a question.
         if let Some(at) = question.filter(|at| begin.is_none_or(|begin| *at < begin)) {
             self.words.drain(at..at + self.prompt.len());
+            if self.words[..at].ends_with(AROUND.0) {
+                let from = at - AROUND.0.len();
+                self.words.drain(from..at);
+                self.rest = Some(from);
+            }
             return Said::Question;
         }
         let Some(at) = begin else {
@@ -59,9 +77,9 @@ impl Conversation {
         self.words
     }
 
-    /// Whether somebody waits for an answer: the last line has no end.
+    /// Whether somebody else waits for an answer: the last line has no end.
     pub(super) fn asks(&self) -> bool {
-        self.words.last().is_some_and(|byte| *byte != b'\n')
+        self.rest.is_none() && self.words.last().is_some_and(|byte| *byte != b'\n')
     }
 
     /// The last line that says something.
@@ -111,14 +129,16 @@ mod tests {
         );
     }
 
+    /// sudo-rs 0.2.5 asks so.
     #[test]
     fn a_question_may_come_in_words_and_in_pieces() {
-        let signs = Signs::new();
-        let mut conversation = Conversation::new(&signs);
-        let asked = format!("[sudo: {}] Password: ", signs.prompt());
-        let (first, rest) = asked.split_at(15);
-        assert_eq!(conversation.take(first.as_bytes()), Said::More);
-        assert_eq!(conversation.take(rest.as_bytes()), Said::Question);
+        let whole = "[sudo: PROMPT] Password: \nBEGIN 5\nfirst";
+        let found = (vec![Said::Question, begun("5")], "first".to_owned());
+        assert_eq!(all(&[whole]), found);
+        assert_eq!(all(&["[su", "do: PROMPT", "] Passw", "ord: ", "\n", "BEGIN 5\nfirst"]), found);
+        let again = "[sudo: PROMPT] Password: \nsudo: no.\n[sudo: PROMPT] Password: \n";
+        assert_eq!(all(&[again]).0, [Said::Question, Said::Question]);
+        assert_eq!(all(&[again]).1, "sudo: no.\n");
     }
 
     #[test]
