@@ -63,14 +63,15 @@ pub(super) fn plain_path(path: &Path) -> Vec<u8> {
     if bytes.starts_with(b"/") { bytes.to_vec() } else { [b"./", bytes].concat() }
 }
 
-/// Bytes for printf. What stands for itself is nothing else to any shell, and begins no command;
-/// the rest is digits.
+/// Bytes for printf. What stands for itself is nothing else to any shell, begins no command and is
+/// no option; the rest is digits.
 fn octal(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len() * 2);
     let mut next = bytes.iter().skip(1);
     for &byte in bytes {
         let is_before_a_digit = next.next().is_some_and(u8::is_ascii_digit);
         match byte {
+            b'-' if text.is_empty() => text.push_str("\\055"),
             b' ' | b'.' | b',' | b':' | b'/' | b'_' | b'-' | b'+' => text.push(char::from(byte)),
             _ if byte.is_ascii_alphanumeric() => text.push(char::from(byte)),
             0 if !is_before_a_digit => text.push_str("\\0"),
@@ -309,6 +310,15 @@ fn touch(seconds: i64) -> String {
 mod tests {
     use super::*;
     use rstest::rstest;
+
+    #[rstest]
+    #[case(b"", "")]
+    #[case(b"-n a-b", "\\055n a-b")]
+    #[case(b"--", "\\055-")]
+    #[case(b"a\0b\x001%\n", "a\\0b\\0001\\045\\012")]
+    fn printf_takes_it_for_its_text(#[case] bytes: &[u8], #[case] expected: &str) {
+        assert_eq!(octal(bytes), expected);
+    }
 
     #[rstest]
     #[case(0, "197001010000.00")]

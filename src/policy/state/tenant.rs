@@ -126,11 +126,16 @@ impl<T: Transport> Tenant<T> {
         self.trusted = false;
         self.used_up = used_up;
         // Logins that were under way together and failed together are one attempt.
-        let together = self.failure.as_ref().filter(|failure| failure.retry_at > now);
+        let together = self.failure.as_mut().filter(|failure| failure.retry_at > now);
         let is_counted = error.is_counted();
-        if together.is_some_and(|failure| failure.is_counted && !is_counted) {
-            return; // A wrong key is still wrong.
-        }
+        let together = match together {
+            // A wrong key is still wrong.
+            Some(failure) if failure.is_counted && !is_counted => {
+                failure.retry_at = failure.retry_at.max(now + backoff::pause(1));
+                return;
+            }
+            together => together,
+        };
         let more = u32::from(together.is_none());
         let add = |count: &mut u32| {
             *count = count.saturating_add(more).max(1);
