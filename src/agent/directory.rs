@@ -10,9 +10,13 @@
 //! Whoever holds `agent.lock` is the agent, and only it makes and removes the socket; whoever holds
 //! `start.lock` starts one. Somebody may remove all of it (a cleaner of temporary files does): then
 //! another agent comes, and the one before finds that its socket is not there any more and leaves.
+//!
+//! A socket that systemd has made and handed over (`LISTEN_FDS`, sd_listen_fds(3)) is systemd's: it
+//! stays when the agent leaves, and who connects then has systemd start the next one.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::{FromRawFd, RawFd};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -171,10 +175,18 @@ impl Directory {
         serde_json::from_slice(&std::fs::read(self.path.join(STANDING)).ok()?).ok()
     }
 
-    /// Makes the socket, in the place of whatever is there. For whoever has the right to be the
-    /// agent.
+    /// Makes the socket, in the place of whatever is there, or takes the one that was handed over.
+    /// For whoever has the right to be the agent.
     pub(crate) fn listen(&self) -> Result<(UnixListener, Socket), String> {
         let path = self.socket();
+        if let Some(listener) = handed_over(&path)? {
+            let cannot = |error: io::Error| {
+                format!("cannot listen on the socket of systemd: {}", plain(&error))
+            };
+            listener.set_nonblocking(true).map_err(cannot)?;
+            let identity = identity(&path).map_err(cannot)?;
+            return Ok((listener, Socket { identity, path, is_ours: false }));
+        }
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(format!("cannot remove {}: {}", path.display(), plain(&error)));
@@ -184,16 +196,43 @@ impl Directory {
         let cannot =
             |error: io::Error| format!("cannot listen on {}: {}", path.display(), plain(&error));
         let listener = UnixListener::bind(&path).map_err(cannot)?;
-        let socket = Socket { identity: identity(&path).map_err(cannot)?, path: path.clone() };
+        let identity = identity(&path).map_err(cannot)?;
+        let socket = Socket { identity, path: path.clone(), is_ours: true };
         listener.set_nonblocking(true).map_err(cannot)?;
         Ok((listener, socket))
     }
 }
 
-/// The socket that an agent has made.
+/// The socket that systemd has handed over to this process: the only one, and at this path.
+fn handed_over(path: &Path) -> Result<Option<UnixListener>, String> {
+    let is = |name: &str, expected: &str| std::env::var(name).is_ok_and(|said| said == expected);
+    if !is("LISTEN_PID", &std::process::id().to_string()) {
+        return Ok(None);
+    }
+    let wrong = |why: &str| Err(format!("the socket of systemd is not {}: {why}", path.display()));
+    if !is("LISTEN_FDS", "1") {
+        return wrong("one ListenStream= is expected");
+    }
+    // SAFETY: whoever has set the variables has opened it for us, and nobody else here uses it.
+    let listener = unsafe { UnixListener::from_raw_fd(FIRST_HANDED_OVER) };
+    let is_at = listener.local_addr().is_ok_and(|at| at.as_pathname() == Some(path));
+    if !is_at {
+        return wrong("write ListenStream=%t/sshpool/agent.sock");
+    }
+    // The copy is closed in the programs that we start.
+    let copy = listener.try_clone();
+    copy.map(Some).map_err(|error| format!("cannot use the socket of systemd: {}", plain(&error)))
+}
+
+/// As sd_listen_fds(3) has it.
+const FIRST_HANDED_OVER: RawFd = 3;
+
+/// The socket of an agent.
 #[derive(Debug)]
 pub(crate) struct Socket {
     path: PathBuf,
+    /// Not systemd's.
+    is_ours: bool,
     /// Device and inode: another agent's is not ours.
     identity: (u64, u64),
 }
@@ -204,9 +243,10 @@ impl Socket {
         identity(&self.path).is_ok_and(|identity| identity == self.identity)
     }
 
-    /// From now on nobody finds it. For whoever still has the right to be the agent.
+    /// From now on nobody finds it, unless it is systemd's. For whoever still has the right to be
+    /// the agent.
     pub(crate) fn remove(&self) {
-        if self.is_there() {
+        if self.is_ours && self.is_there() {
             // Somebody else may be quicker.
             let _ = std::fs::remove_file(&self.path);
         }

@@ -297,6 +297,60 @@ fn a_second_signal_does_not_wait() {
     sshd.thaw();
 }
 
+/// As systemd starts it for a socket unit (sd_listen_fds(3)): with the listener as descriptor 3.
+fn by_a_socket(home: &Home, listener: &UnixListener, number: &str) -> std::process::Command {
+    let text = format!("exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS={number} exec \"$@\"");
+    let mut sh = home.in_its_place(command("sh"), ["-c", &text, "sh"]);
+    sh.args([env!("CARGO_BIN_EXE_sshpool"), "agent"]).stderr(Stdio::piped());
+    sh.stdin(std::os::fd::OwnedFd::from(listener.try_clone().expect("a copy")));
+    sh
+}
+
+#[test]
+fn a_socket_of_systemd_outlives_the_agent_and_starts_the_next() {
+    let (sshd, home) = (Sshd::builder().start(), Home::new());
+    std::fs::DirBuilder::new().mode(0o700).create(home.place()).expect("a directory");
+    let listener = UnixListener::bind(home.socket()).expect("a socket");
+    for round in 0..2 {
+        // Whoever comes first waits until there is an agent.
+        let mut first = home.on(&sshd, &["exec", "lab", "--", "echo $PPID; ls -l /proc/self/fd"]);
+        let first = first.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+        let mut agent = by_a_socket(&home, &listener, "1").spawn().expect("it starts");
+        let first = first.wait_with_output().expect("it ends");
+        assert!(first.status.success(), "{first:?}");
+        assert_eq!(home.pid(), agent.id());
+        assert_eq!(sshd.logins(), round + 1);
+        if round == 0 {
+            assert_eq!(home.run(["agent", "stop"]).code(), 0);
+            assert_eq!(ended(&mut agent).code(), Some(0));
+        } else {
+            send(agent.id(), Signal::SIGTERM);
+            assert_eq!(ended(&mut agent).signal(), Some(Signal::SIGTERM as i32));
+        }
+        assert!(home.socket().exists(), "it is systemd's");
+        assert_eq!(home.count("ssh"), 0);
+    }
+    std::fs::remove_file(home.socket()).expect("it is there");
+}
+
+#[rstest]
+#[case::another_place("1", "elsewhere", "write ListenStream=%t/sshpool/agent.sock")]
+#[case::several("2", "agent.sock", "one ListenStream= is expected")]
+fn a_socket_of_systemd_is_at_our_place(
+    #[case] number: &str,
+    #[case] name: &str,
+    #[case] why: &str,
+) {
+    let home = Home::new();
+    std::fs::DirBuilder::new().mode(0o700).create(home.place()).expect("a directory");
+    let listener = UnixListener::bind(home.place().join(name)).expect("a socket");
+    let ended = run(&mut by_a_socket(&home, &listener, number), PATIENCE);
+    std::fs::remove_file(home.place().join(name)).expect("it is there");
+    let socket = home.socket().display().to_string();
+    let told = format!("sshpool: the socket of systemd is not {socket}: {why}\n");
+    assert_eq!((ended.code(), &*ended.stderr), (255, &*told));
+}
+
 #[test]
 fn a_second_agent_says_that_there_is_one() {
     let home = Home::new();
