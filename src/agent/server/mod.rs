@@ -57,6 +57,8 @@ const MOST_COMMANDS: usize = 1000;
 /// How long a client may take to say what it wants, and how long it may say nothing between two
 /// requests.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long an agent that was started for a client waits for it, however short its idle time is.
+const FIRST_CLIENT: Duration = Duration::from_secs(5);
 /// How long whoever has connected just before the end may take for that; and the last answers to be
 /// read.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -86,7 +88,7 @@ struct Agent {
     started: Instant,
     clients: AtomicUsize,
     commands: AtomicUsize,
-    /// When somebody has last come or gone, in milliseconds from the start.
+    /// When somebody has last come or gone, in milliseconds from the start; 0 where nobody has.
     last_use: AtomicUsize,
     life: watch::Sender<Life>,
 }
@@ -224,10 +226,16 @@ impl Agent {
         }
         if self.is_used() {
             self.used();
-        } else if self.unused() >= self.plan.idle_timeout {
+        } else if self.unused() >= self.patience() {
             return Some("nobody has needed it for long");
         }
         None
+    }
+
+    /// How long it stays without being used.
+    fn patience(&self) -> Duration {
+        let waits = self.plan.logs && self.last_use.load(Ordering::Relaxed) == 0;
+        if waits { self.plan.idle_timeout.max(FIRST_CLIENT) } else { self.plan.idle_timeout }
     }
 
     fn is_used(&self) -> bool {
@@ -237,7 +245,7 @@ impl Agent {
     }
 
     fn used(&self) {
-        let now = usize::try_from(self.uptime().as_millis()).unwrap_or(usize::MAX);
+        let now = usize::try_from(self.uptime().as_millis()).unwrap_or(usize::MAX).max(1);
         self.last_use.store(now, Ordering::Relaxed);
     }
 

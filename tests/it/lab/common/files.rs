@@ -119,10 +119,13 @@ impl Files {
         let host_key = |kind: &String| format!("HostKey {}\n", seen(&format!("host_{kind}")));
         let host_keys: String = self.host_key_types.iter().map(host_key).collect();
         let (options, keys, pid_file) = (&self.options, seen("authorized_keys"), seen("sshd.pid"));
+        // A port that the server chooses for a -R is free by IPv6 first, and may be the port of
+        // somebody else by IPv4.
         format!(
             "{options}\
              {host_keys}\
              ListenAddress 127.0.0.1:{port}\n\
+             AddressFamily inet\n\
              AuthorizedKeysFile {keys}\n\
              PidFile {pid_file}\n\
              LogLevel VERBOSE\n\

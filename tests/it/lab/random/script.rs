@@ -39,7 +39,10 @@ pub fn script(random: &mut Random, input: Option<usize>) -> String {
     ];
     text.push_str(random.pick(&trails));
     // As it comes from a file of Windows.
-    if random.chance(10) { text.replace('\n', "\r\n") } else { text }
+    // Behind each word a \r keeps zsh from knowing `do` and `done`: the rest is the loop's then, which
+    // may never end.
+    let has_loop = ["while", "until"].iter().any(|word| text.contains(word));
+    if random.chance(10) && !has_loop { text.replace('\n', "\r\n") } else { text }
 }
 
 fn end(random: &mut Random, input: Option<usize>) -> String {
@@ -133,8 +136,6 @@ fn statement(random: &mut Random, input: Option<usize>, depth: u32) -> Statement
                 "if true; then BODY\nfi",
                 "if false\nthen :\nelse\nBODY\nfi",
                 "for i in 1 2; do\nBODY\ndone",
-                // Not `while :`: where a \r stands behind each word, zsh knows neither `do` nor
-                // `break`, takes the rest for the loop, and never ends.
                 "once=; while [ -z \"$once\" ]; do\nonce=1\nBODY\ndone",
                 "true && {\nBODY\n}",
                 "false || {\nBODY\n}",
