@@ -40,6 +40,10 @@ impl ByUser {
         if !self.sudo && self.sudo_user.is_none() && !self.ask_sudo_password {
             return Ok(runner.shared());
         }
+        // A signal leaves the terminal as it was, and ends what runs as somebody else.
+        signals::end_on_signals().map_err(|error| {
+            Failure::Output(format!("cannot handle signals: {}", plain(&error)))
+        })?;
         let mut sudo = Sudo::new();
         if let Some(user) = &self.sudo_user {
             sudo = sudo.user(user);
@@ -78,9 +82,6 @@ async fn ask() -> Result<Vec<u8>, Failure> {
                 .to_owned(),
         ));
     };
-    // A signal leaves the terminal as it was.
-    signals::end_on_signals()
-        .map_err(|error| Failure::Output(format!("cannot handle signals: {}", plain(&error))))?;
     let question = Question {
         token: String::new(),
         prompt: "sudo's password on the hosts:".to_owned(),

@@ -20,6 +20,7 @@ use std::time::Duration;
 pub use child::{Child, ChildEnds, ChildStderr, ChildStdin, ChildStdout};
 pub use output::{ExitStatus, Output, Stdin};
 pub use runner::{Pending, Request, Runner, Timeout};
+pub(crate) use sudo::end_all_by_sudo;
 pub use sudo::{Password, PasswordError, Sudo};
 
 use crate::error::Error;

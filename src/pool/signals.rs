@@ -1,7 +1,7 @@
 //! Closing on SIGINT and SIGTERM, when asked.
 //!
-//! The first signal closes all pools that asked for it, and then ends the process as that signal
-//! would have, so that a parent sees the right status. A second one meanwhile ends it at once; the
+//! The first signal ends the commands by sudo, closes all pools that asked for it, and then ends the
+//! process as that signal would have, so that a parent sees the right status. A second one meanwhile ends it at once; the
 //! guard processes clean up then. A signal that the process was started with ignoring (by nohup, or
 //! in the background of a script) stays ignored.
 //!
@@ -155,6 +155,7 @@ async fn end_by(caught: Signal, handled: impl Iterator<Item = Signal>) {
     for signal in handled {
         set(signal, &default);
     }
+    crate::command::end_all_by_sudo().await;
     let pools = POOLS.lock().unwrap_or_else(|poison| poison.into_inner()).take();
     for pool in pools.unwrap_or_default().iter().filter_map(Weak::upgrade) {
         pool.close(Duration::ZERO).await;

@@ -3,7 +3,7 @@
 
 use std::error::Error;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream as StdStream};
+use std::net::TcpStream as StdStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Instant;
@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use crate::forwards::Service;
 use crate::lab::agents::Home;
+use crate::lab::common::port::Port;
 use crate::lab::common::process::{path_with_sshpool, run, wait_until};
 use crate::lab::common::sshd::{Image, Kind, Sshd, kind};
 use crate::lab::common::{self, wait_for};
@@ -136,10 +137,9 @@ fn hello(mut client: StdStream) {
     let _ = client.write_all(b"HTTP/1.0 200 OK\r\nContent-Length: 6\r\n\r\nhello\n");
 }
 
-/// Ports that nobody had a moment ago; no test has them reserved.
-fn free<const N: usize>() -> [u16; N] {
-    let all = [(); N].map(|()| TcpListener::bind(("127.0.0.1", 0)).expect("a port"));
-    all.map(|one| one.local_addr().expect("it has one").port())
+/// Ports that no other test gets as long as these live.
+fn free<const N: usize>() -> [Port; N] {
+    [(); N].map(|()| Port::reserve())
 }
 
 #[test]
@@ -149,7 +149,8 @@ fn the_console_blocks_print_what_they_say() {
     }
     let sshd = Sshd::builder().start();
     let service = Service::start(&sshd, hello);
-    let [local, dynamic] = free();
+    let ports: [_; 2] = free();
+    let [local, dynamic] = ports.each_ref().map(|port| port.number);
     let real = |text: &str| {
         let shown = ["8080", "1080", "localhost:80"];
         let real = [local.to_string(), dynamic.to_string(), format!("localhost:{}", service.port)];
@@ -194,7 +195,8 @@ fn the_unit_runs_an_agent_with_the_forwards_of_the_file() {
         .collect();
     let file = home.path().join("ssh_config");
     std::fs::write(&file, text + "    IdentityFile none\n").expect("a file");
-    let [port] = free();
+    let ports: [_; 1] = free();
+    let port = ports[0].number;
     let forward = format!("[[hosts.lab.forward]]\nlocal = \"{port}:localhost:{}\"\n", service.port);
     home.config(&format!("[hosts.lab]\nssh_config = \"{}\"\n{forward}", file.display()));
     let unit = blocks(GUIDE, "ini")[0];
@@ -233,7 +235,8 @@ fn a_client_of_plain_ssh_sees_an_end() {
         let _ = client.write_all(b"half of it");
         let _ = client.read(&mut [0; 1]);
     });
-    let [port] = free();
+    let ports: [_; 1] = free();
+    let port = ports[0].number;
     let mut ssh = command("ssh");
     ssh.arg("-F").arg(sshd.ssh_config()).arg("-N");
     ssh.args(["-L", &format!("{port}:127.0.0.1:{}", service.port), "lab"]).stderr(Stdio::null());

@@ -14,6 +14,7 @@ use sshpool::{Endpoint, Error, Forward, ForwardSpec, Pool, Stdin};
 use tokio::time::timeout;
 
 use crate::lab::agents::Home;
+use crate::lab::common::port::Port;
 use crate::lab::common::process::{run, wait_until};
 use crate::lab::common::sshd::Sshd;
 use crate::lab::common::{wait_for, wait_for_async};
@@ -124,9 +125,8 @@ fn master(pool: &Pool) -> u32 {
 
 /// A forward of plain ssh, to compare with.
 fn plain_forward(sshd: &Sshd, to: u16) -> (Child, u16) {
-    let free = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
-    let port = free.local_addr().expect("it has one").port();
-    drop(free);
+    let reserved = Port::reserve();
+    let port = reserved.number;
     let mut ssh = command("ssh");
     ssh.arg("-F").arg(sshd.ssh_config()).arg("-N");
     let spec = format!("{port}:127.0.0.1:{to}");
@@ -508,9 +508,8 @@ async fn clients_of_socks_name_their_target() {
     let sshd = Sshd::builder().start();
     let service = Service::start(&sshd, echo);
     let pool = pool(config());
-    let free = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
-    let port = free.local_addr().expect("it has one").port();
-    drop(free);
+    let reserved = Port::reserve();
+    let port = reserved.number;
     let spec = ForwardSpec::dynamic(&port.to_string()).expect("ssh takes it");
     let _forward = forwarded(&pool, &sshd, &spec).await;
     let target = service.port.to_be_bytes();

@@ -1,9 +1,12 @@
 //! Commands by sudo: what they print, with which status they end and what they may read is as by
 //! plain ssh and `sudo -S`; the password goes to sudo and nowhere else, and once.
 
+use std::io::Read;
+use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use rstest::rstest;
 use sshpool::{Error, Password, Remote, Sudo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -12,8 +15,8 @@ use tokio::time::timeout;
 use crate::lab::agents::Home;
 use crate::lab::common::process::run;
 use crate::lab::common::sshd::Sshd;
-use crate::lab::common::wait_for_async;
-use crate::lab::pooled::{PATIENCE, command, config, host, pool};
+use crate::lab::common::{wait_for, wait_for_async};
+use crate::lab::pooled::{PATIENCE, command, config, host, pool, send};
 
 pub const PASSWORD: &str = "correct horse 'battery' \\staple";
 
@@ -269,6 +272,27 @@ async fn both_streams_and_the_input_of_a_child_are_the_commands() {
     let output = child.wait_with_output().await.expect("it ends");
     assert_eq!((rest.trim(), &*output.stderr), ("3000000", &b"err\n"[..]));
     pool.close().await;
+}
+
+#[rstest]
+#[case::over_the_agent(&[])]
+#[case::by_itself(&["--no-agent"])]
+fn a_signal_ends_what_runs_as_root(
+    #[case] how: &[&str],
+    #[values(Signal::SIGINT, Signal::SIGTERM)] signal: Signal,
+) {
+    let Some(sshd) = server("/bin/bash", "lab ALL=(ALL) NOPASSWD: ALL") else { return };
+    let home = Home::new();
+    let words = [how, &["exec", "--sudo", "lab", "--", "echo begun; sleep 300"]].concat();
+    let mut exec = home.on(&sshd, &words);
+    let mut exec = exec.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    exec.stdout.as_mut().expect("a pipe").read_exact(&mut [0; 6]).expect("it begins");
+    send(exec.id(), signal);
+    let output = exec.wait_with_output().expect("it ends");
+    assert_eq!(output.status.signal(), Some(signal as i32));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    let runs = || sshd.exec("pgrep -u root -x sleep").code() == 0;
+    wait_for("nothing is left", PATIENCE, || !runs());
 }
 
 /// The configuration's program gives the password; the agent's memory and logs, and the lists of

@@ -10,13 +10,15 @@ use super::Sudo;
 use super::conversation::{Conversation, Said};
 use super::text::Signs;
 use crate::command::{Child, ChildStderr, Request, Runner, Stdin, Timeout};
-use crate::error::{Error, Remote};
-use crate::host::{Host, shortened};
+use crate::error::Error;
+use crate::host::shortened;
 use crate::text::printable;
 
 /// Who asks something else than we know, and says no more for so long, waits for an answer that it
 /// will not get.
 const SILENCE: Duration = Duration::from_secs(10);
+
+const NO_SUDO: &str = "there is no sudo in PATH (doas reads a terminal, and cannot be used)";
 
 /// A command that has begun.
 pub(super) struct Begun {
@@ -47,21 +49,46 @@ pub(super) async fn begun(
     let signs = Signs::new();
     let text = signs.text(sudo, &request.text);
     let request = Request { text, stdin: Stdin::Piped, timeout: Timeout::Never, ..request };
-    let child = runner.spawn(request).await?;
-    let talk = talk(child, sudo, &signs, &host);
-    match limit {
+    let mut child = runner.spawn(request).await?;
+    let mut stderr = child.stderr.take().expect("nobody has taken it");
+    let talk = talk(&mut child, &mut stderr, sudo, &signs);
+    let refusal = match limit {
         None => talk.await,
-        // sudo ends with its input.
-        Some(after) => timeout(after, talk).await.unwrap_or_else(|_| {
-            let (host, remote) = (host.name().to_owned(), Remote::Ended);
-            Err(Error::TimedOut { host, after, remote, partial: Arc::default() })
-        }),
-    }
+        Some(after) => match timeout(after, talk).await {
+            Ok(talked) => talked,
+            Err(_) => {
+                // sudo ends with its input, where it has not begun with the command just now.
+                let (host, remote) = (host.name().to_owned(), child.end().await);
+                return Err(Error::TimedOut { host, after, remote, partial: Arc::default() });
+            }
+        },
+    };
+    let reason = match refusal {
+        Ok(Begin { number, words }) => return Ok(Begun { child, number, words, stderr }),
+        Err(Refusal::Said(reason)) => reason,
+        Err(Refusal::Ended(said)) => not_begun(&mut child, said).await?,
+    };
+    Err(Error::Sudo { host: host.name().to_owned(), reason })
 }
 
-async fn talk(mut child: Child, sudo: &Sudo, signs: &Signs, host: &Host) -> Result<Begun, Error> {
-    let refused = |reason: String| Error::Sudo { host: host.name().to_owned(), reason };
-    let mut stderr = child.stderr.take().expect("nobody has taken it");
+/// What a conversation comes to.
+struct Begin {
+    number: String,
+    words: Vec<u8>,
+}
+
+enum Refusal {
+    Said(String),
+    /// sudo has ended, and this was its last line.
+    Ended(String),
+}
+
+async fn talk(
+    child: &mut Child,
+    stderr: &mut ChildStderr,
+    sudo: &Sudo,
+    signs: &Signs,
+) -> Result<Begin, Refusal> {
     let mut conversation = Conversation::new(signs);
     let mut is_told = false;
     let mut bytes = [0; 4096];
@@ -71,7 +98,7 @@ async fn talk(mut child: Child, sudo: &Sudo, signs: &Signs, host: &Host) -> Resu
             Ok(read) => read.unwrap_or(0),
             Err(_) if conversation.asks() => {
                 let asked = printable(&conversation.last_line());
-                return Err(refused(format!(
+                return Err(Refusal::Said(format!(
                     "something on the host asks what sshpool cannot answer: {asked:?}"
                 )));
             }
@@ -81,16 +108,13 @@ async fn talk(mut child: Child, sudo: &Sudo, signs: &Signs, host: &Host) -> Resu
         loop {
             match conversation.take(new) {
                 Said::More => break,
-                Said::Question => answer(&mut child, sudo, &mut is_told).await.map_err(refused)?,
-                Said::Begun(number) => {
-                    let words = conversation.words();
-                    return Ok(Begun { child, number, words, stderr });
-                }
+                Said::Question => answer(child, sudo, &mut is_told).await.map_err(Refusal::Said)?,
+                Said::Begun(number) => return Ok(Begin { number, words: conversation.words() }),
             }
             new = &[];
         }
         if read == 0 {
-            return Err(not_begun(child, &conversation, host).await);
+            return Err(Refusal::Ended(printable(&conversation.last_line())));
         }
     }
 }
@@ -114,20 +138,13 @@ async fn answer(child: &mut Child, sudo: &Sudo, is_told: &mut bool) -> Result<()
     Ok(())
 }
 
-/// sudo has ended, and the command has not begun.
-async fn not_begun(mut child: Child, conversation: &Conversation, host: &Host) -> Error {
-    let status = match child.wait().await {
-        Ok(status) => status,
-        Err(error) => return error,
-    };
-    let said = printable(&conversation.last_line());
-    let reason = match (status.code(), said.as_str()) {
-        (Some(127), _) => format!(
-            "there is no sudo in PATH (doas reads a terminal, and cannot be used){}",
-            if said.is_empty() { said } else { format!(": {said}") }
-        ),
-        (_, "") => format!("{status}"),
+/// Why the command has not begun, where sudo has ended with these words.
+async fn not_begun(child: &mut Child, said: String) -> Result<String, Error> {
+    let status = child.wait().await?;
+    Ok(match (status.code(), said.as_str()) {
+        (Some(127), "") => NO_SUDO.to_owned(),
+        (Some(127), _) => format!("{NO_SUDO}: {said}"),
+        (_, "") => status.to_string(),
         (..) => said,
-    };
-    Error::Sudo { host: host.name().to_owned(), reason }
+    })
 }

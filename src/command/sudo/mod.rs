@@ -23,6 +23,7 @@ use zeroize::Zeroizing;
 
 use super::Runner;
 use runner::ByUser;
+pub(crate) use runner::end_all_by_sudo;
 
 /// How commands are run as another user: by sudo, as root unless another name is given.
 ///
@@ -85,7 +86,10 @@ impl Password {
     /// For one that is empty, or that has a line break or a NUL byte in it: no program could be
     /// given it.
     pub fn new(password: impl Into<Vec<u8>>) -> Result<Self, PasswordError> {
-        let mut password = Zeroizing::new(password.into());
+        let given = Zeroizing::new(password.into());
+        // With room for the end of a line: a buffer that grows leaves its contents behind.
+        let mut password = Zeroizing::new(Vec::with_capacity(given.len() + 1));
+        password.extend_from_slice(&given);
         for end in [b'\n', b'\r'] {
             if password.last() == Some(&end) {
                 password.pop();

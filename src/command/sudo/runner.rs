@@ -6,11 +6,12 @@
 
 use std::io::{self, Cursor};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::begin::{Begun, begun};
@@ -25,6 +26,32 @@ use crate::host::Host;
 
 /// How long the ending of a command by sudo may take: sudo itself, TERM, two seconds, and KILL.
 const ENDING: Duration = Duration::from_secs(10);
+
+/// How many commands by sudo are under way in this process; and whether all of them are to end.
+static UNDER_WAY: LazyLock<watch::Sender<usize>> = LazyLock::new(|| watch::Sender::new(0));
+static ALL_END: LazyLock<watch::Sender<bool>> = LazyLock::new(|| watch::Sender::new(false));
+
+/// Ends all commands by sudo, since this process is about to end: nobody else could do so.
+pub(crate) async fn end_all_by_sudo() {
+    ALL_END.send_replace(true);
+    let _ = timeout(ENDING, UNDER_WAY.subscribe().wait_for(|count| *count == 0)).await;
+}
+
+/// One of those that are under way.
+struct UnderWay;
+
+impl UnderWay {
+    fn new() -> Self {
+        UNDER_WAY.send_modify(|count| *count += 1);
+        UnderWay
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        UNDER_WAY.send_modify(|count| *count -= 1);
+    }
+}
 
 /// A runner whose commands run by sudo.
 #[derive(Clone)]
@@ -109,7 +136,8 @@ impl ByUser {
         let stdout = child.stdout.take().expect("nobody has taken it");
         let stderr = Stderr { before: Cursor::new(words), rest: stderr };
         let (ours, ends) = Child::new(&host, theirs, stdout, stderr);
-        tokio::spawn(self.clone().see_to(Running { child, number, host }, ends, fed, limit));
+        let running = Running { child, number, host, under_way: UnderWay::new() };
+        tokio::spawn(self.clone().see_to(running, ends, fed, limit));
         Ok(ours)
     }
 
@@ -121,6 +149,7 @@ impl ByUser {
         fed: Option<(ChildStdin, Arc<[u8]>)>,
         limit: Option<Duration>,
     ) {
+        let mut all_end = ALL_END.subscribe();
         let feed = async {
             if let Some((mut stdin, bytes)) = fed {
                 // It need not read its input.
@@ -144,27 +173,29 @@ impl ByUser {
                 };
                 return ends.ended(end, remote);
             }
-            () = ends.stopped() => None,
-            () = is_late => limit,
-            () = feed => None,
+            () = ends.stopped() => GivenUp::Stopped,
+            _ = all_end.wait_for(|all_end| *all_end) => GivenUp::AllEnd,
+            () = is_late => GivenUp::Late(limit.unwrap_or_default()),
+            () = feed => GivenUp::Stopped,
         };
-        let host = running.host.name().to_owned();
+        let (host, partial) = (running.host.name().to_owned(), Arc::default());
         let remote = self.end(running).await;
         let end = match given_up {
-            None => Ok(ExitStatus::killed()),
-            Some(after) => Err(Error::TimedOut {
-                host,
-                after,
-                remote: remote.clone(),
-                partial: Arc::default(),
-            }),
+            GivenUp::Stopped => Ok(ExitStatus::killed()),
+            GivenUp::AllEnd => {
+                let reason = "this process is about to end".to_owned();
+                Err(Error::Lost { host, reason, partial })
+            }
+            GivenUp::Late(after) => {
+                Err(Error::TimedOut { host, after, remote: remote.clone(), partial })
+            }
         };
         ends.ended(end, remote);
     }
 
     /// Ends a command that runs as somebody else, and then its session.
     async fn end(&self, running: Running) -> Remote {
-        let Running { child, number, host } = running;
+        let Running { child, number, host, under_way: _counted } = running;
         let request = Request {
             host,
             text: text::end(&number),
@@ -194,6 +225,14 @@ struct Running {
     /// What it is to be ended by.
     number: String,
     host: Arc<Host>,
+    under_way: UnderWay,
+}
+
+/// Why a command is ended before its end.
+enum GivenUp {
+    Stopped,
+    AllEnd,
+    Late(Duration),
 }
 
 /// Reads a stream to its end. `Err` says that it has more than is kept.

@@ -12,8 +12,8 @@ use crate::command::escape::escape;
 /// leads the group; any other group is not ours, and one process stands for the command. Then the
 /// shell becomes the command's.
 const BEGIN: &str = "g=; if read -r g </proc/$$/stat; then g=${g##*) }; set -- \"$1\" $g; g=$4; \
-                     else g=$(ps -o pgid= -p $$); fi 2>/dev/null; case ${g:=0} in \
-                     $$ | $PPID) g=-$g ;; *) g=$$ ;; esac; \
+                     else g=$(ps -o pgid= -p $$); fi 2>/dev/null; g=$((${g:-0})); \
+                     case $g in $$ | $PPID) g=-$g ;; *) g=$$ ;; esac; \
                      printf '\\036%s %s\\n' \"$0\" \"$g\" >&2; unset g; exec /bin/sh -c \"$1\"";
 
 /// Ends what the number stands for, as a command is ended without sudo.

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 mod engine;
 mod files;
-mod port;
+pub mod port;
 pub mod process;
 pub mod proxy;
 pub mod sshd;

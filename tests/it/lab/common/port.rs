@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU16, Ordering};
 const FIRST: u16 = 20_000;
 const COUNT: u16 = 10_000;
 
-pub(super) struct Port {
-    pub(super) number: u16,
+pub struct Port {
+    pub number: u16,
     /// The same number as a UDP port, which only these tests take. It keeps the port reserved while
     /// no server listens there, and a killed process cannot forget to give it back.
     _reservation: UdpSocket,
@@ -18,7 +18,7 @@ pub(super) struct Port {
 
 impl Port {
     /// A free port that no other test gets as long as this value lives.
-    pub(super) fn reserve() -> Port {
+    pub fn reserve() -> Port {
         static TRIED: AtomicU16 = AtomicU16::new(0);
         // Each process begins elsewhere, so that few collide.
         let start = process::id() % 1000 * 10;
@@ -39,7 +39,7 @@ impl Port {
 
     /// Whether something listens there. Found out by an attempt to listen too, and not to connect,
     /// which sshd would count as a login that has begun.
-    pub(super) fn is_taken(&self) -> bool {
+    pub fn is_taken(&self) -> bool {
         TcpListener::bind((Ipv4Addr::LOCALHOST, self.number)).is_err()
     }
 }
