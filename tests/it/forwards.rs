@@ -254,7 +254,8 @@ async fn a_client_whose_connection_is_lost_is_reset(#[case] loss: Loss) {
         Loss::ForwardDropped => drop(kept.take()),
         Loss::PoolClosed => pool.close_within(Duration::ZERO).await,
     }
-    let ended = blocking(move || client.read(&mut [0; 100]).map_err(|error| error.kind())).await;
+    let ended =
+        blocking(move || client.read_to_end(&mut Vec::new()).map_err(|error| error.kind())).await;
     assert_eq!(ended, Err(ErrorKind::ConnectionReset), "{loss:?}");
     match loss {
         Loss::ForwardDropped | Loss::PoolClosed => {
@@ -655,7 +656,7 @@ fn a_client_of_a_process_that_is_killed_is_reset(#[case] agent: bool) {
     let mut client = client_of(at.parse().expect("a port"));
     client.read_exact(&mut [0; 29]).expect("it has begun");
     kill(if agent { home.pid() } else { forward.id() });
-    let ended = client.read(&mut [0; 100]).map_err(|error| error.kind());
+    let ended = client.read_to_end(&mut Vec::new()).map_err(|error| error.kind());
     assert_eq!(ended, Err(ErrorKind::ConnectionReset));
     wait_until(&mut forward, std::time::Instant::now() + PATIENCE).expect("it ends");
     // The socket of an agent that was killed is the next one's.

@@ -7,6 +7,8 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use proptest::prelude::*;
@@ -236,9 +238,19 @@ fn a_terminal_is_that_of_ssh() {
         PATIENCE,
     );
     assert_eq!(resized.code(), 0, "{}", resized.stderr);
-    // The trap runs when the shell has read a line.
-    stdin.write_all(b"\n").expect("it reads");
-    until("40 100").expect("a change of the size is passed on");
+    // The trap runs when the shell has read a line that comes behind the change.
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                stdin.write_all(b"\n").expect("it reads");
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        });
+        let changed = until("40 100");
+        is_over.store(true, Ordering::Relaxed);
+        changed.expect("a change of the size is passed on");
+    });
     // By the one who is interrupted: only then is it certain that the terminal is its own.
     stdin.write_all(b"sh -c 'echo wai\"\"ting; exec sleep 300'\n").expect("it reads");
     until("waiting").expect("it begins");
