@@ -238,6 +238,11 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
+    /// Whether another agent may make one in its place.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.is_ours
+    }
+
     /// Whether clients still find it.
     pub(crate) fn is_there(&self) -> bool {
         identity(&self.path).is_ok_and(|identity| identity == self.identity)

@@ -1,5 +1,6 @@
 //! Commands as another user of their hosts: the options, and where the password comes from.
 
+use std::io::IsTerminal;
 use std::process::Stdio;
 use std::sync::Arc;
 
@@ -97,7 +98,9 @@ async fn told_by(words: &[String]) -> Result<Vec<u8>, Failure> {
     let cannot = |why: String| Failure::Usage(format!("sudo.password_command: {name}: {why}"));
     #[expect(clippy::disallowed_methods, reason = "it is the user's program, not ssh")]
     let mut command = Command::new(name);
-    command.args(&words[1..]).stdin(Stdio::inherit()).stderr(Stdio::inherit()).kill_on_drop(true);
+    // What is piped to us is for the command on the host.
+    let stdin = if std::io::stdin().is_terminal() { Stdio::inherit() } else { Stdio::null() };
+    command.args(&words[1..]).stdin(stdin).stderr(Stdio::inherit()).kill_on_drop(true);
     let output = command.output().await.map_err(|error| cannot(plain(&error)))?;
     if !output.status.success() {
         return Err(cannot(output.status.to_string()));

@@ -461,9 +461,9 @@ fn a_forward_in_frames_tells_what_happens_and_ends_with_them() {
     };
     assert_eq!(counted(), ["1", "1", "1"]);
     drop(frames);
-    wait_for("it is gone", PATIENCE, || TcpStream::connect(("127.0.0.1", port)).is_err());
     wait_for("it counts no more", PATIENCE, || home.status()["agent"]["forwards"] == 0);
     assert_eq!(counted(), ["0", "1", "1"], "what it has counted stays counted");
+    wait_for("it is gone", PATIENCE, || TcpStream::connect(("127.0.0.1", port)).is_err());
     assert!(!home.run(["status"]).stdout.contains("forward"));
 }
 

@@ -57,6 +57,8 @@ const MOST_COMMANDS: usize = 1000;
 /// How long a client may take to say what it wants, and how long it may say nothing between two
 /// requests.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long what runs may go on where the next agent cannot come before.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How long an agent that was started for a client waits for it, however short its idle time is.
 const FIRST_CLIENT: Duration = Duration::from_secs(5);
 /// How long whoever has connected just before the end may take for that; and the last answers to be
@@ -142,8 +144,11 @@ pub(crate) async fn serve(
     let mut signal = agent.listen(taken, &socket, &mut signals).await;
     if signal.is_some() {
         agent.leave(Some(Duration::ZERO));
-    } else {
+    } else if socket.is_ours() {
         agent.leave(None);
+    } else {
+        // Until this one is gone systemd starts no other.
+        agent.leave(Some(PATIENCE));
     }
     // The next agent may want to listen at the same places.
     agent.forwards.end_kept();

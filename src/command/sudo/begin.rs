@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Sudo;
 use super::conversation::{Conversation, Said};
@@ -14,6 +14,8 @@ use crate::error::Error;
 use crate::host::shortened;
 use crate::text::printable;
 
+/// How long the ending of a command by sudo may take: sudo itself, TERM, two seconds, and KILL.
+pub(super) const ENDING: Duration = Duration::from_secs(10);
 /// Who asks something else than we know, and says no more for so long, waits for an answer that it
 /// will not get.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -28,6 +30,8 @@ pub(super) struct Begun {
     /// What was read of its stderr.
     pub words: Vec<u8>,
     pub stderr: ChildStderr,
+    /// When its time is over.
+    pub deadline: Option<Instant>,
 }
 
 /// Starts sudo, answers its question, and completes when the command has begun, within this time
@@ -48,23 +52,35 @@ pub(super) async fn begun(
     }
     let signs = Signs::new();
     let text = signs.text(sudo, &request.text);
-    let request = Request { text, stdin: Stdin::Piped, timeout: Timeout::Never, ..request };
+    // The limit is seen to here. The other one is for an account whose shell never gets to sudo.
+    let timeout =
+        limit.map_or(Timeout::Never, |limit| Timeout::After(limit.saturating_add(ENDING)));
+    let request = Request { text, stdin: Stdin::Piped, timeout, ..request };
     let mut child = runner.spawn(request).await?;
+    // An overflowing deadline means no deadline.
+    let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
     let mut stderr = child.stderr.take().expect("nobody has taken it");
     let talk = talk(&mut child, &mut stderr, sudo, &signs);
-    let refusal = match limit {
-        None => talk.await,
-        Some(after) => match timeout(after, talk).await {
+    let refusal = match (deadline, limit) {
+        (Some(deadline), Some(after)) => match timeout_at(deadline, talk).await {
             Ok(talked) => talked,
             Err(_) => {
-                // sudo ends with its input, where it has not begun with the command just now.
+                // sudo ends with its input.
                 let (host, remote) = (host.name().to_owned(), child.end().await);
                 return Err(Error::TimedOut { host, after, remote, partial: Arc::default() });
             }
         },
+        _ => talk.await,
     };
     let reason = match refusal {
-        Ok(Begin { number, words }) => return Ok(Begun { child, number, words, stderr }),
+        Ok(Begin { number, words }) => {
+            if let Some(stdin) = &mut child.stdin {
+                // Where it has gone, its end tells why.
+                let _ = stdin.write_all(b"\n").await;
+                let _ = stdin.flush().await;
+            }
+            return Ok(Begun { child, number, words, stderr, deadline });
+        }
         Err(Refusal::Said(reason)) => reason,
         Err(Refusal::Ended(said)) => not_begun(&mut child, said).await?,
     };

@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
-use super::begin::{Begun, begun};
+use super::begin::{Begun, ENDING, begun};
 use super::{Sudo, text};
 use crate::command::{
     Child, ChildEnds, ChildStderr, ChildStdin, ExitStatus, Output, Pending, Request, Runner, Stdin,
@@ -23,9 +23,6 @@ use crate::command::{
 use crate::config::PoolConfig;
 use crate::error::{Error, PartialOutput, Remote};
 use crate::host::Host;
-
-/// How long the ending of a command by sudo may take: sudo itself, TERM, two seconds, and KILL.
-const ENDING: Duration = Duration::from_secs(10);
 
 /// How many commands by sudo are under way in this process; and whether all of them are to end.
 static UNDER_WAY: LazyLock<watch::Sender<usize>> = LazyLock::new(|| watch::Sender::new(0));
@@ -125,7 +122,7 @@ impl ByUser {
     async fn start(&self, request: Request, default: Option<Duration>) -> Result<Child, Error> {
         let limit = request.timeout.or(default);
         let (host, stdin) = (request.host.clone(), request.stdin.clone());
-        let Begun { mut child, number, words, stderr } =
+        let Begun { mut child, number, words, stderr, deadline } =
             begun(&*self.inner, &self.sudo, request, limit).await?;
         let (theirs, fed) = match (child.stdin.take(), stdin) {
             (pipe, Stdin::Piped) => (pipe, None),
@@ -137,7 +134,7 @@ impl ByUser {
         let stderr = Stderr { before: Cursor::new(words), rest: stderr };
         let (ours, ends) = Child::new(&host, theirs, stdout, stderr);
         let running = Running { child, number, host, under_way: UnderWay::new() };
-        tokio::spawn(self.clone().see_to(running, ends, fed, limit));
+        tokio::spawn(self.clone().see_to(running, ends, fed, deadline.zip(limit)));
         Ok(ours)
     }
 
@@ -147,7 +144,7 @@ impl ByUser {
         mut running: Running,
         mut ends: ChildEnds,
         fed: Option<(ChildStdin, Arc<[u8]>)>,
-        limit: Option<Duration>,
+        limit: Option<(Instant, Duration)>,
     ) {
         let mut all_end = ALL_END.subscribe();
         let feed = async {
@@ -160,7 +157,7 @@ impl ByUser {
         };
         let is_late = async {
             match limit {
-                Some(limit) => sleep(limit).await,
+                Some((deadline, _)) => sleep_until(deadline).await,
                 None => std::future::pending().await,
             }
         };
@@ -175,7 +172,7 @@ impl ByUser {
             }
             () = ends.stopped() => GivenUp::Stopped,
             _ = all_end.wait_for(|all_end| *all_end) => GivenUp::AllEnd,
-            () = is_late => GivenUp::Late(limit.unwrap_or_default()),
+            () = is_late => GivenUp::Late(limit.map(|(_, after)| after).unwrap_or_default()),
             () = feed => GivenUp::Stopped,
         };
         let (host, partial) = (running.host.name().to_owned(), Arc::default());
@@ -205,16 +202,26 @@ impl ByUser {
             fresh_session: false,
             is_read_to_end: false,
         };
-        let by_sudo = async {
-            let ender = begun(&*self.inner, &self.sudo, request, Some(ENDING)).await?;
-            ender.child.wait_with_output().await
+        let by_sudo = async || {
+            let ended = timeout(ENDING, async {
+                let ender = begun(&*self.inner, &self.sudo, request.clone(), Some(ENDING)).await?;
+                ender.child.wait_with_output().await
+            });
+            match ended.await {
+                Ok(Ok(_)) => Ok(()),
+                Ok(Err(error)) => Err(error.to_string()),
+                Err(_) => Err("sudo did not end it in time".to_owned()),
+            }
         };
-        let ended = timeout(ENDING, by_sudo).await;
+        let first = by_sudo().await;
         let left = child.end().await;
-        match ended {
-            Ok(Ok(_)) => left,
-            Ok(Err(error)) => Remote::may_live_on(error.to_string()),
-            Err(_) => Remote::may_live_on("sudo did not end it in time"),
+        match first {
+            Ok(()) => left,
+            // There may have been no session for it but the one that has ended now.
+            Err(_) => match by_sudo().await {
+                Ok(()) => Remote::Ended,
+                Err(reason) => Remote::may_live_on(reason),
+            },
         }
     }
 }

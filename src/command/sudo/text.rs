@@ -9,12 +9,13 @@ use crate::command::escape::escape;
 
 /// What root's shell does first: it says that the command begins, and whom to end it by. sudo and
 /// what it starts have a process group of their own, or the session's shell has become sudo and
-/// leads the group; any other group is not ours, and one process stands for the command. Then the
-/// shell becomes the command's.
+/// leads the group; any other group is not ours, and one process stands for the command. When the
+/// shell has read a line it becomes the command's: who has given up meanwhile has run nothing.
 const BEGIN: &str = "g=; if read -r g </proc/$$/stat; then g=${g##*) }; set -- \"$1\" $g; g=$4; \
                      else g=$(ps -o pgid= -p $$); fi 2>/dev/null; g=$((${g:-0})); \
                      case $g in $$ | $PPID) g=-$g ;; *) g=$$ ;; esac; \
-                     printf '\\036%s %s\\n' \"$0\" \"$g\" >&2; unset g; exec /bin/sh -c \"$1\"";
+                     printf '\\036%s %s\\n' \"$0\" \"$g\" >&2; read -r g || exit 1; unset g; \
+                     exec /bin/sh -c \"$1\"";
 
 /// Ends what the number stands for, as a command is ended without sudo.
 const END: &str = "kill -s TERM -- \"$1\" 2>/dev/null || exit 0; i=0; while [ $i -lt 20 ]; do \
