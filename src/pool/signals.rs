@@ -1,9 +1,9 @@
 //! Closing on SIGINT and SIGTERM, when asked.
 //!
-//! The first signal ends the commands by sudo, closes all pools that asked for it, and then ends the
-//! process as that signal would have, so that a parent sees the right status. A second one meanwhile ends it at once; the
-//! guard processes clean up then. A signal that the process was started with ignoring (by nohup, or
-//! in the background of a script) stays ignored.
+//! The first signal ends the commands by sudo, closes all pools that asked for it, and then ends
+//! the process as that signal would have, so that a parent sees the right status. A second one
+//! meanwhile ends it at once; the guard processes clean up then. A signal that the process was
+//! started with ignoring (by nohup, or in the background of a script) stays ignored.
 //!
 //! The program may want to hear of a SIGINT first ([`next_interrupt`]): that one ends nothing then.
 //!

@@ -295,6 +295,41 @@ fn a_signal_ends_what_runs_as_root(
     wait_for("nothing is left", PATIENCE, || !runs());
 }
 
+/// A command that sudo had not let through when its time was over never runs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_gives_up_before_the_begin_has_run_nothing() {
+    let Some(sshd) = server("/bin/bash", "lab ALL=(ALL) NOPASSWD: ALL") else { return };
+    sshd.as_root(
+        "mv /usr/bin/sudo /usr/bin/elsewhere; printf '%s\\n' '#!/bin/sh' \
+         'sleep 2; /usr/bin/elsewhere \"$@\"; echo $? >/tmp/ended' >/usr/bin/sudo; \
+         chmod 755 /usr/bin/sudo; chmod 1777 /tmp",
+    );
+    let (pool, host) = (pool(config()), host(&sshd));
+    let command = pool.shell(&host, "touch /root/ran").sudo(&Sudo::new());
+    let error = command.clone().timeout(Duration::from_secs(1)).output().await.expect_err("late");
+    assert!(matches!(error, Error::TimedOut { .. }), "{error}");
+    assert_eq!(command.status().await.expect("it has time").code(), Some(0));
+    sshd.as_root("rm /root/ran; sleep 2; ! [ -e /root/ran ]");
+    pool.close().await;
+}
+
+/// What is piped to the program is the command's, also where the password's program would read it.
+#[test]
+fn the_input_is_not_for_the_program_that_gives_the_password() {
+    let Some(sshd) = server("/bin/bash", ALL) else { return };
+    let home = Home::new();
+    let secret = home.path().join("secret");
+    std::fs::write(&secret, format!("{PASSWORD}\n")).expect("a file");
+    let gives = format!("cat >/dev/null; cat {}", secret.display());
+    home.config(&format!("[sudo]\npassword_command = [\"sh\", \"-c\", {gives:?}]\n"));
+    let input = home.path().join("input");
+    std::fs::write(&input, "its own\n").expect("a file");
+    let mut exec = home.on(&sshd, &["exec", "--sudo", "--stdin", "lab", "cat"]);
+    let ran = exec.stdin(std::fs::File::open(&input).expect("it is there")).output();
+    let ran = ran.expect("it starts");
+    assert_eq!((ran.status.code(), &*ran.stdout), (Some(0), &b"its own\n"[..]), "{ran:?}");
+}
+
 /// The configuration's program gives the password; the agent's memory and logs, and the lists of
 /// processes on both sides, have it nowhere else.
 #[test]

@@ -4,21 +4,18 @@
 //! caller's going away. An account may not signal what runs as root: so a command that is given up
 //! is ended by sudo as well, and then its session, as without sudo.
 
-use std::io::{self, Cursor};
-use std::pin::Pin;
+use std::io::Cursor;
 use std::sync::{Arc, LazyLock};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::begin::{Begun, ENDING, begun};
 use super::{Sudo, text};
 use crate::command::{
-    Child, ChildEnds, ChildStderr, ChildStdin, ExitStatus, Output, Pending, Request, Runner, Stdin,
-    Timeout,
+    Child, ChildEnds, ChildStdin, ExitStatus, Output, Pending, Request, Runner, Stdin, Timeout,
 };
 use crate::config::PoolConfig;
 use crate::error::{Error, PartialOutput, Remote};
@@ -131,7 +128,7 @@ impl ByUser {
             (_, Stdin::Empty) => (None, None),
         };
         let stdout = child.stdout.take().expect("nobody has taken it");
-        let stderr = Stderr { before: Cursor::new(words), rest: stderr };
+        let stderr = Cursor::new(words).chain(stderr);
         let (ours, ends) = Child::new(&host, theirs, stdout, stderr);
         let running = Running { child, number, host, under_way: UnderWay::new() };
         tokio::spawn(self.clone().see_to(running, ends, fed, deadline.zip(limit)));
@@ -157,7 +154,10 @@ impl ByUser {
         };
         let is_late = async {
             match limit {
-                Some((deadline, _)) => sleep_until(deadline).await,
+                Some((deadline, after)) => {
+                    sleep_until(deadline).await;
+                    after
+                }
                 None => std::future::pending().await,
             }
         };
@@ -172,7 +172,7 @@ impl ByUser {
             }
             () = ends.stopped() => GivenUp::Stopped,
             _ = all_end.wait_for(|all_end| *all_end) => GivenUp::AllEnd,
-            () = is_late => GivenUp::Late(limit.map(|(_, after)| after).unwrap_or_default()),
+            after = is_late => GivenUp::Late(after),
             () = feed => GivenUp::Stopped,
         };
         let (host, partial) = (running.host.name().to_owned(), Arc::default());
@@ -262,23 +262,4 @@ async fn collect(
         }
     }
     Ok(())
-}
-
-/// What is left to read of stderr.
-struct Stderr {
-    before: Cursor<Vec<u8>>,
-    rest: ChildStderr,
-}
-
-impl AsyncRead for Stderr {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.before.position() < self.before.get_ref().len() as u64 {
-            return Pin::new(&mut self.before).poll_read(cx, buf);
-        }
-        Pin::new(&mut self.rest).poll_read(cx, buf)
-    }
 }

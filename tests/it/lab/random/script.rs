@@ -39,8 +39,8 @@ pub fn script(random: &mut Random, input: Option<usize>) -> String {
     ];
     text.push_str(random.pick(&trails));
     // As it comes from a file of Windows.
-    // Behind each word a \r keeps zsh from knowing `do` and `done`: the rest is the loop's then, which
-    // may never end.
+    // Behind each word a \r keeps zsh from knowing `do` and `done`: the rest is the loop's then,
+    // which may never end.
     let has_loop = ["while", "until"].iter().any(|word| text.contains(word));
     if random.chance(10) && !has_loop { text.replace('\n', "\r\n") } else { text }
 }
