@@ -321,7 +321,10 @@ fn a_guard_that_is_killed_is_replaced() {
                 let sockets = std::env::var("XDG_RUNTIME_DIR").expect("the test sets it");
                 let line = String::from_utf8_lossy(&line);
                 if line.contains("sshpool-guard") && line.contains(&sockets) {
-                    kill(entry.file_name().to_string_lossy().parse().expect("a pid"));
+                    let guard = entry.file_name().to_string_lossy().parse().expect("a pid");
+                    kill(guard);
+                    // One that is still dying takes what it is told.
+                    wait_for("its end", PATIENCE, || !pooled::is_alive(guard));
                 }
             }
             pool.close_host(&host).await;
