@@ -36,7 +36,7 @@ use output::{colour, stdio};
 use program::{Cli, Command};
 
 use crate::agent::protocol;
-use crate::pool::signals;
+use crate::pool::signals::{self, AtTheEnd};
 use crate::text::plain;
 
 /// Runs the program with the arguments of this process.
@@ -69,7 +69,7 @@ pub fn main() -> ExitCode {
         );
     }
     stdio::make_blocking();
-    signals::at_the_end(leave);
+    signals::at_the_end(AtTheEnd { connected: crate::files::end_jobs, last: leave });
     let code = run_to_the_end(cli);
     stdio::restore();
     code

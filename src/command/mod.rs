@@ -47,6 +47,7 @@ pub struct Command {
     timeout: Timeout,
     max_output: Option<usize>,
     fresh_session: bool,
+    is_subsystem: bool,
 }
 
 /// Not the text and not the values of the environment, which `std::process::Command` shows: secrets
@@ -89,7 +90,17 @@ impl Command {
             timeout: Timeout::Default,
             max_output: None,
             fresh_session: false,
+            is_subsystem: false,
         }
+    }
+
+    /// A subsystem of the server, whose name is all that is said of it.
+    pub(crate) fn subsystem(
+        runner: Arc<dyn Runner>,
+        host: &Host,
+        name: impl Into<OsString>,
+    ) -> Self {
+        Command { is_subsystem: true, fresh_session: true, ..Self::shell(runner, host, name) }
     }
 
     /// Adds one argument, which arrives at the program as it is here, whatever bytes it has (but
@@ -245,10 +256,17 @@ impl Command {
     /// Who runs it, and what is asked for.
     fn into_request(mut self) -> Result<(Arc<dyn Runner>, Request), Error> {
         let text = self.script()?;
-        let Command { runner, host, stdin, timeout, max_output, fresh_session, .. } = self;
-        let is_read_to_end = false;
-        let request =
-            Request { host, text, stdin, timeout, max_output, fresh_session, is_read_to_end };
+        let Command { runner, host, stdin, timeout, max_output, .. } = self;
+        let request = Request {
+            host,
+            text,
+            is_subsystem: self.is_subsystem,
+            stdin,
+            timeout,
+            max_output,
+            fresh_session: self.fresh_session,
+            is_read_to_end: false,
+        };
         Ok((runner, request))
     }
 

@@ -59,6 +59,16 @@ pub trait Runner: Send + Sync {
     /// As [`Pool::acquire`](crate::Pool::acquire).
     fn lease(&self, host: &Host) -> Pending<'_, Arc<dyn Runner>>;
 
+    /// Whether commands on this host run in a shell, as far as the login to it has shown. An account
+    /// that is for sftp alone has none. Connects where there is no connection.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::acquire`](crate::Pool::acquire).
+    fn has_shell(&self, _: &Host) -> Pending<'_, bool> {
+        Box::pin(async { Ok(true) })
+    }
+
     /// The settings that hold where a request says nothing: its limits of time and of output.
     fn defaults(&self) -> PoolConfig {
         PoolConfig::default()
@@ -92,6 +102,8 @@ pub struct Request {
     pub host: Arc<Host>,
     /// The text for the account's shell. It may contain secrets: `{:?}` does not show it.
     pub text: OsString,
+    /// The text is the name of a subsystem of the server's, such as sftp, and no command.
+    pub is_subsystem: bool,
     /// What the command reads.
     pub stdin: Stdin,
     /// How long it may take, from its start to its end.
@@ -111,6 +123,7 @@ impl fmt::Debug for Request {
         f.debug_struct("Request")
             .field("host", &self.host)
             .field("text", &format_args!("{} bytes", self.text.len()))
+            .field("is_subsystem", &self.is_subsystem)
             .field("stdin", &self.stdin)
             .field("timeout", &self.timeout)
             .field("max_output", &self.max_output)

@@ -168,6 +168,7 @@ impl<T: Transport> Attempts<T> {
                 continue;
             }
             if let Input::Piped = input
+                && !script.is_subsystem()
                 && let Err(after) = self.within(lease.connection().prove_input()).await
             {
                 self.is_suspect(&lease);
@@ -175,7 +176,7 @@ impl<T: Transport> Attempts<T> {
                 return Err(Error::TimedOut { host, after, remote, partial });
             }
             let (login, again) = (self.target.host().login(), self.again);
-            let own = self.own || lease.connection().is_plain();
+            let own = self.own || script.is_subsystem() || lease.connection().is_plain();
             let suits = |session: &SessionOf<T>| session.suits(script, again);
             let standby = if own { None } else { lease.standby(login, suits) };
             lease.takes();

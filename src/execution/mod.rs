@@ -94,9 +94,9 @@ async fn to_the_end<T: Transport>(
 ) -> Result<ExitStatus, Error> {
     let default = Some(target.core().config().command_timeout);
     let span = tracing::debug_span!("command", host = %target.host().key());
-    let Request { text, stdin, timeout, fresh_session, .. } = request;
+    let Request { text, is_subsystem, stdin, timeout, fresh_session, .. } = request;
     let input = stdin.bytes(target.host())?;
-    let script = Script::new(text);
+    let script = Script::of(text, is_subsystem);
     let again = target.core().config().reuses_sessions() && input.is_empty() && !fresh_session;
     let mut attempts = Attempts::new(target, timeout.or(default), again);
     let run = async {

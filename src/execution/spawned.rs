@@ -26,9 +26,9 @@ pub(crate) async fn spawn<T: Transport>(
 ) -> Result<Child, Error> {
     let limit = target.core().config().max_output;
     let span = tracing::debug_span!("command", host = %target.host().key());
-    let Request { text, stdin, timeout, fresh_session, is_read_to_end, .. } = request;
+    let Request { text, is_subsystem, stdin, timeout, fresh_session, is_read_to_end, .. } = request;
     let host = Arc::clone(target.host());
-    let script = Script::new(text);
+    let script = Script::of(text, is_subsystem);
     let has_input = stdin != Stdin::Empty;
     let again =
         target.core().config().reuses_sessions() && !fresh_session && is_read_to_end && !has_input;

@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use tar::{Builder, EntryType, Header};
+use tokio::sync::mpsc;
 
 use super::error::{FileError, FileErrorKind};
 use super::source::changed;
@@ -186,7 +187,7 @@ pub(super) fn unpack(
 }
 
 /// The place of an entry.
-fn below(into: &Path, name: &Path) -> Option<PathBuf> {
+pub(super) fn below(into: &Path, name: &Path) -> Option<PathBuf> {
     let mut path = into.to_owned();
     for part in name.components() {
         match part {
@@ -234,4 +235,33 @@ fn umask() -> u32 {
         })
     });
     *UMASK
+}
+
+/// What comes in pieces, for a thread that reads it.
+pub(super) struct Pieces {
+    receiver: mpsc::Receiver<Vec<u8>>,
+    piece: Vec<u8>,
+    read: usize,
+}
+
+impl Pieces {
+    /// Behind what has come already.
+    pub(super) fn new(receiver: mpsc::Receiver<Vec<u8>>, piece: Vec<u8>) -> Self {
+        Pieces { receiver, piece, read: 0 }
+    }
+}
+
+impl Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.read == self.piece.len() {
+            match self.receiver.blocking_recv() {
+                Some(piece) => (self.piece, self.read) = (piece, 0),
+                None => return Ok(0),
+            }
+        }
+        let count = buffer.len().min(self.piece.len() - self.read);
+        buffer[..count].copy_from_slice(&self.piece[self.read..self.read + count]);
+        self.read += count;
+        Ok(count)
+    }
 }

@@ -1,6 +1,6 @@
 //! Copies from hosts.
 
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -9,10 +9,11 @@ use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
-use super::archive;
-use super::error::{FileError, FileErrorKind, explain};
+use super::archive::{self, Pieces};
+use super::error::{FileError, FileErrorKind, explain, no_commands};
 use super::local::{NewFile, place_tree};
-use super::read::{line, no_commands};
+use super::read::line;
+use super::sftp::{self, Job};
 use super::source::hex;
 use super::text::{self, ERROR, TRAILER, TREE, Wanted};
 use super::{Copied, Options};
@@ -91,6 +92,13 @@ impl Download {
         match Self::ask(runner, host, path, wanted, options, false).await {
             Ok(download) => Ok(download),
             Err(Some(error)) => Err(error),
+            Err(None) if !runner.has_shell(host).await? => {
+                let job = Job::Send(path.to_owned(), wanted);
+                let child = sftp::start(runner, host, path, job).await?;
+                Self::answered(child, host, path, options, true)
+                    .await
+                    .map_err(|error| error.unwrap_or_else(|| no_commands(host, path)))
+            }
             Err(None) => Self::ask(runner, host, path, wanted, options, true)
                 .await
                 .map_err(|error| error.unwrap_or_else(|| no_commands(host, path))),
@@ -107,7 +115,17 @@ impl Download {
         by_sh: bool,
     ) -> Result<Self, Option<FileError>> {
         let command = runner.shell(host, text::send(path, wanted, by_sh)).timeout(None);
-        let mut child = command.spawn_and_read().await.map_err(|error| Some(error.into()))?;
+        let child = command.spawn_and_read().await.map_err(|error| Some(error.into()))?;
+        Self::answered(child, host, path, options, by_sh).await
+    }
+
+    async fn answered(
+        mut child: Child,
+        host: &Host,
+        path: &Path,
+        options: &Options,
+        by_sh: bool,
+    ) -> Result<Self, Option<FileError>> {
         let mut stdout = child.stdout.take().expect("nobody has taken it");
         let mut first = Vec::new();
         // It is longer than any that the text there prints.
@@ -289,7 +307,7 @@ impl Download {
         let (target, shown) = (to.to_owned(), to.to_owned());
         let (placed, wait) = mpsc::channel::<bool>(1);
         let unpacked = tokio::task::spawn_blocking(move || {
-            let mut pieces = Pieces { receiver, piece: first, read: 0 };
+            let mut pieces = Pieces::new(receiver, first);
             let unpack = |into: &Path| {
                 archive::unpack(&mut pieces, into, &shown, options.preserve)?;
                 // What stands behind the end of an archive fills its last block.
@@ -362,25 +380,3 @@ impl Download {
 const BATCH: usize = 512 * 1024;
 /// How much is read at once.
 const PIECE: usize = 128 * 1024;
-
-/// What comes from a host, for a thread that reads it.
-struct Pieces {
-    receiver: mpsc::Receiver<Vec<u8>>,
-    piece: Vec<u8>,
-    read: usize,
-}
-
-impl Read for Pieces {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.read == self.piece.len() {
-            match self.receiver.blocking_recv() {
-                Some(piece) => (self.piece, self.read) = (piece, 0),
-                None => return Ok(0),
-            }
-        }
-        let count = buffer.len().min(self.piece.len() - self.read);
-        buffer[..count].copy_from_slice(&self.piece[self.read..self.read + count]);
-        self.read += count;
-        Ok(count)
-    }
-}

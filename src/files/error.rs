@@ -164,6 +164,13 @@ pub(super) fn explain(host: &Host, path: &Path, code: Option<i32>, stderr: &[u8]
     FileError::remote(host, path, kind, text)
 }
 
+/// The command has succeeded, and was another one.
+pub(super) fn no_commands(host: &Host, path: &Path) -> FileError {
+    let text = "the account does not run commands: it answered with something else (a forced \
+                command, or a shell of its own?)";
+    FileError::remote(host, path, FileErrorKind::Unsupported, text)
+}
+
 fn own_words(line: &str) -> String {
     printable(line.strip_prefix("sshpool: ").unwrap_or(line))
 }

@@ -11,6 +11,7 @@
 //!   known by its length or by a word that is sent at its end, and is never renamed.
 //! - Names are bytes. None of them is read as an option, a pattern or shell text.
 //! - An error is one line with the host and the file.
+//! - An account that runs no commands is served over sftp (`sftp/`), as far as that has the means.
 
 mod archive;
 mod download;
@@ -19,6 +20,7 @@ mod local;
 #[cfg(test)]
 mod properties;
 mod read;
+mod sftp;
 mod source;
 mod text;
 mod upload;
@@ -28,6 +30,7 @@ pub use download::{Download, download};
 pub use error::{FileError, FileErrorKind};
 pub(crate) use local::remove_temporaries;
 pub use read::read;
+pub(crate) use sftp::end_jobs;
 pub use upload::{Progress, Upload, upload};
 pub use write::write;
 

@@ -9,11 +9,12 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 use super::error::{FileError, FileErrorKind};
+use super::sftp::{self, Job};
 use super::source::{Piece, Source};
 use super::text::{self, Target, Trailer};
 use super::write::{done, write_to};
 use super::{Copied, Mode, Options};
-use crate::command::{Command, Output, Runner, Stdin};
+use crate::command::{Child, Output, Runner, Stdin};
 use crate::host::Host;
 
 /// Told how many more bytes a host has taken, by the host's place in the list.
@@ -107,9 +108,18 @@ impl<'a> Upload<'a> {
                 true => text::receive_tree(&target, &mark),
                 false => text::receive(&target),
             };
-            let command = runner.shell(host, text).stdin(Stdin::Piped).timeout(None);
             let progress = |bytes| progress(place, bytes);
-            send(command, host, to, pieces, &trailer, &progress).await
+            let child = if runner.has_shell(host).await? {
+                let command = runner.shell(host, text).stdin(Stdin::Piped).timeout(None);
+                command.spawn_and_read().await?
+            } else {
+                let job = match is_tree {
+                    true => Job::receive_tree(&target, &mark),
+                    false => Job::receive(&target),
+                };
+                sftp::start(runner, host, to, job).await?
+            };
+            send(child, host, to, pieces, &trailer, &progress).await
         });
         futures_util::future::join_all(copies).await
     }
@@ -139,14 +149,13 @@ impl<'a> Upload<'a> {
 
 /// Sends what comes of a source to a command there, to the end.
 async fn send(
-    command: Command,
+    mut child: Child,
     host: &Host,
     path: &Path,
     mut pieces: mpsc::Receiver<Piece>,
     trailer: &Trailer,
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<Copied, FileError> {
-    let mut child = command.spawn_and_read().await?;
     let mut stdin = child.stdin.take().expect("it is piped");
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let mut copied = Copied { bytes: 0, sha256: None };

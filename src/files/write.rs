@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
-use super::error::{FileError, explain};
-use super::read::no_commands;
+use tokio::io::AsyncWriteExt;
+
+use super::error::{FileError, explain, no_commands};
+use super::sftp::{self, Job};
 use super::text::{self, SIGN, Target, Trailer};
 use super::{Mode, Options};
 use crate::command::{Output, Runner};
@@ -68,6 +70,17 @@ pub(super) async fn write_to(
         if output.status.success() && done(host, target.path, &output).is_ok() {
             return Ok(());
         }
+    }
+    // What has another meaning for the account than ours is not sent to it.
+    if !runner.has_shell(host).await? {
+        let mut child = sftp::start(runner, host, target.path, Job::receive(target)).await?;
+        let mut stdin = child.stdin.take().expect("nobody has taken it");
+        let feed = async move {
+            // Who takes no more says why when it ends.
+            let _ = stdin.write_all(contents).await;
+        };
+        let ((), output) = tokio::join!(feed, child.wait_with_output());
+        return done(host, target.path, &output?);
     }
     let command = runner.shell(host, text::receive(target)).stdin(contents);
     done(host, target.path, &command.output().await?)

@@ -22,7 +22,7 @@ use super::ending::{judge, script};
 use super::program::Program;
 use crate::command::escape::escape;
 use crate::host::Variables;
-use crate::transport::{ENDING, NotEnded};
+use crate::transport::{ENDING, NotEnded, Script};
 
 /// How long it may take to look.
 const LOOKS: Duration = Duration::from_secs(3);
@@ -132,7 +132,7 @@ impl Client<'_> {
         // Whatever the login shell of the account is.
         let mut command = b"exec /bin/sh -c ".to_vec();
         escape(text.as_bytes(), &mut command);
-        let command = OsString::from_vec(command);
+        let command = Script::new(OsString::from_vec(command));
         let log = Path::new("/dev/null");
         let arguments = args::session(self.socket, log, &command, &Variables::default(), false);
         let call = program.call(arguments, tokio::time::Instant::now() + limit).await;

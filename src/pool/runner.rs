@@ -37,6 +37,11 @@ impl Runner for Pool {
         Box::pin(async move { Ok(Arc::new(self.acquire(&host).await?) as _) })
     }
 
+    fn has_shell(&self, host: &Host) -> Pending<'_, bool> {
+        let host = host.clone();
+        Box::pin(async move { Ok(!self.acquire(&host).await?.is_silent()) })
+    }
+
     fn defaults(&self) -> PoolConfig {
         self.config().clone()
     }
@@ -69,6 +74,10 @@ impl Runner for Lease {
 
     fn lease(&self, _: &Host) -> Pending<'_, Arc<dyn Runner>> {
         Box::pin(async { Ok(self.shared()) })
+    }
+
+    fn has_shell(&self, _: &Host) -> Pending<'_, bool> {
+        Box::pin(async { Ok(!self.is_silent()) })
     }
 
     fn defaults(&self) -> PoolConfig {

@@ -35,12 +35,20 @@ static ENDING: AtomicBool = AtomicBool::new(false);
 /// them away.
 static FIRST: Mutex<Option<oneshot::Sender<()>>> = Mutex::new(None);
 
-/// What is to be done just before that.
-static LAST: OnceLock<fn()> = OnceLock::new();
+/// What is to be done then.
+static AT_THE_END: OnceLock<AtTheEnd> = OnceLock::new();
 
-pub(crate) fn at_the_end(last: fn()) {
+/// What is to be done when a signal ends the process.
+pub(crate) struct AtTheEnd {
+    /// While there are connections.
+    pub connected: fn(),
+    /// Just before the end.
+    pub last: fn(),
+}
+
+pub(crate) fn at_the_end(what: AtTheEnd) {
     // Nobody but the program asks, and once.
-    let _ = LAST.set(last);
+    let _ = AT_THE_END.set(what);
 }
 
 /// Whether the process is about to end by a signal. What its commands say now is of no interest any
@@ -156,6 +164,9 @@ async fn end_by(caught: Signal, handled: impl Iterator<Item = Signal>) {
         set(signal, &default);
     }
     crate::command::end_all_by_sudo().await;
+    if let Some(what) = AT_THE_END.get() {
+        (what.connected)();
+    }
     let pools = POOLS.lock().unwrap_or_else(|poison| poison.into_inner()).take();
     for pool in pools.unwrap_or_default().iter().filter_map(Weak::upgrade) {
         pool.close(Duration::ZERO).await;
@@ -164,8 +175,8 @@ async fn end_by(caught: Signal, handled: impl Iterator<Item = Signal>) {
 }
 
 fn finish(caught: Signal) -> ! {
-    if let Some(last) = LAST.get() {
-        last();
+    if let Some(what) = AT_THE_END.get() {
+        (what.last)();
     }
     // The default action ends the process here, unless it is the first one of a container: that has
     // none.

@@ -4,10 +4,12 @@
 use std::ffi::OsStr;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use rstest::rstest;
 use sshpool::files::{self, FileError, FileErrorKind, Options};
 use sshpool::{Error, Host, Pool};
 use tempfile::TempDir;
@@ -16,31 +18,65 @@ use crate::lab::agents::Home;
 use crate::lab::common::process::{Ended, run};
 use crate::lab::common::proxy::Proxy;
 use crate::lab::common::sshd::{Kind, Sshd, kind};
-use crate::lab::common::{skip, wait_for};
+use crate::lab::common::{skip, wait_for, wait_for_async};
 use crate::lab::pooled::{self, PATIENCE, config, pool};
 
 /// A server, a pool, and a directory on each side.
 struct Lab {
     sshd: Sshd,
     home: TempDir,
+    /// An ssh_config file in which the account is `lab`.
+    config: PathBuf,
     /// On the server.
     there: String,
 }
+
+/// What the server gives the account that copies.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Account {
+    Shell,
+    /// Nothing else but files.
+    Sftp,
+}
+use Account::{Sftp, Shell};
 
 impl Lab {
     fn new() -> Self {
         Self::of(Sshd::builder().start())
     }
 
+    fn with(account: Account) -> Self {
+        Self::of(Sshd::builder().start()).as_(account)
+    }
+
+    /// The same server, which gives this to whoever copies.
+    fn as_(mut self, account: Account) -> Self {
+        if account == Sftp {
+            let key = self.here("sftp-key");
+            let mut keygen = pooled::command("ssh-keygen");
+            keygen.args(["-q", "-N", "", "-t", "ed25519", "-f"]).arg(&key);
+            assert!(keygen.status().expect("it starts").success());
+            let public = std::fs::read_to_string(self.here("sftp-key.pub")).expect("it was made");
+            self.sshd.authorize("restrict,command=\"internal-sftp\"", &public);
+            let config = std::fs::read_to_string(&self.config).expect("the fixture has one");
+            let old = self.sshd.identity_file();
+            let config = config.replace(&*old.to_string_lossy(), &key.to_string_lossy());
+            self.config = self.here("sftp-config");
+            std::fs::write(&self.config, config).expect("a file");
+        }
+        self
+    }
+
     fn of(sshd: Sshd) -> Self {
         let made = sshd.exec("mktemp -d \"$PWD/files-XXXXXX\"");
         let there = made.stdout.trim().to_owned();
         assert!(there.starts_with('/'), "{made:?}");
-        Lab { sshd, home: tempfile::tempdir().expect("a directory"), there }
+        let config = sshd.ssh_config();
+        Lab { sshd, home: tempfile::tempdir().expect("a directory"), config, there }
     }
 
     fn host(&self) -> Host {
-        pooled::host(&self.sshd)
+        pooled::host_of(&self.config)
     }
 
     fn here(&self, name: impl AsRef<OsStr>) -> PathBuf {
@@ -54,7 +90,7 @@ impl Lab {
     /// `sshpool cp` in an environment of its own.
     fn command(&self, args: &[&OsStr]) -> Command {
         let mut command = pooled::command(env!("CARGO_BIN_EXE_sshpool"));
-        command.arg("-F").arg(self.sshd.ssh_config()).arg("cp").args(args);
+        command.arg("-F").arg(&self.config).arg("cp").args(args);
         command.env("XDG_RUNTIME_DIR", self.home.path()).current_dir(self.home.path());
         command
     }
@@ -88,9 +124,12 @@ fn contents(length: usize) -> Vec<u8> {
     (0..=255).cycle().take(length).collect()
 }
 
+#[rstest]
 #[tokio::test]
-async fn contents_are_written_and_read_whatever_their_length() {
-    let (lab, pool) = (Lab::new(), pool(config()));
+async fn contents_are_written_and_read_whatever_their_length(
+    #[values(Shell, Sftp)] account: Account,
+) {
+    let (lab, pool) = (Lab::with(account), pool(config()));
     let host = lab.host();
     for length in [0, 1, 255, 256, 2047, 2048, 2049, 70_000, 1 << 20] {
         let (path, bytes) = (lab.there(format!("f{length}")), contents(length));
@@ -104,9 +143,10 @@ async fn contents_are_written_and_read_whatever_their_length() {
 }
 
 /// Each in its own words: what the error says is what the system does.
+#[rstest]
 #[tokio::test]
-async fn what_cannot_be_written_or_read_is_one_clear_line() {
-    let (lab, pool) = (Lab::new(), pool(config()));
+async fn what_cannot_be_written_or_read_is_one_clear_line(#[values(Shell, Sftp)] account: Account) {
+    let (lab, pool) = (Lab::with(account), pool(config()));
     let host = lab.host();
     lab.see(
         "mkdir d locked && echo x >locked/f && chmod 0 locked/f && chmod 555 locked && echo >f",
@@ -150,13 +190,14 @@ async fn what_cannot_be_written_or_read_is_one_clear_line() {
 
 async fn scp(lab: &Lab, args: &[&OsStr]) -> Ended {
     let mut scp = pooled::command("scp");
-    scp.arg("-q").arg("-F").arg(lab.sshd.ssh_config()).args(args);
+    scp.arg("-q").arg("-F").arg(&lab.config).args(args);
     run(scp.current_dir(lab.home.path()), PATIENCE)
 }
 
+#[rstest]
 #[tokio::test]
-async fn modes_and_links_are_as_by_scp() {
-    let lab = Lab::new();
+async fn modes_and_links_are_as_by_scp(#[values(Shell, Sftp)] account: Account) {
+    let lab = Lab::with(account);
     for mode in ["600", "644", "755", "777", "400", "664"] {
         std::fs::write(lab.here("f"), mode).expect("a file");
         let set = pooled::command("chmod").arg(mode).arg(lab.here("f")).status();
@@ -183,7 +224,7 @@ async fn modes_and_links_are_as_by_scp() {
     let shown = |by: &str| {
         lab.see(&format!(
             "cd {by} && for f in *; do stat -c '%A %s %n' $f; cat $f; echo; \
-             case $f in *-p) stat -c %Y $f ;; esac; done"
+             case $f in *-p) stat -L -c %Y $f ;; esac; done"
         ))
     };
     assert_eq!(shown("cp"), shown("scp"));
@@ -205,9 +246,11 @@ async fn round_trip(pool: &Pool, lab: &Lab, name: &OsStr) {
     assert_eq!(std::fs::read(&copy).expect("it is there"), contents(10_000));
 }
 
+#[rstest]
 #[tokio::test]
-async fn names_are_bytes() {
-    let (lab, pool) = (Lab::new(), pool(config()));
+async fn names_are_bytes(#[values(Shell, Sftp)] account: Account) {
+    let (lab, pool) = (Lab::with(account), pool(config()));
+    let host = lab.host();
     let names: &[&[u8]] = &[
         b"plain",
         b"a blank",
@@ -238,8 +281,17 @@ async fn names_are_bytes() {
         b"...",
         b" ",
     ];
-    for name in names {
+    let (others, names): (Vec<_>, Vec<&[u8]>) =
+        names.iter().partition(|name| account == Sftp && std::str::from_utf8(name).is_err());
+    for name in &names {
         round_trip(&pool, &lab, OsStr::from_bytes(name)).await;
+    }
+    for name in others {
+        let path = lab.there(OsStr::from_bytes(name));
+        let written = files::write(&pool, &host, &path, b"x", &Options::new()).await;
+        let error = written.expect_err("sftp's client knows only names of UTF-8");
+        let told = format!("lab: {path:?}: over sftp only names of UTF-8 are copied");
+        assert_eq!(error.to_string(), told);
     }
     let listed = lab.see("find . -type f ! -name back -print0 | od -An -v -tx1 | tr -d ' \\n'");
     let bytes: usize = names.iter().map(|name| name.len() + 3).sum();
@@ -277,9 +329,10 @@ fn make_tree(lab: &Lab, name: &str) {
     assert!(made.expect("there is a shell").success());
 }
 
+#[rstest]
 #[tokio::test]
-async fn directories_are_as_by_scp() {
-    let lab = Lab::new();
+async fn directories_are_as_by_scp(#[values(Shell, Sftp)] account: Account) {
+    let lab = Lab::with(account);
     make_tree(&lab, "src");
     lab.see("mkdir into-scp into-cp");
     for (to_scp, to_cp) in [("new-scp", "new-cp"), ("into-scp", "into-cp"), ("new-scp", "new-cp")] {
@@ -317,9 +370,10 @@ async fn directories_are_as_by_scp() {
 }
 
 /// What is there stays, but for the files of the same names.
+#[rstest]
 #[tokio::test]
-async fn a_directory_is_merged_into_one_that_is_there() {
-    let lab = Lab::new();
+async fn a_directory_is_merged_into_one_that_is_there(#[values(Shell, Sftp)] account: Account) {
+    let lab = Lab::with(account);
     make_tree(&lab, "src");
     lab.see(
         "mkdir -p to/a/b to/a/d && echo mine >to/a/mine && echo old >to/a/1 && echo k >to/a/d/k",
@@ -338,7 +392,7 @@ async fn a_directory_is_merged_into_one_that_is_there() {
 }
 
 /// On every login shell: the account's own is only asked to start sh.
-#[rstest::rstest]
+#[rstest]
 #[case("/bin/bash")]
 #[case("/usr/bin/zsh")]
 #[case("/usr/bin/fish")]
@@ -381,13 +435,14 @@ async fn what_is_small_takes_one_lane() {
 }
 
 /// The disk is full in the middle of the contents, of small ones and of large ones.
+#[rstest]
 #[tokio::test]
-async fn a_full_disk_is_told_and_nothing_is_left() {
+async fn a_full_disk_is_told_and_nothing_is_left(#[values(Shell, Sftp)] account: Account) {
     let sshd = Sshd::builder().run_option("--tmpfs=/full:size=256k,mode=1777");
     if !matches!(kind(), Kind::Container(_)) {
         return skip("a process has no disk of its own");
     }
-    let (lab, pool) = (Lab::of(sshd.start()), pool(config()));
+    let (lab, pool) = (Lab::of(sshd.start()).as_(account), pool(config()));
     let host = lab.host();
     files::write(&pool, &host, "/full/old", "old", &Options::new()).await.expect("there is room");
     lab.see("head -c 200000 /dev/zero >/full/much");
@@ -411,9 +466,12 @@ async fn a_full_disk_is_told_and_nothing_is_left() {
 }
 
 /// Somebody reads all the time, and sees one of the contents, whole.
+#[rstest]
 #[tokio::test]
-async fn whoever_reads_sees_the_old_contents_or_the_new_ones() {
-    let (lab, pool) = (Lab::new(), pool(config()));
+async fn whoever_reads_sees_the_old_contents_or_the_new_ones(
+    #[values(Shell, Sftp)] account: Account,
+) {
+    let (lab, pool) = (Lab::with(account), pool(config()));
     let (host, path) = (lab.host(), lab.there("f"));
     let options = Options::new().sync(false);
     let write = async |byte: u8, length: usize| {
@@ -434,10 +492,11 @@ async fn whoever_reads_sees_the_old_contents_or_the_new_ones() {
     lab.assert_no_temporaries();
 }
 
+#[rstest]
 #[tokio::test]
-async fn streams_digests_and_many_hosts() {
-    let lab = Lab::new();
-    let config = std::fs::read_to_string(lab.sshd.ssh_config()).expect("the fixture has one");
+async fn streams_digests_and_many_hosts(#[values(Shell, Sftp)] account: Account) {
+    let lab = Lab::with(account);
+    let config = std::fs::read_to_string(&lab.config).expect("the fixture has one");
     std::fs::write(lab.here("config"), config.replace("Host lab", "Host web* lab"))
         .expect("a file");
     let cp = |args: &[&str], input: &[u8]| {
@@ -546,6 +605,90 @@ async fn a_copy_that_is_cut_off_leaves_nothing() {
     assert_eq!(std::fs::read_to_string(lab.here("got")).expect("it is there"), "old");
     assert!(!lab.here("gone").exists() && !lab.here("gone-dir").exists());
     lab.assert_no_temporaries();
+}
+
+/// Where nothing of ours runs, whoever gives up removes what he has begun; a lost connection is told,
+/// and the name has its old contents.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_over_sftp_that_does_not_end_gives_no_name() {
+    let lab = Lab::with(Sftp);
+    let proxy = Proxy::before(&lab.sshd);
+    let through = std::fs::read_to_string(&lab.config).expect("it is there");
+    let through =
+        through.replace(&format!("Port {}", lab.sshd.port()), &format!("Port {}", proxy.port()));
+    std::fs::write(lab.here("through"), through).expect("a file");
+    let (host, pool) = (pooled::host_of(&lab.here("through")), pool(config()));
+    std::fs::write(lab.here("big"), contents(8 << 20)).expect("a file");
+    make_tree(&lab, "src");
+    std::fs::write(lab.here("src/more"), contents(8 << 20)).expect("a file");
+    lab.see("echo old >old");
+    let options = Options::new().recursive(true);
+    let given_up = async |from: &str, to: &str, is_lost: bool| {
+        let (moved, enough) = (AtomicU64::new(0), tokio::sync::Notify::new());
+        let progress = |_, more| {
+            if moved.fetch_add(more, Relaxed) < 1 << 20 && moved.load(Relaxed) >= 1 << 20 {
+                if is_lost { proxy.reset() } else { enough.notify_one() }
+            }
+        };
+        let (from, to) = (lab.here(from), lab.there(to));
+        let upload = files::Upload::new(&from, &to, &options).expect("it is there");
+        tokio::select! {
+            biased;
+            () = enough.notified() => None,
+            copied = upload.run(&pool, std::slice::from_ref(&host), &progress) => copied.into_iter().next(),
+        }
+    };
+    let left = || lab.see("find . -name '.sshpool_*'");
+    for (from, to) in [("big", "old"), ("big", "new"), ("src", "tree")] {
+        assert!(given_up(from, to, false).await.is_none(), "it was given up");
+        wait_for_async("it to be removed", PATIENCE, || left().is_empty()).await;
+        assert_eq!(lab.see("cat old; ls"), "old\nold\n");
+        let lost =
+            given_up(from, to, true).await.expect("it has ended").expect_err("it was cut off");
+        assert!(matches!(lost, FileError::Run(Error::Lost { .. })), "{lost}");
+        assert_eq!(lab.see("cat old; ls"), "old\nold\n");
+        lab.see("rm -rf .sshpool_*");
+    }
+}
+
+/// As by Ctrl-C.
+#[test]
+fn a_copy_over_sftp_that_is_interrupted_leaves_nothing() {
+    let lab = Lab::with(Sftp);
+    lab.see("echo old >old");
+    let to = format!("lab:{}/old", lab.there);
+    let mut command = lab.command(&["-", &to].map(OsStr::new));
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn().expect("it starts");
+    let mut stdin = child.stdin.take().expect("it is piped");
+    stdin.write_all(&contents(1 << 20)).expect("it reads");
+    let temporary = || lab.see("find . -name '.sshpool_*' -size +0");
+    wait_for("the copy to be under way", PATIENCE, || !temporary().is_empty());
+    pooled::send(child.id(), nix::sys::signal::Signal::SIGINT);
+    assert_eq!(child.wait().expect("it ends").signal(), Some(2));
+    assert_eq!(lab.see("ls -A; cat old"), "old\nold\n", "it was removed before the end");
+    drop(stdin);
+}
+
+/// Without a shell, and without a forced command.
+#[tokio::test]
+async fn an_account_that_cannot_log_in_has_its_files() {
+    let builder = Sshd::builder().login_shell("/usr/sbin/nologin");
+    let Some(sshd) = builder.start_or_skip() else { return };
+    let (pool, host) = (pool(config()), pooled::host(&sshd));
+    let home = tempfile::tempdir().expect("a directory");
+    let (from, back) = (home.path().join("f"), home.path().join("back"));
+    for length in [10, 100_000] {
+        let bytes = contents(length);
+        files::write(&pool, &host, "f", &bytes, &Options::new()).await.expect("written");
+        assert!(files::read(&pool, &host, "f").await.expect("read") == bytes);
+        std::fs::write(&from, &bytes).expect("a file");
+        files::upload(&pool, &host, &from, "g", &Options::new()).await.expect("uploaded");
+        files::download(&pool, &host, "g", &back, &Options::new()).await.expect("downloaded");
+        assert!(std::fs::read(&back).expect("it is there") == bytes);
+    }
+    let error = files::read(&pool, &host, "no").await.expect_err("it is not there");
+    assert_eq!(error.to_string(), "lab: no: No such file or directory");
 }
 
 /// The same when whoever copies is killed.

@@ -36,6 +36,11 @@ impl Service {
                 std::thread::spawn(move || serve(client));
             }
         });
+        Self::to(sshd, here)
+    }
+
+    /// One that listens on this port of this machine.
+    pub fn to(sshd: &Sshd, here: u16) -> Service {
         let mut ssh = command("ssh");
         ssh.arg("-F").arg(sshd.ssh_config()).args(["-N", "-R", &format!("0:127.0.0.1:{here}")]);
         let mut ssh = ssh.arg("lab").stderr(Stdio::piped()).spawn().expect("it starts");
@@ -46,7 +51,7 @@ impl Service {
         Service { ssh, port: port.expect("the server listens") }
     }
 
-    fn spec(&self) -> ForwardSpec {
+    pub fn spec(&self) -> ForwardSpec {
         ForwardSpec::local(&format!("0:127.0.0.1:{}", self.port)).expect("ssh takes it")
     }
 }
@@ -83,7 +88,7 @@ fn first_to_end(mut client: TcpStream) {
 
 static HEARD: std::sync::Mutex<Vec<Vec<u8>>> = std::sync::Mutex::new(Vec::new());
 
-fn port_of(forward: &Forward) -> u16 {
+pub fn port_of(forward: &Forward) -> u16 {
     match forward.listening() {
         Some(Endpoint::Port { port, .. }) => port,
         other => panic!("no port: {other:?}"),
@@ -110,16 +115,16 @@ fn says(port: u16, bytes: Vec<u8>) -> (Vec<u8>, Result<usize, ErrorKind>) {
     (heard, ended)
 }
 
-async fn blocking<T: Send + 'static>(task: impl FnOnce() -> T + Send + 'static) -> T {
+pub async fn blocking<T: Send + 'static>(task: impl FnOnce() -> T + Send + 'static) -> T {
     let done = timeout(PATIENCE, tokio::task::spawn_blocking(task)).await;
     done.expect("it ends").expect("no panic")
 }
 
-async fn forwarded(pool: &Pool, sshd: &Sshd, spec: &ForwardSpec) -> Forward {
+pub async fn forwarded(pool: &Pool, sshd: &Sshd, spec: &ForwardSpec) -> Forward {
     timeout(PATIENCE, pool.forward(&host(sshd), spec)).await.expect("it ends").expect("it listens")
 }
 
-fn master(pool: &Pool) -> u32 {
+pub fn master(pool: &Pool) -> u32 {
     pool.connections().first().expect("there is a connection").pid
 }
 

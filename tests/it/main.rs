@@ -42,6 +42,7 @@ mod first_session;
 mod fixture;
 mod fleet;
 mod forced;
+mod forward_clients;
 mod forward_docs;
 mod forwards;
 mod hostile;

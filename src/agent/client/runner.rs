@@ -49,6 +49,11 @@ impl Runner for Client {
         })
     }
 
+    fn has_shell(&self, host: &Host) -> Pending<'_, bool> {
+        let host = host.clone();
+        Box::pin(async move { Ok(!self.connect(&host, false, false).await?.forced) })
+    }
+
     fn defaults(&self) -> PoolConfig {
         self.config().clone()
     }
@@ -99,7 +104,8 @@ impl Client {
     fn exec(&self, request: &Request, default: Option<Duration>, lease: Option<&str>) -> Exec {
         let Request { host, text, stdin, timeout, .. } = request;
         let reads = *stdin != Stdin::Empty;
-        let exec = Exec::new(host, text.clone(), reads, timeout.or(default), self.origin());
+        let mut exec = Exec::new(host, text.clone(), reads, timeout.or(default), self.origin());
+        exec.is_subsystem = request.is_subsystem;
         exec.over(lease, request.fresh_session)
     }
 

@@ -40,6 +40,9 @@ pub(crate) struct Exec {
     pub stdin: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stdin_base64: Option<String>,
+    /// The command is the name of a subsystem of the server's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_subsystem: bool,
     /// With frames: what it reads comes in frames.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stdin_stream: bool,
@@ -98,6 +101,7 @@ impl Exec {
             cwd_base64: None,
             stdin: None,
             stdin_base64: None,
+            is_subsystem: false,
             stdin_stream: reads,
             timeout_ms: Some(timeout.map_or(0, ms)),
             max_output_bytes: None,

@@ -62,6 +62,9 @@ impl CommandRun {
         running: Running,
     ) -> Result<Self, String> {
         let command = match exec.what()? {
+            What::Text(name) if exec.is_subsystem => {
+                Command::subsystem(runner.shared(), &host, name)
+            }
             What::Text(text) => runner.shell(&host, text),
             What::Words(words) => match words.split_first() {
                 Some((program, words)) => runner.command(&host, program).args(words),

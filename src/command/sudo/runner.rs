@@ -199,6 +199,7 @@ impl ByUser {
             stdin: Stdin::Empty,
             timeout: Timeout::Never,
             max_output: None,
+            is_subsystem: false,
             fresh_session: false,
             is_read_to_end: false,
         };

@@ -52,6 +52,7 @@ fn config() -> PoolConfig {
 /// A request for this command.
 fn run(text: &str) -> Request {
     Request {
+        is_subsystem: false,
         fresh_session: false,
         host: Arc::new(web1()),
         text: text.into(),

@@ -18,6 +18,7 @@ use super::program::SshVersion;
 use super::silent;
 use super::trace::Trace;
 use crate::host::{Host, Variables};
+use crate::transport::Script;
 
 /// What a session or control call names as its destination. It never goes there: the socket is all
 /// it uses, and the name is one that cannot exist (RFC 6761), in case something goes wrong with
@@ -349,17 +350,20 @@ pub(super) fn proxy(program: &Path, socket: &Path) -> Option<OsString> {
     Some(command)
 }
 
-/// A session that runs `command`. `log` takes ssh's own messages, so that the remote's stderr stays
+/// A session that runs this command. `log` takes ssh's own messages, so that the remote's stderr stays
 /// pure, and says afterwards how the session ended. It sends these variables, which it finds in its
 /// environment.
 pub(super) fn session(
     socket: &Path,
     log: &Path,
-    command: &OsStr,
+    script: &Script,
     variables: &Variables,
     forwards_agent: bool,
 ) -> Vec<OsString> {
     let mut args = client(socket).flag("-T").pair("-E", log).option("LogLevel", "DEBUG2");
+    if script.is_subsystem() {
+        args = args.flag("-s");
+    }
     for name in variables.0.keys() {
         args = args.option("SendEnv", name);
     }
@@ -367,7 +371,7 @@ pub(super) fn session(
         args = args.option("ForwardAgent", "yes");
     }
     let mut args = args.destination(NOWHERE).0;
-    args.push(command.into());
+    args.push(script.text().into());
     args
 }
 

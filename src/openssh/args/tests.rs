@@ -59,7 +59,7 @@ fn every_client_fails_closed() {
         words(session(
             Path::new("/s"),
             Path::new("/l"),
-            "true".as_ref(),
+            &Script::new("true"),
             &Variables::default(),
             false,
         )),
@@ -78,11 +78,19 @@ fn a_command_is_one_argument_behind_the_destination() {
     let args = session(
         Path::new("/s"),
         Path::new("/l"),
-        "-x 'a  b'".as_ref(),
+        &Script::new("-x 'a  b'"),
         &Variables::default(),
         false,
     );
     assert_eq!(args[args.len() - 3..], ["--", NOWHERE, "-x 'a  b'"]);
+}
+
+#[test]
+fn a_subsystem_is_asked_for_by_its_name() {
+    let sftp = Script::of("sftp".into(), true);
+    let line =
+        words(session(Path::new("/s"), Path::new("/l"), &sftp, &Variables::default(), false));
+    assert!(line.contains(" -s ") && line.ends_with(" -- sshpool.invalid sftp"), "{line}");
 }
 
 #[test]

@@ -139,7 +139,7 @@ impl Master {
         let variables = Arc::clone(&self.route.variables);
         let marker = Some(bootstrap::marker());
         let mut session = self
-            .spawn(bootstrap::probe(), Input::Piped, "", marker, &variables)
+            .spawn(&Script::new(bootstrap::probe()), Input::Piped, "", marker, &variables)
             .map_err(|why| Fruitless::Failed(why.to_string()))?;
         let answer = first::answer(session.client()).await;
         let is_posix = answer.is_posix();

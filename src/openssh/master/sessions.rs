@@ -36,10 +36,9 @@ impl Master {
             return Err(NotOpened::Closing);
         }
         match self.account() {
+            _ if script.is_subsystem() => self.spawn(script, input, "", None, variables),
             Account::Posix => self.bootstrap_with(input, bootstrap::line_of(script), variables),
-            Account::Shell | Account::Silent => {
-                self.spawn(script.text(), input, "", None, variables)
-            }
+            Account::Shell | Account::Silent => self.spawn(script, input, "", None, variables),
         }
     }
 
@@ -76,7 +75,8 @@ impl Master {
         line: &str,
         variables: &Variables,
     ) -> Result<Session, NotOpened> {
-        self.spawn(self.bootstrap_text(), input, line, Some(bootstrap::marker()), variables)
+        let script = Script::new(self.bootstrap_text());
+        self.spawn(&script, input, line, Some(bootstrap::marker()), variables)
     }
 
     /// What a shell does to get its commands.
@@ -89,7 +89,7 @@ impl Master {
 
     pub(super) fn spawn(
         &self,
-        command: impl AsRef<std::ffi::OsStr>,
+        script: &Script,
         input: Input<'_>,
         preface: &str,
         marker: Option<Marker>,
@@ -104,8 +104,7 @@ impl Master {
         log.push(format!(".{number}"));
         let log = Log::create(log.into())?;
         let forwards = self.route.answer.forwards_agent();
-        let arguments =
-            args::session(&self.socket, log.path(), command.as_ref(), variables, forwards);
+        let arguments = args::session(&self.socket, log.path(), script, variables, forwards);
         let mut command = self.program.client(arguments);
         command.envs(&variables.0);
         let group = marker.as_ref().map_or_else(Group::none, |marker| marker.group().clone());

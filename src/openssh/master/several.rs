@@ -10,7 +10,9 @@ use crate::host::Variables;
 use crate::openssh::bootstrap;
 use crate::openssh::examine::Limit;
 use crate::openssh::session::Session;
-use crate::transport::{Input, NotOpened, Session as _, SessionEnd, Sessions, Streams, Trial};
+use crate::transport::{
+    Input, NotOpened, Script, Session as _, SessionEnd, Sessions, Streams, Trial,
+};
 
 /// How long a server has for another session and the end of it, at least.
 const SHORTEST_TRIAL: Duration = Duration::from_secs(2);
@@ -96,7 +98,10 @@ impl Master {
     fn idle_session(&self) -> Result<Session, NotOpened> {
         match self.account() {
             Account::Posix => self.bootstrap(Input::Piped, ""),
-            _ => self.spawn("cat >/dev/null", Input::Piped, "", None, &Variables::default()),
+            _ => {
+                let reads = Script::new("cat >/dev/null");
+                self.spawn(&reads, Input::Piped, "", None, &Variables::default())
+            }
         }
     }
 
@@ -141,7 +146,7 @@ impl Master {
     pub(super) async fn echo_ends(&self) -> Result<(), SessionEnd> {
         let input = Input::Bytes(b"");
         let mut session = self
-            .spawn(bootstrap::echo(), input, "", None, &Variables::default())
+            .spawn(&Script::new(bootstrap::echo()), input, "", None, &Variables::default())
             .map_err(|why| SessionEnd::NotReached(why.to_string()))?;
         // What it writes says nothing that its end does not say. A pipe does not fail.
         let Streams { mut stdout, mut stderr, .. } = session.take_streams();
