@@ -30,10 +30,13 @@ pub enum Fault {
     SessionKilled,
     DirectoryRemoved,
     NoDescriptors,
+    HopFrozen,
+    HopRebooted,
+    HopConnectionsKilled,
 }
 
-/// Of each list one fault is on at a time.
-const TRACKS: [&[Fault]; 2] = [
+/// Of each list one fault is on at a time. The last one is for rounds with a jump host.
+const TRACKS: [&[Fault]; 3] = [
     &[
         Fault::ServerFrozen,
         Fault::ServerRebooted,
@@ -53,6 +56,7 @@ const TRACKS: [&[Fault]; 2] = [
         Fault::DirectoryRemoved,
         Fault::NoDescriptors,
     ],
+    &[Fault::HopFrozen, Fault::HopRebooted, Fault::HopConnectionsKilled],
 ];
 
 /// What has struck, and when.
@@ -92,14 +96,25 @@ impl Log {
     }
 }
 
+/// What a storm is drawn from.
+#[derive(Clone, Copy)]
+pub struct Draw {
+    pub seed: u64,
+    /// Of the storm in its round.
+    pub number: u64,
+    pub is_over_hop: bool,
+}
+
 /// Lets faults strike for a while; when this returns, none is on. One that cannot be done at all
 /// panics.
-pub fn storm(lab: &Lab, log: &Log, seed: u64, number: u64, lasts: Duration) {
+pub fn storm(lab: &Lab, log: &Log, draw: Draw, lasts: Duration) {
+    let Draw { seed, number, is_over_hop } = draw;
     let end = Instant::now() + lasts;
     let stopped = Mutex::new(Vec::new());
     // Two at once for want of descriptors would wait for each other.
     std::thread::scope(|scope| {
-        for (track, faults) in (0..).zip(TRACKS) {
+        let tracks = if is_over_hop { TRACKS.len() } else { TRACKS.len() - 1 };
+        for (track, faults) in (0..).zip(&TRACKS[..tracks]) {
             let stopped = &stopped;
             scope.spawn(move || {
                 let mut random = Random::of(seed, &[crate::FAULTS, number, track]);
@@ -213,6 +228,21 @@ fn strike(
             // Somebody may make a file in it meanwhile, and then it is not removed: as with rm.
             let removed = fs::remove_dir_all(directory);
             what = format!("{}: {removed:?}", directory.display());
+        }
+        Fault::HopFrozen => {
+            lab.hop.freeze();
+            std::thread::sleep(lasts);
+            lab.hop.thaw();
+        }
+        Fault::HopRebooted => {
+            lab.hop.kill();
+            std::thread::sleep(lasts / 2);
+            lab.hop.restart();
+            what = format!("{:?}", lasts / 2);
+        }
+        Fault::HopConnectionsKilled => {
+            what.clear();
+            lab.hop.kill_connections();
         }
         Fault::NoDescriptors => {
             let mut taken = Vec::new();

@@ -16,6 +16,9 @@ pub struct Lab {
     pub sshd: Sshd,
     pub proxy: Proxy,
     ssh_config: PathBuf,
+    pub hop: Sshd,
+    /// In which the same server is behind the hop.
+    over_hop: PathBuf,
     directory: TempDir,
 }
 
@@ -32,7 +35,13 @@ impl Lab {
         let sshd = Sshd::builder().start();
         let proxy = Proxy::before(&sshd);
         let ssh_config = proxy.ssh_config(&sshd);
-        Lab { sshd, proxy, ssh_config, directory }
+        let hop = Sshd::builder().start();
+        let read = |path| std::fs::read_to_string(path).expect("it is there");
+        let (server, jump) = (read(ssh_config.clone()), read(hop.ssh_config()));
+        let jump = jump.replace("Host lab\n", "Host hop\n    ServerAliveInterval 2\n");
+        let over_hop = directory.path().join("over_hop");
+        std::fs::write(&over_hop, format!("{server}    ProxyJump hop\n{jump}")).expect("a file");
+        Lab { sshd, proxy, ssh_config, hop, over_hop, directory }
     }
 
     /// Where pools make the directories of their sockets.
@@ -44,10 +53,10 @@ impl Lab {
         Lab::sockets(self.directory.path())
     }
 
-    /// The server, behind the proxy. A connection on which nothing comes is given up after so many
+    /// The server, behind the proxy and perhaps the hop. A connection on which nothing comes is given up after so many
     /// seconds, and as many again.
-    pub fn host(&self, keepalive: usize) -> Host {
-        pooled::host_of(&self.ssh_config)
+    pub fn host(&self, keepalive: usize, is_over_hop: bool) -> Host {
+        pooled::host_of(if is_over_hop { &self.over_hop } else { &self.ssh_config })
             .option("ServerAliveInterval", keepalive.to_string())
             .and_then(|host| host.option("ServerAliveCountMax", "2"))
             .expect("a valid host")

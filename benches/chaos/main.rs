@@ -2,7 +2,8 @@
 //! told is compared with what the server recorded. A command that was reported as run ran once, one
 //! that was reported as never started never ran, all others ran once at most; and nothing is left:
 //! no process, no descriptor, no socket, no memory. Clients of a forward read streams meanwhile:
-//! one that has ended cleanly is complete.
+//! one that has ended cleanly is complete. Files are written and read: each has the old contents or
+//! the new ones. In every other round the server is behind a jump host, which faults strike, too.
 //!
 //! `cargo bench --bench chaos [-- [--minutes N] [--seed S] [--reuse exact|fast|off]]`; `scripts/chaos`
 //! does so. `--reuse` is the `session_reuse` of all rounds.
@@ -12,6 +13,7 @@
 //! next ones the numbers that follow, so that each can be repeated alone. What is drawn is the same
 //! again; what happens at the same time is not quite.
 
+mod copies;
 mod faults;
 mod footprint;
 mod job;
@@ -48,6 +50,8 @@ const FAULTS: u64 = 1;
 const WORK: u64 = 2;
 const SETTINGS: u64 = 3;
 const STREAMS: u64 = 4;
+const COPIES: u64 = 5;
+const HOP: u64 = 6;
 
 /// A command hangs that has not come back so long after everything that it may wait for.
 const ROUNDING: Duration = Duration::from_secs(10);
@@ -156,7 +160,7 @@ async fn chaos(arguments: &Arguments, lab: &Arc<Lab>) -> Report {
 async fn warm_up(lab: &Lab) {
     let config = PoolConfig::default().connect_timeout(Duration::from_secs(30));
     let pool = Pool::new(config).expect("there is an ssh, and the settings are valid");
-    let works = pool.exec(&lab.host(15), "echo works").await;
+    let works = pool.exec(&lab.host(15, false), "echo works").await;
     assert_eq!(works.expect("the server answers"), "works");
     pool.close().await;
     let left = footprint::processes_with(&Path::new(&lab.own_sockets()).display().to_string());

@@ -33,6 +33,7 @@ impl Report {
             outliving,
             leftovers,
             streams,
+            copies,
             failures,
             slowest_recovery,
             lines,
@@ -44,6 +45,7 @@ impl Report {
         add(&mut self.all.outliving, outliving);
         add(&mut self.all.leftovers, leftovers);
         add(&mut self.all.streams, streams);
+        add(&mut self.all.copies, copies);
         self.all.failures.extend(failures);
         self.all.slowest_recovery = self.all.slowest_recovery.max(slowest_recovery);
         self.lines.push(lines);
@@ -83,6 +85,7 @@ impl Report {
         table("faults", &all.faults);
         table("commands that outlived their callers on the server", &all.outliving);
         table("streams of a forward", &all.streams);
+        table("copies of files", &all.copies);
         table("processes that commands left behind on purpose", &all.leftovers);
         let memory: Vec<String> = self.memory.iter().map(u64::to_string).collect();
         println!(

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use sshpool::{Host, Pool, PoolConfig, SessionReuse};
 use tokio::time::{sleep, timeout};
 
-use crate::faults::{self, Fault};
+use crate::copies;
+use crate::faults::{self, Draw, Fault};
 use crate::footprint::{self, Footprint};
 use crate::job::TIMEOUT;
 use crate::judge;
@@ -18,7 +19,7 @@ use crate::load::Load;
 use crate::random::Random;
 use crate::streams::{self, Service};
 use crate::told::Outcome;
-use crate::{CLOSING, ROUNDING, SETTINGS};
+use crate::{CLOSING, HOP, ROUNDING, SETTINGS};
 
 /// How long a pool may take until a plain command works, when no fault is on any more. A command
 /// may have to find out first, by its timeout and a probe, that its connection is of no use, and
@@ -44,6 +45,8 @@ pub struct Found {
     pub leftovers: BTreeMap<leftover::Kind, usize>,
     /// How the streams of the forward ended.
     pub streams: BTreeMap<&'static str, usize>,
+    /// How copies of files ended.
+    pub copies: BTreeMap<&'static str, usize>,
     pub failures: Vec<String>,
     pub slowest_recovery: Duration,
     /// Lines in the record.
@@ -59,6 +62,8 @@ pub struct Settings {
     keepalive: usize,
     /// Closes the pool while its callers go on.
     closes_early: bool,
+    /// The server is behind a jump host.
+    is_over_hop: bool,
 }
 
 impl Settings {
@@ -86,13 +91,15 @@ impl Settings {
             // Without standby no session is used again.
             config.standby_sessions = config.standby_sessions.max(1);
         }
-        Settings { config, workers, keepalive, closes_early }
+        let is_over_hop = Random::of(seed, &[SETTINGS, HOP]).percent(50);
+        Settings { config, workers, keepalive, closes_early, is_over_hop }
     }
 
     fn text(&self) -> String {
         let config = &self.config;
         format!(
-            "{} callers, {} connections of {} sessions, {} in standby, reuse {}, idle {:?}, checks {}, acquire {:?}",
+            "{}{} callers, {} connections of {} sessions, {} in standby, reuse {}, idle {:?}, checks {}, acquire {:?}",
+            if self.is_over_hop { "behind a jump host, " } else { "" },
             self.workers,
             config.max_connections,
             config.sessions_per_connection,
@@ -129,7 +136,7 @@ pub async fn run(
     let log = Arc::new(faults::Log::default());
     let pool =
         Pool::new(settings.config.clone()).expect("there is an ssh, and the settings are valid");
-    let host = lab.host(settings.keepalive);
+    let host = lab.host(settings.keepalive, settings.is_over_hop);
     let stop = AtomicBool::new(false);
     let load = Load { pool: pool.clone(), host: host.clone(), seed, round: round.clone(), stop };
     let load = Arc::new(load);
@@ -137,6 +144,7 @@ pub async fn run(
     let service = Service::start().await;
     let forward = pool.forward(&host, &streams::spec(&service)).await;
     let forward = Arc::new(forward.expect("it listens without a login"));
+    let copiers = tokio::spawn(copies::run(Arc::clone(&load)));
     let clients = tokio::spawn(streams::run(Arc::clone(&load), Arc::clone(&forward)));
 
     let end = Instant::now() + lasts;
@@ -144,13 +152,14 @@ pub async fn run(
     while Instant::now() < end {
         let lasts = Duration::from_secs(8).min(end.saturating_duration_since(Instant::now()));
         let (lab, log) = (Arc::clone(lab), Arc::clone(&log));
-        let storm = move || faults::storm(&lab, &log, seed, storms, lasts);
+        let draw = Draw { seed, number: storms, is_over_hop: settings.is_over_hop };
+        let storm = move || faults::storm(&lab, &log, draw, lasts);
         if tokio::task::spawn_blocking(storm).await.is_err() {
             found.failures.push(format!("round {number}: a fault could not be done (see above)"));
         }
         storms += 1;
         recovers(&pool, &host, number, &mut found).await;
-        check_stats(&pool, number, &mut found);
+        check_stats(&pool, number, settings.is_over_hop, &mut found);
         sleep(QUIET.min(end.saturating_duration_since(Instant::now()))).await;
     }
     if settings.closes_early {
@@ -180,10 +189,18 @@ pub async fn run(
         }
         Err(error) => found.failures.push(format!("round {number}: {error}")),
     }
+    match copiers.await {
+        Ok(copies) => {
+            found.copies = copies.ends;
+            let told = |failure| format!("round {number}: {failure}");
+            found.failures.extend(copies.failures.into_iter().map(told));
+        }
+        Err(error) => found.failures.push(format!("round {number}: {error}")),
+    }
     drop((forward, service));
     if !settings.closes_early {
         recovers(&pool, &host, number, &mut found).await;
-        settles(&pool, number, &mut found).await;
+        settles(&pool, number, settings.is_over_hop, &mut found).await;
         close(&pool, number, &mut found).await;
     }
     drop((pool, load));
@@ -219,21 +236,29 @@ async fn recovers(pool: &Pool, host: &Host, number: usize, found: &mut Found) {
     ));
 }
 
-fn check_stats(pool: &Pool, number: usize, found: &mut Found) {
+fn check_stats(pool: &Pool, number: usize, is_over_hop: bool, found: &mut Found) {
     let stats = pool.stats();
+    // Those to the hop are connections, too.
+    let hosts = if is_over_hop { 2 } else { 1 };
     if stats.active_connections + stats.idle_connections != stats.total_connections
-        || stats.total_connections > pool.config().max_connections
+        || stats.total_connections > hosts * pool.config().max_connections
     {
         found.failures.push(format!("round {number}: the statistics do not add up: {stats:?}"));
     }
 }
 
 /// When no caller is left nothing is held, and nobody waits.
-async fn settles(pool: &Pool, number: usize, found: &mut Found) {
+async fn settles(pool: &Pool, number: usize, is_over_hop: bool, found: &mut Found) {
     let start = Instant::now();
     loop {
         let stats = pool.stats();
-        if stats.open_sessions == 0 && stats.waiting == 0 && stats.active_connections == 0 {
+        // The idle connections over a hop have channels there.
+        let (channels, hops) = match is_over_hop {
+            true => (stats.idle_connections, pool.config().max_connections),
+            false => (0, 0),
+        };
+        let is_at_rest = stats.open_sessions <= channels && stats.active_connections <= hops;
+        if is_at_rest && stats.waiting == 0 {
             return;
         }
         if start.elapsed() > SETTLING {

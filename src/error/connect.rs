@@ -174,6 +174,11 @@ impl ConnectError {
         self
     }
 
+    /// Nothing was tried at the host itself.
+    pub(crate) fn is_of_a_hop(&self) -> bool {
+        self.of_a_hop
+    }
+
     pub(crate) fn is_dropped(&self) -> bool {
         self.dropped
     }

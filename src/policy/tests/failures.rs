@@ -52,6 +52,29 @@ async fn callers_get_the_last_failure_at_once_until_the_pause_is_over() {
     assert_eq!(stage.logins(), 2);
 }
 
+/// What has failed is the jump host, which has pauses of its own: those of a host behind it are no
+/// longer, however often that was.
+#[tokio::test(start_paused = true)]
+async fn a_host_behind_a_jump_host_waits_as_long_as_that_does() {
+    let stage = Stage::new(config(5, 1));
+    let next_tries = [None, None, None, None, None, Some(secs(10))];
+    stage.world.plan(next_tries.map(Plan::hop_fails));
+    for tried in 1..=6 {
+        assert_eq!(kind_of(stage.try_take(&web1()).await), Kind::Refused);
+        assert_eq!(stage.logins(), tried);
+        if tried < 6 {
+            at(Instant::now() + ms(200)).await;
+        }
+    }
+    let failed = Instant::now();
+    at(failed + ms(9999)).await;
+    assert_eq!(kind_of(stage.try_take(&web1()).await), Kind::Refused);
+    assert_eq!(stage.logins(), 6);
+    at(failed + secs(10)).await;
+    drop(stage.take(&web1()).await);
+    assert_eq!(stage.logins(), 7);
+}
+
 #[tokio::test(start_paused = true)]
 async fn callers_get_the_last_failure_at_once_though_an_old_connection_is_still_closing() {
     let stage = Stage::new(config(2, 1));

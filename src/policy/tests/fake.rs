@@ -69,6 +69,13 @@ impl Transport for Fake {
             }
             _ if until > deadline => Err(failure(&under_way, ConnectErrorKind::TimedOut)),
             Login::Fails(kind) => Err(failure(&under_way, kind)),
+            Login::HopFails(next_try_in) => {
+                let error = failure(&under_way, ConnectErrorKind::Refused).of_a_hop();
+                Err(match next_try_in {
+                    Some(next) => error.remembered(Duration::ZERO, next),
+                    None => error,
+                })
+            }
             Login::IsDropped => {
                 under_way.is_dropped();
                 Err(ConnectError::new(ConnectErrorKind::Other, "as planned", Vec::new()).dropped())

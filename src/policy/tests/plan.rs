@@ -16,6 +16,9 @@ pub(super) struct Plan {
 pub(super) enum Login {
     Succeeds,
     Fails(ConnectErrorKind),
+    /// The jump host before it cannot be reached, and is tried again after so long; none where that
+    /// is not told.
+    HopFails(Option<Duration>),
     /// The server takes it, and closes the connection before it is ready.
     IsDropped,
     /// Fails at the deadline, as it is asked to.
@@ -102,6 +105,10 @@ impl Plan {
 
     pub(super) fn fails(kind: ConnectErrorKind) -> Self {
         Plan { login: Login::Fails(kind), ..Plan::default() }
+    }
+
+    pub(super) fn hop_fails(next_try_in: Option<Duration>) -> Self {
+        Plan { login: Login::HopFails(next_try_in), ..Plan::default() }
     }
 
     pub(super) fn is_dropped() -> Self {
