@@ -12,7 +12,7 @@ pub fn text(measured: &Measured) -> String {
     let mut out = String::from(
         "# Benchmarks of the program\n\n<!-- Written by scripts/bench. -->\n\nWhole processes, from their start to their end, with the agent \
          and its connections there: what a person or a script waits for. The hosts are names of one server on the machine that is also the \
-         client, so that they share its cores. Medians of the rounds, with their range; ratios are of the same round.\n\n## Figures it is \
+         client, so that they share its cores; where nothing is there, each is a server of its own. Medians of the rounds, with their range; ratios are of the same round.\n\n## Figures it is \
          held to\n\n| what | bound | measured | |\n|---|---|---|---|\n",
     );
     let Measured {

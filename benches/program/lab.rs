@@ -59,16 +59,20 @@ const SSHPOOL: &str = env!("CARGO_BIN_EXE_sshpool");
 
 impl Lab {
     pub fn new(names: usize) -> Self {
-        Lab::start(names, false)
+        Lab::start(names, names.div_ceil(NAMES).max(1), false)
+    }
+
+    /// One in which each name is a server.
+    pub fn of_servers(names: usize) -> Self {
+        Lab::start(names, names, false)
     }
 
     /// One whose agent keeps its connections, however long nobody uses them.
     pub fn that_keeps(names: usize) -> Self {
-        Lab::start(names, true)
+        Lab::start(names, names.div_ceil(NAMES).max(1), true)
     }
 
-    fn start(names: usize, keeps: bool) -> Self {
-        let count = names.div_ceil(NAMES).max(1);
+    fn start(names: usize, count: usize, keeps: bool) -> Self {
         let servers: Vec<Sshd> =
             (0..count).map(|_| server().max_startups("2000:30:2000").start()).collect();
         let directory =

@@ -191,15 +191,20 @@ fn measure(plan: &Plan) -> Measured {
         Way::PdshWithoutMasters(plan.hosts),
         Way::XargsWithoutMasters(plan.hosts),
     ];
+    // Names of one account would be looked at as such: no more logins are under way there than may
+    // fail without getting it locked.
+    let servers = Lab::of_servers(plan.hosts);
     let mut many_cold = rows(&cold);
     for _ in 0..plan.cold_rounds {
         // The agent too is started anew.
         let before = || {
-            lab.stop_agent();
+            servers.stop_agent();
             std::thread::sleep(LONG_PAUSE);
         };
-        turns(&cold, &mut many_cold, before, |way| lab.time(way, plan.hosts));
+        turns(&cold, &mut many_cold, before, |way| servers.time(way, plan.hosts));
     }
+    servers.stop_agent();
+    drop(servers);
     lab.stop_agent();
     let facts = lab.facts();
     begins("an idle agent");

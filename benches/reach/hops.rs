@@ -6,10 +6,16 @@ use crate::support::server;
 use crate::{Count, Figure, Plan};
 
 pub fn measure(plan: &Plan) -> (Figure, Count) {
-    let [hop, target] = [(); 2].map(|()| server().max_startups("200").start());
+    let hop = server().max_startups("200").start();
+    // Each has an account of its own, as hosts have.
+    let targets: Vec<Sshd> = (0..plan.hosts).map(|_| server().start()).collect();
     let of = |sshd: &Sshd| std::fs::read_to_string(sshd.ssh_config()).expect("the server has one");
-    let behind = of(&target).replacen("Host lab", "Host t*\nProxyJump hop", 1);
-    let home = Home::new(&format!("{}\n{behind}", of(&hop).replacen("Host lab", "Host hop", 1)));
+    let mut config = of(&hop).replacen("Host lab", "Host hop", 1);
+    for (number, target) in (1..).zip(&targets) {
+        let named = format!("Host t{number}\nProxyJump hop");
+        config += &format!("\n{}", of(target).replacen("Host lab", &named, 1));
+    }
+    let home = Home::new(&config);
     let hosts = plan.hosts;
     let mut most = 0;
     let ours = |_: usize| {
