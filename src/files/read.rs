@@ -50,7 +50,7 @@ pub async fn read(
             }
             Some(_) => return Err(explain(host, path, output.status.code(), &output.stderr)),
             None if !by_sh && !runner.has_shell(host).await? => {
-                return read_by_sftp(runner, host, path).await;
+                return sftp::in_time(runner, host, read_by_sftp(runner, host, path)).await;
             }
             None if !by_sh => {}
             None if output.status.success() => break,

@@ -73,17 +73,26 @@ pub(super) async fn write_to(
     }
     // What has another meaning for the account than ours is not sent to it.
     if !runner.has_shell(host).await? {
-        let mut child = sftp::start(runner, host, target.path, Job::receive(target)).await?;
-        let mut stdin = child.stdin.take().expect("nobody has taken it");
-        let feed = async move {
-            // Who takes no more says why when it ends.
-            let _ = stdin.write_all(contents).await;
-        };
-        let ((), output) = tokio::join!(feed, child.wait_with_output());
-        return done(host, target.path, &output?);
+        return sftp::in_time(runner, host, write_by_sftp(runner, host, target, contents)).await;
     }
     let command = runner.shell(host, text::receive(target)).stdin(contents);
     done(host, target.path, &command.output().await?)
+}
+
+async fn write_by_sftp(
+    runner: &dyn Runner,
+    host: &Host,
+    target: &Target<'_>,
+    contents: &[u8],
+) -> Result<(), FileError> {
+    let mut child = sftp::start(runner, host, target.path, Job::receive(target)).await?;
+    let mut stdin = child.stdin.take().expect("nobody has taken it");
+    let feed = async move {
+        // Who takes no more says why when it ends.
+        let _ = stdin.write_all(contents).await;
+    };
+    let ((), output) = tokio::join!(feed, child.wait_with_output());
+    done(host, target.path, &output?)
 }
 
 /// Whether the script on the host has come to its end.

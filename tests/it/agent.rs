@@ -333,6 +333,26 @@ fn a_socket_of_systemd_outlives_the_agent_and_starts_the_next() {
     std::fs::remove_file(home.socket()).expect("it is there");
 }
 
+/// One that another is to replace does not wait for what runs: the next one has the same socket.
+#[test]
+fn an_agent_of_systemds_socket_that_drains_ends_what_runs() {
+    let (sshd, home) = (Sshd::builder().start(), Home::new());
+    std::fs::DirBuilder::new().mode(0o700).create(home.place()).expect("a directory");
+    let listener = UnixListener::bind(home.socket()).expect("a socket");
+    let mut agent = by_a_socket(&home, &listener, "1").spawn().expect("it starts");
+    let mut running = home.on(&sshd, &["exec", "lab", "--", "echo begun; sleep 300"]);
+    let mut running =
+        running.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
+    running.stdout.as_mut().expect("it was piped").read_exact(&mut [0; 6]).expect("it begins");
+    let answer = home.ask("POST", "/v1/stop", "", "{\"drain\": true}");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(ended(&mut agent).code(), Some(0));
+    assert_eq!(ended(&mut running).code(), Some(255));
+    wait_for("the command's end", PATIENCE, || sshd.exec("pgrep -x sleep").code() != 0);
+    assert_eq!(home.count("ssh"), 0);
+    std::fs::remove_file(home.socket()).expect("it is there");
+}
+
 #[rstest]
 #[case::another_place("1", "elsewhere", "write ListenStream=%t/sshpool/agent.sock")]
 #[case::several("2", "agent.sock", "one ListenStream= is expected")]

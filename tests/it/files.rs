@@ -4,7 +4,6 @@
 use std::ffi::OsStr;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -18,34 +17,34 @@ use crate::lab::agents::Home;
 use crate::lab::common::process::{Ended, run};
 use crate::lab::common::proxy::Proxy;
 use crate::lab::common::sshd::{Kind, Sshd, kind};
-use crate::lab::common::{skip, wait_for, wait_for_async};
+use crate::lab::common::{skip, wait_for};
 use crate::lab::pooled::{self, PATIENCE, config, pool};
 
 /// A server, a pool, and a directory on each side.
-struct Lab {
-    sshd: Sshd,
-    home: TempDir,
+pub struct Lab {
+    pub sshd: Sshd,
+    pub home: TempDir,
     /// An ssh_config file in which the account is `lab`.
-    config: PathBuf,
+    pub config: PathBuf,
     /// On the server.
-    there: String,
+    pub there: String,
 }
 
 /// What the server gives the account that copies.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Account {
+pub enum Account {
     Shell,
     /// Nothing else but files.
     Sftp,
 }
-use Account::{Sftp, Shell};
+pub use Account::{Sftp, Shell};
 
 impl Lab {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self::of(Sshd::builder().start())
     }
 
-    fn with(account: Account) -> Self {
+    pub fn with(account: Account) -> Self {
         Self::of(Sshd::builder().start()).as_(account)
     }
 
@@ -67,7 +66,7 @@ impl Lab {
         self
     }
 
-    fn of(sshd: Sshd) -> Self {
+    pub fn of(sshd: Sshd) -> Self {
         let made = sshd.exec("mktemp -d \"$PWD/files-XXXXXX\"");
         let there = made.stdout.trim().to_owned();
         assert!(there.starts_with('/'), "{made:?}");
@@ -75,20 +74,20 @@ impl Lab {
         Lab { sshd, home: tempfile::tempdir().expect("a directory"), config, there }
     }
 
-    fn host(&self) -> Host {
+    pub fn host(&self) -> Host {
         pooled::host_of(&self.config)
     }
 
-    fn here(&self, name: impl AsRef<OsStr>) -> PathBuf {
+    pub fn here(&self, name: impl AsRef<OsStr>) -> PathBuf {
         self.home.path().join(name.as_ref())
     }
 
-    fn there(&self, name: impl AsRef<OsStr>) -> PathBuf {
+    pub fn there(&self, name: impl AsRef<OsStr>) -> PathBuf {
         Path::new(&self.there).join(name.as_ref())
     }
 
     /// `sshpool cp` in an environment of its own.
-    fn command(&self, args: &[&OsStr]) -> Command {
+    pub fn command(&self, args: &[&OsStr]) -> Command {
         let mut command = pooled::command(env!("CARGO_BIN_EXE_sshpool"));
         command.arg("-F").arg(&self.config).arg("cp").args(args);
         command.env("XDG_RUNTIME_DIR", self.home.path()).current_dir(self.home.path());
@@ -103,7 +102,7 @@ impl Lab {
 
     /// What the server's account sees, by sh.
     #[track_caller]
-    fn see(&self, command: &str) -> String {
+    pub fn see(&self, command: &str) -> String {
         let ended = self.sshd.exec(&format!("cd '{}' && {command}", self.there));
         assert_eq!(ended.code(), 0, "{command}: {ended:?}");
         ended.stdout
@@ -120,7 +119,7 @@ impl Lab {
 }
 
 /// Every byte, and what shells and programs could take for something else.
-fn contents(length: usize) -> Vec<u8> {
+pub fn contents(length: usize) -> Vec<u8> {
     (0..=255).cycle().take(length).collect()
 }
 
@@ -312,7 +311,7 @@ fn tree(lab: &Lab, below: &str) -> String {
 }
 
 /// A directory with what directories have.
-fn make_tree(lab: &Lab, name: &str) {
+pub fn make_tree(lab: &Lab, name: &str) {
     let made = pooled::command("sh")
         .current_dir(lab.home.path())
         .args([
@@ -607,90 +606,6 @@ async fn a_copy_that_is_cut_off_leaves_nothing() {
     lab.assert_no_temporaries();
 }
 
-/// Where nothing of ours runs, whoever gives up removes what he has begun; a lost connection is told,
-/// and the name has its old contents.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_copy_over_sftp_that_does_not_end_gives_no_name() {
-    let lab = Lab::with(Sftp);
-    let proxy = Proxy::before(&lab.sshd);
-    let through = std::fs::read_to_string(&lab.config).expect("it is there");
-    let through =
-        through.replace(&format!("Port {}", lab.sshd.port()), &format!("Port {}", proxy.port()));
-    std::fs::write(lab.here("through"), through).expect("a file");
-    let (host, pool) = (pooled::host_of(&lab.here("through")), pool(config()));
-    std::fs::write(lab.here("big"), contents(8 << 20)).expect("a file");
-    make_tree(&lab, "src");
-    std::fs::write(lab.here("src/more"), contents(8 << 20)).expect("a file");
-    lab.see("echo old >old");
-    let options = Options::new().recursive(true);
-    let given_up = async |from: &str, to: &str, is_lost: bool| {
-        let (moved, enough) = (AtomicU64::new(0), tokio::sync::Notify::new());
-        let progress = |_, more| {
-            if moved.fetch_add(more, Relaxed) < 1 << 20 && moved.load(Relaxed) >= 1 << 20 {
-                if is_lost { proxy.reset() } else { enough.notify_one() }
-            }
-        };
-        let (from, to) = (lab.here(from), lab.there(to));
-        let upload = files::Upload::new(&from, &to, &options).expect("it is there");
-        tokio::select! {
-            biased;
-            () = enough.notified() => None,
-            copied = upload.run(&pool, std::slice::from_ref(&host), &progress) => copied.into_iter().next(),
-        }
-    };
-    let left = || lab.see("find . -name '.sshpool_*'");
-    for (from, to) in [("big", "old"), ("big", "new"), ("src", "tree")] {
-        assert!(given_up(from, to, false).await.is_none(), "it was given up");
-        wait_for_async("it to be removed", PATIENCE, || left().is_empty()).await;
-        assert_eq!(lab.see("cat old; ls"), "old\nold\n");
-        let lost =
-            given_up(from, to, true).await.expect("it has ended").expect_err("it was cut off");
-        assert!(matches!(lost, FileError::Run(Error::Lost { .. })), "{lost}");
-        assert_eq!(lab.see("cat old; ls"), "old\nold\n");
-        lab.see("rm -rf .sshpool_*");
-    }
-}
-
-/// As by Ctrl-C.
-#[test]
-fn a_copy_over_sftp_that_is_interrupted_leaves_nothing() {
-    let lab = Lab::with(Sftp);
-    lab.see("echo old >old");
-    let to = format!("lab:{}/old", lab.there);
-    let mut command = lab.command(&["-", &to].map(OsStr::new));
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut child = command.spawn().expect("it starts");
-    let mut stdin = child.stdin.take().expect("it is piped");
-    stdin.write_all(&contents(1 << 20)).expect("it reads");
-    let temporary = || lab.see("find . -name '.sshpool_*' -size +0");
-    wait_for("the copy to be under way", PATIENCE, || !temporary().is_empty());
-    pooled::send(child.id(), nix::sys::signal::Signal::SIGINT);
-    assert_eq!(child.wait().expect("it ends").signal(), Some(2));
-    assert_eq!(lab.see("ls -A; cat old"), "old\nold\n", "it was removed before the end");
-    drop(stdin);
-}
-
-/// Without a shell, and without a forced command.
-#[tokio::test]
-async fn an_account_that_cannot_log_in_has_its_files() {
-    let builder = Sshd::builder().login_shell("/usr/sbin/nologin");
-    let Some(sshd) = builder.start_or_skip() else { return };
-    let (pool, host) = (pool(config()), pooled::host(&sshd));
-    let home = tempfile::tempdir().expect("a directory");
-    let (from, back) = (home.path().join("f"), home.path().join("back"));
-    for length in [10, 100_000] {
-        let bytes = contents(length);
-        files::write(&pool, &host, "f", &bytes, &Options::new()).await.expect("written");
-        assert!(files::read(&pool, &host, "f").await.expect("read") == bytes);
-        std::fs::write(&from, &bytes).expect("a file");
-        files::upload(&pool, &host, &from, "g", &Options::new()).await.expect("uploaded");
-        files::download(&pool, &host, "g", &back, &Options::new()).await.expect("downloaded");
-        assert!(std::fs::read(&back).expect("it is there") == bytes);
-    }
-    let error = files::read(&pool, &host, "no").await.expect_err("it is not there");
-    assert_eq!(error.to_string(), "lab: no: No such file or directory");
-}
-
 /// The same when whoever copies is killed.
 #[test]
 fn a_copy_whose_client_is_killed_leaves_nothing_there() {
@@ -709,24 +624,6 @@ fn a_copy_whose_client_is_killed_leaves_nothing_there() {
     wait_for("the server's side to notice", PATIENCE, || lab.see("ls -A") == "old\n");
     assert_eq!(lab.see("cat old"), "old\n");
     drop(stdin);
-}
-
-/// An account that runs no commands says so; another shell's answer is no file.
-#[tokio::test]
-async fn an_account_with_a_forced_command_is_told() {
-    let lab = Lab::of(Sshd::builder().force_command("echo hello").start());
-    let (pool, host) = (pool(config()), lab.host());
-    let small = files::write(&pool, &host, "/tmp/x", "x", &Options::new()).await;
-    let large = files::write(&pool, &host, "/tmp/x", contents(10_000), &Options::new()).await;
-    let read = files::read(&pool, &host, "/etc/passwd").await.map(|_| ());
-    std::fs::write(lab.here("f"), contents(100_000)).expect("a file");
-    let sent = files::upload(&pool, &host, lab.here("f"), "/tmp/x", &Options::new()).await;
-    let got = files::download(&pool, &host, "/etc/passwd", lab.here("x"), &Options::new()).await;
-    for result in [small, large, read, sent.map(|_| ()), got.map(|_| ())] {
-        let error = result.expect_err("it is no shell");
-        assert_eq!(error.kind(), Some(FileErrorKind::Unsupported), "{error}");
-    }
-    assert!(!lab.here("x").exists());
 }
 
 /// Over the agent: `PUT` and `GET /v1/file`, with names of any bytes.

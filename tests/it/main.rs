@@ -38,6 +38,7 @@ mod faults_here;
 mod faults_program;
 mod files;
 mod files_docs;
+mod files_sftp;
 mod first_session;
 mod fixture;
 mod fleet;

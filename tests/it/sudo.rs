@@ -23,12 +23,16 @@ pub const PASSWORD: &str = "correct horse 'battery' \\staple";
 /// A server whose account has a password, with these lines in its sudoers.
 pub fn server(shell: &str, sudoers: &str) -> Option<Sshd> {
     let sshd = Sshd::builder().login_shell(shell).start_or_skip()?;
+    Some(with_sudoers(sshd, sudoers))
+}
+
+fn with_sudoers(sshd: Sshd, sudoers: &str) -> Sshd {
     sshd.as_root(&format!(
         "cat >/root/password <<'E'\nlab:{PASSWORD}\nE\nchpasswd </root/password\n\
          rm /root/password\ncat >/etc/sudoers.d/lab <<'E'\n\
          Defaults logfile=/var/log/sudo.log\n{sudoers}\nE\nchmod 440 /etc/sudoers.d/lab"
     ));
-    Some(sshd)
+    sshd
 }
 
 fn password() -> Password {
@@ -247,6 +251,31 @@ async fn what_is_given_up_is_ended_there(
                 assert_eq!(end.expect("it was told to").code(), None);
             }
         }
+    }
+    wait_for_async("nothing is left", PATIENCE, || !runs()).await;
+    pool.close().await;
+}
+
+/// The same where the connection has no session beside the command's own.
+#[rstest]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_given_up_is_ended_there_without_another_session(
+    #[values("late", "dropped")] how: &str,
+) {
+    let builder = Sshd::builder().login_shell("/bin/bash").max_sessions(1);
+    let Some(sshd) = builder.start_or_skip() else { return };
+    let sshd = with_sudoers(sshd, ALL);
+    let config = config().max_connections(1).sessions_per_connection(1).standby_sessions(0);
+    let (pool, host) = (pool(config), host(&sshd));
+    let runs = || !sshd.as_root("pgrep -x sleep || true").is_empty();
+    let long = pool.shell(&host, "echo begun; sleep 300 & sleep 300").sudo(&with_password());
+    if how == "late" {
+        let error = long.timeout(Duration::from_secs(2)).output().await.expect_err("late");
+        assert!(matches!(error, Error::TimedOut { .. }), "{error}");
+    } else {
+        let child = long.spawn().await.expect("it begins");
+        wait_for_async("it runs", PATIENCE, runs).await;
+        drop(child);
     }
     wait_for_async("nothing is left", PATIENCE, || !runs()).await;
     pool.close().await;

@@ -9,14 +9,14 @@
 //! those that let him read. And where this process is killed, or the connection is lost, nobody
 //! removes the temporary name.
 
+mod failed;
 mod receive;
 mod send;
 mod tree;
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::{Condvar, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use openssh_sftp_client::error::SftpErrorKind;
@@ -32,8 +32,9 @@ use super::error::{FileError, no_commands};
 use super::source::hex;
 use super::text::{self, SIGN, Target, Wanted};
 use crate::command::{Child, ChildEnds, Command, ExitStatus, Runner, Stdin};
-use crate::error::Remote;
+use crate::error::{Error, Remote};
 use crate::host::Host;
+use failed::{BROKE_OFF, Failed, NO_ANSWER, NoAnswer, kind, of_io};
 use receive::Receive;
 
 /// What is kept of each stream.
@@ -85,7 +86,10 @@ pub(super) async fn start(
         Ok(Ok(sftp)) => sftp,
         // It is no sftp that has answered. If the connection is lost, that is what is told.
         Ok(Err(_)) => {
-            server.wait().await?;
+            match tokio::time::timeout(CLEANING, server.wait()).await {
+                Ok(ended) => drop(ended?),
+                Err(_) => drop(server.end().await),
+            }
             return Err(no_commands(host, path));
         }
         Err(_) => {
@@ -98,6 +102,20 @@ pub(super) async fn start(
     let (child, ends) = Child::new(host, Some(ours), out, err);
     tokio::spawn(run(job, sftp, server, Streams { stdin, stdout, stderr }, ends));
     Ok(child)
+}
+
+/// A job that may take as long as a command.
+pub(super) async fn in_time<T>(
+    runner: &dyn Runner,
+    host: &Host,
+    job: impl Future<Output = Result<T, FileError>>,
+) -> Result<T, FileError> {
+    let after = runner.defaults().command_timeout;
+    tokio::time::timeout(after, job).await.unwrap_or_else(|_| {
+        let remote = Remote::may_live_on("its sftp server did not answer in time");
+        let (host, partial) = (host.name().to_owned(), Arc::default());
+        Err(Error::TimedOut { host, after, remote, partial }.into())
+    })
 }
 
 /// The other sides of what a child has.
@@ -226,90 +244,6 @@ impl Left {
                 false => self.fs.remove_file(&path).await,
             };
         }
-    }
-}
-
-/// Why a job has not done what it was to do.
-#[derive(Debug)]
-enum Failed {
-    /// In the words of a script.
-    Says(String),
-    /// Of sftp, about a file of the host.
-    Sftp(openssh_sftp_client::Error),
-    /// Of sftp, where something was being written below this directory.
-    Write(openssh_sftp_client::Error, Fs, PathBuf),
-    /// Nobody reads what is printed.
-    Unheard,
-}
-
-impl Failed {
-    fn says(text: impl Into<String>) -> Self {
-        Failed::Says(text.into())
-    }
-
-    /// What is to be told.
-    async fn told(self) -> Result<String, NoAnswer> {
-        use openssh_sftp_client::Error;
-        let (error, at) = match self {
-            Failed::Says(text) => return Ok(text),
-            Failed::Unheard => return Ok("nobody reads what is printed".to_owned()),
-            Failed::Sftp(error) => (error, None),
-            Failed::Write(error, fs, directory) => (error, Some((fs, directory))),
-        };
-        let kind = match error {
-            Error::SftpError(kind, _) => kind,
-            // Of what was to be sent.
-            Error::FormatError(_) => return Ok(NO_UTF_8.to_owned()),
-            _ => return Err(NoAnswer),
-        };
-        // That has no word of its own.
-        let is_full = match at {
-            Some((mut fs, directory)) if matches!(kind, SftpErrorKind::Failure) => {
-                fs.statvfs(&directory).await.is_ok_and(|found| found.bavail == 0)
-            }
-            _ => false,
-        };
-        Ok(match kind {
-            _ if is_full => "No space left on device".to_owned(),
-            SftpErrorKind::NoSuchFile => "No such file or directory".to_owned(),
-            SftpErrorKind::PermDenied => "Permission denied".to_owned(),
-            SftpErrorKind::BadMessage => "File name too long, or not a valid one".to_owned(),
-            SftpErrorKind::OpUnsupported => "its sftp server cannot do that".to_owned(),
-            SftpErrorKind::Failure => "its sftp server gives no reason (Failure)".to_owned(),
-            other => format!("its sftp server says {other:?}"),
-        })
-    }
-}
-
-impl From<openssh_sftp_client::Error> for Failed {
-    fn from(error: openssh_sftp_client::Error) -> Self {
-        Failed::Sftp(error)
-    }
-}
-
-/// The server has gone, or has said something that is no answer.
-#[derive(Debug)]
-struct NoAnswer;
-
-const NO_ANSWER: &str = "its sftp server has ended, or has told a name that is no UTF-8";
-const NO_UTF_8: &str = "over sftp only names of UTF-8 are copied";
-
-/// As the scripts say it.
-const BROKE_OFF: &str = "the copy broke off";
-
-/// What the server has answered. `None` where it has not.
-fn kind(error: &openssh_sftp_client::Error) -> Option<SftpErrorKind> {
-    match error {
-        openssh_sftp_client::Error::SftpError(kind, _) => Some(*kind),
-        _ => None,
-    }
-}
-
-/// The same of what a file as a stream gives.
-fn of_io(error: io::Error) -> openssh_sftp_client::Error {
-    match error.downcast::<openssh_sftp_client::Error>() {
-        Ok(error) => error,
-        Err(error) => openssh_sftp_client::Error::IOError(error),
     }
 }
 

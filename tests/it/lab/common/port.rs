@@ -1,8 +1,11 @@
 //! A port of 127.0.0.1 for one server, from its first start to the end of the test.
 
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::process;
 use std::sync::atomic::{AtomicU16, Ordering};
+
+use nix::sys::socket::{Shutdown, shutdown};
 
 /// Below the ports that the kernel gives out by itself, lest a connection of somebody takes it
 /// during a restart.
@@ -40,6 +43,11 @@ impl Port {
     /// Whether something listens there. Found out by an attempt to listen too, and not to connect,
     /// which sshd would count as a login that has begun.
     pub fn is_taken(&self) -> bool {
-        TcpListener::bind((Ipv4Addr::LOCALHOST, self.number)).is_err()
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, self.number)) {
+            // Dropped alone, it would listen on as long as a process that is just being started has
+            // a copy.
+            Ok(listener) => shutdown(listener.as_raw_fd(), Shutdown::Both).is_err(),
+            Err(_) => true,
+        }
     }
 }

@@ -1,0 +1,118 @@
+//! Copies to and from accounts that have no shell.
+
+use std::ffi::OsStr;
+use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use sshpool::Error;
+use sshpool::files::{self, FileError, FileErrorKind, Options};
+
+use crate::files::{Lab, Sftp, contents, make_tree};
+use crate::lab::common::proxy::Proxy;
+use crate::lab::common::sshd::Sshd;
+use crate::lab::common::{wait_for, wait_for_async};
+use crate::lab::pooled::{self, PATIENCE, config, pool};
+
+/// Where nothing of ours runs, whoever gives up removes what he has begun; a lost connection is told,
+/// and the name has its old contents.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_over_sftp_that_does_not_end_gives_no_name() {
+    let lab = Lab::with(Sftp);
+    let proxy = Proxy::before(&lab.sshd);
+    let through = std::fs::read_to_string(&lab.config).expect("it is there");
+    let through =
+        through.replace(&format!("Port {}", lab.sshd.port()), &format!("Port {}", proxy.port()));
+    std::fs::write(lab.here("through"), through).expect("a file");
+    let (host, pool) = (pooled::host_of(&lab.here("through")), pool(config()));
+    std::fs::write(lab.here("big"), contents(8 << 20)).expect("a file");
+    make_tree(&lab, "src");
+    std::fs::write(lab.here("src/more"), contents(8 << 20)).expect("a file");
+    lab.see("echo old >old");
+    let options = Options::new().recursive(true);
+    let given_up = async |from: &str, to: &str, is_lost: bool| {
+        let (moved, enough) = (AtomicU64::new(0), tokio::sync::Notify::new());
+        let progress = |_, more| {
+            if moved.fetch_add(more, Relaxed) < 1 << 20 && moved.load(Relaxed) >= 1 << 20 {
+                if is_lost { proxy.reset() } else { enough.notify_one() }
+            }
+        };
+        let (from, to) = (lab.here(from), lab.there(to));
+        let upload = files::Upload::new(&from, &to, &options).expect("it is there");
+        tokio::select! {
+            biased;
+            () = enough.notified() => None,
+            copied = upload.run(&pool, std::slice::from_ref(&host), &progress) => copied.into_iter().next(),
+        }
+    };
+    let left = || lab.see("find . -name '.sshpool_*'");
+    for (from, to) in [("big", "old"), ("big", "new"), ("src", "tree")] {
+        assert!(given_up(from, to, false).await.is_none(), "it was given up");
+        wait_for_async("it to be removed", PATIENCE, || left().is_empty()).await;
+        assert_eq!(lab.see("cat old; ls"), "old\nold\n");
+        let lost =
+            given_up(from, to, true).await.expect("it has ended").expect_err("it was cut off");
+        assert!(matches!(lost, FileError::Run(Error::Lost { .. })), "{lost}");
+        assert_eq!(lab.see("cat old; ls"), "old\nold\n");
+        lab.see("rm -rf .sshpool_*");
+    }
+}
+
+/// As by Ctrl-C.
+#[test]
+fn a_copy_over_sftp_that_is_interrupted_leaves_nothing() {
+    let lab = Lab::with(Sftp);
+    lab.see("echo old >old");
+    let to = format!("lab:{}/old", lab.there);
+    let mut command = lab.command(&["-", &to].map(OsStr::new));
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn().expect("it starts");
+    let mut stdin = child.stdin.take().expect("it is piped");
+    stdin.write_all(&contents(1 << 20)).expect("it reads");
+    let temporary = || lab.see("find . -name '.sshpool_*' -size +0");
+    wait_for("the copy to be under way", PATIENCE, || !temporary().is_empty());
+    pooled::send(child.id(), nix::sys::signal::Signal::SIGINT);
+    assert_eq!(child.wait().expect("it ends").signal(), Some(2));
+    assert_eq!(lab.see("ls -A; cat old"), "old\nold\n", "it was removed before the end");
+    drop(stdin);
+}
+
+/// Without a shell, and without a forced command.
+#[tokio::test]
+async fn an_account_that_cannot_log_in_has_its_files() {
+    let builder = Sshd::builder().login_shell("/usr/sbin/nologin");
+    let Some(sshd) = builder.start_or_skip() else { return };
+    let (pool, host) = (pool(config()), pooled::host(&sshd));
+    let home = tempfile::tempdir().expect("a directory");
+    let (from, back) = (home.path().join("f"), home.path().join("back"));
+    for length in [10, 100_000] {
+        let bytes = contents(length);
+        files::write(&pool, &host, "f", &bytes, &Options::new()).await.expect("written");
+        assert!(files::read(&pool, &host, "f").await.expect("read") == bytes);
+        std::fs::write(&from, &bytes).expect("a file");
+        files::upload(&pool, &host, &from, "g", &Options::new()).await.expect("uploaded");
+        files::download(&pool, &host, "g", &back, &Options::new()).await.expect("downloaded");
+        assert!(std::fs::read(&back).expect("it is there") == bytes);
+    }
+    let error = files::read(&pool, &host, "no").await.expect_err("it is not there");
+    assert_eq!(error.to_string(), "lab: no: No such file or directory");
+}
+
+/// An account that runs no commands says so; another shell's answer is no file.
+#[tokio::test]
+async fn an_account_with_a_forced_command_is_told() {
+    let lab = Lab::of(Sshd::builder().force_command("echo hello").start());
+    let (pool, host) = (pool(config()), lab.host());
+    let small = files::write(&pool, &host, "/tmp/x", "x", &Options::new()).await;
+    let large = files::write(&pool, &host, "/tmp/x", contents(10_000), &Options::new()).await;
+    let read = files::read(&pool, &host, "/etc/passwd").await.map(|_| ());
+    std::fs::write(lab.here("f"), contents(100_000)).expect("a file");
+    let sent = files::upload(&pool, &host, lab.here("f"), "/tmp/x", &Options::new()).await;
+    let got = files::download(&pool, &host, "/etc/passwd", lab.here("x"), &Options::new()).await;
+    for result in [small, large, read, sent.map(|_| ()), got.map(|_| ())] {
+        let error = result.expect_err("it is no shell");
+        assert_eq!(error.kind(), Some(FileErrorKind::Unsupported), "{error}");
+    }
+    assert!(!lab.here("x").exists());
+}
