@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -13,6 +14,9 @@ use super::output::complain;
 use crate::command::Child;
 use crate::command::ExitStatus;
 use crate::error::{Error, NO_STATUS};
+
+/// How much is written at once.
+const BATCH: usize = 256 * 1024;
 
 /// How much is remembered of the end of a stream.
 const LAST: usize = 64 * 1024;
@@ -149,19 +153,26 @@ async fn copy(
         _ => Stopped::Failed(stream, error),
     };
     let mut left = most;
-    let mut buffer = vec![0; 64 * 1024];
+    let mut buffer = vec![0; BATCH];
     loop {
         // A pipe of ours does not fail to be read; if it does, there is nothing more to come from
         // it.
-        let read = from.read(&mut buffer).await.unwrap_or(0);
+        let mut read = from.read(&mut buffer).await.unwrap_or(0);
         if read == 0 {
             return Ok(last);
+        }
+        // Each write goes to another thread: what is there already goes with it. An end is found
+        // once more.
+        while read < BATCH
+            && let Some(Ok(more @ 1..)) = from.read(&mut buffer[read..]).now_or_never()
+        {
+            read += more;
         }
         let kept = read.min(left);
         to.write_all(&buffer[..kept]).await.map_err(stopped)?;
         to.flush().await.map_err(stopped)?;
         left -= kept;
-        last.extend_from_slice(&buffer[..kept]);
+        last.extend_from_slice(&buffer[kept.saturating_sub(LAST)..kept]);
         last.drain(..last.len().saturating_sub(LAST));
         if read > kept {
             return Err(Stopped::Limit(stream));

@@ -19,7 +19,7 @@ use crate::host::Host;
 /// Input is passed on in pieces of so much at most.
 const PIECE: usize = 64 * 1024;
 /// What is kept of each stream between us and the agent.
-const RELAY: usize = 64 * 1024;
+const RELAY: usize = 256 * 1024;
 
 impl Runner for Client {
     fn shared(&self) -> Arc<dyn Runner> {

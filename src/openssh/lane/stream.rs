@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use memchr::memchr;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
@@ -80,6 +81,8 @@ pub(super) struct First {
     pub is_for_us: bool,
 }
 
+/// A sign begins with it.
+const SIGN: u8 = b'\x1e';
 /// What is read at once.
 const PIECE: usize = 16 * 1024;
 /// More than the rest of a sign has: a number and the end of the line.
@@ -111,7 +114,7 @@ impl UntilEnd {
         self.held.extend_from_slice(bytes);
         let mut passed = 0;
         while !self.is_over {
-            let Some(at) = self.held[passed..].iter().position(|&byte| byte == b'\x1e') else {
+            let Some(at) = memchr(SIGN, &self.held[passed..]) else {
                 passed = self.held.len();
                 break;
             };
@@ -189,6 +192,11 @@ impl UntilEnd {
         self.ready.extend(self.held.drain(..passed));
     }
 
+    /// Nothing was read that is still here, and nothing is awaited but the command's output.
+    fn has_nothing(&self) -> bool {
+        self.held.is_empty() && self.ready.is_empty() && self.first.is_none() && !self.is_over
+    }
+
     fn is_noisy(&self) {
         self.progress.send_modify(|progress| progress.is_noisy = true);
     }
@@ -217,6 +225,18 @@ impl AsyncRead for UntilEnd {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        // Most of a large output has no sign in it, and need not be copied.
+        if self.has_nothing() && buf.remaining() > 0 {
+            let before = buf.filled().len();
+            ready!(Pin::new(&mut self.source).poll_read(cx, buf))?;
+            let came = &buf.filled()[before..];
+            if !came.is_empty() && memchr(SIGN, came).is_none() {
+                return Poll::Ready(Ok(()));
+            }
+            let came = came.to_vec();
+            buf.set_filled(before);
+            self.took(&came);
+        }
         while self.ready.is_empty() && !self.is_over {
             let mut piece = [0; PIECE];
             let mut read = ReadBuf::new(&mut piece);
