@@ -224,13 +224,12 @@ impl Session {
             | SessionEnd::Killed
             | SessionEnd::ClientKilled(_)
             | SessionEnd::Lost(_) => match (master.outlived().await, master.why_commands_end()) {
-                (Err(_), _) if self.was_whole(&end, master) => end,
-                (Err(reason), _) => SessionEnd::Lost(reason),
+                (Err(reason), _) if !self.was_whole(&end, master) => SessionEnd::Lost(reason),
                 // That signal was ours.
-                (Ok(()), Some(reason)) if end == SessionEnd::Killed => {
+                (_, Some(reason)) if end == SessionEnd::Killed => {
                     SessionEnd::Lost(reason.to_owned())
                 }
-                (Ok(()), _) => end,
+                (_, _) => end,
             },
             end => end,
         };
