@@ -50,6 +50,16 @@ pub(crate) fn remove_temporaries() {
     }
 }
 
+/// What the system has said, without the temporary name that stands in the error.
+fn systems_own(error: &io::Error) -> io::Error {
+    let inner = error.get_ref().and_then(|inner| inner.source());
+    let inner = inner.and_then(|source| source.downcast_ref::<io::Error>());
+    match error.raw_os_error().or_else(|| inner?.raw_os_error()) {
+        Some(number) => io::Error::from_raw_os_error(number),
+        None => error.kind().into(),
+    }
+}
+
 /// A file that has no name yet, or something else to write to that is there.
 #[derive(Debug)]
 pub(super) struct NewFile {
@@ -80,10 +90,7 @@ impl NewFile {
         };
         let made = tempfile::Builder::new().prefix(PREFIX).tempfile_in(directory);
         // Its text has the temporary name.
-        let made = made.map_err(|error| match error.raw_os_error() {
-            Some(number) => io::Error::from_raw_os_error(number),
-            None => error.kind().into(),
-        })?;
+        let made = made.map_err(|error| systems_own(&error))?;
         let (file, temporary) = made.into_parts();
         let listed = Listed::new(&temporary);
         Ok((NewFile { path, temporary: Some((temporary, listed)), old }, file.into()))
@@ -138,10 +145,7 @@ pub(super) fn place_tree(
         _ => Path::new("."),
     };
     let made = tempfile::Builder::new().prefix(PREFIX).tempdir_in(beside);
-    let temporary = made.map_err(|error| match error.raw_os_error() {
-        Some(number) => cannot(io::Error::from_raw_os_error(number)),
-        None => cannot(error),
-    })?;
+    let temporary = made.map_err(|error| cannot(systems_own(&error)))?;
     let _listed = Listed::new(temporary.path());
     let filled = fill(temporary.path());
     let sure = filled.and_then(|()| match is_whole.blocking_recv() {

@@ -65,6 +65,8 @@ if [ "$k" = sum ]; then
   f=$(sum <"$t") || exit 1
   if [ "${f%% *}" != "$e" ]; then fail 'the copy broke off or was changed on its way: other SHA-256'; fi
 fi
+# Writing has taken away what makes it run as somebody else.
+case $m in [1-7]*) chmod "$m" "$t" || exit 1 ;; esac
 if [ "$u" ]; then TZ=UTC0 touch -t "$u" "$t" || exit 1; fi
 if [ "$y" ]; then sync "$t" || exit 1; fi
 mv -f "$t" "$p" || exit 1

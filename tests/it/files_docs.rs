@@ -19,7 +19,6 @@ fn the_console_blocks_print_what_they_say() {
     let config = format!("Host db1\n    Port 1\n{}", config.replace("Host lab", "Host *"));
     let ssh_config = directory.path().join("ssh_config");
     std::fs::write(&ssh_config, config).expect("a file");
-    assert_eq!(sshd.exec("mkdir files").code(), 0);
     let is_root = sshd.exec("id -u").stdout == "0\n";
     let mut steps: Vec<(&str, String)> = Vec::new();
     for line in blocks(GUIDE, "console").into_iter().flat_map(str::lines) {

@@ -59,6 +59,74 @@ async fn a_copy_over_sftp_that_does_not_end_gives_no_name() {
     }
 }
 
+/// Modes and groups as a host with a shell gives them, be the copy new or merged.
+#[tokio::test]
+async fn modes_are_those_of_an_account_with_a_shell() {
+    let (shell, sftp) = (Lab::new(), Lab::with(Sftp));
+    let shown = async |lab: &Lab| {
+        let (pool, host) = (pool(config()), lab.host());
+        let sh = |text: &str| {
+            let made =
+                pooled::command("sh").current_dir(lab.home.path()).args(["-c", text]).status();
+            assert!(made.expect("there is a shell").success());
+        };
+        sh("umask 022; mkdir -p a/ro a/s b/x; echo x >a/ro/f; echo y >a/s/f; chmod 555 a/ro; \
+            echo z >b/x/f; echo f >f; chmod 2755 f; touch -d @1000000000 f a/ro");
+        lab.see("mkdir merged shared && chmod 2775 shared");
+        let recursive = Options::new().recursive(true);
+        for (from, to, options) in [
+            ("a", "new", recursive),
+            ("b/.", "merged", recursive),
+            ("a/.", "exact", recursive.preserve(true)),
+            ("b", "shared/b", recursive),
+            ("f", "special", Options::new().preserve(true)),
+            ("f", "given", Options::new().mode(0o4711)),
+        ] {
+            let to = lab.there(to);
+            let copied = files::upload(&pool, &host, lab.here(from), &to, &options).await;
+            copied.expect("there is room");
+        }
+        lab.see(
+            "find . -mindepth 1 -printf '%P %M %G\n' | sort; stat -c '%n %Y' special exact/ro; \
+            find . -name '.sshpool_*'",
+        )
+    };
+    let (by_shell, by_sftp) = (shown(&shell).await, shown(&sftp).await);
+    assert!(by_shell.contains("shared/b/x"), "{by_shell}");
+    assert_eq!(by_sftp, by_shell);
+    // One that cannot be written to is moved before it is so, and what is below it cannot be replaced.
+    let (pool, host, recursive) = (pool(config()), sftp.host(), Options::new().recursive(true));
+    let (from, to) = (sftp.here("a/."), sftp.there("merged"));
+    files::upload(&pool, &host, &from, &to, &recursive).await.expect("there is room");
+    let again = files::upload(&pool, &host, &from, &to, &recursive).await;
+    let told = again.expect_err("ro/f cannot be replaced");
+    assert_eq!(told.kind(), Some(FileErrorKind::Permission), "{told}");
+    assert_eq!(
+        sftp.see("cat merged/ro/f; stat -c %a merged/ro; find . -name '.sshpool_*'"),
+        "x\n555\n"
+    );
+}
+
+/// A server that has gone is told, though nothing comes that could be sent to it.
+#[test]
+fn a_server_that_ends_is_told_while_the_source_is_idle() {
+    let lab = Lab::with(Sftp);
+    let to = format!("lab:{}/new", lab.there);
+    let mut command = lab.command(&["-", &to].map(OsStr::new));
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("it starts");
+    let mut stdin = child.stdin.take().expect("it is piped");
+    stdin.write_all(&contents(1 << 20)).expect("it reads");
+    let temporary = || lab.see("find . -name '.sshpool_*' -size +0");
+    wait_for("the copy to be under way", PATIENCE, || !temporary().is_empty());
+    lab.sshd.kill_connections();
+    let ended = child.wait_with_output().expect("it ends");
+    let told = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!((ended.status.code(), told.lines().count()), (Some(255), 1), "{told}");
+    assert!(told.contains("connection lost"), "{told}");
+    drop(stdin);
+}
+
 /// As by Ctrl-C.
 #[test]
 fn a_copy_over_sftp_that_is_interrupted_leaves_nothing() {

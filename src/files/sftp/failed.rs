@@ -17,6 +17,8 @@ pub(super) enum Failed {
     Write(openssh_sftp_client::Error, Fs, PathBuf),
     /// Nobody reads what is printed.
     Unheard,
+    /// The server has ended.
+    Gone,
 }
 
 impl Failed {
@@ -30,6 +32,7 @@ impl Failed {
         let (error, at) = match self {
             Failed::Says(text) => return Ok(text),
             Failed::Unheard => return Ok("nobody reads what is printed".to_owned()),
+            Failed::Gone => return Err(NoAnswer),
             Failed::Sftp(error) => (error, None),
             Failed::Write(error, fs, directory) => (error, Some((fs, directory))),
         };
@@ -68,8 +71,7 @@ impl From<openssh_sftp_client::Error> for Failed {
 #[derive(Debug)]
 pub(super) struct NoAnswer;
 
-pub(super) const NO_ANSWER: &str = "its sftp server has ended, or has told a name that is no UTF-8";
-const NO_UTF_8: &str = "over sftp only names of UTF-8 are copied";
+pub(super) const NO_UTF_8: &str = "over sftp only names of UTF-8 are copied";
 
 /// As the scripts say it.
 pub(super) const BROKE_OFF: &str = "the copy broke off";

@@ -34,7 +34,7 @@ use super::text::{self, SIGN, Target, Wanted};
 use crate::command::{Child, ChildEnds, Command, ExitStatus, Runner, Stdin};
 use crate::error::{Error, Remote};
 use crate::host::Host;
-use failed::{BROKE_OFF, Failed, NO_ANSWER, NoAnswer, kind, of_io};
+use failed::{BROKE_OFF, Failed, NO_UTF_8, NoAnswer, kind, of_io};
 use receive::Receive;
 
 /// What is kept of each stream.
@@ -43,6 +43,9 @@ const RELAY: usize = 256 * 1024;
 const PIECE: usize = 64 * 1024;
 /// How long it may take to remove what is left.
 const CLEANING: Duration = Duration::from_secs(5);
+
+/// How long a server that has closed its output may take to end.
+const ENDING: Duration = Duration::from_secs(1);
 
 /// What is to be done.
 pub(super) enum Job {
@@ -144,7 +147,10 @@ async fn run(job: Job, sftp: Sftp, mut server: Child, streams: Streams, mut ends
         }
     };
     let done = tokio::select! {
+        biased;
         done = done => Some(done),
+        // Nobody may have anything to say to it at the moment.
+        _ = server.wait() => Some(Err(Failed::Gone)),
         () = ends.stopped() => None,
         _ = leaving.wait_for(|leaving| *leaving) => None,
     };
@@ -155,15 +161,17 @@ async fn run(job: Job, sftp: Sftp, mut server: Child, streams: Streams, mut ends
         _ => Ok(None),
     };
     let _ = tokio::time::timeout(CLEANING, left.remove()).await;
-    drop((left, sftp));
     let told = match told {
         Ok(told) => Ok(told),
         // If the connection is lost, that is what is told.
-        Err(NoAnswer) => match tokio::time::timeout(CLEANING, server.wait()).await {
+        Err(NoAnswer) => match tokio::time::timeout(ENDING, server.wait()).await {
             Ok(Err(error)) => Err(error),
-            Ok(Ok(_)) | Err(_) => Ok(Some(NO_ANSWER.to_owned())),
+            Ok(Ok(_)) => Ok(Some("its sftp server has ended".to_owned())),
+            // What it says cannot be understood.
+            Err(_) => Ok(Some(NO_UTF_8.to_owned())),
         },
     };
+    drop((left, sftp));
     let result = match told {
         Ok(Some(told)) => {
             let _ = stderr.write_all(format!("sshpool: {told}\n").as_bytes()).await;
@@ -238,6 +246,10 @@ impl Left {
     }
 
     async fn remove(&mut self) {
+        // From one that cannot be written to nothing can be removed.
+        for (path, _) in self.names.iter().filter(|(_, is_directory)| *is_directory) {
+            let _ = self.fs.set_permissions(path, permissions(0o700)).await;
+        }
         for (path, is_directory) in self.names.drain(..).rev() {
             let _ = match is_directory {
                 true => self.fs.remove_dir(&path).await,

@@ -11,8 +11,8 @@ use openssh_sftp_client::{Sftp, UnixTimeStamp};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::{
-    BROKE_OFF, Failed, Left, PIECE, Reader, absent, by_umask, found, is_directory, mode_of, of_io,
-    path_of, permissions,
+    BROKE_OFF, Failed, Left, PIECE, Reader, absent, by_umask, found, is_directory, kind, mode_of,
+    of_io, path_of, permissions,
 };
 use crate::files::Mode;
 use crate::files::text::{TRAILER, Target, Trailer, random_word};
@@ -110,7 +110,13 @@ pub(super) async fn receive(
             return Err(Failed::says(only));
         }
         let file = sftp.options().write(true).open(&target.path).await?;
-        return Taken::default().take(file, stdin).await.map(drop);
+        return Taken::default().take(file, stdin).await.map(drop).map_err(|failed| match failed {
+            // It writes at places, which a pipe has not.
+            Failed::Sftp(error) if kind(&error).is_some() => {
+                Failed::says("not a regular file: its sftp server cannot write to it")
+            }
+            failed => failed,
+        });
     }
     let directory = directory_of(&mut fs, &target.path).await?;
     let temporary = temporary_in(&directory);
@@ -135,6 +141,12 @@ pub(super) async fn receive(
         };
     if !is_whole {
         return Err(Failed::says(BROKE_OFF));
+    }
+    if let Mode::Exact(mode) = target.mode
+        && mode & 0o6000 != 0
+    {
+        // Writing has taken them away.
+        fs.set_permissions(&temporary, permissions(mode)).await?;
     }
     if target.sync && sftp.support_fsync() {
         file.sync_all().await.map_err(cannot)?;

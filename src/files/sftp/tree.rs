@@ -146,7 +146,9 @@ pub(super) async fn receive(
     left.add(&temporary, true);
     fs.create_dir(&temporary).await.map_err(cannot)?;
     let given = mode_of(&fs.metadata(&temporary).await?);
-    fs.set_permissions(&temporary, permissions(0o700)).await?;
+    // What is made in it gets the group of the directory that it is for, where that is so there.
+    let inherited = given & 0o2000;
+    fs.set_permissions(&temporary, permissions(inherited | 0o700)).await?;
 
     let mut entries = entries(stdin);
     let mut directories: Vec<(PathBuf, Facts)> = Vec::new();
@@ -184,21 +186,27 @@ pub(super) async fn receive(
     if !is_whole {
         return Err(Failed::says(BROKE_OFF));
     }
-    // One that cannot be written to is to be so when all is in it.
-    for (name, facts) in directories.iter().rev() {
-        let path = temporary.join(name);
-        let mode = if target.time.is_some() { facts.mode } else { facts.mode & 0o777 & given };
-        fs.set_permissions(&path, permissions(mode)).await?;
-        set_time(&mut fs, &path, target.time.and(facts.time)).await?;
-    }
+    let is_exact = target.time.is_some();
+    let finish = async |root: &Path, names: &[(PathBuf, Facts)]| {
+        let mut fs = sftp.fs();
+        for (name, facts) in names.iter().rev() {
+            let mode = if is_exact { facts.mode } else { facts.mode & 0o777 & given | inherited };
+            let path = root.join(name);
+            fs.set_permissions(&path, permissions(mode)).await?;
+            set_time(&mut fs, &path, if is_exact { facts.time } else { None }).await?;
+        }
+        Ok::<(), Failed>(())
+    };
+    // One that cannot be written to is to be so when all is in it, and when it is in its place.
     if there.is_some() {
-        let names = directories.iter().map(|(name, _)| name.as_path());
-        merge(sftp, &temporary, &target.path, names, &files).await?;
+        let moved = merge(sftp, &temporary, &target.path, directories, &files).await?;
         left.has_files();
+        finish(&target.path, &moved).await?;
     } else {
+        finish(&temporary, &directories).await?;
         let mode = match target.mode {
             Mode::Exact(mode) => mode,
-            Mode::New(mode) => mode & given,
+            Mode::New(mode) => mode & given | inherited,
         };
         fs.set_permissions(&temporary, permissions(mode)).await?;
         give_name(sftp, &temporary, &target.path).await?;
@@ -208,24 +216,25 @@ pub(super) async fn receive(
 }
 
 /// Moves what is in a directory into another one: a directory that is not there whole, each other
-/// file over the one that may be there.
+/// file over the one that may be there. Gives the directories that were not there.
 async fn merge(
     sftp: &Sftp,
     from: &Path,
     to: &Path,
-    directories: impl Iterator<Item = &Path>,
+    directories: Vec<(PathBuf, Facts)>,
     files: &[PathBuf],
-) -> Result<(), Failed> {
+) -> Result<Vec<(PathBuf, Facts)>, Failed> {
     let mut fs = sftp.fs();
-    let mut moved: Vec<&Path> = Vec::new();
-    for name in directories {
-        if moved.iter().any(|above| name.starts_with(above)) {
+    let mut moved: Vec<(PathBuf, Facts)> = Vec::new();
+    for (name, facts) in directories {
+        if moved.iter().any(|(above, _)| name.starts_with(above)) {
+            moved.push((name, facts));
             continue;
         }
-        match found(&mut fs, &to.join(name)).await? {
+        match found(&mut fs, &to.join(&name)).await? {
             None => {
-                give_name(sftp, &from.join(name), &to.join(name)).await?;
-                moved.push(name);
+                give_name(sftp, &from.join(&name), &to.join(&name)).await?;
+                moved.push((name, facts));
             }
             Some(found) if is_directory(&found) => {}
             Some(_) => {
@@ -234,11 +243,11 @@ async fn merge(
         }
     }
     for name in files {
-        if !moved.iter().any(|above| name.starts_with(above)) {
+        if !moved.iter().any(|(above, _)| name.starts_with(above)) {
             give_name(sftp, &from.join(name), &to.join(name)).await?;
         }
     }
-    Ok(())
+    Ok(moved)
 }
 
 /// Writes the contents of a file, which come in pieces.
