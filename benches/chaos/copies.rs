@@ -56,7 +56,7 @@ async fn one_after_another(load: Arc<Load>, copier: usize) -> Copies {
     let config = load.pool.config();
     let command = config.command_timeout + config.acquire_timeout + config.connect_timeout;
     let patience = command * COMMANDS + ROUNDING;
-    let path = format!("chaos-{}-copy-{copier}", load.round);
+    let path = format!("chaos-{}-{}-copy-{copier}", load.seed, load.round);
     // What may be in the file, besides what may come there late; none is that it is not there.
     let mut may_be = vec![None];
     // Of writes whose ends were not heard: the host may do them at any time.

@@ -18,13 +18,17 @@ use crate::leftover;
 use crate::load::Load;
 use crate::random::Random;
 use crate::streams::{self, Service};
+use crate::support::common::sshd::Sshd;
 use crate::told::Outcome;
 use crate::{CLOSING, HOP, ROUNDING, SETTINGS};
 
 /// How long a pool may take until a plain command works, when no fault is on any more. A command
 /// may have to find out first, by its timeout and a probe, that its connection is of no use, and
-/// the pauses after failed logins have become as long as the fault was.
-const RECOVERY: Duration = Duration::from_secs(30);
+/// the pauses after failed logins have become as long as the fault was. Behind a jump host a pause of
+/// the host's own can be followed by one of the jump host's.
+const fn recovery(is_over_hop: bool) -> Duration {
+    Duration::from_secs(if is_over_hop { 60 } else { 30 })
+}
 /// Between two storms, for everything that works to be at work.
 const QUIET: Duration = Duration::from_millis(1500);
 /// What `session_reuse` can be.
@@ -151,14 +155,14 @@ pub async fn run(
     let mut storms = 0;
     while Instant::now() < end {
         let lasts = Duration::from_secs(8).min(end.saturating_duration_since(Instant::now()));
-        let (lab, log) = (Arc::clone(lab), Arc::clone(&log));
+        let (strikes, log) = (Arc::clone(lab), Arc::clone(&log));
         let draw = Draw { seed, number: storms, is_over_hop: settings.is_over_hop };
-        let storm = move || faults::storm(&lab, &log, draw, lasts);
+        let storm = move || faults::storm(&strikes, &log, draw, lasts);
         if tokio::task::spawn_blocking(storm).await.is_err() {
             found.failures.push(format!("round {number}: a fault could not be done (see above)"));
         }
         storms += 1;
-        recovers(&pool, &host, number, &mut found).await;
+        recovers(lab, &pool, &host, settings.is_over_hop, number, &mut found).await;
         check_stats(&pool, number, settings.is_over_hop, &mut found);
         sleep(QUIET.min(end.saturating_duration_since(Instant::now()))).await;
     }
@@ -199,7 +203,7 @@ pub async fn run(
     }
     drop((forward, service));
     if !settings.closes_early {
-        recovers(&pool, &host, number, &mut found).await;
+        recovers(lab, &pool, &host, settings.is_over_hop, number, &mut found).await;
         settles(&pool, number, settings.is_over_hop, &mut found).await;
         close(&pool, number, &mut found).await;
     }
@@ -214,11 +218,19 @@ pub async fn run(
 }
 
 /// With no fault on, a plain command works soon.
-async fn recovers(pool: &Pool, host: &Host, number: usize, found: &mut Found) {
+async fn recovers(
+    lab: &Lab,
+    pool: &Pool,
+    host: &Host,
+    is_over_hop: bool,
+    number: usize,
+    found: &mut Found,
+) {
+    let most = recovery(is_over_hop);
     let start = Instant::now();
     let mut last = String::new();
-    while start.elapsed() < RECOVERY {
-        match timeout(RECOVERY + ROUNDING, pool.exec(host, "echo works")).await {
+    while start.elapsed() < most {
+        match timeout(most + ROUNDING, pool.exec(host, "echo works")).await {
             Ok(Ok(text)) if text == "works" => {
                 found.slowest_recovery = found.slowest_recovery.max(start.elapsed());
                 return;
@@ -230,10 +242,20 @@ async fn recovers(pool: &Pool, host: &Host, number: usize, found: &mut Found) {
         sleep(Duration::from_millis(50)).await;
     }
     found.failures.push(format!(
-        "round {number}: no command works {:?} after the last fault: {last}; {:?}",
+        "round {number}: no command works {:?} after the last fault: {last}; {:?}; the server's log: \
+         {:?}; the hop's: {:?}",
         start.elapsed(),
-        pool.stats()
+        pool.stats(),
+        last_lines(&lab.sshd),
+        last_lines(&lab.hop)
     ));
+}
+
+fn last_lines(sshd: &Sshd) -> Vec<String> {
+    let log = sshd.log();
+    let mut lines: Vec<String> = log.lines().rev().take(12).map(str::to_owned).collect();
+    lines.reverse();
+    lines
 }
 
 fn check_stats(pool: &Pool, number: usize, is_over_hop: bool, found: &mut Found) {

@@ -626,6 +626,28 @@ fn a_copy_whose_client_is_killed_leaves_nothing_there() {
     drop(stdin);
 }
 
+/// The second would take the place of the first.
+#[test]
+fn two_files_do_not_get_one_name() {
+    let lab = Lab::new();
+    lab.see("mkdir a b to && echo a >a/f && echo b >b/f");
+    for name in ["a", "b"] {
+        std::fs::create_dir(lab.here(name)).expect("a directory");
+        std::fs::write(lab.here(name).join("f"), name).expect("a file");
+    }
+    let there = |name: &str| format!("lab:{}/{name}", lab.there);
+    for args in [["a/f", "b/f", &there("to")], [&there("a/f"), &there("b/f"), "a"]] {
+        let ended = lab.cp(&args);
+        let told = "sshpool: several of these would be f, each in the place of the one before: copy \
+                    them to names of their own\n";
+        assert_eq!((ended.code(), &*ended.stderr), (2, told));
+    }
+    assert_eq!(lab.see("ls to"), "");
+    assert_eq!(std::fs::read(lab.here("a/f")).expect("it is there"), b"a");
+    let ended = lab.cp(&["-r", "a/.", "b/.", &there("to")]);
+    assert_eq!((ended.code(), &*ended.stderr), (0, ""));
+}
+
 /// Over the agent: `PUT` and `GET /v1/file`, with names of any bytes.
 #[test]
 fn the_agent_writes_and_reads_files() {

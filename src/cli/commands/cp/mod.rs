@@ -4,8 +4,10 @@ mod bars;
 mod failures;
 mod operand;
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -71,7 +73,7 @@ pub(in crate::cli) struct Cp {
     by_user: ByUser,
 
     /// What is copied, and where to: the last one
-    #[arg(value_name = "SRC… DST", num_args = 2.., required = true)]
+    #[arg(value_names = ["SRC", "DST"], num_args = 2.., required = true)]
     names: Vec<OsString>,
 }
 
@@ -123,6 +125,11 @@ impl Cp {
                          sshpool cp A:FILE - | sshpool cp - B:FILE",
                     );
                 }
+                let local = names.iter().filter_map(|name| match name {
+                    Operand::Local(path) => Some((None, path.as_path())),
+                    _ => None,
+                });
+                of_their_own(local)?;
                 // Into a directory, since several files cannot have one name.
                 let path = if several { path.join("") } else { path };
                 Way::To { from: names, hosts: named(setup, &hosts)?, path }
@@ -135,6 +142,12 @@ impl Cp {
                     };
                     from.push((named(setup, &hosts)?, path));
                 }
+                // Those of several hosts go into a directory for each.
+                of_their_own(from.iter().flat_map(|(hosts, path): &(Vec<Named>, PathBuf)| {
+                    let is_one = hosts.len() == 1;
+                    let place = move |host: &Named| (!is_one).then(|| host.label.clone());
+                    hosts.iter().map(move |host| (place(host), path.as_path()))
+                }))?;
                 let files: usize = from.iter().map(|(hosts, _)| hosts.len()).sum();
                 if files > 1 && matches!(to, Operand::Stream) {
                     return usage("several files cannot be copied to -");
@@ -157,6 +170,28 @@ impl Cp {
         let Cp { by_user, quiet, sha256, .. } = self;
         Ok(Prepared { by_user, options, quiet, sha256, way })
     }
+}
+
+/// Two files that would have one name in one directory are one too many: the second would take the
+/// place of the first.
+fn of_their_own<'a>(
+    files: impl Iterator<Item = (Option<String>, &'a Path)>,
+) -> Result<(), Failure> {
+    let mut seen = HashSet::new();
+    for (place, path) in files {
+        // `dir/.` is what is in it.
+        let is_content = path.as_os_str().as_bytes().ends_with(b"/.");
+        if let Some(name) = path.file_name().filter(|_| !is_content)
+            && !seen.insert((place, name))
+        {
+            let name = Path::new(name).display();
+            return Err(Failure::Usage(format!(
+                "several of these would be {name}, each in the place of the one before: copy them \
+                 to names of their own"
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn named(setup: &Setup, hosts: &str) -> Result<Vec<Named>, Failure> {
