@@ -53,8 +53,8 @@ impl Lab {
         Lab::sockets(self.directory.path())
     }
 
-    /// The server, behind the proxy and perhaps the hop. A connection on which nothing comes is given up after so many
-    /// seconds, and as many again.
+    /// The server, behind the proxy and perhaps the hop. A connection on which nothing comes is
+    /// given up after so many seconds, and as many again.
     pub fn host(&self, keepalive: usize, is_over_hop: bool) -> Host {
         pooled::host_of(if is_over_hop { &self.over_hop } else { &self.ssh_config })
             .option("ServerAliveInterval", keepalive.to_string())

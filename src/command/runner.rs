@@ -59,8 +59,8 @@ pub trait Runner: Send + Sync {
     /// As [`Pool::acquire`](crate::Pool::acquire).
     fn lease(&self, host: &Host) -> Pending<'_, Arc<dyn Runner>>;
 
-    /// Whether commands on this host run in a shell, as far as the login to it has shown. An account
-    /// that is for sftp alone has none. Connects where there is no connection.
+    /// Whether commands on this host run in a shell, as far as the login to it has shown. An
+    /// account that is for sftp alone has none. Connects where there is no connection.
     ///
     /// # Errors
     ///

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use rstest::rstest;
@@ -106,6 +106,19 @@ impl Lab {
         let ended = self.sshd.exec(&format!("cd '{}' && {command}", self.there));
         assert_eq!(ended.code(), 0, "{command}: {ended:?}");
         ended.stdout
+    }
+
+    /// `sshpool cp - lab:NAME`, of which a part has arrived and more may come.
+    pub fn half_a_copy(&self, name: &str) -> (Child, ChildStdin) {
+        let to = format!("lab:{}/{name}", self.there);
+        let mut command = self.command(&["-", &to].map(OsStr::new));
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("it starts");
+        let mut stdin = child.stdin.take().expect("it is piped");
+        stdin.write_all(&contents(1 << 20)).expect("it reads");
+        let temporary = || self.see("find . -name '.sshpool_*' -size +0");
+        wait_for("the copy to be under way", PATIENCE, || !temporary().is_empty());
+        (child, stdin)
     }
 
     /// Nothing is left beside what there is to be.
@@ -611,14 +624,7 @@ async fn a_copy_that_is_cut_off_leaves_nothing() {
 fn a_copy_whose_client_is_killed_leaves_nothing_there() {
     let lab = Lab::new();
     lab.see("echo old >old");
-    let to = format!("lab:{}/old", lab.there);
-    let mut command = lab.command(&["-", &to].map(OsStr::new));
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut child = command.spawn().expect("it starts");
-    let mut stdin = child.stdin.take().expect("it is piped");
-    stdin.write_all(&contents(1 << 20)).expect("it reads");
-    let temporary = || lab.see("find . -name '.sshpool_*' -size +0");
-    wait_for("the copy to be under way", PATIENCE, || !temporary().is_empty());
+    let (mut child, stdin) = lab.half_a_copy("old");
     child.kill().expect("it runs");
     child.wait().expect("it was killed");
     wait_for("the server's side to notice", PATIENCE, || lab.see("ls -A") == "old\n");
@@ -638,8 +644,8 @@ fn two_files_do_not_get_one_name() {
     let there = |name: &str| format!("lab:{}/{name}", lab.there);
     for args in [["a/f", "b/f", &there("to")], [&there("a/f"), &there("b/f"), "a"]] {
         let ended = lab.cp(&args);
-        let told = "sshpool: several of these would be f, each in the place of the one before: copy \
-                    them to names of their own\n";
+        let told = "sshpool: several of these would be f, each in the place of the one before: \
+                    copy them to names of their own\n";
         assert_eq!((ended.code(), &*ended.stderr), (2, told));
     }
     assert_eq!(lab.see("ls to"), "");

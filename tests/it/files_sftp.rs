@@ -1,9 +1,6 @@
 //! Copies to and from accounts that have no shell.
 
-use std::ffi::OsStr;
-use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
-use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use sshpool::Error;
@@ -12,11 +9,11 @@ use sshpool::files::{self, FileError, FileErrorKind, Options};
 use crate::files::{Lab, Sftp, contents, make_tree};
 use crate::lab::common::proxy::Proxy;
 use crate::lab::common::sshd::Sshd;
-use crate::lab::common::{wait_for, wait_for_async};
+use crate::lab::common::wait_for_async;
 use crate::lab::pooled::{self, PATIENCE, config, pool};
 
-/// Where nothing of ours runs, whoever gives up removes what he has begun; a lost connection is told,
-/// and the name has its old contents.
+/// Where nothing of ours runs, whoever gives up removes what he has begun; a lost connection is
+/// told, and the name has its old contents.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_copy_over_sftp_that_does_not_end_gives_no_name() {
     let lab = Lab::with(Sftp);
@@ -40,10 +37,11 @@ async fn a_copy_over_sftp_that_does_not_end_gives_no_name() {
         };
         let (from, to) = (lab.here(from), lab.there(to));
         let upload = files::Upload::new(&from, &to, &options).expect("it is there");
+        let upload = upload.run(&pool, std::slice::from_ref(&host), &progress);
         tokio::select! {
             biased;
             () = enough.notified() => None,
-            copied = upload.run(&pool, std::slice::from_ref(&host), &progress) => copied.into_iter().next(),
+            copied = upload => copied.into_iter().next(),
         }
     };
     let left = || lab.see("find . -name '.sshpool_*'");
@@ -94,7 +92,7 @@ async fn modes_are_those_of_an_account_with_a_shell() {
     let (by_shell, by_sftp) = (shown(&shell).await, shown(&sftp).await);
     assert!(by_shell.contains("shared/b/x"), "{by_shell}");
     assert_eq!(by_sftp, by_shell);
-    // One that cannot be written to is moved before it is so, and what is below it cannot be replaced.
+    // One that cannot be written to is moved before it is so. What is below it cannot be replaced.
     let (pool, host, recursive) = (pool(config()), sftp.host(), Options::new().recursive(true));
     let (from, to) = (sftp.here("a/."), sftp.there("merged"));
     files::upload(&pool, &host, &from, &to, &recursive).await.expect("there is room");
@@ -111,14 +109,7 @@ async fn modes_are_those_of_an_account_with_a_shell() {
 #[test]
 fn a_server_that_ends_is_told_while_the_source_is_idle() {
     let lab = Lab::with(Sftp);
-    let to = format!("lab:{}/new", lab.there);
-    let mut command = lab.command(&["-", &to].map(OsStr::new));
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut child = command.spawn().expect("it starts");
-    let mut stdin = child.stdin.take().expect("it is piped");
-    stdin.write_all(&contents(1 << 20)).expect("it reads");
-    let temporary = || lab.see("find . -name '.sshpool_*' -size +0");
-    wait_for("the copy to be under way", PATIENCE, || !temporary().is_empty());
+    let (child, stdin) = lab.half_a_copy("new");
     lab.sshd.kill_connections();
     let ended = child.wait_with_output().expect("it ends");
     let told = String::from_utf8_lossy(&ended.stderr);
@@ -132,18 +123,24 @@ fn a_server_that_ends_is_told_while_the_source_is_idle() {
 fn a_copy_over_sftp_that_is_interrupted_leaves_nothing() {
     let lab = Lab::with(Sftp);
     lab.see("echo old >old");
-    let to = format!("lab:{}/old", lab.there);
-    let mut command = lab.command(&["-", &to].map(OsStr::new));
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut child = command.spawn().expect("it starts");
-    let mut stdin = child.stdin.take().expect("it is piped");
-    stdin.write_all(&contents(1 << 20)).expect("it reads");
-    let temporary = || lab.see("find . -name '.sshpool_*' -size +0");
-    wait_for("the copy to be under way", PATIENCE, || !temporary().is_empty());
+    let (mut child, stdin) = lab.half_a_copy("old");
     pooled::send(child.id(), nix::sys::signal::Signal::SIGINT);
     assert_eq!(child.wait().expect("it ends").signal(), Some(2));
     assert_eq!(lab.see("ls -A; cat old"), "old\nold\n", "it was removed before the end");
     drop(stdin);
+}
+
+/// sftp writes at places of a file, which a pipe has not.
+#[tokio::test]
+async fn a_pipe_cannot_be_written_to_and_that_is_said() {
+    let (lab, pool) = (Lab::with(Sftp), pool(config()));
+    lab.see("mkfifo pipe && { cat pipe >/dev/null & } >/dev/null 2>&1");
+    let path = lab.there("pipe");
+    let written = files::write(&pool, &lab.host(), &path, "x", &Options::new()).await;
+    let told = "not a regular file: its sftp server cannot write to it";
+    let error = written.expect_err("it is a pipe");
+    assert_eq!(error.to_string(), format!("lab: {}: {told}", path.display()));
+    assert_eq!(lab.see("ls -A"), "pipe\n");
 }
 
 /// Without a shell, and without a forced command.

@@ -1,5 +1,5 @@
-//! Clients of other people's over a forward: what they make of an answer whose connection is lost in
-//! the middle is an error, and the next time it works.
+//! Clients of other people's over a forward: what they make of an answer whose connection is lost
+//! in the middle is an error, and the next time it works.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -497,6 +497,14 @@ fn b9_the_protocol_has_bytes_in_base64() {
             "argv and argv_base64: give one of them",
         ),
         (json!({ "command": "a", "argv_base64": ["YQ=="] }), "give either command or argv"),
+        (
+            json!({ "argv": ["sftp"], "is_subsystem": true }),
+            "is_subsystem: it has a name (command)",
+        ),
+        (
+            json!({ "command": "sftp", "is_subsystem": true, "cwd": "/" }),
+            "is_subsystem: it has a name (command)",
+        ),
         (json!({ "command_base64": "?" }), "command_base64: not base64"),
         (json!({ "argv_base64": ["YQ==", "?"] }), "argv_base64: not base64"),
         (json!({ "argv_base64": [] }), "argv: it has no program"),

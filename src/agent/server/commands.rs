@@ -61,9 +61,14 @@ impl CommandRun {
         defaults: &PoolConfig,
         running: Running,
     ) -> Result<Self, String> {
+        let (env, cwd) = (exec.env()?, exec.cwd()?);
         let command = match exec.what()? {
-            What::Text(name) if exec.is_subsystem => {
+            What::Text(name) if exec.is_subsystem && env.is_empty() && cwd.is_none() => {
                 Command::subsystem(runner.shared(), &host, name)
+            }
+            _ if exec.is_subsystem => {
+                let why = "is_subsystem: it has a name (command), and neither argv, env nor cwd";
+                return Err(why.to_owned());
             }
             What::Text(text) => runner.shell(&host, text),
             What::Words(words) => match words.split_first() {
@@ -71,8 +76,8 @@ impl CommandRun {
                 None => return Err("argv: it has no program".to_owned()),
             },
         };
-        let mut command = command.envs(exec.env()?);
-        if let Some(directory) = exec.cwd()? {
+        let mut command = command.envs(env);
+        if let Some(directory) = cwd {
             command = command.current_dir(directory);
         }
         let piped = exec.stdin_stream;

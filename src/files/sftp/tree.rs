@@ -150,6 +150,7 @@ pub(super) async fn receive(
     let inherited = given & 0o2000;
     fs.set_permissions(&temporary, permissions(inherited | 0o700)).await?;
 
+    let is_exact = target.time.is_some();
     let mut entries = entries(stdin);
     let mut directories: Vec<(PathBuf, Facts)> = Vec::new();
     let mut files: Vec<PathBuf> = Vec::new();
@@ -159,7 +160,9 @@ pub(super) async fn receive(
             Entry::Directory(name, facts) => {
                 let path = temporary.join(&name);
                 left.add(&path, true);
-                fs.create_dir(&path).await.map_err(cannot)?;
+                // It may be in its place before it has its mode: nobody else looks into it until then.
+                let mut made = fs.dir_builder();
+                made.permissions(permissions(0o700)).create(&path).await.map_err(cannot)?;
                 directories.push((name, facts));
             }
             Entry::File(name, ..) if name == Path::new(mark) => is_whole = true,
@@ -172,12 +175,12 @@ pub(super) async fn receive(
                     Failed::Sftp(error) => cannot(error),
                     failed => failed,
                 })?;
-                let mode = match target.time {
-                    Some(_) => facts.mode,
-                    None => by_umask(facts.mode & 0o777, mode_of(&fs.metadata(&path).await?)),
+                let mode = match is_exact {
+                    true => facts.mode,
+                    false => by_umask(facts.mode & 0o777, mode_of(&fs.metadata(&path).await?)),
                 };
                 fs.set_permissions(&path, permissions(mode)).await?;
-                set_time(&mut fs, &path, target.time.and(facts.time)).await?;
+                set_time(&mut fs, &path, facts.time.filter(|_| is_exact)).await?;
                 files.push(name);
             }
             Entry::Failed(text) => return Err(Failed::Says(text)),
@@ -186,14 +189,13 @@ pub(super) async fn receive(
     if !is_whole {
         return Err(Failed::says(BROKE_OFF));
     }
-    let is_exact = target.time.is_some();
     let finish = async |root: &Path, names: &[(PathBuf, Facts)]| {
         let mut fs = sftp.fs();
         for (name, facts) in names.iter().rev() {
             let mode = if is_exact { facts.mode } else { facts.mode & 0o777 & given | inherited };
             let path = root.join(name);
             fs.set_permissions(&path, permissions(mode)).await?;
-            set_time(&mut fs, &path, if is_exact { facts.time } else { None }).await?;
+            set_time(&mut fs, &path, facts.time.filter(|_| is_exact)).await?;
         }
         Ok::<(), Failed>(())
     };

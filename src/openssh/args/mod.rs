@@ -350,9 +350,9 @@ pub(super) fn proxy(program: &Path, socket: &Path) -> Option<OsString> {
     Some(command)
 }
 
-/// A session that runs this command. `log` takes ssh's own messages, so that the remote's stderr stays
-/// pure, and says afterwards how the session ended. It sends these variables, which it finds in its
-/// environment.
+/// A session that runs this command. `log` takes ssh's own messages, so that the remote's stderr
+/// stays pure, and says afterwards how the session ended. It sends these variables, which it finds
+/// in its environment.
 pub(super) fn session(
     socket: &Path,
     log: &Path,

@@ -146,8 +146,8 @@ impl<T: Transport> Tenant<T> {
                 || used_up.map_or(backoff::LONGEST_COUNTED, |used_up| used_up.until - now);
             backoff::counted(add(&mut self.failures.counted)).unwrap_or_else(longest)
         } else if error.is_of_a_hop() {
-            // Nothing of this host has failed. The hop has its own pauses, and nothing is tried there
-            // before they are over, whoever asks.
+            // Nothing of this host has failed. The hop has its own pauses, and nothing is tried
+            // there before they are over, whoever asks.
             error.next_try_in().unwrap_or_else(|| backoff::pause(1))
         } else if error.is_busy() {
             backoff::busy(add(&mut self.failures.busy))
