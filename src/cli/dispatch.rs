@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::commands::metrics;
 use super::failure::Failure;
-use super::program::{Cli, Command};
+use super::program::{Cli, Command, Global};
 use super::setup::{Setup, from_a_pipe};
 use super::tips;
 use crate::cli::backend::Backend;
@@ -12,7 +12,7 @@ use crate::pool::signals;
 
 /// Runs the subcommand, and gives the status to end with.
 pub(super) async fn run(cli: Cli) -> Result<u8, Failure> {
-    let Cli { ssh_config, config, no_agent, command, .. } = cli;
+    let Cli { global: Global { ssh_config, config, no_agent, .. }, command } = cli;
     let command = match command {
         // What they print does not depend on any settings.
         Command::Completions(completions) => return completions.run().await,

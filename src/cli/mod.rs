@@ -33,7 +33,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use commands::{completions, ssh};
 use failure::{NOT_RUN, fail};
 use output::{colour, stdio};
-use program::{Cli, Command};
+use program::{Cli, Command, Global};
 
 use crate::agent::protocol;
 use crate::pool::signals::{self, AtTheEnd};
@@ -58,11 +58,11 @@ pub fn main() -> ExitCode {
     let end = ssh::place(&words).map_or(words.len(), |place| place + 1);
     let cli = tips::parse(&words[..end]).unwrap_or_else(|error| error.exit());
     log_to_stderr(match &cli.command {
-        Command::Agent(agent) => agent.verbosity(cli.verbose),
-        _ => cli.verbose,
+        Command::Agent(agent) => agent.verbosity(cli.global.verbose),
+        _ => cli.global.verbose,
     });
     if let Command::Ssh(_) = cli.command {
-        let Cli { ssh_config, config, verbose, no_agent, .. } = cli;
+        let Global { ssh_config, config, verbose, no_agent } = cli.global;
         return ssh::main(
             ssh::Own { ssh_config, config, verbose: verbose > 0, no_agent },
             &words[end..],

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 use super::commands::{
     agent, close, completions, cp, docker, doctor, exec, forward, man, ssh, status, warm,
@@ -13,6 +13,16 @@ use super::{bench, compose, resources, run};
 #[derive(Debug, Parser)]
 #[command(name = "sshpool", version, max_term_width = 100)]
 pub(super) struct Cli {
+    #[command(flatten)]
+    pub(super) global: Global,
+
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+// The options of every subcommand. (A documentation comment would take the place of Cli's.)
+#[derive(Debug, Args)]
+pub(super) struct Global {
     /// Use this ssh_config instead of the user's and the system's
     #[arg(short = 'F', value_name = "FILE", global = true)]
     pub(super) ssh_config: Option<PathBuf>,
@@ -29,9 +39,21 @@ pub(super) struct Cli {
     /// Keep no connection for the next command: do without the agent
     #[arg(long, global = true)]
     pub(super) no_agent: bool,
+}
 
-    #[command(subcommand)]
-    pub(super) command: Command,
+impl Cli {
+    /// The command line of this subcommand alone, where it is one that is called often: all of them
+    /// together take longer to describe than a command takes on its host.
+    pub(super) fn with_only(name: &str) -> Option<clap::Command> {
+        let subcommand = match name {
+            "exec" => exec::Exec::augment_args(clap::Command::new("exec")),
+            "run" => run::Run::augment_args(clap::Command::new("run")),
+            "cp" => cp::Cp::augment_args(clap::Command::new("cp")),
+            "ssh" => ssh::Ssh::augment_args(clap::Command::new("ssh")),
+            _ => return None,
+        };
+        Some(Global::augment_args(clap::Command::new("sshpool")).subcommand(subcommand))
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -10,8 +10,18 @@ use crate::host::shortened;
 
 /// Reads the command line. What is wrong with it comes with one tip at most.
 pub(super) fn parse(words: &[OsString]) -> Result<Cli, clap::Error> {
+    if let Some(cli) = quickly(words) {
+        return Ok(cli);
+    }
     let matches = command().try_get_matches_from(words).map_err(|error| advised(error, words))?;
     Cli::from_arg_matches(&matches)
+}
+
+/// Reads it as the first subcommand that it may be, where that is one that is called often. What is
+/// understood so means the same to all of them.
+fn quickly(words: &[OsString]) -> Option<Cli> {
+    let command = words.iter().skip(1).find_map(|word| Cli::with_only(word.to_str()?))?;
+    Cli::from_arg_matches(&command.try_get_matches_from(words).ok()?).ok()
 }
 
 /// Behind an action of Compose there is no `-v`: for Compose it means something else there, and
@@ -263,6 +273,26 @@ mod tests {
     #[case("sshpool compose web1 top shop -v", 0)]
     #[case("sshpool compose web1 down shop -o=-v", 0)]
     fn a_log_is_asked_for_before_an_action_of_compose(#[case] line: &str, #[case] verbose: u8) {
-        assert_eq!(parsed(line).expect("it is understood").verbose, verbose);
+        assert_eq!(parsed(line).expect("it is understood").global.verbose, verbose);
+    }
+
+    /// Whether the short way is taken, and that it comes to the same.
+    #[rstest]
+    #[case("sshpool exec web1 true", true)]
+    #[case("sshpool -vF c exec --config=x -v --json web1 -- run -x", true)]
+    #[case("sshpool --no-agent run -w web[1-3] -b -- uptime", true)]
+    #[case("sshpool cp -r --config exec a web1:b", true)]
+    #[case("sshpool ssh", true)]
+    #[case("sshpool -F exec run -w web1 true", false)]
+    #[case("sshpool compose web1 exec shop web ls", false)]
+    #[case("sshpool status", false)]
+    fn what_is_called_often_is_read_in_a_shorter_way(#[case] line: &str, #[case] short: bool) {
+        let words: Vec<_> = line.split(' ').map(OsString::from).collect();
+        let matches = command().try_get_matches_from(&words).expect("it is understood");
+        let all = format!("{:?}", Cli::from_arg_matches(&matches).expect("it is understood"));
+        let quickly = quickly(&words);
+        assert_eq!(quickly.is_some(), short);
+        assert!(quickly.is_none_or(|cli| format!("{cli:?}") == all), "{all}");
+        assert_eq!(format!("{:?}", parse(&words).expect("it is understood")), all);
     }
 }
