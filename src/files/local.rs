@@ -184,11 +184,24 @@ fn merge(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Puts all files below it on the disk.
+/// Puts all files below it on the disk: with the whole file system where that is possible, since
+/// one by one takes a hundred times as long for a thousand files.
 fn sync(directory: &Path) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    if nix::unistd::syncfs(File::open(directory)?).is_ok() {
+        return Ok(());
+    }
+    sync_each(directory)
+}
+
+fn sync_each(directory: &Path) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
-        if entry.file_type()?.is_dir() { sync(&entry.path())? } else { sync_file(&entry.path())? }
+        if entry.file_type()?.is_dir() {
+            sync_each(&entry.path())?;
+        } else {
+            sync_file(&entry.path())?;
+        }
     }
     Ok(())
 }

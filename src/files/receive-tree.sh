@@ -36,7 +36,8 @@ fi
 tar -x -o "$@" -f - -C "$t" || exit 1
 [ -f "$t/$k" ] || fail 'the copy broke off'
 rm -f "$t/$k" || exit 1
-if [ "$y" ]; then find "$t" -type f -exec sync {} + || exit 1; fi
+# One by one takes a hundred times as long for a thousand files.
+if [ "$y" ]; then sync -f "$t" 2>/dev/null || find "$t" -type f -exec sync {} + || exit 1; fi
 if [ -d "$p" ]; then
   cd "$t" || exit 1
   # A directory that is not there is moved whole. Of others the files are, one after another.
