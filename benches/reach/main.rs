@@ -116,7 +116,7 @@ fn main() -> ExitCode {
     let lab = Lab::new();
     let mut figures = copies::measure(&lab, &plan);
     figures.extend(forwards::measure(&lab, &plan));
-    figures.push(sudo::measure(&lab, &plan));
+    figures.extend(sudo::measure(&lab, &plan));
     let (hops, logins) = hops::measure(&plan);
     figures.push(hops);
     let (docker, at_once) = docker::measure(&plan);

@@ -45,7 +45,7 @@ impl ByUser {
         signals::end_on_signals().map_err(|error| {
             Failure::Output(format!("cannot handle signals: {}", plain(&error)))
         })?;
-        let mut sudo = Sudo::new();
+        let mut sudo = Sudo::new().reuse(config.sudo.reuse);
         if let Some(user) = &self.sudo_user {
             sudo = sudo.user(user);
         }

@@ -185,8 +185,10 @@ impl Command {
     ///
     /// The other user's `/bin/sh` has the whole text then, not the login shell of the account. It
     /// stands in the process list of the host and in sudo's log, with what [`env`](Self::env) sets.
+    /// No shell of the user is kept for another command: that is for a runner that is made once
+    /// ([`Sudo::over`]).
     pub fn sudo(mut self, sudo: &Sudo) -> Self {
-        self.runner = sudo.over(&*self.runner);
+        self.runner = sudo.clone().reuse(false).over(&*self.runner);
         self
     }
 

@@ -94,19 +94,22 @@ pub struct Config {
     pub docker: BTreeMap<String, DockerConfig>,
     /// The `[groups]` table, by name. What a group names need not be one of `hosts`.
     pub groups: BTreeMap<String, HostSet>,
-    /// The `[sudo]` table: how the program comes by a password. The library has no use for it.
+    /// The `[sudo]` table: how the program runs commands by sudo. The library has no use for it.
     pub sudo: SudoConfig,
     /// The `[agent]` table: how the program's agent behaves. The library has no use for it.
     pub agent: AgentConfig,
 }
 
-/// How the program comes by the password that sudo asks for.
+/// How the program runs commands by sudo.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SudoConfig {
     /// A program of this machine and its arguments, which prints the password. It runs once, when a
     /// command is to run by sudo and the user is not asked.
     pub password_command: Option<Vec<String>>,
+    /// A shell of the other user is kept on a host for further commands of the same process
+    /// ([`Sudo::reuse`](crate::Sudo::reuse)). Default false.
+    pub reuse: bool,
 }
 
 /// How the agent of the program behaves.

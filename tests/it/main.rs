@@ -72,6 +72,7 @@ mod ssh;
 mod start_up;
 mod sudo;
 mod sudo_docs;
+mod sudo_reuse;
 mod support;
 mod surprises;
 mod terminal;

@@ -39,7 +39,7 @@ fn password() -> Password {
     Password::new(PASSWORD).expect("it is one")
 }
 
-fn with_password() -> Sudo {
+pub fn with_password() -> Sudo {
     Sudo::new().password(password())
 }
 

@@ -64,6 +64,13 @@ async fn shown(pool: Pool, web1: Host, secret: &str) -> Ends {
     // Everything that is made of commands works over a runner that is another user's.
     let root = sudo.over(&pool);
     assert_eq!(sshpool::files::read(&*root, &web1, "/root/sorted").await?, b"one\ntwo\n");
+
+    // One sudo for all that it runs in a row.
+    let root = sudo.reuse(true).over(&pool);
+    for user in ["root", "lab"] {
+        let account = root.command(&web1, "getent").args(["shadow", user]).output().await?;
+        assert!(account.status.success());
+    }
     Ok(())
 }
 

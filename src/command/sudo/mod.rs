@@ -4,7 +4,7 @@
 //! commands run by sudo: it changes what is asked for and leads the conversation with sudo, and
 //! knows nothing of connections. `text` has what the host is given, `conversation` finds sudo's
 //! question and the begin of the command in what sudo writes, `begin` answers, and `runner` sees to
-//! the command until its end.
+//! the command until its end. `kept` has the shells that run one command after another.
 //!
 //! The password is written once, and only when sudo has asked for it: with a prompt that has a
 //! number of its own for each command. So no command reads it, whatever the host's sudoers say.
@@ -13,6 +13,7 @@
 
 mod begin;
 mod conversation;
+mod kept;
 mod runner;
 mod text;
 
@@ -43,6 +44,7 @@ pub(crate) use runner::end_all_by_sudo;
 pub struct Sudo {
     user: Option<String>,
     password: Option<Password>,
+    reuse: bool,
 }
 
 impl Sudo {
@@ -64,12 +66,26 @@ impl Sudo {
         self
     }
 
+    /// Whether a runner that is made [`over`](Self::over) another one keeps a shell of the user on
+    /// a host when it has run a command there, and runs further ones in it: those that have no
+    /// input and are run to their end. They take as long as without sudo. `false` by default.
+    ///
+    /// A shell runs commands of this runner alone, for at most 5 minutes, and waits 30 s for one;
+    /// that takes up a session of the connection. The password is asked for, and sudo's log
+    /// written, once for a shell: the log has the shell and not what ran in it. A command that a
+    /// signal has ended has the status that a shell gives it, such as 137.
+    pub fn reuse(mut self, reuse: bool) -> Self {
+        self.reuse = reuse;
+        self
+    }
+
     /// A runner whose commands run by sudo over this one.
     ///
     /// Everything that is made of commands works over it: [`docker`](crate::docker),
     /// [`files`](crate::files), [`resources`](crate::resources).
     pub fn over(&self, runner: &dyn Runner) -> Arc<dyn Runner> {
-        Arc::new(ByUser { inner: runner.shared(), sudo: Arc::new(self.clone()) })
+        let kept = self.reuse.then(Arc::default);
+        Arc::new(ByUser { inner: runner.shared(), sudo: Arc::new(self.clone()), kept })
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::begin::{Begun, ENDING, begun};
+use super::kept::Kept;
 use super::{Sudo, text};
 use crate::command::{
     Child, ChildEnds, ChildStdin, ExitStatus, Output, Pending, Request, Runner, Stdin, Timeout,
@@ -32,10 +33,10 @@ pub(crate) async fn end_all_by_sudo() {
 }
 
 /// One of those that are under way.
-struct UnderWay;
+pub(super) struct UnderWay;
 
 impl UnderWay {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         UNDER_WAY.send_modify(|count| *count += 1);
         UnderWay
     }
@@ -52,6 +53,8 @@ impl Drop for UnderWay {
 pub(super) struct ByUser {
     pub inner: Arc<dyn Runner>,
     pub sudo: Arc<Sudo>,
+    /// The shells that are kept, where any are.
+    pub kept: Option<Arc<Kept>>,
 }
 
 impl Runner for ByUser {
@@ -95,6 +98,13 @@ impl ByUser {
         let host = request.host.clone();
         if request.stdin == Stdin::Piped {
             return Err(request.stdin.bytes(&host).expect_err("it has no bytes"));
+        }
+        if let Some(kept) = &self.kept
+            && matches!(request.stdin, Stdin::Empty)
+            && !request.fresh_session
+            && let Some(ended) = self.over_kept(kept, &request, limit).await?
+        {
+            return Ok(ended);
         }
         let default = self.defaults().command_timeout;
         let mut child = self.start(request, Some(default)).await?;
@@ -143,7 +153,6 @@ impl ByUser {
         fed: Option<(ChildStdin, Arc<[u8]>)>,
         limit: Option<(Instant, Duration)>,
     ) {
-        let mut all_end = ALL_END.subscribe();
         let feed = async {
             if let Some((mut stdin, bytes)) = fed {
                 // It need not read its input.
@@ -151,15 +160,6 @@ impl ByUser {
                 let _ = stdin.shutdown().await;
             }
             std::future::pending::<()>().await;
-        };
-        let is_late = async {
-            match limit {
-                Some((deadline, after)) => {
-                    sleep_until(deadline).await;
-                    after
-                }
-                None => std::future::pending().await,
-            }
         };
         let given_up = tokio::select! {
             biased;
@@ -170,28 +170,16 @@ impl ByUser {
                 };
                 return ends.ended(end, remote);
             }
-            () = ends.stopped() => GivenUp::Stopped,
-            _ = all_end.wait_for(|all_end| *all_end) => GivenUp::AllEnd,
-            after = is_late => GivenUp::Late(after),
+            given_up = given_up(ends.stopped(), limit) => given_up,
             () = feed => GivenUp::Stopped,
         };
-        let (host, partial) = (running.host.name().to_owned(), Arc::default());
+        let host = running.host.name().to_owned();
         let remote = self.end(running).await;
-        let end = match given_up {
-            GivenUp::Stopped => Ok(ExitStatus::killed()),
-            GivenUp::AllEnd => {
-                let reason = "this process is about to end".to_owned();
-                Err(Error::Lost { host, reason, partial })
-            }
-            GivenUp::Late(after) => {
-                Err(Error::TimedOut { host, after, remote: remote.clone(), partial })
-            }
-        };
-        ends.ended(end, remote);
+        ends.ended(given_up.told(host, remote.clone()), remote);
     }
 
     /// Ends a command that runs as somebody else, and then its session.
-    async fn end(&self, running: Running) -> Remote {
+    pub(super) async fn end(&self, running: Running) -> Remote {
         let Running { child, number, host, under_way: _counted } = running;
         let request = Request {
             host,
@@ -228,19 +216,58 @@ impl ByUser {
 }
 
 /// A command that has begun.
-struct Running {
-    child: Child,
+pub(super) struct Running {
+    pub child: Child,
     /// What it is to be ended by.
-    number: String,
-    host: Arc<Host>,
-    under_way: UnderWay,
+    pub number: String,
+    pub host: Arc<Host>,
+    pub under_way: UnderWay,
 }
 
 /// Why a command is ended before its end.
-enum GivenUp {
+pub(super) enum GivenUp {
     Stopped,
     AllEnd,
     Late(Duration),
+}
+
+impl GivenUp {
+    /// What is told of the command, when it has been ended and this is left of it.
+    pub(super) fn told(self, host: String, remote: Remote) -> Result<ExitStatus, Error> {
+        let partial = Arc::default();
+        match self {
+            GivenUp::Stopped => Ok(ExitStatus::killed()),
+            GivenUp::AllEnd => {
+                let reason = "this process is about to end".to_owned();
+                Err(Error::Lost { host, reason, partial })
+            }
+            GivenUp::Late(after) => Err(Error::TimedOut { host, after, remote, partial }),
+        }
+    }
+}
+
+/// Completes when a command is to be ended: its caller wants it to, its time is over, or this
+/// process is about to end.
+pub(super) async fn given_up(
+    stopped: impl Future<Output = ()>,
+    limit: Option<(Instant, Duration)>,
+) -> GivenUp {
+    let mut all_end = ALL_END.subscribe();
+    let is_late = async {
+        match limit {
+            Some((deadline, after)) => {
+                sleep_until(deadline).await;
+                after
+            }
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        () = stopped => GivenUp::Stopped,
+        _ = all_end.wait_for(|all_end| *all_end) => GivenUp::AllEnd,
+        after = is_late => GivenUp::Late(after),
+    }
 }
 
 /// Reads a stream to its end. `Err` says that it has more than is kept.

@@ -22,6 +22,26 @@ const END: &str = "kill -s TERM -- \"$1\" 2>/dev/null || exit 0; i=0; while [ $i
                    kill -s 0 -- \"$1\" 2>/dev/null || exit 0; sleep 0.1 || sleep 1; i=$((i+1)); \
                    done; kill -s KILL -- \"$1\" 2>/dev/null; :";
 
+/// The command of a shell that is kept: it runs one command after another, each in a shell of its
+/// own and without input. Of its own input a turn takes the number of lines of a command, and then
+/// them; when the command has ended, the word that stands before its status among its output; and
+/// when nobody holds the command's streams any more, the word that ends both.
+///
+/// Each turn starts its processes ahead of the command. Descriptors 5 and 6 are the real stderr and
+/// the way to the `cat` of stdout; the command has neither.
+///
+/// A shell that counts how deep it is counts one less beforehand: the command is not any deeper than
+/// by a sudo of its own.
+pub(super) const LOOP: &str = "b=$(printf '\\n_'); b=${b%_}; \
+     case $( (exec /bin/sh -c 'echo \"${SHLVL-}\"'); : ) in \"${SHLVL-}\") ;; \
+     *) SHLVL=$((SHLVL-1)) ;; esac; \
+     while :; do { { { { ( IFS= read -r n || exit 1; t=; \
+     while [ \"$n\" -gt 0 ]; do IFS= read -r l || exit 1; t=$t$l$b; n=$((n-1)); done; \
+     exec /bin/sh -c \"${t%?}\" </dev/null 5>&- 6>&- ); s=$?; \
+     IFS= read -r n || exit 1; printf '\\036%s %d\\n' \"$n\" \"$s\"; } >&6; \
+     } 2>&1 | cat >&5 6>&-; } 5>&2 6>&1 | cat; }; \
+     IFS= read -r n || exit 1; printf '\\036%s\\n' \"$n\"; printf '\\036%s\\n' \"$n\" >&2; done";
+
 /// What sudo's question and the begin of a command are known by. Nobody knows them before.
 pub(super) struct Signs {
     nonce: String,

@@ -152,8 +152,17 @@ impl Reader<'_> {
     fn sudo(&self, table: &DeTable<'_>) -> Result<SudoConfig, ConfigError> {
         let mut sudo = SudoConfig::default();
         for (key, value) in in_file_order(table) {
-            if key.get_ref() != "password_command" {
-                return Err(self.unknown_key(key, "in [sudo]", &["password_command"]));
+            match key.get_ref().as_ref() {
+                "password_command" => {}
+                "reuse" => {
+                    let reuse = value.get_ref().as_bool();
+                    sudo.reuse =
+                        reuse.ok_or_else(|| self.invalid("sudo.reuse", value, "true or false"))?;
+                    continue;
+                }
+                _ => {
+                    return Err(self.unknown_key(key, "in [sudo]", &["password_command", "reuse"]));
+                }
             }
             let words = value.get_ref().as_array().and_then(|words| {
                 words.iter().map(|word| word.get_ref().as_str().map(str::to_owned)).collect()

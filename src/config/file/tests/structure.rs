@@ -67,10 +67,32 @@ use super::message;
     "[pool]\nidle_timeout = \"60s\nhealth_checks = true\n",
     "config.toml:2: not valid TOML: "
 )]
+#[case::sudo(
+    "[sudo]\npassword = 'x'",
+    "config.toml:2: unknown key \"password\" in [sudo]: expected one of password_command, reuse"
+)]
+#[case::sudo_reuse(
+    "[sudo]\n\nreuse = 'yes'",
+    "config.toml:3: sudo.reuse: \"yes\" is not valid: expected true or false"
+)]
+#[case::sudo_password_command(
+    "[sudo]\npassword_command = 'pass'",
+    "config.toml:2: sudo.password_command: \"pass\" is not valid: expected a program and its \
+     arguments, such as "
+)]
 #[case::nul("[pool]\n\0", "config.toml:2: not valid TOML: ")]
 fn bad_structure(#[case] text: &str, #[case] expected: &str) {
     let message = message(text);
     assert!(message.starts_with(expected), "{message}");
     let with_crlf = self::message(&text.replace('\n', "\r\n"));
     assert!(with_crlf.starts_with(expected), "{with_crlf}");
+}
+
+#[test]
+fn what_is_said_of_sudo() {
+    let read = |text: &str| super::read(text).expect("it is good").sudo;
+    assert_eq!(read(""), crate::config::SudoConfig::default());
+    let said = read("[sudo]\nreuse = true\npassword_command = ['pass', 'show', 'sudo']");
+    assert!(said.reuse && !read("[sudo]\nreuse = false").reuse);
+    assert_eq!(said.password_command.expect("it is said"), ["pass", "show", "sudo"]);
 }
