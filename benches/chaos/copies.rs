@@ -5,15 +5,18 @@
 //! be in it: after a write that was told as done the new contents, and after one that was told as
 //! failed the old ones. A write whose end was not heard may be done at any time.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use sshpool::Error;
 use sshpool::files::{self, FileError, Options};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use crate::disk;
+use crate::ends::Ends;
+use crate::faults::{self, Fault};
 use crate::load::Load;
 use crate::random::Random;
 use crate::{COPIES, ROUNDING};
@@ -23,40 +26,21 @@ const COPIERS: usize = 2;
 /// A write or a read has at most two commands, and looks at a connection between them.
 const COMMANDS: u32 = 3;
 
-/// How the copies of a round ended.
-#[derive(Default)]
-pub struct Copies {
-    pub ends: BTreeMap<&'static str, usize>,
-    pub failures: Vec<String>,
-}
-
 /// Runs the copiers of a round until it stops.
-pub async fn run(load: Arc<Load>) -> Copies {
+pub async fn run(load: Arc<Load>, log: Arc<faults::Log>) -> Ends {
     let mut copiers = JoinSet::new();
     for copier in 0..COPIERS {
-        copiers.spawn(one_after_another(Arc::clone(&load), copier));
+        copiers.spawn(one_after_another(Arc::clone(&load), Arc::clone(&log), copier));
     }
-    let mut all = Copies::default();
-    while let Some(joined) = copiers.join_next().await {
-        match joined {
-            Ok(more) => {
-                for (end, count) in more.ends {
-                    *all.ends.entry(end).or_default() += count;
-                }
-                all.failures.extend(more.failures);
-            }
-            Err(error) => all.failures.push(format!("a copier panicked: {error}")),
-        }
-    }
-    all
+    Ends::of(copiers).await
 }
 
-async fn one_after_another(load: Arc<Load>, copier: usize) -> Copies {
-    let mut seen = Copies::default();
+async fn one_after_another(load: Arc<Load>, log: Arc<faults::Log>, copier: usize) -> Ends {
+    let mut seen = Ends::default();
     let config = load.pool.config();
     let command = config.command_timeout + config.acquire_timeout + config.connect_timeout;
     let patience = command * COMMANDS + ROUNDING;
-    let path = format!("chaos-{}-{}-copy-{copier}", load.seed, load.round);
+    let path = format!("{}chaos-{}-{}-copy-{copier}", disk::directory(), load.seed, load.round);
     // What may be in the file, besides what may come there late; none is that it is not there.
     let mut may_be = vec![None];
     // Of writes whose ends were not heard: the host may do them at any time.
@@ -66,6 +50,7 @@ async fn one_after_another(load: Arc<Load>, copier: usize) -> Copies {
         let mut random = Random::of(load.seed, &[COPIES, copier as u64, number]);
         number += 1;
         let length = random.pick(&[0, 1, 1000, 4096, 100_000, 2_000_000]);
+        let started = Instant::now();
         let end = if random.percent(60) {
             let new = Contents { copier, number, length };
             let options = Options::new().sync(random.percent(20));
@@ -74,6 +59,13 @@ async fn one_after_another(load: Arc<Load>, copier: usize) -> Copies {
                 Ok(Ok(())) => {
                     may_be = vec![Some(new)];
                     "written"
+                }
+                Ok(Err(error)) if error.kind() == Some(files::FileErrorKind::NoSpace) => {
+                    let strikes = log.between(started, Instant::now());
+                    if !strikes.iter().any(|strike| strike.fault == Fault::DiskFull) {
+                        seen.failures.push(format!("copy {copier}-{number}: {error}"));
+                    }
+                    "no space"
                 }
                 Ok(Err(error)) if is_over(&error) => "not written",
                 Ok(Err(_)) => {
@@ -113,7 +105,7 @@ async fn one_after_another(load: Arc<Load>, copier: usize) -> Copies {
         if end == "hung" {
             seen.failures.push(format!("copy {copier}-{number} did not end within {patience:?}"));
         }
-        *seen.ends.entry(end).or_default() += 1;
+        seen.count(end);
         // While a host is left alone after a failure, callers get that failure at once.
         sleep(random.millis(50, 300)).await;
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -25,6 +25,8 @@ pub enum Fault {
     NetworkResets,
     /// The other side is not there any more, and nobody says so.
     NetworkForgets,
+    /// Of the server, where files are copied to.
+    DiskFull,
     MasterStopped,
     MasterKilled,
     SessionKilled,
@@ -45,6 +47,7 @@ const TRACKS: [&[Fault]; 3] = [
         Fault::NetworkDelays,
         Fault::NetworkResets,
         Fault::NetworkForgets,
+        Fault::DiskFull,
     ],
     &[
         Fault::MasterStopped,
@@ -72,13 +75,34 @@ pub struct Strike {
 }
 
 impl Log {
-    fn note(&self, strike: Strike) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(strike);
+    fn strikes(&self) -> MutexGuard<'_, Vec<Strike>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It is on from now.
+    fn begin(&self, fault: Fault) -> Instant {
+        let from = Instant::now();
+        let until = from + Duration::from_secs(3600);
+        self.strikes().push(Strike { fault, from, until, what: "it is on".to_owned() });
+        from
+    }
+
+    /// The one that began then is over; none where there was nothing to do it to.
+    fn end(&self, fault: Fault, from: Instant, what: Option<String>) {
+        let mut strikes = self.strikes();
+        let place = strikes.iter().rposition(|strike| (strike.fault, strike.from) == (fault, from));
+        let place = place.expect("it has begun");
+        match what {
+            Some(what) => {
+                (strikes[place].until, strikes[place].what) = (Instant::now(), what);
+            }
+            None => drop(strikes.remove(place)),
+        }
     }
 
     pub fn counted(&self) -> BTreeMap<Fault, usize> {
         let mut counted = BTreeMap::new();
-        for strike in self.0.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        for strike in self.strikes().iter() {
             *counted.entry(strike.fault).or_default() += 1;
         }
         counted
@@ -87,8 +111,7 @@ impl Log {
     /// What was on at some time between these two, or had just been.
     pub fn between(&self, from: Instant, until: Instant) -> Vec<Strike> {
         const AFTER: Duration = Duration::from_secs(5);
-        let strikes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        strikes
+        self.strikes()
             .iter()
             .filter(|strike| strike.from <= until && strike.until + AFTER >= from)
             .cloned()
@@ -125,10 +148,8 @@ pub fn storm(lab: &Lab, log: &Log, draw: Draw, lasts: Duration) {
                     if Instant::now() >= end {
                         return;
                     }
-                    let from = Instant::now();
-                    if let Some(what) = strike(lab, fault, &mut own, stopped) {
-                        log.note(Strike { fault, from, until: Instant::now(), what });
-                    }
+                    let from = log.begin(fault);
+                    log.end(fault, from, strike(lab, fault, &mut own, stopped));
                 }
             });
         }
@@ -192,6 +213,12 @@ fn strike(
         Fault::NetworkForgets => {
             what.clear();
             lab.proxy.lose();
+        }
+        Fault::DiskFull => {
+            let disk = lab.disk.as_ref()?;
+            disk.fill();
+            std::thread::sleep(lasts);
+            disk.make_room();
         }
         Fault::MasterStopped => {
             let pid = one(lab, random, " -M ")?;

@@ -7,12 +7,15 @@ use std::time::{Duration, Instant};
 use sshpool::Host;
 use tempfile::TempDir;
 
+use crate::disk::{self, Disk};
 use crate::job::MARK;
+use crate::sudo;
 use crate::support::common::proxy::Proxy;
 use crate::support::common::sshd::Sshd;
 use crate::support::pooled;
 
 pub struct Lab {
+    pub disk: Option<Disk>,
     pub sshd: Sshd,
     pub proxy: Proxy,
     ssh_config: PathBuf,
@@ -32,7 +35,9 @@ pub struct Entry {
 impl Lab {
     /// `directory` is for this process alone. Below it are the directories of the pools' sockets.
     pub fn new(directory: TempDir) -> Lab {
-        let sshd = Sshd::builder().start();
+        let sshd = disk::add(Sshd::builder()).start();
+        sudo::set_up(&sshd);
+        let disk = Disk::of(&sshd);
         let proxy = Proxy::before(&sshd);
         let ssh_config = proxy.ssh_config(&sshd);
         let hop = Sshd::builder().start();
@@ -41,7 +46,7 @@ impl Lab {
         let jump = jump.replace("Host lab\n", "Host hop\n    ServerAliveInterval 2\n");
         let over_hop = directory.path().join("over_hop");
         std::fs::write(&over_hop, format!("{server}    ProxyJump hop\n{jump}")).expect("a file");
-        Lab { sshd, proxy, ssh_config, hop, over_hop, directory }
+        Lab { disk, sshd, proxy, ssh_config, hop, over_hop, directory }
     }
 
     /// Where pools make the directories of their sockets.

@@ -3,7 +3,7 @@
 //! that was reported as never started never ran, all others ran once at most; and nothing is left:
 //! no process, no descriptor, no socket, no memory. Clients of a forward read streams meanwhile:
 //! one that has ended cleanly is complete. Files are written and read: each has the old contents or
-//! the new ones. In every other round the server is behind a jump host, which faults strike, too.
+//! the new ones. Commands by sudo are compared with root's own record. In every other round the server is behind a jump host, which faults strike, too.
 //!
 //! `cargo bench --bench chaos [-- [--minutes N] [--seed S] [--reuse exact|fast|off]]`; `scripts/chaos`
 //! does so. `--reuse` is the `session_reuse` of all rounds.
@@ -14,6 +14,8 @@
 //! again; what happens at the same time is not quite.
 
 mod copies;
+mod disk;
+mod ends;
 mod faults;
 mod footprint;
 mod job;
@@ -26,6 +28,7 @@ mod report;
 mod round;
 mod run;
 mod streams;
+mod sudo;
 #[path = "../support/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "shared with others, which use more of it")]
 mod support;
@@ -52,6 +55,7 @@ const SETTINGS: u64 = 3;
 const STREAMS: u64 = 4;
 const COPIES: u64 = 5;
 const HOP: u64 = 6;
+const SUDO: u64 = 7;
 
 /// A command hangs that has not come back so long after everything that it may wait for.
 const ROUNDING: Duration = Duration::from_secs(10);

@@ -34,6 +34,7 @@ impl Report {
             leftovers,
             streams,
             copies,
+            sudo,
             failures,
             slowest_recovery,
             lines,
@@ -46,6 +47,7 @@ impl Report {
         add(&mut self.all.leftovers, leftovers);
         add(&mut self.all.streams, streams);
         add(&mut self.all.copies, copies);
+        add(&mut self.all.sudo, sudo);
         self.all.failures.extend(failures);
         self.all.slowest_recovery = self.all.slowest_recovery.max(slowest_recovery);
         self.lines.push(lines);
@@ -86,6 +88,7 @@ impl Report {
         table("commands that outlived their callers on the server", &all.outliving);
         table("streams of a forward", &all.streams);
         table("copies of files", &all.copies);
+        table("commands by sudo", &all.sudo);
         table("processes that commands left behind on purpose", &all.leftovers);
         let memory: Vec<String> = self.memory.iter().map(u64::to_string).collect();
         println!(

@@ -9,6 +9,7 @@ use sshpool::{Host, Pool, PoolConfig, SessionReuse};
 use tokio::time::{sleep, timeout};
 
 use crate::copies;
+use crate::ends::Ends;
 use crate::faults::{self, Draw, Fault};
 use crate::footprint::{self, Footprint};
 use crate::job::TIMEOUT;
@@ -18,6 +19,7 @@ use crate::leftover;
 use crate::load::Load;
 use crate::random::Random;
 use crate::streams::{self, Service};
+use crate::sudo;
 use crate::support::common::sshd::Sshd;
 use crate::told::Outcome;
 use crate::{CLOSING, HOP, ROUNDING, SETTINGS};
@@ -51,6 +53,8 @@ pub struct Found {
     pub streams: BTreeMap<&'static str, usize>,
     /// How copies of files ended.
     pub copies: BTreeMap<&'static str, usize>,
+    /// How commands by sudo ended.
+    pub sudo: BTreeMap<&'static str, usize>,
     pub failures: Vec<String>,
     pub slowest_recovery: Duration,
     /// Lines in the record.
@@ -148,7 +152,8 @@ pub async fn run(
     let service = Service::start().await;
     let forward = pool.forward(&host, &streams::spec(&service)).await;
     let forward = Arc::new(forward.expect("it listens without a login"));
-    let copiers = tokio::spawn(copies::run(Arc::clone(&load)));
+    let copiers = tokio::spawn(copies::run(Arc::clone(&load), Arc::clone(&log)));
+    let by_sudo = tokio::spawn(sudo::run(Arc::clone(&load)));
     let clients = tokio::spawn(streams::run(Arc::clone(&load), Arc::clone(&forward)));
 
     let end = Instant::now() + lasts;
@@ -185,21 +190,17 @@ pub async fn run(
             }
         }
     }
-    match clients.await {
-        Ok(streams) => {
-            found.streams = streams.ends;
-            let told = |failure| format!("round {number}: {failure}");
-            found.failures.extend(streams.failures.into_iter().map(told));
-        }
-        Err(error) => found.failures.push(format!("round {number}: {error}")),
-    }
-    match copiers.await {
-        Ok(copies) => {
-            found.copies = copies.ends;
-            let told = |failure| format!("round {number}: {failure}");
-            found.failures.extend(copies.failures.into_iter().map(told));
-        }
-        Err(error) => found.failures.push(format!("round {number}: {error}")),
+    let streams = clients.await.expect("its tasks are looked at");
+    let copies = copiers.await.expect("its tasks are looked at");
+    let (by_sudo, told) = by_sudo.await.expect("its tasks are looked at");
+    for (what, Ends { ends, failures }, into) in [
+        ("streams", streams, &mut found.streams),
+        ("copies", copies, &mut found.copies),
+        ("sudo", by_sudo, &mut found.sudo),
+    ] {
+        *into = ends;
+        let told = |failure| format!("round {number}: {what}: {failure}");
+        found.failures.extend(failures.into_iter().map(told));
     }
     drop((forward, service));
     if !settings.closes_early {
@@ -212,6 +213,8 @@ pub async fn run(
 
     leaves_nothing(lab, number, before, &mut found).await;
     judge::judge(lab, &round, &done, &log, &mut found);
+    let failures = sudo::judge(lab, &told);
+    found.failures.extend(failures.into_iter().map(|failure| format!("round {number}: {failure}")));
     drop((done, log));
     found.memory = Footprint::look().memory;
     found

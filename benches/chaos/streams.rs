@@ -4,7 +4,6 @@
 //! servers share the network of this machine. A client asks for so many bytes, and the service ends
 //! the stream behind them. A stream that was cut has to look so.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,6 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use crate::ends::Ends;
 use crate::load::Load;
 use crate::random::Random;
 use crate::{ROUNDING, STREAMS};
@@ -23,13 +23,6 @@ use crate::{ROUNDING, STREAMS};
 const CLIENTS: usize = 3;
 /// How long a stream may take beside what its connection may.
 const LONGEST: Duration = Duration::from_secs(30);
-
-/// How the streams of a round ended.
-#[derive(Default)]
-pub struct Streams {
-    pub ends: BTreeMap<&'static str, usize>,
-    pub failures: Vec<String>,
-}
 
 /// Serves until it is dropped.
 pub struct Service {
@@ -77,7 +70,7 @@ async fn serve(mut client: TcpStream) {
 }
 
 /// Runs the clients of a round until it stops.
-pub async fn run(load: Arc<Load>, forward: Arc<Forward>) -> Streams {
+pub async fn run(load: Arc<Load>, forward: Arc<Forward>) -> Ends {
     let Some(Endpoint::Port { port, .. }) = forward.listening() else {
         panic!("it listens at a port");
     };
@@ -85,19 +78,7 @@ pub async fn run(load: Arc<Load>, forward: Arc<Forward>) -> Streams {
     for client in 0..CLIENTS {
         clients.spawn(one_after_another(Arc::clone(&load), port, client));
     }
-    let mut all = Streams::default();
-    while let Some(joined) = clients.join_next().await {
-        match joined {
-            Ok(more) => {
-                for (end, count) in more.ends {
-                    *all.ends.entry(end).or_default() += count;
-                }
-                all.failures.extend(more.failures);
-            }
-            Err(error) => all.failures.push(format!("a client of the forward panicked: {error}")),
-        }
-    }
-    all
+    Ends::of(clients).await
 }
 
 /// What is forwarded.
@@ -105,8 +86,8 @@ pub fn spec(service: &Service) -> ForwardSpec {
     ForwardSpec::local(&format!("0:127.0.0.1:{}", service.port)).expect("ssh takes it")
 }
 
-async fn one_after_another(load: Arc<Load>, port: u16, client: usize) -> Streams {
-    let mut seen = Streams::default();
+async fn one_after_another(load: Arc<Load>, port: u16, client: usize) -> Ends {
+    let mut seen = Ends::default();
     let config = load.pool.config();
     let patience = config.acquire_timeout + config.connect_timeout + LONGEST + ROUNDING;
     let mut number = 0;
@@ -127,7 +108,7 @@ async fn one_after_another(load: Arc<Load>, port: u16, client: usize) -> Streams
                 "hung"
             }
         };
-        *seen.ends.entry(end).or_default() += 1;
+        seen.count(end);
         // While a host is left alone after a failure, clients are reset at once.
         sleep(if end == "complete" { random.millis(0, 300) } else { random.millis(100, 500) })
             .await;

@@ -392,14 +392,21 @@ impl Sshd {
     /// container.
     #[track_caller]
     pub fn as_root(&self, script: &str) -> String {
+        let ended = process::run(&mut self.of_root(script), PATIENCE);
+        assert!(ended.status.success(), "{script}: {ended:?}");
+        ended.stdout
+    }
+
+    /// A script by `sh` as root of the container, to be started; its input is the script's. Only in a
+    /// container.
+    #[track_caller]
+    pub fn of_root(&self, script: &str) -> Command {
         let Engine::Container { program, .. } = self.engine else {
             panic!("root's affairs are for containers")
         };
         let mut exec = process::outside(program);
-        exec.args(["exec", "--user", "root", &self.name, "sh", "-euc", script]);
-        let ended = process::run(&mut exec, PATIENCE);
-        assert!(ended.status.success(), "{script}: {ended:?}");
-        ended.stdout
+        exec.args(["exec", "--interactive", "--user", "root", &self.name, "sh", "-euc", script]);
+        exec
     }
 
     /// Whether a process lives on the server; `pid` is what `$$` was there. A zombie does not live.
