@@ -1,6 +1,5 @@
 //! What `ssh -G` answers: every option of ssh for one host, as its configuration has it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,8 +8,9 @@ use std::time::Duration;
 pub(crate) struct Answer {
     /// Without the options that belong to sessions.
     text: Arc<str>,
-    /// The values of each option in `text`. Each command looks up many.
-    options: HashMap<Box<str>, Vec<Box<str>>>,
+    /// Where the lines of `text` are, by their options, those of one option in their order: each
+    /// command looks up many, and each host has an answer.
+    lines: Box<[Line]>,
     /// The patterns of the variables that sessions send.
     pub send: Vec<String>,
 }
@@ -38,22 +38,39 @@ const WORDS: &[&str] = &["none", "no", "yes", "any", "internal", "SSH_AUTH_SOCK"
 /// into ssh, and sees as much as a program.)
 const PROGRAMS: &[&str] = &["proxycommand", "knownhostscommand", "pkcs11provider"];
 
+/// An option and its value, with one blank between them or nothing behind the option.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Line {
+    option: (usize, usize),
+    end: usize,
+}
+
+impl Line {
+    fn option(self, text: &str) -> &str {
+        &text[self.option.0..self.option.1]
+    }
+
+    fn value(self, text: &str) -> &str {
+        text[self.option.1..self.end].trim_start_matches(' ')
+    }
+}
+
 impl Answer {
     pub(super) fn new(answered: &str) -> Self {
-        let (mut text, mut send) = (String::new(), Vec::new());
-        let mut options: HashMap<Box<str>, Vec<Box<str>>> = HashMap::new();
+        let (mut text, mut send, mut lines) = (String::new(), Vec::new(), Vec::new());
         for line in answered.lines().map(str::trim_end) {
             match line.strip_prefix("sendenv ") {
                 Some(pattern) => send.push(pattern.to_owned()),
                 None => {
+                    let (start, option) = (text.len(), line.find(' ').unwrap_or(line.len()));
                     text.push_str(line);
+                    lines.push(Line { option: (start, start + option), end: text.len() });
                     text.push('\n');
-                    let (option, value) = line.split_once(' ').unwrap_or((line, ""));
-                    options.entry(option.into()).or_default().push(value.into());
                 }
             }
         }
-        Answer { text: text.into(), options, send }
+        lines.sort_by(|one, other| one.option(&text).cmp(other.option(&text)));
+        Answer { text: text.into(), lines: lines.into(), send }
     }
 
     pub(crate) fn text(&self) -> Arc<str> {
@@ -65,8 +82,11 @@ impl Answer {
         self.values(option).next()
     }
 
-    pub(crate) fn values(&self, option: &str) -> impl Iterator<Item = &str> {
-        self.options.get(option).into_iter().flatten().map(|value| &**value)
+    pub(crate) fn values<'a>(&'a self, option: &str) -> impl Iterator<Item = &'a str> + use<'a> {
+        let text = &*self.text;
+        let first = self.lines.partition_point(|line| line.option(text) < option);
+        let behind = self.lines.partition_point(|line| line.option(text) <= option);
+        self.lines[first..behind].iter().map(|line| line.value(text))
     }
 
     fn is(&self, option: &str, value: &str) -> bool {
@@ -82,8 +102,8 @@ impl Answer {
     pub(crate) fn mentions_hops(&self) -> bool {
         let of_sessions = ["controlpath", "localcommand", "remotecommand"];
         let mut others =
-            self.options.iter().filter(|(option, _)| !of_sessions.contains(&&***option));
-        others.any(|(_, values)| values.iter().any(|it| it.contains("%j") || it.contains("%C")))
+            self.lines.iter().filter(|line| !of_sessions.contains(&line.option(&self.text)));
+        others.any(|line| ["%j", "%C"].iter().any(|it| line.value(&self.text).contains(it)))
     }
 
     /// Hops on the way, the one that is connected to first first.

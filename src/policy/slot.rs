@@ -142,7 +142,9 @@ async fn lead<T: Transport>(mut slot: Slot<T>, mut retired: mpsc::UnboundedRecei
     let cell = Arc::clone(&slot.cell);
     let (index, config, sessions) = (slot.index, &cell.shared.config, slot.sessions);
     let host = slot.host.clone();
-    let connect = async {
+    // In a box of its own, as the closing is: a task is as large as the largest thing it waits for,
+    // and most of its time it waits for the end.
+    let connect = Box::pin(async {
         let _connecting = Connecting::new(&cell.shared.connecting);
         // Before there is a place: that may be what a login on the way needs.
         let way = match cell.transport.way(&host).await {
@@ -161,7 +163,7 @@ async fn lead<T: Transport>(mut slot: Slot<T>, mut retired: mpsc::UnboundedRecei
         }
         drop(place);
         (connect.await, started)
-    };
+    });
     let (connected, started) = tokio::select! {
         biased;
         // Closed before it was there. Nobody is to hear of a failure: those who waited were turned
@@ -236,7 +238,7 @@ async fn lead<T: Transport>(mut slot: Slot<T>, mut retired: mpsc::UnboundedRecei
         tokio::select! {
             biased;
             Some(patience) = retired.recv() => deadline = deadline.min(Instant::now() + patience),
-            closed = timeout(patience + CLOSING, connection.close(patience)) => {
+            closed = timeout(patience + CLOSING, Box::pin(connection.close(patience))) => {
                 if closed.is_err() {
                     tracing::error!("the connection could not be ended in time; it is left to the guard");
                 }

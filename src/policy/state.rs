@@ -112,7 +112,8 @@ pub(super) enum Action<T: Transport> {
 pub(super) struct KeyState<T: Transport> {
     key: PoolKey,
     slots: Vec<SlotState<T::Connection>>,
-    tenants: BTreeMap<TenantId, Tenant<T>>,
+    /// In boxes: a node has room for eleven, and most hosts have one.
+    tenants: BTreeMap<TenantId, Box<Tenant<T>>>,
     by_identity: HashMap<HostIdentity, TenantId>,
     /// Servers of which something was learned.
     servers: HashMap<HostIdentity, Server>,

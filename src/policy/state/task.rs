@@ -9,7 +9,6 @@ use tokio::time::Instant;
 use super::KeyState;
 use super::fruitless::{MOST_DOUBTS, fruitless};
 use super::slot::SlotState;
-use super::tenant::Tenant;
 use super::transition::Event;
 use crate::config::PoolConfig;
 use crate::error::ConnectError;
@@ -57,7 +56,7 @@ impl<T: Transport> KeyState<T> {
 
     /// Forgets the failures of all tenants: the next caller tries a login.
     pub(in crate::policy) fn reset(&mut self) {
-        self.tenants.values_mut().for_each(Tenant::reset);
+        self.tenants.values_mut().for_each(|tenant| tenant.reset());
         self.forget_servers();
         self.quiet.extend(self.tenants.keys());
     }

@@ -262,7 +262,7 @@ impl<T: Transport> KeyState<T> {
             is_single,
             failures: Failures::default(),
         };
-        self.tenants.insert(id, tenant);
+        self.tenants.insert(id, Box::new(tenant));
         id
     }
 
