@@ -135,7 +135,7 @@ pub(super) enum Command {
     ///
     /// Takes what ssh takes and does what ssh does, with a terminal where ssh has one; the options
     /// of this program stand before the word ssh. What cannot go over a shared connection, such as
-    /// forwards of ports, is left to plain ssh. So is everything where there is no agent, where a
+    /// X11, is left to plain ssh. So is everything where there is no agent, where a
     /// password has to be asked, and where the agent cannot connect; -v says so. A link of the name
     /// ssh to this program does the same, for programs that take a path.
     #[command(disable_help_flag = true, override_usage = ssh::USAGE, after_help = ssh::HELP)]

@@ -9,15 +9,17 @@ use tokio::time::{Instant, timeout};
 
 use super::command_line::{CommandLine, Opt};
 use super::configuration::{self, SessionSettings};
+use super::forwards::Forwarding;
 use super::session::SessionRequest;
 use super::supervised::{Ending, Supervised};
 use super::{Plain, RESOLVING, RealSsh, Reason};
 use crate::agent::Client;
+use crate::agent::protocol::Connected;
 use crate::host::Host;
 use crate::openssh;
 
 /// How long the agent may take to say which connections it has.
-const ANSWER: Duration = Duration::from_secs(5);
+pub(super) const ANSWER: Duration = Duration::from_secs(5);
 /// What the agent may take beyond the time of a login.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -29,6 +31,7 @@ pub(crate) struct Request<'a> {
     /// What the settings say of the host and the line does not.
     arguments: Vec<OsString>,
     timeout: Option<Duration>,
+    forwarding: Option<Forwarding>,
 }
 
 impl<'a> Request<'a> {
@@ -39,7 +42,29 @@ impl<'a> Request<'a> {
         arguments: Vec<OsString>,
         timeout: Option<Duration>,
     ) -> Self {
-        Request { words, line, host, arguments, timeout }
+        Request { words, line, host, arguments, timeout, forwarding: None }
+    }
+
+    pub(super) fn forwarding(self, forwarding: Option<Forwarding>) -> Self {
+        Request { forwarding, ..self }
+    }
+
+    pub(super) fn host(&self) -> &Host {
+        &self.host
+    }
+
+    pub(super) fn line(&self) -> &CommandLine<'a> {
+        &self.line
+    }
+
+    /// What the settings say of the host and the line does not.
+    pub(super) fn arguments(&self) -> &[OsString] {
+        &self.arguments
+    }
+
+    /// What is forwarded, where the line wants nothing else.
+    pub(crate) fn forwards(&self) -> Option<Forwarding> {
+        self.forwarding.clone()
     }
 
     /// Plain ssh after all.
@@ -84,15 +109,7 @@ impl<'a> Request<'a> {
     /// Why it is plain ssh that has to do it.
     pub(crate) async fn connect(&self, client: &Client) -> Result<Shared, Reason> {
         let settings = self.session_settings().await?;
-        let patience = client.config().connect_timeout.saturating_add(GRACE);
-        // When it cannot connect in this time, ssh may still do it in its own: together that has to
-        // be less than twice that.
-        let patience = settings.limit.map_or(patience, |limit| patience.min(limit / 2));
-        let connected = match timeout(patience, client.connect(&self.host, true, false)).await {
-            Ok(Ok(connected)) => connected,
-            Ok(Err(error)) => return Err(error.to_string()),
-            Err(_) => return Err(format!("the agent has not connected within {patience:?}")),
-        };
+        let connected = self.connected_within(client, true, settings.limit).await?;
         let has_log = |option: &Opt| matches!(option, Opt::Value(b'E', _) | Opt::Flag(b'y'));
         Ok(Shared {
             socket: connected.control_path(),
@@ -101,6 +118,27 @@ impl<'a> Request<'a> {
             has_log: self.line.options.iter().any(has_log),
             words: [&self.arguments, self.words].concat(),
         })
+    }
+
+    /// Has the agent connect, for what has no session.
+    pub(super) async fn connected(&self, client: &Client) -> Result<(), Reason> {
+        self.connected_within(client, false, self.timeout).await.map(drop)
+    }
+
+    async fn connected_within(
+        &self,
+        client: &Client,
+        hold: bool,
+        limit: Option<Duration>,
+    ) -> Result<Connected, Reason> {
+        let patience = client.config().connect_timeout.saturating_add(GRACE);
+        // When it cannot connect in this time, ssh may still do it in its own: together that has to
+        // be less than twice that.
+        let patience = limit.map_or(patience, |limit| patience.min(limit / 2));
+        match timeout(patience, client.connect(&self.host, hold, false)).await {
+            Ok(connected) => connected.map_err(|error| error.to_string()),
+            Err(_) => Err(format!("the agent has not connected within {patience:?}")),
+        }
     }
 
     /// What ssh's configuration wants of the session.
@@ -114,8 +152,12 @@ impl<'a> Request<'a> {
         let asked = [&self.arguments, self.words].concat();
         let resolved = ssh.program().resolved(asked, Instant::now() + RESOLVING).await;
         let resolved = resolved.ok_or("ssh -G fails")?;
+        self.settings_of(&resolved)
+    }
+
+    pub(super) fn settings_of(&self, resolved: &str) -> Result<SessionSettings, Reason> {
         let has_display = std::env::var_os("DISPLAY").is_some_and(|display| !display.is_empty());
-        let mut settings = configuration::settings_of(&resolved, has_display)?;
+        let mut settings = configuration::settings_of(resolved, has_display)?;
         settings.limit = settings.limit.or(self.timeout);
         Ok(settings)
     }

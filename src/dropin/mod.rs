@@ -2,7 +2,8 @@
 //!
 //! [`command_line`] reads the words as ssh does, [`options`] knows what ssh's options are to a
 //! shared connection, [`overrides`] and [`request`] make of them the host that the agent is asked
-//! for, [`session`] says what runs there, [`configuration`] looks whether the ssh_config wants what
+//! for, [`session`] says what runs there, [`forwards`] what is forwarded where nothing runs,
+//! [`configuration`] looks whether the ssh_config wants what
 //! a shared connection does not have. [`connection`] asks the agent, and [`program`] is the real ssh
 //! that goes over the connection. A command that has no terminal is [`supervised`]: ssh is our child
 //! then, and a signal ends the remote command, too.
@@ -14,6 +15,7 @@
 mod command_line;
 mod configuration;
 mod connection;
+mod forwards;
 mod messages;
 mod options;
 mod overrides;
@@ -33,6 +35,7 @@ use tokio::time::Instant;
 
 use command_line::{CommandLine, Opt, ParseError, UnknownOptions};
 pub(crate) use connection::{Question, Request, Shared};
+pub(crate) use forwards::{Begun, Forwarding, Wish};
 pub(crate) use program::RealSsh;
 use request::HostRequest;
 pub(crate) use supervised::Ending;
@@ -115,7 +118,7 @@ impl<'a> Invocation<'a> {
             Ok(line) => line,
             Err(error) => return self.route_of_unknown(error, known),
         };
-        let HostRequest { host, additions, timeout } =
+        let HostRequest { host, additions, timeout, forwarding } =
             match HostRequest::of(line, known, settings.auth_sock) {
                 Ok(request) => request,
                 Err(reason) => return Route::Plain(self.plain(reason)),
@@ -129,7 +132,7 @@ impl<'a> Invocation<'a> {
             Err(reason) => Route::Plain(Plain { arguments, reason }),
             Ok(host) => {
                 let request = Request::new(self.words, line.clone(), host, arguments, timeout);
-                Route::Agent(Box::new(request))
+                Route::Agent(Box::new(request.forwarding(forwarding)))
             }
         }
     }

@@ -45,14 +45,14 @@ impl Overrides {
                 b'a' => self.forward(false),
                 b'G' | b'V' => plain("it is only asked what ssh knows"),
                 b'M' => plain("it is to be a master itself"),
-                b'N' => plain("over a shared connection there is always a session (-N)"),
                 b'X' | b'Y' => plain("a shared connection forwards no X11"),
                 b'f' => plain("it goes on in the background (-f)"),
                 b'K' => self
                     .letter("gssapiauthentication", "yes")
                     .and_then(|()| self.letter("gssapidelegatecredentials", "yes")),
                 b'k' => self.letter("gssapidelegatecredentials", "no"),
-                // The client's own affair, or no difference: -2 -C -T -g -n -q -s -t -v -x -y
+                // The client's own affair, that of its forwards, or no difference: -2 -C -N -T -g -n
+                // -q -s -t -v -x -y
                 _ => Ok(()),
             },
             Opt::Value(letter, value) => {
@@ -73,17 +73,16 @@ impl Overrides {
                     b'l' => self.user(text),
                     b'p' => self.port(text),
                     b'o' => self.long_option(text),
-                    b'D' | b'L' | b'R' => {
-                        plain("a forward would outlive this command on a shared connection")
-                    }
                     b'I' => plain("the keys are in a PKCS#11 token (-I)"),
                     // The agent answers for its own connections.
-                    b'O' if matches!(text, "check" | "stop" | "exit") => Ok(()),
+                    b'O' if matches!(text, "check" | "stop" | "exit" | "forward" | "cancel") => {
+                        Ok(())
+                    }
                     b'O' => plain("it is about a master of ssh's own (-O)"),
                     b'Q' => plain("it is only asked what ssh knows"),
                     b'S' => plain("the control socket was named (-S)"),
                     b'w' => plain("a shared connection has no tunnel"),
-                    // The client's own affair: -E -W -e
+                    // The client's own affair, or that of its forwards: -D -E -L -R -W -e
                     _ => Ok(()),
                 }
             }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Reason;
 use super::command_line::{CommandLine, Opt};
+use super::forwards::Forwarding;
 use super::overrides::Overrides;
 use crate::host::{Host, HostError};
 
@@ -17,6 +18,8 @@ pub(super) struct HostRequest {
     pub additions: Host,
     /// The `ConnectTimeout` that was given.
     pub timeout: Option<Duration>,
+    /// What is forwarded, where nothing else is wanted.
+    pub forwarding: Option<Forwarding>,
 }
 
 impl HostRequest {
@@ -48,13 +51,17 @@ impl HostRequest {
         let known = known(name).map_err(|error| error.to_string())?;
         let additions = overrides.additions(&known).map_err(|error| error.to_string())?;
         let timeout = overrides.timeout;
-        let host = match plain {
+        let (forwarding, refused) = match Forwarding::of(line) {
+            Ok(forwarding) => (forwarding, None),
+            Err(reason) => (None, Some(reason)),
+        };
+        let host = match plain.or(refused) {
             Some(reason) => Err(reason),
             None => overrides.forward_agent(auth_sock).and_then(|()| {
                 overrides.pass_over_unknown(&additions);
                 overrides.applied_to(additions.clone()).map_err(|error| error.to_string())
             }),
         };
-        Ok(HostRequest { host, additions, timeout })
+        Ok(HostRequest { host, additions, timeout, forwarding })
     }
 }

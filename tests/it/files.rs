@@ -49,20 +49,26 @@ impl Lab {
     }
 
     /// The same server, which gives this to whoever copies.
-    fn as_(mut self, account: Account) -> Self {
-        if account == Sftp {
-            let key = self.here("sftp-key");
-            let mut keygen = pooled::command("ssh-keygen");
-            keygen.args(["-q", "-N", "", "-t", "ed25519", "-f"]).arg(&key);
-            assert!(keygen.status().expect("it starts").success());
-            let public = std::fs::read_to_string(self.here("sftp-key.pub")).expect("it was made");
-            self.sshd.authorize("restrict,command=\"internal-sftp\"", &public);
-            let config = std::fs::read_to_string(&self.config).expect("the fixture has one");
-            let old = self.sshd.identity_file();
-            let config = config.replace(&*old.to_string_lossy(), &key.to_string_lossy());
-            self.config = self.here("sftp-config");
-            std::fs::write(&self.config, config).expect("a file");
+    fn as_(self, account: Account) -> Self {
+        match account {
+            Shell => self,
+            Sftp => self.forced("internal-sftp"),
         }
+    }
+
+    /// The same server, where whoever copies has nothing but this command.
+    pub fn forced(mut self, command: &str) -> Self {
+        let key = self.here("forced-key");
+        let mut keygen = pooled::command("ssh-keygen");
+        keygen.args(["-q", "-N", "", "-t", "ed25519", "-f"]).arg(&key);
+        assert!(keygen.status().expect("it starts").success());
+        let public = std::fs::read_to_string(self.here("forced-key.pub")).expect("it was made");
+        self.sshd.authorize(&format!("restrict,command=\"{command}\""), &public);
+        let config = std::fs::read_to_string(&self.config).expect("the fixture has one");
+        let old = self.sshd.identity_file();
+        let config = config.replace(&*old.to_string_lossy(), &key.to_string_lossy());
+        self.config = self.here("forced-config");
+        std::fs::write(&self.config, config).expect("a file");
         self
     }
 
@@ -654,23 +660,24 @@ fn two_files_do_not_get_one_name() {
     assert_eq!((ended.code(), &*ended.stderr), (0, ""));
 }
 
-/// Over the agent: `PUT` and `GET /v1/file`, with names of any bytes.
-#[test]
-fn the_agent_writes_and_reads_files() {
-    let (sshd, home) = (Sshd::builder().start(), Home::new());
-    home.config(&format!("[hosts.lab]\nssh_config = \"{}\"\n", sshd.ssh_config().display()));
-    home.exec(&sshd, "true");
-    let lab = Lab::of(sshd);
+/// Over the agent: `PUT` and `GET /v1/file`, with names of any bytes; over sftp they are UTF-8.
+#[rstest]
+#[case(Shell, "a%20%ff%0ab")]
+#[case(Sftp, "a%20%c3%a9%0ab")]
+fn the_agent_writes_and_reads_files(#[case] account: Account, #[case] odd: &str) {
+    let (lab, home) = (Lab::with(account), Home::new());
+    home.config(&format!("[hosts.lab]\nssh_config = \"{}\"\n", lab.config.display()));
+    home.exec(&lab.sshd, "true");
     let path = |name: &str| format!("/v1/file?host=lab&path={}/{name}", lab.there);
     for length in [0, 5, 1 << 20] {
         let body = "a\u{e9}\n".repeat(length / 4);
         let sum = "sha256=true&mode=640";
-        let put = home.ask("PUT", &format!("{}&{sum}", path("a%20%ff%0ab")), "", &body);
+        let put = home.ask("PUT", &format!("{}&{sum}", path(odd)), "", &body);
         assert_eq!((put.status, put.json()["bytes"].as_u64()), (200, Some(body.len() as u64)));
         let seen = lab.see("for f in a*; do stat -c %a \"$f\"; sha256sum <\"$f\"; done");
         let digest = put.json()["sha256"].as_str().expect("it was asked for").to_owned();
         assert_eq!(seen, format!("640\n{digest}  -\n"));
-        let got = home.ask("GET", &path("a%20%ff%0ab"), "", "");
+        let got = home.ask("GET", &path(odd), "", "");
         assert_eq!((got.status, got.text()), (200, body));
     }
     for (method, name, status, cause) in [

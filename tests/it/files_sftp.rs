@@ -2,9 +2,11 @@
 
 use std::os::unix::process::ExitStatusExt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use sshpool::Error;
 use sshpool::files::{self, FileError, FileErrorKind, Options};
+use tokio::time::timeout;
 
 use crate::files::{Lab, Sftp, contents, make_tree};
 use crate::lab::common::proxy::Proxy;
@@ -141,6 +143,57 @@ async fn a_pipe_cannot_be_written_to_and_that_is_said() {
     let error = written.expect_err("it is a pipe");
     assert_eq!(error.to_string(), format!("lab: {}: {told}", path.display()));
     assert_eq!(lab.see("ls -A"), "pipe\n");
+}
+
+/// Of OpenSSH's extensions of sftp this server has neither that which replaces a file nor that which
+/// puts one on the disk.
+#[tokio::test]
+async fn a_server_that_cannot_replace_a_file_says_so_and_the_old_one_stays() {
+    let lab = Lab::new();
+    lab.see(
+        "mkdir bin && sed 's/posix-rename@openssh.com/posix-rename@example.com/g; \
+         s/fsync@openssh.com/fsync@example.com/g' /usr/lib/openssh/sftp-server >bin/server && \
+         chmod 755 bin/server && ! grep -q fsync@openssh.com bin/server && echo old >old",
+    );
+    let server = format!("{}/bin/server", lab.there);
+    let lab = lab.forced(&server);
+    let (pool, host) = (pool(config()), lab.host());
+    let write = async |name: &str, length: usize| {
+        let bytes = contents(length);
+        files::write(&pool, &host, lab.there(name), &bytes, &Options::new()).await?;
+        assert!(files::read(&pool, &host, lab.there(name)).await? == bytes);
+        Ok::<_, FileError>(())
+    };
+    for length in [10, 1 << 20] {
+        write(&format!("new-{length}"), length).await.expect("there is no such name");
+        let told = write("old", length).await.expect_err("it is there").to_string();
+        let why = "its sftp server cannot replace a file in one step";
+        assert_eq!(told, format!("lab: {}/old: {why}", lab.there));
+    }
+    make_tree(&lab, "src");
+    let recursive = Options::new().recursive(true);
+    let copied = files::upload(&pool, &host, lab.here("src"), lab.there("tree"), &recursive).await;
+    copied.expect("there is no such name");
+    assert_eq!(lab.see("cat old; ls -A"), "old\nbin\nnew-10\nnew-1048576\nold\ntree\n");
+}
+
+/// What never answers, be it a command or as an sftp server, is not waited for.
+#[tokio::test]
+async fn a_server_that_never_answers_is_given_up() {
+    let lab = Lab::new().forced("exec sleep 300");
+    let second = Duration::from_secs(1);
+    let (pool, host) =
+        (pool(config().connect_timeout(2 * second).command_timeout(2 * second)), lab.host());
+    let read = files::read(&pool, &host, "/etc/passwd");
+    let told = timeout(PATIENCE, read).await.expect("it ends").expect_err("it never answers");
+    assert!(matches!(told, FileError::Run(Error::TimedOut { .. })), "{told}");
+    std::fs::write(lab.here("f"), contents(100_000)).expect("a file");
+    let (from, to) = (lab.here("f"), lab.there("f"));
+    let options = Options::new();
+    let sent = files::upload(&pool, &host, &from, &to, &options);
+    let told = timeout(PATIENCE, sent).await.expect("it ends").expect_err("it never answers");
+    assert_eq!(told.kind(), Some(FileErrorKind::Unsupported), "{told}");
+    pool.close().await;
 }
 
 /// Without a shell, and without a forced command.

@@ -69,6 +69,7 @@ mod run;
 mod runners;
 mod shells;
 mod ssh;
+mod ssh_forwards;
 mod start_up;
 mod sudo;
 mod sudo_docs;

@@ -44,12 +44,12 @@ fn path_with(directories: &[&Path]) -> OsString {
         .expect("no path has a colon")
 }
 
-fn real_ssh() -> PathBuf {
+pub fn real_ssh() -> PathBuf {
     which::which_in("ssh", Some(process::path()), "/").expect("there is an ssh")
 }
 
 /// `sshpool ssh -F CONFIG WORDS`, or `ssh` that is a link to it.
-fn ssh_of(home: &Home, sshd: &Sshd, by_name: Option<&Path>, words: &[&str]) -> Command {
+pub fn ssh_of(home: &Home, sshd: &Sshd, by_name: Option<&Path>, words: &[&str]) -> Command {
     let mut command = match by_name {
         Some(link) => home.in_its_place(pooled::command(link.join("ssh")), [""; 0]),
         None => home.command(["ssh"]),
@@ -952,7 +952,7 @@ fn e3_questions_are_for_the_callers_own_connection() {
         &["-p", "1", "-O", "check", "lab"],
         &["-o", "ControlPath=none", "-O", "check", "lab"],
         &["-S", "/nowhere/x", "-O", "check", "lab"],
-        &["-O", "forward", "-L", "1:a:2", "lab"],
+        &["-l", "nobody-here", "-O", "forward", "-L", "1:a:2", "lab"],
     ] {
         let ours = ssh(&home, &sshd, words);
         assert_eq!(seen(&ours), seen(&plain(&home, &sshd, words)), "{words:?}");

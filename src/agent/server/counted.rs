@@ -45,6 +45,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.0.commands.fetch_sub(1, Ordering::Relaxed);
+        self.0.memory.used();
         self.0.used();
     }
 }

@@ -15,6 +15,7 @@ mod hosts;
 mod http;
 mod leases;
 mod lines;
+mod memory;
 mod metrics;
 mod peer;
 mod pools;
@@ -46,6 +47,7 @@ use crate::openssh::CLOSED;
 use counted::{Present, Running};
 use forwards::Forwards;
 use leases::Leases;
+use memory::Memory;
 use peer::Peer;
 use pools::Pools;
 use questions::Questions;
@@ -90,6 +92,7 @@ struct Agent {
     started: Instant,
     clients: AtomicUsize,
     commands: AtomicUsize,
+    memory: Memory,
     /// When somebody has last come or gone, in milliseconds from the start; 0 where nobody has.
     last_use: AtomicUsize,
     life: watch::Sender<Life>,
@@ -133,6 +136,7 @@ pub(crate) async fn serve(
         started: Instant::now(),
         clients: AtomicUsize::new(0),
         commands: AtomicUsize::new(0),
+        memory: Memory::default(),
         last_use: AtomicUsize::new(0),
         life: watch::Sender::new(Life::Listening),
     });
@@ -221,6 +225,9 @@ impl Agent {
     /// Tidies up, and gives the reason to leave if there is one.
     fn look(&self, socket: &Socket) -> Option<&'static str> {
         self.pools.sweep();
+        if self.commands() == 0 {
+            self.memory.give_back();
+        }
         if self.plan.logs
             && let Err(error) = self.plan.directory.trim_log()
         {

@@ -81,12 +81,14 @@ impl Specs {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Show the forwards of the agent
+    #[command(alias = "list")]
     Ls {
         /// Print one JSON array
         #[arg(long)]
         json: bool,
     },
     /// End forwards of the agent
+    #[command(alias = "remove")]
     Rm {
         /// All that are kept
         #[arg(long, conflicts_with = "ids")]

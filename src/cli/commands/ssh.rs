@@ -14,7 +14,8 @@ use crate::cli::failure::{Failure, NOT_RUN, fail};
 use crate::cli::output::complain;
 use crate::cli::setup::Setup;
 use crate::dropin::{
-    Ending, Invocation, Plain, Question, RealSsh, Request, Route, Settings, Shared,
+    Begun, Ending, Forwarding, Invocation, Plain, Question, RealSsh, Request, Route, Settings,
+    Shared, Wish,
 };
 use crate::pool::signals;
 use crate::text::plain;
@@ -91,9 +92,10 @@ pub(in crate::cli) fn main(own: Own, words: &[OsString]) -> ExitCode {
             }
             Err(_) => unclear.unsettled(),
         }),
-        Route::Agent(request) => match request.question() {
-            Some(question) => caller.ask(&setup, *request, question),
-            None => caller.connect(&setup, *request, inherited),
+        Route::Agent(request) => match (request.question(), request.forwards()) {
+            (Some(question), _) => caller.ask(&setup, *request, question),
+            (None, Some(forwarding)) => caller.forward(&setup, *request, &forwarding),
+            (None, None) => caller.connect(&setup, *request, inherited),
         },
     }
 }
@@ -124,6 +126,35 @@ impl Caller<'_> {
             }
             Err(reason) => self.plain(request.plain(reason)),
         }
+    }
+
+    fn forward(&self, setup: &Setup, request: Request<'_>, forwarding: &Forwarding) -> ExitCode {
+        let runtime = match signals::runtime() {
+            Ok(runtime) => runtime,
+            Err(error) => return self.plain(request.plain(plain(&error))),
+        };
+        // What is kept is for a connection that there is.
+        let begun = match setup.client(forwarding.wish == Wish::Run) {
+            Ok(client) => runtime.block_on(request.forward(forwarding, &client)),
+            Err(no) => Err(no.to_string()),
+        };
+        let code = match begun {
+            Ok(Begun::Running(running)) => {
+                self.say("the agent forwards");
+                ExitCode::from(runtime.block_on(running.ended()))
+            }
+            Ok(Begun::Done) => ExitCode::SUCCESS,
+            Ok(Begun::Refused(words, status)) => {
+                let _ = std::io::stderr().write_all(words.as_bytes());
+                ExitCode::from(status)
+            }
+            Err(reason) => {
+                runtime.shutdown_background();
+                return self.plain(request.plain(reason));
+            }
+        };
+        runtime.shutdown_background();
+        code
     }
 
     fn connect(&self, setup: &Setup, request: Request<'_>, inherited: Vec<OwnedFd>) -> ExitCode {
