@@ -19,7 +19,7 @@ use crate::host::Host;
 use crate::openssh;
 
 /// How long the agent may take to say which connections it has.
-pub(super) const ANSWER: Duration = Duration::from_secs(5);
+const ANSWER: Duration = Duration::from_secs(5);
 /// What the agent may take beyond the time of a login.
 const GRACE: Duration = Duration::from_secs(1);
 

@@ -1,65 +1,47 @@
-//! Ports and sockets that a command line has forwarded and nothing else: without a session (`-N`),
-//! or by the master that there is (`-O forward`, `-O cancel`). The agent does that, where ssh would
-//! do the same.
+//! Ports and sockets that a command line has forwarded, and nothing else (`-N`). The agent does that,
+//! where ssh would do the same.
 
 use std::ffi::OsString;
 
+use nix::sys::signal::Signal;
 use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::command_line::{CommandLine, Opt};
-use super::connection::{ANSWER, Question, Request};
+use super::connection::Request;
 use super::{RESOLVING, RealSsh, Reason};
 use crate::agent::Client;
 use crate::agent::client::Forwarded;
-use crate::agent::protocol::{ForwardInfo, WhatForwarded};
-use crate::forward::{Direction, Endpoint, ForwardSpec};
+use crate::agent::protocol::WhatForwarded;
+use crate::forward::{Endpoint, ForwardSpec};
+use crate::pool::signals;
 
 /// Options that say how forwards are made, and what ssh has for them where nobody says it. The
 /// agent makes them so.
 const DEFAULTS: &[(&str, &str)] = &[
+    ("clearallforwardings", "no"),
+    ("forkafterauthentication", "no"),
     ("gatewayports", "no"),
+    ("permitremoteopen", "any"),
     ("streamlocalbindmask", "0177"),
     ("streamlocalbindunlink", "no"),
-    ("forkafterauthentication", "no"),
 ];
 
-/// What a line wants of its forwards.
+/// What a line wants forwarded as long as this process runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Forwarding {
-    pub wish: Wish,
-    specs: Vec<ForwardSpec>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wish {
-    /// As long as this process runs.
-    Run,
-    /// From now on.
-    Keep,
-    Cancel,
-}
-
-/// What has come of it.
-pub(crate) enum Begun {
-    Running(Running),
-    /// There is nothing more to do.
-    Done,
-    /// A master refuses it, with these words of ssh's and this status.
-    Refused(&'static str, u8),
-}
+pub(crate) struct Forwarding(Vec<ForwardSpec>);
 
 /// Forwards of this process.
-pub(crate) struct Running {
-    forwards: Vec<Forwarded>,
+pub(crate) struct Forwards {
+    all: Vec<Forwarded>,
     signals: Vec<(u8, Signals)>,
 }
 
 impl Forwarding {
     /// What the line wants; none where it has no forward. An error says why that is for plain ssh.
     pub(super) fn of(line: &CommandLine<'_>) -> Result<Option<Self>, Reason> {
-        let (mut specs, mut has_session, mut question) = (Vec::new(), true, None);
-        let mut given = Ok(());
+        let (mut specs, mut has_session) = (Vec::new(), true);
+        let mut beside = None;
         for option in &line.options {
             let spec = match option {
                 Opt::Flag(b'N') => {
@@ -67,15 +49,11 @@ impl Forwarding {
                     continue;
                 }
                 Opt::Flag(b'g') => {
-                    given = Err("forwards are for other machines, too (-g)".to_owned());
+                    beside = Some("forwards are for other machines, too (-g)");
                     continue;
                 }
-                Opt::Value(b'W' | b'E', _) | Opt::Flag(b'y') => {
-                    given = Err("ssh is to do something beside its forwards".to_owned());
-                    continue;
-                }
-                Opt::Value(b'O', what) => {
-                    question = what.to_str();
+                Opt::Value(b'W' | b'E' | b'O', _) | Opt::Flag(b's' | b'y') => {
+                    beside = Some("ssh is to do something beside its forwards");
                     continue;
                 }
                 Opt::Value(b'L', text) => text.to_str().map(ForwardSpec::local),
@@ -83,39 +61,35 @@ impl Forwarding {
                 Opt::Value(b'D', text) => text.to_str().map(ForwardSpec::dynamic),
                 _ => continue,
             };
-            match spec {
-                Some(Ok(spec)) => specs.push(spec),
-                Some(Err(error)) => given = Err(error.to_string()),
-                None => given = Err("a value is not UTF-8".to_owned()),
-            }
+            specs.push(spec);
         }
-        let wish = match question {
-            Some("forward") => Wish::Keep,
-            Some("cancel") => Wish::Cancel,
-            Some(_) => return Ok(None),
-            None if specs.is_empty() && has_session => return Ok(None),
-            None if specs.is_empty() => {
+        match (specs.is_empty(), has_session) {
+            (true, true) => return Ok(None),
+            (true, false) => {
                 return Err("over a shared connection there is always a session (-N)".to_owned());
             }
-            None if has_session || !line.command.is_empty() => {
+            (false, false) if line.command.is_empty() => {}
+            (false, _) => {
                 return Err(
                     "a forward would outlive this command on a shared connection".to_owned()
                 );
             }
-            None => Wish::Run,
-        };
-        given?;
-        if specs.is_empty() {
-            return Err("there is nothing to forward (-O)".to_owned());
         }
-        let is_chosen = |spec: &ForwardSpec| {
-            let at = matches!(spec.listen(), Endpoint::Port { port: 0, .. });
-            at && spec.direction() == Direction::Remote
-        };
-        if specs.iter().any(is_chosen) {
-            return Err("the host is to choose a port, which ssh says".to_owned());
+        if let Some(why) = beside {
+            return Err(why.to_owned());
         }
-        Ok(Some(Forwarding { wish, specs }))
+        let mut all: Vec<ForwardSpec> = Vec::new();
+        for spec in specs {
+            let spec = spec.ok_or("a value is not UTF-8")?.map_err(|error| error.to_string())?;
+            if matches!(spec.listen(), Endpoint::Port { port: 0, .. }) {
+                return Err("the port is to be chosen, which ssh says or refuses".to_owned());
+            }
+            if all.contains(&spec) {
+                return Err("a forward is said twice".to_owned());
+            }
+            all.push(spec);
+        }
+        Ok(Some(Forwarding(all)))
     }
 }
 
@@ -124,7 +98,7 @@ fn others(line: &CommandLine<'_>) -> Vec<OsString> {
     let mut words = Vec::new();
     for option in &line.options {
         match option {
-            Opt::Flag(b'N') | Opt::Value(b'L' | b'R' | b'D' | b'O', _) => {}
+            Opt::Flag(b'N') | Opt::Value(b'L' | b'R' | b'D', _) => {}
             Opt::Flag(letter) => words.push(format!("-{}", char::from(*letter)).into()),
             Opt::Value(letter, value) => {
                 words.extend([format!("-{}", char::from(*letter)).into(), value.clone()]);
@@ -136,55 +110,39 @@ fn others(line: &CommandLine<'_>) -> Vec<OsString> {
 }
 
 impl Request<'_> {
-    /// Has the agent do it.
+    /// Has the agent forward: first the login, then the forwards, as ssh does.
     ///
     /// # Errors
     ///
     /// Why it is plain ssh that has to do it.
     pub(crate) async fn forward(
         &self,
-        forwarding: &Forwarding,
+        Forwarding(specs): &Forwarding,
         client: &Client,
-    ) -> Result<Begun, Reason> {
+    ) -> Result<Forwards, Reason> {
         self.is_as_by_default().await?;
-        match forwarding.wish {
-            Wish::Run => self.run_forwards(&forwarding.specs, client).await.map(Begun::Running),
-            Wish::Keep => {
-                self.masters(Question::Check, client).await?;
-                let kept = self.kept(client).await?;
-                let mut new = Vec::new();
-                for spec in forwarding.specs.iter().filter(|spec| of(&kept, spec).is_none()) {
-                    match client.keep_forward(self.host(), &WhatForwarded::Spec(spec)).await {
-                        Ok(info) => new.push(info.id),
-                        Err(_) => {
-                            for id in new {
-                                let _ = client.remove_forward(id).await;
-                            }
-                            let words = "mux_client_forward: forwarding request failed: Port \
-                                forwarding failed\r\nmuxclient: master forward request failed\r\n";
-                            return Ok(Begun::Refused(words, 255));
-                        }
-                    }
-                }
-                Ok(Begun::Done)
-            }
-            Wish::Cancel => {
-                self.masters(Question::Check, client).await?;
-                let kept = self.kept(client).await?;
-                for spec in &forwarding.specs {
-                    let removed = match of(&kept, spec) {
-                        Some(id) => matches!(client.remove_forward(id).await, Ok(Ok(()))),
-                        None => false,
-                    };
-                    if !removed {
-                        let words = "mux_client_forward: forwarding request failed: port not \
-                            forwarded\r\nmuxclient: master cancel forward request failed\r\n";
-                        return Ok(Begun::Refused(words, 0));
-                    }
-                }
-                Ok(Begun::Done)
+        self.connected(client).await?;
+        let mut all = Vec::new();
+        for spec in specs {
+            let begun = client.forward(self.host(), &WhatForwarded::Spec(spec)).await;
+            let (_, forwarded) = begun.map_err(|error| error.to_string())?;
+            all.push(forwarded);
+        }
+        // Until now a signal has killed this process, as it kills ssh before its login. From now on
+        // it means this to ssh, which exits with such a status.
+        let mut signals = Vec::new();
+        for (kind, status) in [
+            (SignalKind::interrupt(), u8::MAX),
+            (SignalKind::hangup(), u8::MAX),
+            (SignalKind::quit(), u8::MAX),
+            (SignalKind::terminate(), 0),
+        ] {
+            let number = Signal::try_from(kind.as_raw_value());
+            if !number.is_ok_and(signals::is_ignored) {
+                signals.push((status, signal(kind).map_err(|error| error.to_string())?));
             }
         }
+        Ok(Forwards { all, signals })
     }
 
     /// Whether the ssh_config has nothing that would make another forward of it.
@@ -205,63 +163,20 @@ impl Request<'_> {
         }
         Ok(())
     }
-
-    /// As ssh does: first the login, then the forwards.
-    async fn run_forwards(
-        &self,
-        specs: &[ForwardSpec],
-        client: &Client,
-    ) -> Result<Running, Reason> {
-        let mut signals = Vec::new();
-        // A signal means this to ssh, which exits with such a status.
-        for (kind, status) in [
-            (SignalKind::interrupt(), 255),
-            (SignalKind::hangup(), 255),
-            (SignalKind::quit(), 255),
-            (SignalKind::terminate(), 0),
-        ] {
-            let number = nix::sys::signal::Signal::try_from(kind.as_raw_value());
-            if !number.is_ok_and(crate::pool::signals::is_ignored) {
-                signals.push((status, signal(kind).map_err(|error| error.to_string())?));
-            }
-        }
-        self.connected(client).await?;
-        let mut forwards = Vec::new();
-        for spec in specs {
-            let begun = client.forward(self.host(), &WhatForwarded::Spec(spec)).await;
-            let (_, forwarded) = begun.map_err(|error| error.to_string())?;
-            forwards.push(forwarded);
-        }
-        Ok(Running { forwards, signals })
-    }
-
-    /// The forwards to this host that the agent keeps.
-    async fn kept(&self, client: &Client) -> Result<Vec<ForwardInfo>, Reason> {
-        let all = timeout(ANSWER, client.forwards()).await.map_err(|late| late.to_string())?;
-        let all = all.map_err(|no| no.to_string())?;
-        let host = self.host().key().to_string();
-        Ok(all.into_iter().filter(|one| one.kept && one.host == host).collect())
-    }
 }
 
-/// The number of this one.
-fn of(kept: &[ForwardInfo], spec: &ForwardSpec) -> Option<u64> {
-    let forward = spec.to_string();
-    kept.iter().find(|one| one.forward == forward).map(|one| one.id)
-}
-
-impl Running {
+impl Forwards {
     /// Completes with the status that ssh would have: when a signal has come, or when the agent
     /// has ended.
     pub(crate) async fn ended(self) -> u8 {
-        let Running { mut forwards, mut signals } = self;
+        let Forwards { mut all, mut signals } = self;
         let signalled = std::future::poll_fn(|context| {
             let come = signals.iter_mut().find_map(|(status, stream)| {
                 stream.poll_recv(context).is_ready().then_some(*status)
             });
             come.map_or(std::task::Poll::Pending, std::task::Poll::Ready)
         });
-        let all = forwards.iter_mut().map(async |one| while one.next().await.is_some() {});
+        let all = all.iter_mut().map(async |one| while one.next().await.is_some() {});
         let first = futures_util::future::select_all(all.map(Box::pin));
         tokio::select! {
             status = signalled => status,

@@ -35,7 +35,7 @@ use tokio::time::Instant;
 
 use command_line::{CommandLine, Opt, ParseError, UnknownOptions};
 pub(crate) use connection::{Question, Request, Shared};
-pub(crate) use forwards::{Begun, Forwarding, Wish};
+pub(crate) use forwards::Forwarding;
 pub(crate) use program::RealSsh;
 use request::HostRequest;
 pub(crate) use supervised::Ending;

@@ -75,9 +75,7 @@ impl Overrides {
                     b'o' => self.long_option(text),
                     b'I' => plain("the keys are in a PKCS#11 token (-I)"),
                     // The agent answers for its own connections.
-                    b'O' if matches!(text, "check" | "stop" | "exit" | "forward" | "cancel") => {
-                        Ok(())
-                    }
+                    b'O' if matches!(text, "check" | "stop" | "exit") => Ok(()),
                     b'O' => plain("it is about a master of ssh's own (-O)"),
                     b'Q' => plain("it is only asked what ssh knows"),
                     b'S' => plain("the control socket was named (-S)"),

@@ -952,7 +952,7 @@ fn e3_questions_are_for_the_callers_own_connection() {
         &["-p", "1", "-O", "check", "lab"],
         &["-o", "ControlPath=none", "-O", "check", "lab"],
         &["-S", "/nowhere/x", "-O", "check", "lab"],
-        &["-l", "nobody-here", "-O", "forward", "-L", "1:a:2", "lab"],
+        &["-O", "forward", "-L", "1:a:2", "lab"],
     ] {
         let ours = ssh(&home, &sshd, words);
         assert_eq!(seen(&ours), seen(&plain(&home, &sshd, words)), "{words:?}");

@@ -4,7 +4,6 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use rstest::rstest;
@@ -120,50 +119,19 @@ fn a_forward_outlives_its_connection() {
     assert_eq!((code, &*out, &*err), (Some(0), "", ""));
 }
 
-/// `-O forward` and `-O cancel`, as a master of ssh's own has them.
-#[test]
-fn a_master_is_asked_for_them() {
+/// ssh itself clears forwards of the command line, too.
+#[rstest]
+#[case(&["-o", "ClearAllForwardings=yes"])]
+#[case(&["-o", "GatewayPorts=yes"])]
+#[case(&["-o", "PermitRemoteOpen=127.0.0.1:1"])]
+fn where_forwards_are_others_it_is_plain_ssh(#[case] option: &[&str]) {
     let (sshd, home) = (Sshd::builder().start(), Home::new());
-    let socket = home.path().join("m");
-    let mut master = plain(&home, &sshd, &["-M", "-N", "-S"]);
-    let master = begin({
-        master.arg(&socket).arg("lab");
-        master
-    });
-    wait_for("the master", PATIENCE, || socket.exists());
-    let socket = socket.display().to_string();
+    assert_eq!(run(&mut ssh_of(&home, &sshd, None, &["lab", "true"]), PATIENCE).code(), 0);
     let port = Port::reserve();
     let spec = spec("-L", port.number, sshd.port());
-    let seen = |ended: &Ended| (ended.code(), ended.stdout.clone(), ended.stderr.clone());
-    let all = |ask: &dyn Fn(&str) -> Ended| {
-        let mut answers = Vec::new();
-        for (what, is_there) in
-            [("forward", true), ("forward", true), ("cancel", false), ("cancel", false)]
-        {
-            answers.push(seen(&ask(what)));
-            if is_there {
-                assert!(is_served("-L", port.number), "{what}: {answers:?}");
-            } else {
-                wait_for("nobody listens any more", Duration::from_secs(5), || !port.is_taken());
-            }
-        }
-        answers
-    };
-    let of_ssh = all(&|what| {
-        let words = ["-S", &socket, "-O", what, "-L", &spec, "lab"];
-        run(&mut plain(&home, &sshd, &words), PATIENCE)
-    });
-    ended_by(master, Signal::SIGTERM);
-    // Without a connection it is ssh's own affair, as `-O check` is.
-    let ask = |what: &str| {
-        let words = ["-O", what, "-L", &spec, "lab"];
-        run(&mut ssh_of(&home, &sshd, None, &words), PATIENCE)
-    };
-    let none = ask("forward");
-    assert_ne!(none.code(), 0, "{none:?}");
+    let words = [option, &["-N", "-L", &spec, "lab"]].concat();
     let logins = sshd.logins();
-    run(&mut ssh_of(&home, &sshd, None, &["lab", "true"]), PATIENCE);
-    let ours = all(&ask);
-    assert_eq!(ours, of_ssh);
-    assert_eq!(sshd.logins(), logins + 1);
+    let child = begin(ssh_of(&home, &sshd, None, &words));
+    wait_for("a login of ssh", PATIENCE, || sshd.logins() == logins + 1);
+    ended_by(child, Signal::SIGTERM);
 }

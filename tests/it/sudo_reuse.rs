@@ -74,14 +74,31 @@ async fn a_command_is_what_it_is_by_a_sudo_of_its_own(#[case] sh: &str) {
         assert_eq!(status.code(), own.status.code(), "{text}");
     }
     assert_eq!(by_sudo(&sshd), before + 1, "one shell ran all of them");
-    // A shell tells a signal with a status.
-    let killed = output(root.shell(&host, "kill -9 $$")).await.expect("it runs");
-    assert_eq!(killed.status.code(), Some(137));
+    // A shell tells a signal with a status, and nobody has words for it.
+    for (text, status) in [("kill -9 $$", 137), ("kill $$", 143), ("kill -s SEGV $$", 139)] {
+        let killed = output(root.shell(&host, text)).await.expect("it runs");
+        assert_eq!((killed.status.code(), &*killed.stderr), (Some(status), &b""[..]), "{text}");
+    }
+    assert_eq!(by_sudo(&sshd), before + 1, "one shell ran all of them");
     // What has input has a sudo of its own.
     let read = output(root.command(&host, "cat").stdin("input")).await.expect("it runs");
     assert_eq!((&*read.stdout, by_sudo(&sshd)), (&b"input"[..], before + 2));
     drop(root);
     wait_for_async("the shell goes with its runner", PATIENCE, || !sudo_runs(&sshd)).await;
+    pool.close().await;
+}
+
+/// The limit of the command that a shell was begun for is not that of the shell.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shell_lives_longer_than_its_first_command_may() {
+    let Some(sshd) = server("/bin/bash", ALL) else { return };
+    let (pool, host) = (pool(config()), host(&sshd));
+    let root = with_password().reuse(true).over(&pool);
+    let first = root.command(&host, "true").timeout(Duration::from_secs(1));
+    assert!(output(first).await.expect("it runs").status.success());
+    let long = output(root.shell(&host, "sleep 13; echo done")).await.expect("it runs");
+    assert_eq!((&*long.stdout, by_sudo(&sshd)), (&b"done\n"[..], 1));
+    drop(root);
     pool.close().await;
 }
 

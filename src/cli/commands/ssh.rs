@@ -14,8 +14,7 @@ use crate::cli::failure::{Failure, NOT_RUN, fail};
 use crate::cli::output::complain;
 use crate::cli::setup::Setup;
 use crate::dropin::{
-    Begun, Ending, Forwarding, Invocation, Plain, Question, RealSsh, Request, Route, Settings,
-    Shared, Wish,
+    Ending, Forwarding, Invocation, Plain, Question, RealSsh, Request, Route, Settings, Shared,
 };
 use crate::pool::signals;
 use crate::text::plain;
@@ -133,28 +132,21 @@ impl Caller<'_> {
             Ok(runtime) => runtime,
             Err(error) => return self.plain(request.plain(plain(&error))),
         };
-        // What is kept is for a connection that there is.
-        let begun = match setup.client(forwarding.wish == Wish::Run) {
+        let forwards = match setup.client(true) {
             Ok(client) => runtime.block_on(request.forward(forwarding, &client)),
             Err(no) => Err(no.to_string()),
         };
-        let code = match begun {
-            Ok(Begun::Running(running)) => {
-                self.say("the agent forwards");
-                ExitCode::from(runtime.block_on(running.ended()))
-            }
-            Ok(Begun::Done) => ExitCode::SUCCESS,
-            Ok(Begun::Refused(words, status)) => {
-                let _ = std::io::stderr().write_all(words.as_bytes());
-                ExitCode::from(status)
-            }
+        let forwards = match forwards {
+            Ok(forwards) => forwards,
             Err(reason) => {
                 runtime.shutdown_background();
                 return self.plain(request.plain(reason));
             }
         };
+        self.say("the agent forwards");
+        let code = runtime.block_on(forwards.ended());
         runtime.shutdown_background();
-        code
+        ExitCode::from(code)
     }
 
     fn connect(&self, setup: &Setup, request: Request<'_>, inherited: Vec<OwnedFd>) -> ExitCode {

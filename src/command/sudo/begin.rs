@@ -34,8 +34,14 @@ pub(super) struct Begun {
     pub deadline: Option<Instant>,
 }
 
+/// The limit of a command that may take so long and whose limit is seen to here: it is for an account
+/// whose shell never gets to sudo.
+pub(super) fn with_grace(limit: Option<Duration>) -> Timeout {
+    limit.map_or(Timeout::Never, |limit| Timeout::After(limit.saturating_add(ENDING)))
+}
+
 /// Starts sudo, answers its question, and completes when the command has begun, within this time
-/// from the start of sudo.
+/// from the start of sudo. The limit of the request is for all of the command.
 pub(super) async fn begun(
     runner: &dyn Runner,
     sudo: &Sudo,
@@ -52,10 +58,7 @@ pub(super) async fn begun(
     }
     let signs = Signs::new();
     let text = signs.text(sudo, &request.text);
-    // The limit is seen to here. The other one is for an account whose shell never gets to sudo.
-    let timeout =
-        limit.map_or(Timeout::Never, |limit| Timeout::After(limit.saturating_add(ENDING)));
-    let request = Request { text, stdin: Stdin::Piped, timeout, ..request };
+    let request = Request { text, stdin: Stdin::Piped, ..request };
     let mut child = runner.spawn(request).await?;
     // An overflowing deadline means no deadline.
     let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));

@@ -32,8 +32,9 @@ use crate::host::Host;
 const OLDEST: Duration = Duration::from_secs(5 * 60);
 /// So long one waits for a command: it takes up a session of its connection.
 const UNUSED: Duration = Duration::from_secs(30);
-/// So many wait on a host at most.
+/// So many wait on a host at most, where it can have at least so many sessions: others need some.
 const MOST: usize = 2;
+const ENOUGH: usize = 8;
 /// What has waited for so long is asked whether it is still there, before it gets a command.
 const SILENT: Duration = Duration::from_secs(5);
 /// So long it has for the answer.
@@ -252,7 +253,11 @@ impl ByUser {
         request: &Request,
         limit: Option<usize>,
     ) -> Result<Option<(Result<ExitStatus, Error>, PartialOutput)>, Error> {
-        let after = request.timeout.or(Some(self.inner.defaults().command_timeout));
+        let defaults = self.inner.defaults();
+        if defaults.max_connections.saturating_mul(defaults.sessions_per_connection) < ENOUGH {
+            return Ok(None);
+        }
+        let after = request.timeout.or(Some(defaults.command_timeout));
         // An overflowing deadline means no deadline.
         let deadline = after.and_then(|after| Instant::now().checked_add(after));
         let shell = match kept.take(&request.host).await {

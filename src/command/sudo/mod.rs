@@ -71,9 +71,11 @@ impl Sudo {
     /// input and are run to their end. They take as long as without sudo. `false` by default.
     ///
     /// A shell runs commands of this runner alone, for at most 5 minutes, and waits 30 s for one;
-    /// that takes up a session of the connection. The password is asked for, and sudo's log
-    /// written, once for a shell: the log has the shell and not what ran in it. A command that a
-    /// signal has ended has the status that a shell gives it, such as 137.
+    /// that takes up a session of the connection. Where a host can have fewer than eight, none is
+    /// kept. The password is asked for, and sudo's log written, once for a shell: the log has the
+    /// shell and not what ran in it. A command that a signal has ended has the status that a shell
+    /// gives it, such as 137. One that is given up is ended with its shell, and with what former
+    /// commands have left in the background there.
     pub fn reuse(mut self, reuse: bool) -> Self {
         self.reuse = reuse;
         self

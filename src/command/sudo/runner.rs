@@ -12,11 +12,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::begin::{Begun, ENDING, begun};
+use super::begin::{Begun, ENDING, begun, with_grace};
 use super::kept::Kept;
 use super::{Sudo, text};
 use crate::command::{
-    Child, ChildEnds, ChildStdin, ExitStatus, Output, Pending, Request, Runner, Stdin, Timeout,
+    Child, ChildEnds, ChildStdin, ExitStatus, Output, Pending, Request, Runner, Stdin,
 };
 use crate::config::PoolConfig;
 use crate::error::{Error, PartialOutput, Remote};
@@ -129,6 +129,7 @@ impl ByUser {
     async fn start(&self, request: Request, default: Option<Duration>) -> Result<Child, Error> {
         let limit = request.timeout.or(default);
         let (host, stdin) = (request.host.clone(), request.stdin.clone());
+        let request = Request { timeout: with_grace(limit), ..request };
         let Begun { mut child, number, words, stderr, deadline } =
             begun(&*self.inner, &self.sudo, request, limit).await?;
         let (theirs, fed) = match (child.stdin.take(), stdin) {
@@ -185,7 +186,7 @@ impl ByUser {
             host,
             text: text::end(&number),
             stdin: Stdin::Empty,
-            timeout: Timeout::Never,
+            timeout: with_grace(Some(ENDING)),
             max_output: None,
             is_subsystem: false,
             fresh_session: false,

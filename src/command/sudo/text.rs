@@ -28,17 +28,18 @@ const END: &str = "kill -s TERM -- \"$1\" 2>/dev/null || exit 0; i=0; while [ $i
 /// when nobody holds the command's streams any more, the word that ends both.
 ///
 /// Each turn starts its processes ahead of the command. Descriptors 5 and 6 are the real stderr and
-/// the way to the `cat` of stdout; the command has neither.
+/// the way to the `cat` of stdout; the command has neither. Descriptor 7 is its stderr: what the loop's
+/// shell has to say of its end is for nobody.
 ///
 /// A shell that counts how deep it is counts one less beforehand: the command is not any deeper than
 /// by a sudo of its own.
 pub(super) const LOOP: &str = "b=$(printf '\\n_'); b=${b%_}; \
      case $( (exec /bin/sh -c 'echo \"${SHLVL-}\"'); : ) in \"${SHLVL-}\") ;; \
      *) SHLVL=$((SHLVL-1)) ;; esac; \
-     while :; do { { { { ( IFS= read -r n || exit 1; t=; \
+     while :; do { { { { { ( IFS= read -r n || exit 1; t=; \
      while [ \"$n\" -gt 0 ]; do IFS= read -r l || exit 1; t=$t$l$b; n=$((n-1)); done; \
-     exec /bin/sh -c \"${t%?}\" </dev/null 5>&- 6>&- ); s=$?; \
-     IFS= read -r n || exit 1; printf '\\036%s %d\\n' \"$n\" \"$s\"; } >&6; \
+     exec /bin/sh -c \"${t%?}\" </dev/null 2>&7 5>&- 6>&- 7>&- ); s=$?; \
+     IFS= read -r n || exit 1; printf '\\036%s %d\\n' \"$n\" \"$s\"; } 7>&2 2>/dev/null; } >&6; \
      } 2>&1 | cat >&5 6>&-; } 5>&2 6>&1 | cat; }; \
      IFS= read -r n || exit 1; printf '\\036%s\\n' \"$n\"; printf '\\036%s\\n' \"$n\" >&2; done";
 
