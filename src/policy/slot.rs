@@ -217,8 +217,9 @@ async fn lead<T: Transport>(mut slot: Slot<T>, mut retired: mpsc::UnboundedRecei
             }
             end = connection.ended() => {
                 tracing::warn!(reason = end.reason, "connection lost");
-                // Where it ends with its command, that has not told of its end yet.
-                let is_its_end = connection.sessions() == Sessions::One && cell.is_leased(index);
+                // Where it may end with its command, that has not told of its end yet.
+                let may_be = connection.sessions() != Sessions::Several;
+                let is_its_end = may_be && cell.is_leased(index);
                 let is_dropped = end.by_server && !connection.has_run() && !is_its_end;
                 let is_counted = slot.place.is_some() && is_dropped;
                 slot.settles(is_counted.then_some(Sort::Dropped));
