@@ -17,10 +17,11 @@ const BEGIN: &str = "g=; if read -r g </proc/$$/stat; then g=${g##*) }; set -- \
                      printf '\\036%s %s\\n' \"$0\" \"$g\" >&2; read -r g || exit 1; unset g; \
                      exec /bin/sh -c \"$1\"";
 
-/// Ends what the number stands for, as a command is ended without sudo.
-const END: &str = "kill -s TERM -- \"$1\" 2>/dev/null || exit 0; i=0; while [ $i -lt 20 ]; do \
-                   kill -s 0 -- \"$1\" 2>/dev/null || exit 0; sleep 0.1 || sleep 1; i=$((i+1)); \
-                   done; kill -s KILL -- \"$1\" 2>/dev/null; :";
+/// Ends what the number stands for, as a command is ended without sudo, and waits until it is gone.
+const END: &str = "ends() { i=0; while [ $i -lt 20 ]; do kill -s 0 -- \"$1\" 2>/dev/null || exit 0; \
+                   sleep 0.1 || sleep 1; i=$((i+1)); done; }; \
+                   kill -s TERM -- \"$1\" 2>/dev/null || exit 0; ends \"$1\"; \
+                   kill -s KILL -- \"$1\" 2>/dev/null; ends \"$1\"";
 
 /// The command of a shell that is kept: it runs one command after another, each in a shell of its
 /// own and without input. Of its own input a turn takes the number of lines of a command, and then
