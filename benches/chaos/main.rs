@@ -3,7 +3,8 @@
 //! that was reported as never started never ran, all others ran once at most; and nothing is left:
 //! no process, no descriptor, no socket, no memory. Clients of a forward read streams meanwhile:
 //! one that has ended cleanly is complete. Files are written and read: each has the old contents or
-//! the new ones. Commands by sudo are compared with root's own record. In every other round the server is behind a jump host, which faults strike, too.
+//! the new ones. Commands by sudo are compared with root's own record. In every other round the
+//! server is behind a jump host, which faults strike, too.
 //!
 //! `cargo bench --bench chaos [-- [--minutes N] [--seed S] [--reuse exact|fast|off]]`; `scripts/chaos`
 //! does so. `--reuse` is the `session_reuse` of all rounds.

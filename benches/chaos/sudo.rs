@@ -1,5 +1,5 @@
-//! Commands by sudo while faults strike: each was run as often as its caller was told, by root's own
-//! record, and what was told as ended has no process.
+//! Commands by sudo while faults strike: each was run as often as its caller was told, by root's
+//! own record, and what was told as ended has no process.
 //!
 //! One caller has a sudo for each command, another one keeps root's shell. Only a container has
 //! sudoers of ours.

@@ -1,31 +1,32 @@
-//! Ports and sockets that a command line has forwarded, and nothing else (`-N`). The agent does that,
-//! where ssh would do the same.
+//! Ports and sockets that a command line has forwarded, and nothing else (`-N`). The agent does
+//! that, where ssh would do the same.
 
 use std::ffi::OsString;
 
 use nix::sys::signal::Signal;
-use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 use tokio::time::Instant;
 
 use super::command_line::{CommandLine, Opt};
 use super::connection::Request;
+use super::supervised::{Signals, catch, next};
 use super::{RESOLVING, RealSsh, Reason};
 use crate::agent::Client;
 use crate::agent::client::Forwarded;
 use crate::agent::protocol::WhatForwarded;
 use crate::forward::{Endpoint, ForwardSpec};
-use crate::pool::signals;
 
 /// Options that say how forwards are made, and what ssh has for them where nobody says it. The
 /// agent makes them so.
 const DEFAULTS: &[(&str, &str)] = &[
     ("clearallforwardings", "no"),
-    ("forkafterauthentication", "no"),
     ("gatewayports", "no"),
     ("permitremoteopen", "any"),
     ("streamlocalbindmask", "0177"),
     ("streamlocalbindunlink", "no"),
 ];
+
+/// Signals that end ssh where it only forwards.
+const ENDING: [Signal; 4] = [Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGTERM];
 
 /// What a line wants forwarded as long as this process runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +35,7 @@ pub(crate) struct Forwarding(Vec<ForwardSpec>);
 /// Forwards of this process.
 pub(crate) struct Forwards {
     all: Vec<Forwarded>,
-    signals: Vec<(u8, Signals)>,
+    signals: Vec<(Signal, Signals)>,
 }
 
 impl Forwarding {
@@ -129,19 +130,8 @@ impl Request<'_> {
             all.push(forwarded);
         }
         // Until now a signal has killed this process, as it kills ssh before its login. From now on
-        // it means this to ssh, which exits with such a status.
-        let mut signals = Vec::new();
-        for (kind, status) in [
-            (SignalKind::interrupt(), u8::MAX),
-            (SignalKind::hangup(), u8::MAX),
-            (SignalKind::quit(), u8::MAX),
-            (SignalKind::terminate(), 0),
-        ] {
-            let number = Signal::try_from(kind.as_raw_value());
-            if !number.is_ok_and(signals::is_ignored) {
-                signals.push((status, signal(kind).map_err(|error| error.to_string())?));
-            }
-        }
+        // ssh exits with a status of its own.
+        let signals = catch(&ENDING).map_err(|error| error.to_string())?;
         Ok(Forwards { all, signals })
     }
 
@@ -170,16 +160,11 @@ impl Forwards {
     /// has ended.
     pub(crate) async fn ended(self) -> u8 {
         let Forwards { mut all, mut signals } = self;
-        let signalled = std::future::poll_fn(|context| {
-            let come = signals.iter_mut().find_map(|(status, stream)| {
-                stream.poll_recv(context).is_ready().then_some(*status)
-            });
-            come.map_or(std::task::Poll::Pending, std::task::Poll::Ready)
-        });
         let all = all.iter_mut().map(async |one| while one.next().await.is_some() {});
         let first = futures_util::future::select_all(all.map(Box::pin));
         tokio::select! {
-            status = signalled => status,
+            // As OpenSSH 9.2 exits.
+            signal = next(&mut signals) => if signal == Signal::SIGTERM { 0 } else { u8::MAX },
             _ = first => u8::MAX,
         }
     }

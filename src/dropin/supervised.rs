@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::Child;
-use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
+pub(super) use tokio::signal::unix::Signal as Signals;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 
 use super::RealSsh;
@@ -57,10 +58,7 @@ impl Supervised<'_> {
     ///
     /// When ssh cannot be started.
     pub(super) async fn run(&self, ssh: &RealSsh, words: &[OsString]) -> io::Result<Ending> {
-        let mut caught = Vec::new();
-        for ending in ENDING.into_iter().filter(|ending| !signals::is_ignored(*ending)) {
-            caught.push((ending, signal(SignalKind::from_raw(ending as i32))?));
-        }
+        let mut caught = catch(&ENDING)?;
         let mut log = match self.has_log {
             true => MessageLog::none(),
             false => MessageLog::beside(self.socket),
@@ -130,8 +128,14 @@ async fn let_go(child: &mut Child, signal: Signal) {
     let _ = timeout(GRACE, child.wait()).await;
 }
 
+/// Takes these signals from now on, but for those that are ignored.
+pub(super) fn catch(wanted: &[Signal]) -> io::Result<Vec<(Signal, Signals)>> {
+    let wanted = wanted.iter().filter(|wanted| !signals::is_ignored(**wanted));
+    wanted.map(|&wanted| Ok((wanted, signal(SignalKind::from_raw(wanted as i32))?))).collect()
+}
+
 /// The next of these signals.
-async fn next(caught: &mut [(Signal, Signals)]) -> Signal {
+pub(super) async fn next(caught: &mut [(Signal, Signals)]) -> Signal {
     std::future::poll_fn(|context| {
         let come = caught
             .iter_mut()

@@ -145,8 +145,8 @@ async fn a_pipe_cannot_be_written_to_and_that_is_said() {
     assert_eq!(lab.see("ls -A"), "pipe\n");
 }
 
-/// Of OpenSSH's extensions of sftp this server has neither that which replaces a file nor that which
-/// puts one on the disk.
+/// Of OpenSSH's extensions of sftp this server has neither that which replaces a file nor that
+/// which puts one on the disk.
 #[tokio::test]
 async fn a_server_that_cannot_replace_a_file_says_so_and_the_old_one_stays() {
     let lab = Lab::new();

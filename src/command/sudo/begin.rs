@@ -34,8 +34,8 @@ pub(super) struct Begun {
     pub deadline: Option<Instant>,
 }
 
-/// The limit of a command that may take so long and whose limit is seen to here: it is for an account
-/// whose shell never gets to sudo.
+/// The limit of a command that may take so long and whose limit is seen to here: it is for an
+/// account whose shell never gets to sudo.
 pub(super) fn with_grace(limit: Option<Duration>) -> Timeout {
     limit.map_or(Timeout::Never, |limit| Timeout::After(limit.saturating_add(ENDING)))
 }

@@ -18,7 +18,8 @@ const BEGIN: &str = "g=; if read -r g </proc/$$/stat; then g=${g##*) }; set -- \
                      exec /bin/sh -c \"$1\"";
 
 /// Ends what the number stands for, as a command is ended without sudo, and waits until it is gone.
-const END: &str = "ends() { i=0; while [ $i -lt 20 ]; do kill -s 0 -- \"$1\" 2>/dev/null || exit 0; \
+const END: &str = "ends() { i=0; while [ $i -lt 20 ]; do \
+                   kill -s 0 -- \"$1\" 2>/dev/null || exit 0; \
                    sleep 0.1 || sleep 1; i=$((i+1)); done; }; \
                    kill -s TERM -- \"$1\" 2>/dev/null || exit 0; ends \"$1\"; \
                    kill -s KILL -- \"$1\" 2>/dev/null; ends \"$1\"";
@@ -29,11 +30,11 @@ const END: &str = "ends() { i=0; while [ $i -lt 20 ]; do kill -s 0 -- \"$1\" 2>/
 /// when nobody holds the command's streams any more, the word that ends both.
 ///
 /// Each turn starts its processes ahead of the command. Descriptors 5 and 6 are the real stderr and
-/// the way to the `cat` of stdout; the command has neither. Descriptor 7 is its stderr: what the loop's
-/// shell has to say of its end is for nobody.
+/// the way to the `cat` of stdout; the command has neither. Descriptor 7 is its stderr: what the
+/// loop's shell has to say of its end is for nobody.
 ///
-/// A shell that counts how deep it is counts one less beforehand: the command is not any deeper than
-/// by a sudo of its own.
+/// A shell that counts how deep it is counts one less beforehand: the command is not any deeper
+/// than by a sudo of its own.
 pub(super) const LOOP: &str = "b=$(printf '\\n_'); b=${b%_}; \
      case $( (exec /bin/sh -c 'echo \"${SHLVL-}\"'); : ) in \"${SHLVL-}\") ;; \
      *) SHLVL=$((SHLVL-1)) ;; esac; \

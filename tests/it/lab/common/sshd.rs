@@ -397,8 +397,8 @@ impl Sshd {
         ended.stdout
     }
 
-    /// A script by `sh` as root of the container, to be started; its input is the script's. Only in a
-    /// container.
+    /// A script by `sh` as root of the container, to be started; its input is the script's. Only in
+    /// a container.
     #[track_caller]
     pub fn of_root(&self, script: &str) -> Command {
         let Engine::Container { program, .. } = self.engine else {
