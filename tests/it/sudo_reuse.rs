@@ -102,6 +102,37 @@ async fn a_shell_lives_longer_than_its_first_command_may() {
     pool.close().await;
 }
 
+/// One that has been silent answers before it gets a command, and one that nobody uses ends.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shell_waits_for_a_while_and_not_for_ever() {
+    let Some(sshd) = server("/bin/bash", ALL) else { return };
+    let (pool, host) = (pool(config()), host(&sshd));
+    let root = with_password().reuse(true).over(&pool);
+    for _ in 0..2 {
+        let ran = output(root.command(&host, "id").arg("-u")).await.expect("it runs");
+        assert_eq!((&*ran.stdout, by_sudo(&sshd)), (&b"0\n"[..], 1));
+        tokio::time::sleep(Duration::from_secs(6)).await;
+    }
+    assert!(sudo_runs(&sshd));
+    wait_for_async("it ends", 2 * PATIENCE, || !sudo_runs(&sshd)).await;
+    drop(root);
+    pool.close().await;
+}
+
+/// Others need the sessions where there are few.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_few_sessions_none_is_kept() {
+    let Some(sshd) = server("/bin/bash", ALL) else { return };
+    let (pool, host) = (pool(config().max_connections(1).sessions_per_connection(7)), host(&sshd));
+    let root = with_password().reuse(true).over(&pool);
+    for number in 1..=2 {
+        assert!(output(root.command(&host, "true")).await.expect("it runs").status.success());
+        assert_eq!(by_sudo(&sshd), number);
+    }
+    drop(root);
+    pool.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn at_once_each_has_a_shell_and_two_are_kept() {
     let Some(sshd) = server("/bin/bash", ALL) else { return };
